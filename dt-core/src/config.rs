@@ -1,0 +1,217 @@
+//! What a policy file declares about its network, and how much memory that takes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::quant::q_max;
+
+/// Layers a parsed model can hold; each costs a fixed slot in [`crate::model::Model`].
+pub const MAX_LAYERS: usize = 12;
+
+/// Upper bound of every dimension, so that no size computation can overflow 32 bits.
+pub const MAX_DIM: u32 = 1 << 13;
+
+/// Upper bound of `max_ep_len`.
+pub const MAX_EP_LEN: u32 = 1 << 16;
+
+/// Tokens a timestep contributes: return-to-go, state, action.
+pub const TOKENS_PER_STEP: usize = 3;
+
+/// Number representation of weights, activations and cache (numerics contract, `BLOB.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Dtype {
+    /// 32-bit floats throughout: the reference, and for import parity.
+    F32,
+    /// Weights and cache i8, activations i16, accumulators i32.
+    Int8,
+}
+
+/// What the state token of the newest timestep may attend to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Attention {
+    /// Every token attends to the last `context_len` timesteps in every layer; keys and values
+    /// are kept in a ring, so a control step computes only its new tokens.
+    Streaming,
+    /// Each control step recomputes the last `context_len` timesteps from nothing, as the public
+    /// checkpoints were trained.
+    Window,
+}
+
+/// Nonlinearity between the two linear layers of the MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Activation {
+    /// max(x, 0).
+    Relu,
+    /// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the "gelu_new" of GPT-2.
+    GeluTanh,
+}
+
+/// What is applied to the output of the action head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Head {
+    /// tanh: actions lie in (−1, 1) before scaling.
+    Tanh,
+    /// Nothing.
+    Linear,
+}
+
+/// Where exp and tanh come from. Part of the policy file, since it changes output bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Math {
+    /// `libm` (0.2, f32): accurate to about 1 ulp.
+    Libm,
+    /// `micromath::F32`: a few instructions, errors as documented in [`crate::ops`].
+    Micromath,
+}
+
+/// Everything that determines the network's computation, apart from its weights.
+///
+/// Names and meaning follow the Decision Transformer paper (Chen et al. 2021) and GPT-2.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Config {
+    /// Length of an observation.
+    pub state_dim: u32,
+    /// Length of an action.
+    pub act_dim: u32,
+    /// Width of the residual stream; a multiple of `4 · n_head`.
+    pub d_model: u32,
+    /// Transformer blocks.
+    pub n_layer: u32,
+    /// Attention heads per block.
+    pub n_head: u32,
+    /// Width of the MLP's hidden layer; a multiple of 4 (GPT-2: `4 · d_model`).
+    pub d_ff: u32,
+    /// K: timesteps a token attends to.
+    pub context_len: u32,
+    /// Rows of the timestep table; 0: the model has none.
+    pub max_ep_len: u32,
+    /// Number representation.
+    pub dtype: Dtype,
+    /// Streaming or window.
+    pub attention: Attention,
+    /// MLP nonlinearity.
+    pub activation: Activation,
+    /// Action head.
+    pub head: Head,
+    /// Source of exp and tanh.
+    pub math: Math,
+    /// ε of every layer norm.
+    pub layer_norm_eps: f32,
+}
+
+/// Why a [`Config`] cannot be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ConfigError {
+    /// A dimension is 0 or larger than its bound.
+    OutOfRange {
+        /// Name of the dimension.
+        field: &'static str,
+        /// Its value.
+        value: u32,
+        /// Largest accepted value.
+        max: u32,
+    },
+    /// `d_model` is not a multiple of `4 · n_head` (heads are processed in words of four values).
+    HeadSize {
+        /// Width of the residual stream.
+        d_model: u32,
+        /// Attention heads.
+        n_head: u32,
+    },
+    /// `d_ff` is not a multiple of 4.
+    MlpSize {
+        /// Width of the MLP's hidden layer.
+        d_ff: u32,
+    },
+    /// `layer_norm_eps` is not a positive finite number.
+    Epsilon,
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {
+            Self::OutOfRange { field, value, max } => {
+                write!(f, "{field} is {value}; it must lie in 1..={max}")
+            }
+            Self::HeadSize { d_model, n_head } => write!(
+                f,
+                "d_model {d_model} is not a multiple of 4 * n_head = {}",
+                n_head.saturating_mul(4)
+            ),
+            Self::MlpSize { d_ff } => write!(f, "d_ff {d_ff} is not a multiple of 4"),
+            Self::Epsilon => f.write_str("layer_norm_eps must be a positive finite number"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks that every dimension is in range and that integer sums cannot overflow.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that is off.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let bounded = [
+            ("state_dim", self.state_dim, MAX_DIM),
+            ("act_dim", self.act_dim, MAX_DIM),
+            ("d_model", self.d_model, MAX_DIM),
+            ("n_layer", self.n_layer, MAX_LAYERS as u32),
+            ("n_head", self.n_head, MAX_DIM),
+            ("d_ff", self.d_ff, MAX_DIM),
+            ("context_len", self.context_len, 1024),
+        ];
+        for (field, value, max) in bounded {
+            if value == 0 || value > max {
+                return Err(ConfigError::OutOfRange { field, value, max });
+            }
+        }
+        if self.max_ep_len > MAX_EP_LEN {
+            return Err(ConfigError::OutOfRange {
+                field: "max_ep_len",
+                value: self.max_ep_len,
+                max: MAX_EP_LEN,
+            });
+        }
+        // MAX_DIM keeps 4 * n_head far from overflow.
+        if !self.d_model.is_multiple_of(4 * self.n_head) {
+            return Err(ConfigError::HeadSize {
+                d_model: self.d_model,
+                n_head: self.n_head,
+            });
+        }
+        if !self.d_ff.is_multiple_of(4) {
+            return Err(ConfigError::MlpSize { d_ff: self.d_ff });
+        }
+        if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
+            return Err(ConfigError::Epsilon);
+        }
+        Ok(())
+    }
+
+    /// Width of one attention head.
+    pub const fn d_head(&self) -> usize {
+        match self.d_model.checked_div(self.n_head) {
+            Some(d) => d as usize,
+            None => 0,
+        }
+    }
+
+    /// 32-bit words of memory that a policy with this configuration needs, all of it: cache,
+    /// scratch and the control loop's own state.
+    ///
+    /// A `const fn`, so that firmware can size a `static` with it.
+    pub const fn arena_words(&self) -> usize {
+        crate::arena::Layout::new(self).words()
+    }
+}
+
+/// The accumulator bound every dimension relies on: with at most [`MAX_DIM`] terms an activation
+/// still has 11 bits.
+const _: () = assert!(q_max(MAX_DIM as usize) >= 1024);

@@ -1,0 +1,2 @@
+//! A `no_std`, no-alloc Decision Transformer.
+#![no_std]

@@ -1,0 +1,3 @@
+//! dt-train command line.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! host-sim command line.
+
+fn main() {}
