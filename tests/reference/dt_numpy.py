@@ -1,0 +1,395 @@
+"""A NumPy emulator of the numerics contract: the independent witness.
+
+Written from `dt-core/BLOB.md` alone. It reads a policy file, runs the policy one token at a time,
+without ring, fusing or packing, and must produce the same action bits as `dt-core`.
+
+    python dt_numpy.py run POLICY.dtb < steps.jsonl     # per line {"observation", "applied", "reward"}
+    python dt_numpy.py math < raw f32 > raw f32         # all exp(x), then all tanh(x)
+
+`run` starts one episode at the policy's default target return, or at --target-return. Each step
+takes the observation, the action that was applied after it and the reward (null where the policy
+observes none), and prints {"action": […], "bits": […]}. A line may set "return_to_go" first.
+"""
+
+import argparse
+import json
+import struct
+import sys
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from libm_f32 import expf, tanhf
+
+F = np.float32
+ONE_AND_A_HALF_2_23 = F(12582912)
+
+
+# --- The arithmetic of the contract ---------------------------------------------------------------
+
+
+def lanes(terms):
+    """Sum over the last axis in eight lanes, folded pairwise."""
+    n = terms.shape[-1]
+    padded = np.zeros(terms.shape[:-1] + (-(-n // 8) * 8,), F)
+    padded[..., :n] = terms
+    lane = np.zeros(terms.shape[:-1] + (8,), F)
+    for start in range(0, n, 8):
+        lane = lane + padded[..., start : start + 8]
+    l0, l1, l2, l3, l4, l5, l6, l7 = np.moveaxis(lane, -1, 0)
+    return ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
+
+
+def running(terms):
+    """Sum over the first axis, first to last."""
+    total = np.zeros(terms.shape[1:], F)
+    for term in terms:
+        total = total + term
+    return total
+
+
+def rne(x):
+    """Nearest integer, ties to even, for |x| ≤ 2²²."""
+    shifted = (x + ONE_AND_A_HALF_2_23).astype(F)
+    return shifted.view(np.int32).astype(np.int64) - int(ONE_AND_A_HALF_2_23.view(np.int32))
+
+
+def q_max(terms):
+    return min(32767, (2**31 - 1) // (127 * terms))
+
+
+def quantize(x, limit):
+    """Integers q and the scale s with x ≈ q·s."""
+    if not np.isfinite(x).all():
+        raise FloatingPointError("a value to quantize is not finite")
+    largest = np.abs(x).max()
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = F(limit) / largest
+    if not np.isfinite(inverse):
+        return np.zeros(x.shape, np.int64), F(0)
+    return rne(x * inverse), largest / F(limit)
+
+
+@dataclass
+class Matrix:
+    """y = W·x + b, W in f32 or as integers with a scale per row."""
+
+    weight: np.ndarray
+    scale: np.ndarray | None
+    bias: np.ndarray
+
+    def __call__(self, x):
+        if self.scale is None:
+            return lanes(self.weight * x) + self.bias
+        q, s = quantize(x, q_max(self.weight.shape[1]))
+        return (self.weight @ q).astype(F) * (self.scale * s) + self.bias
+
+
+@dataclass
+class Norm:
+    weight: np.ndarray
+    bias: np.ndarray
+    eps: np.float32
+
+    def __call__(self, x):
+        n = F(len(x))
+        mean = lanes(x) / n
+        centred = x - mean
+        variance = lanes(centred * centred) / n
+        r = F(1) / np.sqrt(variance + self.eps)
+        return (centred * r) * self.weight + self.bias
+
+
+def relu(x):
+    return np.where(x > 0, x, F(0))
+
+
+def gelu(x):
+    cubic = F(0.044715) * ((x * x) * x)
+    return (F(0.5) * x) * (F(1) + tanhf(F(0.79788456) * (x + cubic)))
+
+
+# --- The file -------------------------------------------------------------------------------------
+
+
+class Postcard:
+    """Reader of the postcard wire format, as far as the manifest uses it."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, n):
+        if self.at + n > len(self.data):
+            raise ValueError("manifest ends early")
+        self.at += n
+        return self.data[self.at - n : self.at]
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def one_of(self, *names):
+        return names[self.varint()]
+
+    def f32(self):
+        return np.frombuffer(self.take(4), "<f4")[0]
+
+    def text(self):
+        return self.take(self.varint()).decode()
+
+
+def read_manifest(data):
+    p = Postcard(data)
+    dims = "state_dim act_dim d_model n_layer n_head d_ff context_len max_ep_len"
+    m = {name: p.varint() for name in dims.split()}
+    m["dtype"] = p.one_of("f32", "int8")
+    m["attention"] = p.one_of("streaming", "window")
+    m["activation"] = p.one_of("relu", "gelu_tanh")
+    m["head"] = p.one_of("tanh", "linear")
+    m["math"] = p.one_of("libm", "micromath")
+    m["layer_norm_eps"] = p.f32()
+    m["return_scale"], m["target_return"] = p.f32(), p.f32()
+    m["reward"] = p.one_of("observed", "constant", "external")
+    m["control_period_us"] = p.varint()
+    m["at_max_ep_len"] = p.one_of("saturate", "fault")
+    m["golden_steps"] = p.varint()
+    m["env"] = p.text()
+    m["dataset"], m["dataset_sha256"] = p.text(), p.take(32).hex()
+    m["run"], m["version"] = p.text(), p.text()
+    m["seed"], m["updates"] = p.varint(), p.varint()
+    if p.at != len(data):
+        raise ValueError("manifest has bytes left over")
+    return m
+
+
+class Tensors:
+    """The tensors after the manifest, one after the other."""
+
+    def __init__(self, data, at, m):
+        self.data, self.at = data, at
+        self.int8, self.eps = m["dtype"] == "int8", m["layer_norm_eps"]
+
+    def raw(self, dtype, *shape):
+        self.at = -(-self.at // 16) * 16
+        count = int(np.prod(shape))
+        tensor = np.frombuffer(self.data, dtype, count, self.at).reshape(shape)
+        self.at += tensor.nbytes
+        return tensor
+
+    def f32(self, *shape):
+        return self.raw("<f4", *shape)
+
+    def matrix(self, rows, cols):
+        if not self.int8:
+            return Matrix(self.f32(rows, cols), None, self.f32(rows))
+        pairs, groups = -(-rows // 2), -(-cols // 4)
+        words = self.raw("i1", pairs, groups, 2, 4)
+        natural = words[..., [0, 2, 1, 3]].transpose(0, 2, 1, 3).reshape(2 * pairs, 4 * groups)
+        weight = natural[:rows, :cols].astype(np.int64)
+        return Matrix(weight, self.f32(rows), self.f32(rows))
+
+    def table(self, rows, cols):
+        if not self.int8:
+            return self.f32(rows, cols)
+        q = self.raw("i1", rows, cols)
+        return q.astype(F) * self.f32(rows)[:, None]
+
+    def norm(self, d):
+        return Norm(self.f32(d), self.f32(d), self.eps)
+
+
+@dataclass
+class Layer:
+    ln_1: Norm
+    qkv: Matrix
+    proj: Matrix
+    ln_2: Norm
+    fc: Matrix
+    down: Matrix
+
+
+class Blob:
+    def __init__(self, data):
+        version, crc, length, manifest_len = struct.unpack_from("<4I", data, 8)
+        if data[:8] != b"DTPOLICY" or version != 1:
+            raise ValueError("not a policy file of version 1")
+        if zlib.crc32(data[:12] + data[16:length]) != crc:
+            raise ValueError("the checksum does not match")
+        self.manifest = m = read_manifest(data[24 : 24 + manifest_len])
+        s, a, d, f = m["state_dim"], m["act_dim"], m["d_model"], m["d_ff"]
+        t = Tensors(data, 24 + manifest_len, m)
+        self.state_mean, self.state_std, self.state_low, self.state_high = (t.f32(s) for _ in "1234")
+        self.action_low, self.action_high, self.safe_action = (t.f32(a) for _ in "123")
+        self.embed_return, self.embed_state, self.embed_action = (t.matrix(d, n) for n in (1, s, a))
+        self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
+        self.embed_ln = t.norm(d)
+        self.layers = [
+            Layer(t.norm(d), t.matrix(3 * d, d), t.matrix(d, d), t.norm(d), t.matrix(f, d), t.matrix(d, f))
+            for _ in range(m["n_layer"])
+        ]
+        self.ln_f = t.norm(d)
+        self.head = t.matrix(a, d)
+        self.golden = t.f32(m["golden_steps"], 1 + s + 2 * a)
+        if t.at != length:
+            raise ValueError(f"tensors end at {t.at}, the file says {length}")
+
+
+# --- The network ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Keys:
+    """What one layer remembers: per token its timestep, and per head key and value with scales."""
+
+    timestep: list = field(default_factory=list)
+    entries: list = field(default_factory=list)
+
+
+class Network:
+    """Tokens in, hidden states out. Remembers every token of the episode; the band selects."""
+
+    def __init__(self, blob):
+        if blob.manifest["math"] != "libm":
+            raise ValueError("this emulator knows `libm` only")
+        self.blob, self.m = blob, blob.manifest
+        self.int8 = self.m["dtype"] == "int8"
+        self.act = relu if self.m["activation"] == "relu" else gelu
+        self.memory = [Keys() for _ in blob.layers]
+
+    def token(self, embed, inputs, timestep):
+        """Hidden state (d_model) of one more token."""
+        x = embed(np.asarray(inputs, F))
+        table = self.blob.embed_timestep
+        if table is not None:
+            x = x + table[min(timestep, len(table) - 1)]
+        x = self.blob.embed_ln(x)
+        for layer, memory in zip(self.blob.layers, self.memory):
+            q, k, v = np.split(layer.qkv(layer.ln_1(x)), 3)
+            heads = [np.split(vector, self.m["n_head"]) for vector in (q, k, v)]
+            memory.timestep.append(timestep)
+            memory.entries.append([self.remember(k, v) for k, v in zip(*heads[1:])])
+            first = timestep - self.m["context_len"] + 1
+            seen = [e for tau, e in zip(memory.timestep, memory.entries) if tau >= first]
+            mixed = [self.attend(q, [e[h] for e in seen]) for h, q in enumerate(heads[0])]
+            x = x + layer.proj(np.concatenate(mixed))
+            x = x + layer.down(self.act(layer.fc(layer.ln_2(x))))
+        return x
+
+    def remember(self, k, v):
+        return (quantize(k, 127), quantize(v, 127)) if self.int8 else (k, v)
+
+    def attend(self, q, seen):
+        """One head's mix of the values of the tokens seen, oldest first."""
+        keys, values = zip(*seen)
+        c = F(1) / np.sqrt(F(len(q)))
+        if not self.int8:
+            scores = lanes(np.stack(keys) * q) * c
+            e = expf(scores - scores.max())
+            return running(e[:, None] * np.stack(values)) * (F(1) / running(e))
+        (k, k_scale), (v, v_scale) = (map(np.stack, zip(*pairs)) for pairs in (keys, values))
+        q, q_scale = quantize(q, q_max(len(q)))
+        scores = (k @ q).astype(F) * ((q_scale * c) * k_scale)
+        p = rne(expf(scores - scores.max()) * F(2**20))
+        r, r_scale = quantize(p.astype(F) * v_scale, q_max(3 * self.m["context_len"]))
+        return (r @ v).astype(F) * (r_scale / F(p.sum()))
+
+    def read_action(self, x):
+        """Unscaled action from the hidden state of a state token."""
+        u = self.blob.head(self.blob.ln_f(x))
+        return tanhf(u) if self.m["head"] == "tanh" else u
+
+
+# --- The policy -----------------------------------------------------------------------------------
+
+
+class Policy:
+    def __init__(self, blob, target_return):
+        self.blob, self.m = blob, blob.manifest
+        self.return_to_go = F(target_return)
+        self.network = Network(blob)
+        self.past = []  # per step: return-to-go, state, action as the network sees them
+        self.half = F(0.5) * (blob.action_high - blob.action_low)
+        self.centre = F(0.5) * (blob.action_high + blob.action_low)
+
+    def act(self, observation):
+        """Action (act_dim) in the environment's units, clamped."""
+        state = (np.asarray(observation, F) - self.blob.state_mean) / self.blob.state_std
+        self.past.append([self.return_to_go / F(self.m["return_scale"]), state, None])
+        u = self.window() if self.m["attention"] == "window" else self.newest(len(self.past) - 1)
+        action = u * self.half + self.centre
+        action = np.where(action < self.blob.action_low, self.blob.action_low, action)
+        return np.where(action > self.blob.action_high, self.blob.action_high, action)
+
+    def absorb(self, applied, reward):
+        """The action that was really applied, in the environment's units, and its reward."""
+        offset = np.asarray(applied, F) - self.centre
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.past[-1][2] = np.where(self.half == 0, F(0), offset / self.half)
+        if self.m["reward"] == "observed":
+            self.return_to_go = self.return_to_go - F(reward)
+
+    def newest(self, timestep):
+        """Streaming: the action of the step before, then this step's return-to-go and state."""
+        if timestep > 0:
+            self.network.token(self.blob.embed_action, self.past[timestep - 1][2], timestep - 1)
+        return_to_go, state, _ = self.past[timestep]
+        self.network.token(self.blob.embed_return, [return_to_go], timestep)
+        hidden = self.network.token(self.blob.embed_state, state, timestep)
+        return self.network.read_action(hidden)
+
+    def window(self):
+        """The last `context_len` steps from nothing, at their absolute timesteps."""
+        self.network = Network(self.blob)
+        last = len(self.past) - 1
+        for timestep in range(max(0, last - self.m["context_len"] + 1), last + 1):
+            return_to_go, state, action = self.past[timestep]
+            self.network.token(self.blob.embed_return, [return_to_go], timestep)
+            hidden = self.network.token(self.blob.embed_state, state, timestep)
+            if timestep < last:
+                self.network.token(self.blob.embed_action, action, timestep)
+        return self.network.read_action(hidden)
+
+
+# --- Command line ---------------------------------------------------------------------------------
+
+
+def run(args):
+    with open(args.policy, "rb") as file:
+        blob = Blob(file.read())
+    target = args.target_return
+    policy = Policy(blob, blob.manifest["target_return"] if target is None else target)
+    for line in sys.stdin:
+        step = json.loads(line)
+        if step.get("return_to_go") is not None:
+            policy.return_to_go = F(step["return_to_go"])
+        action = policy.act(step["observation"])
+        policy.absorb(step["applied"], step.get("reward"))
+        bits = action.astype(F).view(np.uint32)
+        print(json.dumps({"action": action.tolist(), "bits": bits.tolist()}))
+
+
+def math(_):
+    x = np.frombuffer(sys.stdin.buffer.read(), "<f4")
+    sys.stdout.buffer.write(expf(x).tobytes() + tanhf(x).tobytes())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("run", help="run a policy over recorded steps")
+    command.add_argument("policy")
+    command.add_argument("--target-return", type=float)
+    command.set_defaults(call=run)
+    commands.add_parser("math", help="exp and tanh of raw f32").set_defaults(call=math)
+    args = parser.parse_args()
+    args.call(args)
+
+
+if __name__ == "__main__":
+    main()
