@@ -1,1 +1,12 @@
-//! host-sim
+//! Environments and the rollout loop shared by training, simulation and firmware.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![deny(unsafe_code)]
+
+pub mod env;
+pub mod pendulum;
+#[cfg(feature = "std")]
+pub mod registry;
+
+pub use env::{Env, EnvSpec, Step};
+#[cfg(feature = "std")]
+pub use registry::{MakeError, make, make_reference};
