@@ -1,3 +1,21 @@
-//! dt-train command line.
+//! The `dt-train` command line: parses the arguments, runs one command, turns its result into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use dt_train::commands::{Cli, NotBuiltYet};
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `{:#}` joins the causes with ": ": one message, one line.
+            eprintln!("error: {error:#}");
+            if error.is::<NotBuiltYet>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}

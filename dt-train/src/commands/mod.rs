@@ -1,0 +1,75 @@
+//! The commands of `dt-train`, one per file: its arguments and its main path.
+
+use clap::{Parser, Subcommand};
+
+pub mod collect;
+pub mod eval;
+pub mod export;
+pub mod export_hf;
+pub mod import_hf;
+pub mod inspect;
+pub mod predict;
+pub mod report;
+pub mod train;
+
+/// Collect trajectories, train a Decision Transformer on them, quantize it and export it for a controller.
+///
+/// Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or not built yet.
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command with its arguments.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Roll an agent out in an environment (or train one) and write its trajectories
+    Collect(collect::Args),
+    /// Train a Decision Transformer on trajectories
+    Train(train::Args),
+    /// Run a trained policy in an environment and report its returns
+    Eval(eval::Args),
+    /// Quantize a trained run into a policy file for a controller
+    Export(export::Args),
+    /// Import a Hugging Face Decision Transformer as a run
+    ImportHf(import_hf::Args),
+    /// Export a run as a Hugging Face Decision Transformer
+    ExportHf(export_hf::Args),
+    /// Predict the next action of each context in a JSON-lines file
+    Predict(predict::Args),
+    /// Describe a dataset, a run or a policy file
+    Inspect(inspect::Args),
+    /// Write an HTML report that compares runs
+    Report(report::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever the command reports; [`NotBuiltYet`] where this version lacks it.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Collect(args) => collect::run(args),
+            Command::Train(args) => train::run(args),
+            Command::Eval(args) => eval::run(args),
+            Command::Export(args) => export::run(args),
+            Command::ImportHf(args) => import_hf::run(args),
+            Command::ExportHf(args) => export_hf::run(args),
+            Command::Predict(args) => predict::run(args),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Report(args) => report::run(args),
+        }
+    }
+}
+
+/// A documented command or option that this version does not have; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not built yet")]
+pub struct NotBuiltYet(
+    /// What is missing, as the subject of the message.
+    pub &'static str,
+);
