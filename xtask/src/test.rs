@@ -1,0 +1,116 @@
+//! `cargo xtask test`: everything that has to hold before a change is accepted.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::process::{cargo, run_openly};
+use crate::setup;
+use crate::setup::cortex_m::{Toolchain, cargo_for_target, recorded};
+
+/// Runs every stage, stops at the first that fails, and ends with what each took.
+///
+/// # Errors
+/// If set-up or a stage fails.
+pub fn run() -> Result<()> {
+    setup::ensure()?;
+    let mut summary = Vec::new();
+    for (name, mut command) in stages()? {
+        eprintln!("test: {name}");
+        let start = Instant::now();
+        run_openly(&mut command).with_context(|| format!("test: {name}"))?;
+        summary.push((name, start.elapsed().as_secs_f64()));
+    }
+    println!("{}", summarize(&summary));
+    Ok(())
+}
+
+/// The cheap ones first.
+fn stages() -> Result<Vec<(&'static str, Command)>> {
+    let firmware_lints = match recorded() {
+        // The distribution has no clippy for these sources; its compiler's own lints remain.
+        Some(Toolchain::Distribution) => (
+            "firmware compiles (no clippy for this compiler)",
+            target(&["check"])?,
+        ),
+        _ => (
+            "firmware lints",
+            target(&["clippy", "--", "-D", "warnings"])?,
+        ),
+    };
+    let mut documentation = host(&["doc", "--no-deps", "--features", "tests/host"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    Ok(vec![
+        ("format", host(&["fmt", "--all", "--check"])),
+        (
+            "lints",
+            host(&[
+                "clippy",
+                "--all-targets",
+                "--features",
+                "tests/host",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        (
+            "lints of dt-core with defmt",
+            host(&[
+                "clippy",
+                "-p",
+                "dt-core",
+                "--features",
+                "defmt",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        firmware_lints,
+        ("documentation", documentation),
+        ("tests", host(&["test", "--features", "tests/host"])),
+    ])
+}
+
+fn host(arguments: &[&str]) -> Command {
+    let mut cargo = cargo();
+    cargo.args(arguments);
+    cargo
+}
+
+fn target(arguments: &[&str]) -> Result<Command> {
+    let mut cargo = cargo_for_target(arguments[0])?;
+    cargo.args(["-p", "firmware"]).args(&arguments[1..]);
+    Ok(cargo)
+}
+
+fn summarize(stages: &[(&str, f64)]) -> String {
+    let width = stages
+        .iter()
+        .map(|(name, _)| name.len())
+        .fold(0, usize::max);
+    let total: f64 = stages.iter().map(|(_, seconds)| seconds).sum();
+    let lines = stages
+        .iter()
+        .map(|(name, seconds)| format!("  {name:width$}  {seconds:6.1} s\n"));
+    format!(
+        "\n{}  {:width$}  {total:6.1} s\ntest: all {} stages passed",
+        lines.collect::<String>(),
+        "total",
+        stages.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_lines_up() {
+        let text = summarize(&[("format", 0.52), ("documentation", 100.0)]);
+        let expected = "\n  format            0.5 s\n  documentation   100.0 s\n  total           100.5 s\ntest: all 2 stages passed";
+        assert_eq!(text, expected);
+    }
+}
