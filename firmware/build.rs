@@ -1,0 +1,116 @@
+//! Gathers what an image carries (policy, recorded episodes) and how its board is linked.
+//!
+//! `cargo xtask firmware build` sets these variables; paths are absolute, because build scripts do not run
+//! in the folder that cargo was called from.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `DT_BOARD` | board: `mps2-an386` or `mps2-an500` | `mps2-an386` |
+//! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
+//! | `DT_POLICY_RS` | the constants exported with it | `policy.rs` beside the policy file |
+//! | `DT_TRACE` | recorded episodes (`host_sim::trace`) | none: nothing to compare with |
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
+
+/// Boards by name, with their memory layout in `memory/`.
+const BOARDS: [(&str, &str); 2] = [("mps2-an386", "mps2.x"), ("mps2-an500", "mps2.x")];
+
+/// What an image without a policy is built with.
+const NO_POLICY_RS: &str = "/// No policy, no memory.\npub const ARENA_WORDS: usize = 0;\n";
+
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("error: {error}");
+        process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var("CARGO_CFG_TARGET_OS")? != "none" {
+        return Ok(()); // On the host the images are empty programs.
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    link(&out)?;
+
+    let policy = path_variable("DT_POLICY")?;
+    let beside = policy.as_ref().map(|p| p.with_file_name("policy.rs"));
+    let policy_rs = path_variable("DT_POLICY_RS")?.or(beside);
+    let episodes = path_variable("DT_TRACE")?;
+    if policy.is_none() {
+        println!(
+            "cargo:warning=DT_POLICY is not set: this image carries no policy and will refuse to move"
+        );
+    }
+    embed(&out.join("policy.dtb"), "DT_POLICY", policy.as_deref(), "")?;
+    embed(
+        &out.join("policy.rs"),
+        "DT_POLICY_RS",
+        policy_rs.as_deref(),
+        NO_POLICY_RS,
+    )?;
+    embed(
+        &out.join("episodes.bin"),
+        "DT_TRACE",
+        episodes.as_deref(),
+        "",
+    )?;
+    Ok(())
+}
+
+/// Writes the linker script of the chosen board and passes the linker its arguments.
+fn link(out: &Path) -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-env-changed=DT_BOARD");
+    println!("cargo:rerun-if-changed=memory");
+    let name = env::var("DT_BOARD").unwrap_or_else(|_| BOARDS[0].0.to_owned());
+    let Some((_, layout)) = BOARDS.iter().find(|(known, _)| *known == name) else {
+        let known = BOARDS.map(|(known, _)| known).join(", ");
+        return Err(format!("DT_BOARD is {name:?}; it must be one of {known}").into());
+    };
+    let memory =
+        fs::read_to_string(format!("memory/{layout}"))? + &fs::read_to_string("memory/sections.x")?;
+    fs::write(out.join("memory.x"), memory)?;
+    println!("cargo:rustc-env=DT_BOARD={name}");
+    println!("cargo:rustc-link-search={}", out.display());
+    for argument in ["--nmagic", "-Tlink.x", "-Tdefmt.x"] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+    Ok(())
+}
+
+/// The path in an environment variable; an empty one counts as unset.
+fn path_variable(name: &str) -> Result<Option<PathBuf>, Box<dyn Error>> {
+    println!("cargo:rerun-if-env-changed={name}");
+    let Some(path) = env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+    else {
+        return Ok(None);
+    };
+    if path.is_relative() {
+        return Err(format!(
+            "{name} is the relative path {}; make it absolute",
+            path.display()
+        )
+        .into());
+    }
+    println!("cargo:rerun-if-changed={}", path.display());
+    Ok(Some(path))
+}
+
+/// Copies `source` to where the image includes it from; without a source, writes `otherwise`.
+fn embed(
+    target: &Path,
+    name: &str,
+    source: Option<&Path>,
+    otherwise: &str,
+) -> Result<(), Box<dyn Error>> {
+    let content = match source {
+        None => otherwise.as_bytes().to_vec(),
+        Some(path) => fs::read(path)
+            .map_err(|error| format!("{name}: cannot read {}: {error}", path.display()))?,
+    };
+    Ok(fs::write(target, content)?)
+}

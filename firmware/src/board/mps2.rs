@@ -1,0 +1,226 @@
+//! Arm's MPS2 FPGA boards as QEMU emulates them: `mps2-an386` (Cortex-M4F), `mps2-an500` (Cortex-M7).
+//!
+//! - Time: CMSDK APB timer 0, 32 bits at 25 MHz. Under `-icount shift=0` one count is exactly 40 instructions.
+//! - Control tick: SysTick, from the same clock, restarted whenever the loop waits for it (see [`Board::wait_for_tick`]).
+//! - Watchdog: CMSDK APB watchdog, raising the non-maskable interrupt.
+//! - Log: defmt over semihosting. Exit status: semihosting.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use cortex_m::interrupt;
+use cortex_m::peripheral::SYST;
+use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m_rt::{ExceptionFrame, exception};
+use defmt_semihosting as _;
+
+use super::{Board, FloatMode, PeriodTooLong, check_float_mode, counts};
+
+/// Name of the board the image was built for, as in `--board` and QEMU's `-M`.
+pub const NAME: &str = env!("DT_BOARD");
+
+/// Instructions per count of [`Board::now`] under `-icount shift=0`: 1 ns per instruction, 40 ns per count.
+pub const INSTRUCTIONS_PER_COUNT: u64 = 40;
+
+const CLOCK_HZ: u32 = 25_000_000;
+
+/// Control periods that ran out before the loop waited for the next; wraps.
+static TICKS: AtomicU32 = AtomicU32::new(0);
+
+/// The last reading of the counter and how often it had wrapped: together the 64-bit time.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+static WRAPS: AtomicU32 = AtomicU32::new(0);
+
+/// The board's time and watchdog.
+pub struct Mps2 {
+    systick: SYST,
+    ticks_seen: u32,
+}
+
+impl Mps2 {
+    /// Takes the board and starts its clock.
+    ///
+    /// # Errors
+    /// [`FloatMode`] if the floating-point unit would give other results than the host: do not move then.
+    ///
+    /// # Panics
+    /// If called twice.
+    pub fn take() -> Result<Self, FloatMode> {
+        let peripherals = cortex_m::Peripherals::take().expect("the board is taken once");
+        check_float_mode(cortex_m::register::fpscr::read().bits())?;
+        timer::start();
+        Ok(Self {
+            systick: peripherals.SYST,
+            ticks_seen: 0,
+        })
+    }
+}
+
+impl Board for Mps2 {
+    const CLOCK_HZ: u32 = CLOCK_HZ;
+
+    fn now(&mut self) -> u64 {
+        now()
+    }
+
+    fn start_ticks(&mut self, period_us: u32) -> Result<(), PeriodTooLong> {
+        const MAX_COUNTS: u32 = 1 << 24; // SysTick has 24 bits.
+        let period = counts(CLOCK_HZ, period_us);
+        if period > u64::from(MAX_COUNTS) || period < 2 {
+            return Err(PeriodTooLong {
+                period_us,
+                max_us: MAX_COUNTS / (CLOCK_HZ / 1_000_000),
+            });
+        }
+        self.systick.set_clock_source(SystClkSource::Core);
+        self.systick.set_reload(period as u32 - 1);
+        self.systick.clear_current();
+        self.ticks_seen = TICKS.load(Ordering::Relaxed);
+        self.systick.enable_interrupt();
+        self.systick.enable_counter();
+        Ok(())
+    }
+
+    /// Does not sleep: the emulator would sleep in real time. The rest of the period is skipped instead, so
+    /// that 50 ms of robot time take as long as the work in them.
+    fn wait_for_tick(&mut self) -> u32 {
+        self.systick.clear_current();
+        let ticks = TICKS.load(Ordering::Relaxed);
+        let missed = ticks.wrapping_sub(self.ticks_seen);
+        self.ticks_seen = ticks;
+        missed
+    }
+
+    fn start_watchdog(&mut self, timeout_us: u32) {
+        watchdog::start(u32::try_from(counts(CLOCK_HZ, timeout_us)).unwrap_or(u32::MAX));
+    }
+
+    fn feed_watchdog(&mut self) {
+        watchdog::feed();
+    }
+}
+
+/// Time since boot in counts of 40 ns.
+pub fn now() -> u64 {
+    interrupt::free(|_| {
+        let counter = timer::read();
+        let mut wraps = WRAPS.load(Ordering::Relaxed);
+        if counter < COUNTER.load(Ordering::Relaxed) {
+            wraps = wraps.wrapping_add(1);
+            WRAPS.store(wraps, Ordering::Relaxed);
+        }
+        COUNTER.store(counter, Ordering::Relaxed);
+        u64::from(wraps) << 32 | u64::from(counter)
+    })
+}
+
+/// Ends the emulation; QEMU exits with status 0 on success and 1 otherwise.
+pub fn exit(success: bool) -> ! {
+    defmt::flush();
+    semihosting::process::exit(i32::from(!success))
+}
+
+/// Bytes of stack used so far, at the deepest.
+///
+/// The start-up code paints the stack before `main`; this finds how much paint is left.
+pub fn stack_used() -> usize {
+    unsafe extern "C" {
+        static _stack_end: u32;
+        static _stack_start: u32;
+    }
+    let (mut bottom, top) = (&raw const _stack_end, &raw const _stack_start);
+    // SAFETY: the linker script places both symbols word-aligned in RAM, and all words between them belong
+    // to the stack. Volatile, because no object of the language lies there.
+    while bottom < top && unsafe { ptr::read_volatile(bottom) } == cortex_m_rt::STACK_PAINT_VALUE {
+        bottom = bottom.wrapping_add(1);
+    }
+    top as usize - bottom as usize
+}
+
+defmt::timestamp!("{=u64:us}", now() / u64::from(CLOCK_HZ / 1_000_000));
+
+#[exception]
+fn SysTick() {
+    TICKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The watchdog bit. Real actuators are cut by hardware; here the emulation ends.
+#[exception]
+unsafe fn NonMaskableInt() -> ! {
+    defmt::error!("watchdog: the control loop hangs");
+    exit(false)
+}
+
+#[exception]
+unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
+    defmt::error!("hard fault at {=u32:#x}", frame.pc());
+    exit(false)
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    defmt::error!("{}", defmt::Display2Format(info));
+    exit(false)
+}
+
+/// CMSDK APB timer 0 (Arm DDI 0479, "APB timer"), counting down from its reload value for ever.
+mod timer {
+    use super::register;
+
+    const BASE: usize = 0x4000_0000;
+    const CTRL: usize = BASE;
+    const VALUE: usize = BASE + 4;
+    const RELOAD: usize = BASE + 8;
+    const CTRL_ENABLE: u32 = 1;
+
+    pub fn start() {
+        register::write(RELOAD, u32::MAX);
+        register::write(VALUE, u32::MAX);
+        register::write(CTRL, CTRL_ENABLE);
+    }
+
+    /// Counts since the start, modulo 2³².
+    pub fn read() -> u32 {
+        !register::read(VALUE)
+    }
+}
+
+/// CMSDK APB watchdog (Arm DDI 0479, "APB watchdog").
+mod watchdog {
+    use super::register;
+
+    const BASE: usize = 0x4000_8000;
+    const LOAD: usize = BASE;
+    const CONTROL: usize = BASE + 0x8;
+    const INTERRUPT_CLEAR: usize = BASE + 0xC;
+    const LOCK: usize = BASE + 0xC00;
+    const UNLOCK: u32 = 0x1ACC_E551;
+    const INTERRUPT_ENABLE: u32 = 1;
+
+    /// Raises the non-maskable interrupt after `counts` without [`feed`].
+    pub fn start(counts: u32) {
+        register::write(LOCK, UNLOCK);
+        register::write(LOAD, counts);
+        register::write(CONTROL, INTERRUPT_ENABLE);
+    }
+
+    /// Any write reloads the counter.
+    pub fn feed() {
+        register::write(INTERRUPT_CLEAR, 1);
+    }
+}
+
+/// Access to memory-mapped registers.
+mod register {
+    use core::ptr;
+
+    pub fn read(address: usize) -> u32 {
+        // SAFETY: this module's callers name word-aligned device registers of the board, which read without side effects.
+        unsafe { ptr::read_volatile(address as *const u32) }
+    }
+
+    pub fn write(address: usize, value: u32) {
+        // SAFETY: as above; the timer and the watchdog touch no memory.
+        unsafe { ptr::write_volatile(address as *mut u32, value) }
+    }
+}
