@@ -1,0 +1,184 @@
+//! What can be wrong with a policy file.
+
+use core::fmt;
+
+use crate::config::ConfigError;
+
+/// A tensor of the file, as named in `BLOB.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct TensorName {
+    /// Transformer block it belongs to.
+    pub layer: Option<usize>,
+    /// Module, such as `attn_qkv`.
+    pub module: &'static str,
+    /// Part of it: `weight`, `scale` or `bias`; empty for plain vectors.
+    pub part: &'static str,
+}
+
+impl TensorName {
+    pub(super) const fn plain(module: &'static str) -> Self {
+        Self {
+            layer: None,
+            module,
+            part: "",
+        }
+    }
+
+    pub(super) const fn part(self, part: &'static str) -> Self {
+        Self { part, ..self }
+    }
+}
+
+impl fmt::Display for TensorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(layer) = self.layer {
+            write!(f, "layers.{layer}.")?;
+        }
+        f.write_str(self.module)?;
+        if !self.part.is_empty() {
+            write!(f, ".{}", self.part)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why bytes are not a usable policy file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BlobError {
+    /// The buffer does not start at a multiple of 16 bytes.
+    Misaligned,
+    /// The buffer ends before the file does.
+    Truncated {
+        /// Bytes the file has.
+        needed: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// The first eight bytes are not "DTPOLICY".
+    Magic,
+    /// Another format version than this reader knows.
+    Version {
+        /// The file's version.
+        found: u32,
+    },
+    /// The checksum does not match: the file was damaged.
+    Crc {
+        /// Checksum in the file.
+        stored: u32,
+        /// Checksum of its bytes.
+        computed: u32,
+    },
+    /// The manifest does not decode, or has bytes left over.
+    Manifest,
+    /// The manifest describes a network that cannot be run.
+    Config(ConfigError),
+    /// A number of the manifest is not finite, or not positive where it has to be.
+    Field {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// The tensors that the manifest describes do not end where the file does.
+    Length {
+        /// Where the tensors end; `None`: beyond any address.
+        expected: Option<usize>,
+        /// Where the file ends.
+        found: usize,
+    },
+    /// A value is NaN or infinite.
+    NonFinite(TensorName),
+    /// A scale or standard deviation is negative, or a standard deviation is zero.
+    Scale(TensorName),
+    /// A weight is −128, for which sums could overflow.
+    Weight(TensorName),
+    /// Padding is not zero.
+    Padding(TensorName),
+    /// A lower bound lies above its upper bound.
+    Bounds(TensorName),
+    /// The safe action lies outside the action bounds.
+    SafeAction,
+}
+
+impl fmt::Display for BlobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misaligned => f.write_str("the buffer must start at a multiple of 16 bytes"),
+            Self::Truncated { needed, have } => {
+                write!(f, "truncated: {have} bytes of {needed}; copy the file again")
+            }
+            Self::Magic => f.write_str("not a policy file (it does not begin with DTPOLICY)"),
+            Self::Version { found } => write!(
+                f,
+                "format version {found}, but this program reads version {}; export the policy again with a matching dt-train",
+                super::VERSION
+            ),
+            Self::Crc { stored, computed } => write!(
+                f,
+                "damaged: checksum {computed:08x}, but {stored:08x} is stored; copy the file again"
+            ),
+            Self::Manifest => f.write_str("the manifest does not decode"),
+            Self::Config(error) => write!(f, "the manifest's network cannot be run: {error}"),
+            Self::Field { field } => {
+                write!(f, "the manifest's {field} is not a usable number")
+            }
+            Self::Length { expected: Some(expected), found } => write!(
+                f,
+                "the manifest's tensors end at byte {expected}, but the file at {found}"
+            ),
+            Self::Length { expected: None, .. } => {
+                f.write_str("the manifest's tensors do not fit any memory")
+            }
+            Self::NonFinite(name) => write!(f, "{name} holds NaN or infinity"),
+            Self::Scale(name) => write!(f, "{name} holds a scale that is not positive"),
+            Self::Weight(name) => write!(f, "{name} holds a weight of -128"),
+            Self::Padding(name) => write!(f, "the padding around {name} is not zero"),
+            Self::Bounds(name) => write!(f, "{name} lies above its upper bound"),
+            Self::SafeAction => f.write_str("safe_action lies outside action_low..action_high"),
+        }
+    }
+}
+
+impl core::error::Error for BlobError {}
+
+/// Why a policy file cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum EmitError {
+    /// The output buffer is too small.
+    BufferTooSmall {
+        /// Bytes the file takes.
+        needed: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// A tensor has the wrong number of values.
+    WrongLength {
+        /// The tensor.
+        tensor: TensorName,
+        /// Values the manifest calls for.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// The written file would be refused by [`super::Blob::parse`].
+    Invalid(BlobError),
+}
+
+impl fmt::Display for EmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BufferTooSmall { needed, have } => {
+                write!(f, "the file takes {needed} bytes, the buffer has {have}")
+            }
+            Self::WrongLength {
+                tensor,
+                expected,
+                got,
+            } => write!(f, "{tensor} has {got} values instead of {expected}"),
+            Self::Invalid(error) => write!(f, "the policy would not be readable: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for EmitError {}

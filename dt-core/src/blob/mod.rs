@@ -1,0 +1,254 @@
+//! The policy file: format version 1, specified byte by byte in `BLOB.md`.
+
+mod error;
+mod read;
+mod write;
+
+pub use error::{BlobError, EmitError, TensorName};
+pub use write::{Affine, LayerParameters, Parameters, emit, emitted_len};
+
+use core::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Dtype};
+use crate::kernels::packed_len;
+use crate::model::Model;
+
+/// First bytes of every policy file.
+pub const MAGIC: [u8; 8] = *b"DTPOLICY";
+
+/// The one format version this crate reads and writes.
+pub const VERSION: u32 = 1;
+
+/// Every tensor, and the file itself, starts at a multiple of this many bytes.
+pub const ALIGNMENT: usize = 16;
+
+const VERSION_FIELD: Range<usize> = 8..12;
+const CRC_FIELD: Range<usize> = 12..16;
+const LENGTH_FIELD: Range<usize> = 16..20;
+const MANIFEST_LEN_FIELD: Range<usize> = 20..24;
+const HEADER_LEN: usize = 24;
+
+/// CRC-32/ISO-HDLC over `file`, all but the CRC field itself.
+fn checksum(file: &[u8]) -> u32 {
+    const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+    let mut digest = CRC.digest();
+    digest.update(file.get(..CRC_FIELD.start).unwrap_or_default());
+    digest.update(file.get(CRC_FIELD.end..).unwrap_or_default());
+    digest.finalize()
+}
+
+/// Where the return-to-go comes from after each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum RewardMode {
+    /// The controller measures rewards: R̂ ← R̂ − r after every step.
+    Observed,
+    /// R̂ stays at the target for the whole episode.
+    Constant,
+    /// A host sends R̂ with [`crate::Policy::set_return_to_go`].
+    External,
+}
+
+/// What happens when an episode outlasts `max_ep_len`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum AtMaxEpLen {
+    /// The timestep embedding stays at its last row.
+    Saturate,
+    /// The [`crate::Guard`] latches [`crate::Fault::EpisodeOver`].
+    Fault,
+}
+
+/// Where a policy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance<'a> {
+    /// File name(s) of the trajectories it was trained on.
+    pub dataset: &'a str,
+    /// SHA-256 of those files.
+    pub dataset_sha256: [u8; 32],
+    /// Name of the training run.
+    pub run: &'a str,
+    /// Version of the trainer.
+    pub version: &'a str,
+    /// Seed of the training run.
+    pub seed: u64,
+    /// Gradient updates done.
+    pub updates: u64,
+}
+
+/// The head of a policy file: everything but vectors and weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest<'a> {
+    /// The network.
+    pub config: Config,
+    /// Divisor of returns-to-go before they enter the network.
+    pub return_scale: f32,
+    /// Target return to use when nobody asks for another, in the environment's units.
+    pub target_return: f32,
+    /// Where the return-to-go comes from.
+    pub reward: RewardMode,
+    /// Time between two actions, in microseconds.
+    pub control_period_us: u32,
+    /// What happens after `max_ep_len` steps.
+    pub at_max_ep_len: AtMaxEpLen,
+    /// Number of golden records.
+    pub golden_steps: u32,
+    /// The environment it was trained in.
+    pub env: &'a str,
+    /// Where it comes from.
+    pub provenance: Provenance<'a>,
+}
+
+impl Manifest<'_> {
+    /// f32 values in one golden record: return-to-go, observation, applied action, expected action.
+    pub const fn golden_record_len(&self) -> usize {
+        1 + self.config.state_dim as usize + 2 * self.config.act_dim as usize
+    }
+}
+
+/// The vectors of the control problem, in the environment's units.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Vectors<'a> {
+    /// Mean of the states trained on (state_dim).
+    pub state_mean: &'a [f32],
+    /// Their standard deviation, > 0 (state_dim).
+    pub state_std: &'a [f32],
+    /// Lowest state the guard accepts (state_dim).
+    pub state_low: &'a [f32],
+    /// Highest state the guard accepts (state_dim).
+    pub state_high: &'a [f32],
+    /// Lower bound of actions (act_dim).
+    pub action_low: &'a [f32],
+    /// Upper bound of actions (act_dim).
+    pub action_high: &'a [f32],
+    /// What to do when something is wrong (act_dim).
+    pub safe_action: &'a [f32],
+}
+
+/// A policy file that has been checked from end to end. Borrows the bytes it was parsed from.
+#[derive(Clone, Debug)]
+pub struct Blob<'a> {
+    /// Its head.
+    pub manifest: Manifest<'a>,
+    /// Normalization, bounds and safe action.
+    pub vectors: Vectors<'a>,
+    /// The network.
+    pub model: Model<'a>,
+    /// Golden records, [`Manifest::golden_record_len`] values each.
+    pub golden: &'a [f32],
+    /// Bytes of the file; the buffer may be longer.
+    pub len: usize,
+}
+
+impl Blob<'_> {
+    /// Number of weights and biases of the network, padding and scales not counted.
+    pub fn parameters(&self) -> u64 {
+        let config = &self.manifest.config;
+        let linear = |rows: u32, cols: u32| u64::from(rows) * (u64::from(cols) + 1);
+        let (d, f) = (config.d_model, config.d_ff);
+        let norm = 2 * u64::from(d);
+        let layer = 2 * norm + linear(3 * d, d) + linear(d, d) + linear(f, d) + linear(d, f);
+        linear(d, 1)
+            + linear(d, config.state_dim)
+            + linear(d, config.act_dim)
+            + u64::from(config.max_ep_len) * u64::from(d)
+            + norm
+            + u64::from(config.n_layer) * layer
+            + norm
+            + linear(config.act_dim, d)
+    }
+}
+
+/// Walks the file's tensors in order and adds up where they end.
+///
+/// Reader and writer each name the tensors themselves; this is the one place that knows how many
+/// bytes each takes.
+#[derive(Clone, Copy)]
+struct Extent {
+    dtype: Dtype,
+    end: Option<usize>,
+}
+
+impl Extent {
+    fn tensor(&mut self, bytes: usize) {
+        self.end = self
+            .end
+            .and_then(|end| end.checked_next_multiple_of(ALIGNMENT))
+            .and_then(|start| start.checked_add(bytes));
+    }
+
+    fn f32(&mut self, len: usize) {
+        self.tensor(4 * len);
+    }
+
+    fn linear(&mut self, rows: usize, cols: usize) {
+        match self.dtype {
+            Dtype::F32 => self.f32(rows * cols),
+            Dtype::Int8 => {
+                self.tensor(packed_len(rows, cols));
+                self.f32(rows);
+            }
+        }
+        self.f32(rows);
+    }
+
+    fn norm(&mut self, d_model: usize) {
+        self.f32(d_model);
+        self.f32(d_model);
+    }
+
+    /// End of the file whose tensors start after byte `start`; `None` if it overflows `usize`.
+    ///
+    /// Expects a validated configuration.
+    fn of_file(manifest: &Manifest<'_>, start: usize) -> Option<usize> {
+        let config = &manifest.config;
+        let [d, f, s, a] = [
+            config.d_model,
+            config.d_ff,
+            config.state_dim,
+            config.act_dim,
+        ]
+        .map(|dim| dim as usize);
+        let mut extent = Extent {
+            dtype: config.dtype,
+            end: Some(start),
+        };
+        for len in [s, s, s, s, a, a, a] {
+            extent.f32(len);
+        }
+        for cols in [1, s, a] {
+            extent.linear(d, cols);
+        }
+        if config.max_ep_len > 0 {
+            let rows = config.max_ep_len as usize;
+            match config.dtype {
+                Dtype::F32 => extent.f32(rows * d),
+                Dtype::Int8 => {
+                    extent.tensor(rows * d);
+                    extent.f32(rows);
+                }
+            }
+        }
+        extent.norm(d);
+        for _ in 0..config.n_layer {
+            extent.norm(d);
+            extent.linear(3 * d, d);
+            extent.linear(d, d);
+            extent.norm(d);
+            extent.linear(f, d);
+            extent.linear(d, f);
+        }
+        extent.norm(d);
+        extent.linear(a, d);
+        let golden = (manifest.golden_steps as usize)
+            .checked_mul(manifest.golden_record_len())
+            .and_then(|values| values.checked_mul(4))?;
+        extent.tensor(golden);
+        extent.end
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

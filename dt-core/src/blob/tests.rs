@@ -1,0 +1,1 @@
+//! See `read` and `write`.

@@ -1,0 +1,281 @@
+//! Weights → bytes, quantizing on the way.
+
+use super::*;
+use crate::kernels::packed_index;
+use crate::quant::{Grid, WEIGHT_MAX, rne};
+
+/// Weight and bias of a linear layer (weight row-major, out × in) or of a norm, in f32.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Affine<'a> {
+    /// Weight.
+    pub weight: &'a [f32],
+    /// Bias.
+    pub bias: &'a [f32],
+}
+
+/// One transformer block in f32; shapes as in [`crate::model::Layer`].
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "named as in `crate::model::Layer`")]
+pub struct LayerParameters<'a> {
+    pub ln_1: Affine<'a>,
+    pub attn_qkv: Affine<'a>,
+    pub attn_proj: Affine<'a>,
+    pub ln_2: Affine<'a>,
+    pub mlp_fc: Affine<'a>,
+    pub mlp_proj: Affine<'a>,
+}
+
+/// A network in f32, as trained.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parameters<'a> {
+    /// d_model × 1.
+    pub embed_return: Affine<'a>,
+    /// d_model × state_dim.
+    pub embed_state: Affine<'a>,
+    /// d_model × act_dim.
+    pub embed_action: Affine<'a>,
+    /// max_ep_len × d_model.
+    pub embed_timestep: &'a [f32],
+    /// d_model.
+    pub embed_ln: Affine<'a>,
+    /// n_layer of them.
+    pub layers: &'a [LayerParameters<'a>],
+    /// d_model.
+    pub ln_f: Affine<'a>,
+    /// act_dim × d_model.
+    pub head: Affine<'a>,
+}
+
+/// Bytes that the file of a policy takes.
+///
+/// # Errors
+/// [`EmitError::Invalid`] if the manifest cannot be written or read back.
+pub fn emitted_len(manifest: &Manifest<'_>) -> Result<usize, EmitError> {
+    manifest
+        .config
+        .validate()
+        .map_err(|error| EmitError::Invalid(BlobError::Config(error)))?;
+    let size = postcard::experimental::serialized_size(manifest)
+        .map_err(|_| EmitError::Invalid(BlobError::Manifest))?;
+    Extent::of_file(manifest, HEADER_LEN + size)
+        .filter(|&end| u32::try_from(end).is_ok())
+        .ok_or(EmitError::Invalid(BlobError::Length {
+            expected: None,
+            found: 0,
+        }))
+}
+
+/// Writes a policy file into `out` (16-byte aligned, at least [`emitted_len`] long) and returns
+/// its length. Weights are quantized if `manifest.config.dtype` asks for it. What was written has
+/// been read back by [`Blob::parse`].
+///
+/// `golden` holds `manifest.golden_steps` records of [`Manifest::golden_record_len`] values.
+///
+/// # Errors
+/// [`EmitError`] names the tensor or field that is off; the contents of `out` are then undefined.
+pub fn emit(
+    manifest: &Manifest<'_>,
+    vectors: &Vectors<'_>,
+    parameters: &Parameters<'_>,
+    golden: &[f32],
+    out: &mut [u8],
+) -> Result<usize, EmitError> {
+    let needed = emitted_len(manifest)?;
+    let have = out.len();
+    let file = out
+        .get_mut(..needed)
+        .ok_or(EmitError::BufferTooSmall { needed, have })?;
+    file.fill(0);
+    let manifest_len = match file.get_mut(HEADER_LEN..) {
+        Some(body) => postcard::to_slice(manifest, body)
+            .map_err(|_| EmitError::Invalid(BlobError::Manifest))?
+            .len(),
+        None => 0,
+    };
+    let mut writer = Writer {
+        file,
+        at: HEADER_LEN + manifest_len,
+        dtype: manifest.config.dtype,
+    };
+    writer.vectors(&manifest.config, vectors)?;
+    writer.model(&manifest.config, parameters)?;
+    let values = manifest.golden_steps as usize * manifest.golden_record_len();
+    writer.f32(TensorName::plain("golden"), golden, values)?;
+
+    let mut put = |field: Range<usize>, value: u32| {
+        if let Some(field) = file.get_mut(field) {
+            field.copy_from_slice(&value.to_le_bytes());
+        }
+    };
+    put(VERSION_FIELD, VERSION);
+    put(LENGTH_FIELD, needed as u32);
+    put(MANIFEST_LEN_FIELD, manifest_len as u32);
+    if let Some(magic) = file.get_mut(..MAGIC.len()) {
+        magic.copy_from_slice(&MAGIC);
+    }
+    let crc = checksum(file);
+    if let Some(field) = file.get_mut(CRC_FIELD) {
+        field.copy_from_slice(&crc.to_le_bytes());
+    }
+    Blob::parse(file).map_err(EmitError::Invalid)?;
+    Ok(needed)
+}
+
+struct Writer<'o> {
+    file: &'o mut [u8],
+    at: usize,
+    dtype: Dtype,
+}
+
+impl Writer<'_> {
+    /// The next `len` bytes of the file, which are zero.
+    fn tensor(&mut self, len: usize) -> &mut [u8] {
+        let start = self.at.next_multiple_of(ALIGNMENT);
+        self.at = start + len;
+        self.file.get_mut(start..self.at).unwrap_or_default()
+    }
+
+    fn f32(&mut self, name: TensorName, values: &[f32], expected: usize) -> Result<(), EmitError> {
+        check_len(name, values, expected)?;
+        let bytes = self.tensor(4 * expected);
+        for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        Ok(())
+    }
+
+    fn norm(&mut self, name: TensorName, norm: &Affine<'_>, len: usize) -> Result<(), EmitError> {
+        self.f32(name.part("weight"), norm.weight, len)?;
+        self.f32(name.part("bias"), norm.bias, len)
+    }
+
+    fn linear(
+        &mut self,
+        name: TensorName,
+        linear: &Affine<'_>,
+        [rows, cols]: [usize; 2],
+    ) -> Result<(), EmitError> {
+        let weight = name.part("weight");
+        match self.dtype {
+            Dtype::F32 => self.f32(weight, linear.weight, rows * cols)?,
+            Dtype::Int8 => self.quantized(
+                weight,
+                linear.weight,
+                [rows, cols],
+                packed_len(rows, cols),
+                |row, col| packed_index(cols, row, col),
+            )?,
+        }
+        self.f32(name.part("bias"), linear.bias, rows)
+    }
+
+    /// Quantizes a matrix row by row: its values go to the bytes that `index` tells of the next
+    /// tensor, its scales into the tensor after that.
+    fn quantized(
+        &mut self,
+        name: TensorName,
+        values: &[f32],
+        [rows, cols]: [usize; 2],
+        len: usize,
+        index: impl Fn(usize, usize) -> usize,
+    ) -> Result<(), EmitError> {
+        check_len(name, values, rows * cols)?;
+        let grid = |row: &[f32]| {
+            Grid::of(row.iter().copied(), WEIGHT_MAX)
+                .map_err(|_| EmitError::Invalid(BlobError::NonFinite(name)))
+        };
+        let bytes = self.tensor(len);
+        for (r, row) in values.chunks_exact(cols).enumerate() {
+            let inverse = grid(row)?.inverse;
+            for (c, value) in row.iter().enumerate() {
+                if let Some(byte) = bytes.get_mut(index(r, c)) {
+                    *byte = (rne(value * inverse) as i8).cast_unsigned();
+                }
+            }
+        }
+        let bytes = self.tensor(4 * rows);
+        for (bytes, row) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values.chunks_exact(cols)) {
+            *bytes = grid(row)?.scale.to_le_bytes();
+        }
+        Ok(())
+    }
+
+    fn vectors(&mut self, config: &Config, vectors: &Vectors<'_>) -> Result<(), EmitError> {
+        let (s, a) = (config.state_dim as usize, config.act_dim as usize);
+        let vectors = [
+            ("state_mean", vectors.state_mean, s),
+            ("state_std", vectors.state_std, s),
+            ("state_low", vectors.state_low, s),
+            ("state_high", vectors.state_high, s),
+            ("action_low", vectors.action_low, a),
+            ("action_high", vectors.action_high, a),
+            ("safe_action", vectors.safe_action, a),
+        ];
+        for (name, values, expected) in vectors {
+            self.f32(TensorName::plain(name), values, expected)?;
+        }
+        Ok(())
+    }
+
+    fn model(&mut self, config: &Config, p: &Parameters<'_>) -> Result<(), EmitError> {
+        let [d, f, s, a] = [
+            config.d_model,
+            config.d_ff,
+            config.state_dim,
+            config.act_dim,
+        ]
+        .map(|dim| dim as usize);
+        let name = TensorName::plain;
+        self.linear(name("embed_return"), &p.embed_return, [d, 1])?;
+        self.linear(name("embed_state"), &p.embed_state, [d, s])?;
+        self.linear(name("embed_action"), &p.embed_action, [d, a])?;
+        self.table(config.max_ep_len as usize, d, p.embed_timestep)?;
+        self.norm(name("embed_ln"), &p.embed_ln, d)?;
+        let n_layer = config.n_layer as usize;
+        if p.layers.len() != n_layer {
+            return Err(EmitError::WrongLength {
+                tensor: name("layers"),
+                expected: n_layer,
+                got: p.layers.len(),
+            });
+        }
+        for (layer, p) in p.layers.iter().enumerate() {
+            let name = |module| TensorName {
+                layer: Some(layer),
+                module,
+                part: "",
+            };
+            self.norm(name("ln_1"), &p.ln_1, d)?;
+            self.linear(name("attn_qkv"), &p.attn_qkv, [3 * d, d])?;
+            self.linear(name("attn_proj"), &p.attn_proj, [d, d])?;
+            self.norm(name("ln_2"), &p.ln_2, d)?;
+            self.linear(name("mlp_fc"), &p.mlp_fc, [f, d])?;
+            self.linear(name("mlp_proj"), &p.mlp_proj, [d, f])?;
+        }
+        self.norm(name("ln_f"), &p.ln_f, d)?;
+        self.linear(name("head"), &p.head, [a, d])
+    }
+
+    fn table(&mut self, rows: usize, cols: usize, values: &[f32]) -> Result<(), EmitError> {
+        let name = TensorName::plain("embed_timestep").part("weight");
+        match self.dtype {
+            _ if rows == 0 => check_len(name, values, 0),
+            Dtype::F32 => self.f32(name, values, rows * cols),
+            Dtype::Int8 => self.quantized(name, values, [rows, cols], rows * cols, |row, col| {
+                row * cols + col
+            }),
+        }
+    }
+}
+
+fn check_len(tensor: TensorName, values: &[f32], expected: usize) -> Result<(), EmitError> {
+    if values.len() == expected {
+        Ok(())
+    } else {
+        Err(EmitError::WrongLength {
+            tensor,
+            expected,
+            got: values.len(),
+        })
+    }
+}

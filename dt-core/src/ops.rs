@@ -1,0 +1,173 @@
+//! The floating-point operations of the network, each in one fixed order so that every target
+//! computes the same bits.
+//!
+//! exp and tanh come from `libm`, or from `micromath` where the policy file asks for it. Measured
+//! over the inputs that matter (see the test `micromath_error`): `micromath`'s exp on [−20, 0]
+//! has a relative error up to 2.4·10⁻³, and tanh built from it an absolute error up to
+//! 1.1·10⁻³; `libm` stays within 10⁻⁷ in both.
+
+use crate::config::{Activation, Math};
+
+/// Partial sums that [`sum`] and [`dot`] keep: enough to fill a SIMD register on the host,
+/// few enough to stay in the 32 registers of a Cortex-M4 FPU.
+const LANES: usize = 8;
+
+/// Σ x\[i\], in the order of the numerics contract.
+pub fn sum(x: &[f32]) -> f32 {
+    let (chunks, tail) = x.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(tail) {
+        *lane += x;
+    }
+    fold(lanes)
+}
+
+/// Σ x\[i\]·y\[i\] over the shorter length, in the order of the numerics contract.
+pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let (x_chunks, x_tail) = x.as_chunks::<LANES>();
+    let (y_chunks, y_tail) = y.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for (x, y) in x_chunks.iter().zip(y_chunks) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * y;
+        }
+    }
+    for ((lane, x), y) in lanes.iter_mut().zip(x_tail).zip(y_tail) {
+        *lane += x * y;
+    }
+    fold(lanes)
+}
+
+fn fold([l0, l1, l2, l3, l4, l5, l6, l7]: [f32; LANES]) -> f32 {
+    ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
+}
+
+/// Layer normalization (Ba et al. 2016) of one token: `out` = (x − μ)/√(σ² + ε) · weight + bias.
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let n = x.len() as f32;
+    let mean = sum(x) / n;
+    for (out, x) in out.iter_mut().zip(x) {
+        let centred = x - mean;
+        *out = centred * centred;
+    }
+    let variance = sum(out) / n;
+    let inverse = 1.0 / libm::sqrtf(variance + eps);
+    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *out = ((x - mean) * inverse) * weight + bias;
+    }
+}
+
+/// Applies the MLP's nonlinearity in place.
+pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
+    match activation {
+        Activation::Relu => {
+            for x in x {
+                *x = if *x > 0.0 { *x } else { 0.0 };
+            }
+        }
+        Activation::GeluTanh => {
+            for x in x {
+                let cubic = *x + 0.044_715 * ((*x * *x) * *x);
+                *x = (0.5 * *x) * (1.0 + tanh(math, 0.797_884_56 * cubic));
+            }
+        }
+    }
+}
+
+/// eˣ.
+#[inline]
+pub fn exp(math: Math, x: f32) -> f32 {
+    match math {
+        Math::Libm => libm::expf(x),
+        Math::Micromath => micromath::F32(x).exp().0,
+    }
+}
+
+/// tanh(x).
+#[inline]
+pub fn tanh(math: Math, x: f32) -> f32 {
+    match math {
+        Math::Libm => libm::tanhf(x),
+        // exp saturates to 0 or ∞, hence this to ∓1.
+        Math::Micromath => 1.0 - 2.0 / (micromath::F32(2.0 * x).exp().0 + 1.0),
+    }
+}
+
+/// `x` limited to [low, high]; NaN stays NaN.
+#[inline]
+pub fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    if x < low {
+        low
+    } else if x > high {
+        high
+    } else {
+        x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_follow_the_contract() {
+        // Values for which every other order gives another result.
+        let x: [f32; 19] = core::array::from_fn(|i| [1e8, 1.0, -1e8, 3.5e-3][i % 4] * (i as f32 + 0.7));
+        let mut lanes = [0.0f32; 8];
+        for (i, x) in x.iter().enumerate() {
+            lanes[i % 8] += x;
+        }
+        let [a, b, c, d, e, f, g, h] = lanes;
+        let expected = ((a + e) + (c + g)) + ((b + f) + (d + h));
+        assert_eq!(sum(&x).to_bits(), expected.to_bits());
+        assert_eq!(dot(&x, &[1.0; 19]).to_bits(), expected.to_bits());
+        assert_ne!(sum(&x), x.iter().sum::<f32>());
+    }
+
+    #[test]
+    fn layer_norm_normalizes() {
+        let x = [1.0, 2.0, 3.0, 10.0];
+        let mut y = [0.0; 4];
+        layer_norm(&x, &[1.0; 4], &[0.0; 4], 1e-5, &mut y);
+        let mean = y.iter().sum::<f32>() / 4.0;
+        let variance = y.iter().map(|y| y * y).sum::<f32>() / 4.0;
+        assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{y:?}");
+    }
+
+    #[test]
+    fn clamp_keeps_nan() {
+        assert_eq!(clamp(3.0, -1.0, 1.0), 1.0);
+        assert_eq!(clamp(-3.0, -1.0, 1.0), -1.0);
+        assert!(clamp(f32::NAN, -1.0, 1.0).is_nan());
+    }
+
+    /// Pins the errors that the module documentation states.
+    #[test]
+    fn micromath_error() {
+        let mut worst = [[0.0f64; 2]; 2];
+        for i in 0..=200_000 {
+            let x = -20.0 + i as f32 * 1e-4;
+            let t = -8.0 + i as f32 * 8e-5;
+            for (worst, math) in worst.iter_mut().zip([Math::Libm, Math::Micromath]) {
+                let reference = f64::from(x).exp();
+                let relative = (f64::from(exp(math, x)) - reference).abs() / reference;
+                let absolute = (f64::from(tanh(math, t)) - f64::from(t).tanh()).abs();
+                worst[0] = worst[0].max(relative);
+                worst[1] = worst[1].max(absolute);
+            }
+        }
+        let [[libm_exp, libm_tanh], [micromath_exp, micromath_tanh]] = worst;
+        assert!(libm_exp < 1e-7 && libm_tanh < 1e-7, "{worst:?}");
+        assert!((2.3e-3..2.4e-3).contains(&micromath_exp), "{worst:?}");
+        assert!((1.0e-3..1.1e-3).contains(&micromath_tanh), "{worst:?}");
+        assert_eq!(exp(Math::Micromath, 0.0), 1.0);
+        assert_eq!(exp(Math::Micromath, -1e30), 0.0);
+        assert_eq!(tanh(Math::Micromath, 1e30), 1.0);
+        assert_eq!(tanh(Math::Micromath, -1e30), -1.0);
+    }
+}

@@ -1,0 +1,192 @@
+//! Symmetric quantization: scales, rounding and the bound that keeps integer sums from overflowing.
+//!
+//! Used by the engine for activations and cache, and at export for weights.
+
+/// Largest magnitude of a quantized weight, key or value. −128 is never used, so that negation
+/// and the accumulator bound of [`q_max`] hold.
+pub const WEIGHT_MAX: i32 = 127;
+
+/// Largest quantized activation for a sum of `terms` products with weights in ±127:
+/// min(32767, ⌊(2³¹ − 1) / (127 · terms)⌋), so that the sum fits an `i32` in any order.
+pub const fn q_max(terms: usize) -> i32 {
+    let bound = match (i32::MAX as usize / WEIGHT_MAX as usize).checked_div(terms) {
+        Some(bound) => bound,
+        None => i16::MAX as usize,
+    };
+    if bound > i16::MAX as usize {
+        i16::MAX as i32
+    } else {
+        bound as i32
+    }
+}
+
+/// 1.5 · 2²³: adding it leaves the nearest integer (ties to even) in the low mantissa bits.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// Rounds to the nearest integer, ties to even. Exact for |x| ≤ 2²²; any other input gives some
+/// integer, never a panic.
+///
+/// One addition and one subtraction, so the result is the same wherever IEEE 754 is.
+#[inline]
+pub fn rne(x: f32) -> i32 {
+    (x + ROUNDING)
+        .to_bits()
+        .wrapping_sub(ROUNDING.to_bits())
+        .cast_signed()
+}
+
+/// A value inside the network is NaN or infinite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct NonFinite;
+
+impl core::fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("a value inside the network is NaN or infinite")
+    }
+}
+
+impl core::error::Error for NonFinite {}
+
+/// Integer types that quantized values are stored in.
+pub trait Quantized: Copy {
+    /// Converts a value already known to be in range.
+    fn from_rounded(value: i32) -> Self;
+}
+
+impl Quantized for i8 {
+    #[inline]
+    fn from_rounded(value: i32) -> Self {
+        value as i8
+    }
+}
+
+impl Quantized for i16 {
+    #[inline]
+    fn from_rounded(value: i32) -> Self {
+        value as i16
+    }
+}
+
+/// Quantizes `x` symmetrically to −`q_max`…`q_max` and returns the scale, so that
+/// `x[i] ≈ scale · q[i]`. All-zero (or vanishingly small) input gives scale 0.
+///
+/// Writes as many values as the shorter of the two slices has.
+///
+/// # Errors
+/// [`NonFinite`] if any input is NaN or infinite.
+#[inline]
+pub fn quantize<Q: Quantized>(x: &[f32], q_max: i32, q: &mut [Q]) -> Result<f32, NonFinite> {
+    let grid = Grid::of(x.iter().copied(), q_max)?;
+    for (q, x) in q.iter_mut().zip(x) {
+        *q = Q::from_rounded(rne(x * grid.inverse));
+    }
+    Ok(grid.scale)
+}
+
+/// The quantization grid of one vector.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    /// Multiplier from values to grid steps; 0 when the vector is all zero.
+    pub inverse: f32,
+    /// Size of a grid step; 0 when the vector is all zero.
+    pub scale: f32,
+}
+
+impl Grid {
+    /// The grid on which the largest magnitude of `x` is `q_max` steps.
+    ///
+    /// # Errors
+    /// [`NonFinite`] if any value is NaN or infinite.
+    #[inline]
+    pub fn of(x: impl Iterator<Item = f32>, q_max: i32) -> Result<Self, NonFinite> {
+        // Magnitudes order as their bit patterns do, and NaN and ∞ sort above every number:
+        // one integer maximum finds both.
+        let mut top = 0;
+        for x in x {
+            let magnitude = x.to_bits() & 0x7fff_ffff;
+            if magnitude > top {
+                top = magnitude;
+            }
+        }
+        let max = f32::from_bits(top);
+        if !max.is_finite() {
+            return Err(NonFinite);
+        }
+        let q_max = q_max as f32;
+        let inverse = q_max / max;
+        Ok(if inverse.is_finite() {
+            Self {
+                inverse,
+                scale: max / q_max,
+            }
+        } else {
+            Self {
+                inverse: 0.0,
+                scale: 0.0,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn q_max_is_the_largest_that_cannot_overflow() {
+        for terms in 1..=8192usize {
+            let worst = |q: i64| q * 127 * terms as i64;
+            let q = i64::from(q_max(terms));
+            assert!(worst(q) <= i64::from(i32::MAX), "{terms}");
+            assert!(q == 32767 || worst(q + 1) > i64::from(i32::MAX), "{terms}");
+        }
+        assert_eq!(q_max(0), 32767);
+    }
+
+    #[test]
+    fn all_zero_and_denormal_input_has_scale_zero() {
+        for x in [[0.0f32, -0.0], [f32::from_bits(1), 0.0]] {
+            let mut q = [1i16; 2];
+            assert_eq!(quantize(&x, 32767, &mut q), Ok(0.0));
+            assert_eq!(q, [0, 0]);
+        }
+    }
+
+    #[test]
+    fn non_finite_input_is_an_error() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(
+                quantize(&[1.0, bad], 127, &mut [0i8; 2]),
+                Err(NonFinite),
+                "{bad}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rne_agrees_with_round_ties_even(x in -4_194_304.0f32..4_194_304.0) {
+            prop_assert_eq!(rne(x), x.round_ties_even() as i32);
+            prop_assert_eq!(rne(x.trunc() + 0.5), (x.trunc() + 0.5).round_ties_even() as i32);
+        }
+
+        #[test]
+        fn error_is_half_a_step_and_the_range_is_kept(
+            x in proptest::collection::vec(proptest::num::f32::NORMAL | proptest::num::f32::ZERO, 1..40),
+            terms in 1usize..2000,
+        ) {
+            let q_max = q_max(terms);
+            let mut q = [0i16; 40];
+            let scale = quantize(&x, q_max, &mut q).unwrap();
+            for (x, q) in x.iter().zip(q) {
+                prop_assert!(i32::from(q).abs() <= q_max);
+                let (x, scale) = (f64::from(*x), f64::from(scale));
+                // Half a step, and the rounding of inverse and scale themselves.
+                let bound = 0.5 * scale + 4.0 * f64::from(f32::EPSILON) * x.abs() + 1e-38;
+                prop_assert!((x - f64::from(q) * scale).abs() <= bound, "{x} {q} {scale}");
+            }
+        }
+    }
+}
