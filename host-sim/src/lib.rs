@@ -6,6 +6,8 @@ pub mod env;
 pub mod pendulum;
 #[cfg(feature = "std")]
 pub mod registry;
+pub mod rollout;
+pub mod trace;
 
 pub use env::{Env, EnvSpec, Step};
 #[cfg(feature = "std")]
