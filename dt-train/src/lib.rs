@@ -2,9 +2,18 @@
 //!
 //! One file per stage of the pipeline, in the order data flows through them:
 //!
+//! - [`config`]: the recipe of a training run.
+//! - [`batch`]: training sequences.
+//! - [`model`]: the network in libtorch.
+//! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints.
 //! - [`commands`]: the command line, one file per command.
 //!
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
 
 pub mod atomic;
+pub mod batch;
+pub mod checkpoint;
 pub mod commands;
+pub mod config;
+pub mod model;
+pub mod run;

@@ -1,0 +1,281 @@
+//! Training sequences: which timesteps each update sees, as tensors on the training device.
+//!
+//! A batch is a function of (seed, update) alone, so a resumed run sees the sequences that the
+//! uninterrupted one would have seen.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use tch::{Device, Kind, Tensor};
+
+use crate::model::Inputs;
+
+/// Trajectories as the network reads them, flat: one row per transition, episodes one after the
+/// other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trajectories {
+    /// Length of a state.
+    pub state_dim: usize,
+    /// Length of an action.
+    pub act_dim: usize,
+    /// Normalized states, transitions × state_dim.
+    pub states: Vec<f32>,
+    /// Actions scaled to [−1, 1], transitions × act_dim.
+    pub actions: Vec<f32>,
+    /// Scaled returns-to-go, one per transition.
+    pub returns_to_go: Vec<f32>,
+    /// Length of each episode, in order.
+    pub episode_lens: Vec<usize>,
+}
+
+/// One update's sequences.
+#[derive(Debug)]
+pub struct Batch {
+    /// What the network reads.
+    pub inputs: Inputs,
+    /// (B, T): 1 where the prediction carries loss, else 0.
+    pub loss_mask: Tensor,
+}
+
+/// Draws batches from trajectories that are resident on the training device.
+#[derive(Debug)]
+pub struct Sampler {
+    states: Tensor,
+    actions: Tensor,
+    returns_to_go: Tensor,
+    timesteps: Tensor,
+    /// First row of each episode, then the number of rows.
+    offsets: Vec<usize>,
+    batch_size: usize,
+    sequence_len: usize,
+    burn_in: usize,
+    seed: u64,
+    device: Device,
+}
+
+/// Shape of a [`Sampler`]'s batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Sequences per batch.
+    pub batch_size: usize,
+    /// Timesteps per sequence.
+    pub sequence_len: usize,
+    /// Timesteps without loss at the start of a sequence inside an episode.
+    pub burn_in: usize,
+    /// Timesteps saturate below this; 0: no bound.
+    pub max_ep_len: usize,
+}
+
+/// Consecutive timesteps of one episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sequence {
+    /// Row of the first timestep.
+    row: usize,
+    /// Timesteps, at least 1.
+    len: usize,
+    /// The first timestep is the episode's first.
+    from_start: bool,
+}
+
+impl Sampler {
+    /// Moves `trajectories` to `device`.
+    pub fn new(trajectories: &Trajectories, shape: Shape, seed: u64, device: Device) -> Self {
+        let table = |values: &[f32], cols: usize| {
+            Tensor::from_slice(values)
+                .view([-1, cols as i64])
+                .to(device)
+        };
+        let last = match shape.max_ep_len {
+            0 => usize::MAX,
+            n => n - 1,
+        };
+        let timesteps: Vec<i64> = trajectories
+            .episode_lens
+            .iter()
+            .flat_map(|&len| (0..len).map(|t| std::cmp::min(t, last) as i64))
+            .collect();
+        let mut offsets = vec![0];
+        for len in &trajectories.episode_lens {
+            offsets.push(offsets[offsets.len() - 1] + len);
+        }
+        Self {
+            states: table(&trajectories.states, trajectories.state_dim),
+            actions: table(&trajectories.actions, trajectories.act_dim),
+            returns_to_go: table(&trajectories.returns_to_go, 1),
+            timesteps: Tensor::from_slice(&timesteps).to(device),
+            offsets,
+            batch_size: shape.batch_size,
+            sequence_len: shape.sequence_len,
+            burn_in: shape.burn_in,
+            seed,
+            device,
+        }
+    }
+
+    /// The sequences of one update.
+    ///
+    /// A sequence that is shorter than T because its episode is continues with masked copies of
+    /// its last timestep; attention is causal, so they change no prediction before them.
+    pub fn batch(&self, update: u64) -> Batch {
+        let mut rng = generator(self.seed, update);
+        let mut bounds = Vec::with_capacity(3 * self.batch_size);
+        for _ in 0..self.batch_size {
+            let Sequence {
+                row,
+                len,
+                from_start,
+            } = self.sequence(&mut rng);
+            let first_loss = if from_start { 0 } else { self.burn_in };
+            bounds.extend([row, len, first_loss].map(|n| n as i64));
+        }
+        let (b, t) = (self.batch_size as i64, self.sequence_len as i64);
+        let bounds = Tensor::from_slice(&bounds).view([b, 3, 1]).to(self.device);
+        let [row, len, first_loss] = [0, 1, 2].map(|i| bounds.select(1, i));
+        let position = Tensor::arange(t, (Kind::Int64, self.device)).unsqueeze(0);
+        let rows = (&row + position.minimum(&(&len - 1))).flatten(0, 1);
+        let gather = |table: &Tensor| table.index_select(0, &rows).view([b, t, -1]);
+        Batch {
+            inputs: Inputs {
+                returns_to_go: gather(&self.returns_to_go),
+                states: gather(&self.states),
+                actions: gather(&self.actions),
+                timesteps: self.timesteps.index_select(0, &rows).view([b, t]),
+            },
+            loss_mask: position
+                .lt_tensor(&len)
+                .logical_and(&position.ge_tensor(&first_loss))
+                .to_kind(Kind::Float),
+        }
+    }
+
+    /// An episode is drawn in proportion to its length. The middle of the sequence is uniform in
+    /// it; where the sequence would reach over an end of the episode it is moved inside. So no
+    /// timestep is wasted on padding, and the first and last timesteps of an episode, which a
+    /// uniform start would show in one sequence out of T, are seen at least half as often as the others.
+    fn sequence(&self, rng: &mut ChaCha8Rng) -> Sequence {
+        let rows = self.offsets[self.offsets.len() - 1];
+        let middle = below(rng, rows);
+        let episode = self.offsets.partition_point(|&offset| offset <= middle) - 1;
+        let (first, end) = (self.offsets[episode], self.offsets[episode + 1]);
+        let len = std::cmp::min(self.sequence_len, end - first);
+        let start = (middle - first).saturating_sub(self.sequence_len / 2);
+        let row = first + std::cmp::min(start, end - first - len);
+        Sequence {
+            row,
+            len,
+            from_start: row == first,
+        }
+    }
+}
+
+/// Random bits of one update, independent of how many were drawn for the updates before.
+fn generator(seed: u64, update: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&update.to_le_bytes());
+    key[16..24].copy_from_slice(b"sequence");
+    ChaCha8Rng::from_seed(key)
+}
+
+/// Uniform in 0..n; the bias of this multiplication is below n / 2⁶⁴.
+fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row i holds the number i everywhere, so that a gathered value says where it came from.
+    fn numbered(episode_lens: &[usize]) -> Trajectories {
+        let rows: usize = episode_lens.iter().sum();
+        let numbers: Vec<f32> = (0..rows).map(|i| i as f32).collect();
+        Trajectories {
+            state_dim: 1,
+            act_dim: 1,
+            states: numbers.clone(),
+            actions: numbers.clone(),
+            returns_to_go: numbers,
+            episode_lens: episode_lens.to_vec(),
+        }
+    }
+
+    fn sampler(episode_lens: &[usize], sequence_len: usize, burn_in: usize, seed: u64) -> Sampler {
+        let shape = Shape {
+            batch_size: 64,
+            sequence_len,
+            burn_in,
+            max_ep_len: 6,
+        };
+        Sampler::new(&numbered(episode_lens), shape, seed, Device::Cpu)
+    }
+
+    fn rows<T: tch::kind::Element + Copy + Default>(tensor: &Tensor) -> Vec<Vec<T>> {
+        let flat = tensor.flatten(0, -1);
+        let mut values = vec![T::default(); flat.numel()];
+        flat.copy_data(&mut values, flat.numel());
+        values
+            .chunks(tensor.size()[1] as usize)
+            .map(<[T]>::to_vec)
+            .collect()
+    }
+
+    #[test]
+    fn sequences_stay_inside_their_episode_and_padding_carries_no_loss() {
+        // Episodes: rows 0..3 (shorter than a sequence), 3..12.
+        let batch = sampler(&[3, 9], 5, 2, 1).batch(0);
+        let states = rows::<f32>(&batch.inputs.states);
+        let times = rows::<i64>(&batch.inputs.timesteps);
+        let mask = rows::<f32>(&batch.loss_mask);
+        let mut starts = [0; 12];
+        for ((states, times), mask) in states.iter().zip(&times).zip(&mask) {
+            let first = states[0] as usize;
+            starts[first] += 1;
+            match first {
+                0 => {
+                    assert_eq!(states[..], [0.0, 1.0, 2.0, 2.0, 2.0]);
+                    assert_eq!(times[..3], [0, 1, 2]);
+                    assert_eq!(mask[..], [1.0, 1.0, 1.0, 0.0, 0.0]);
+                }
+                3..=7 => {
+                    assert!(states.windows(2).all(|w| w[1] == w[0] + 1.0));
+                    let expected: Vec<i64> =
+                        (0..5).map(|i| (first as i64 - 3 + i).min(5)).collect();
+                    assert_eq!(*times, expected);
+                    let burnt: f32 = if first == 3 { 0.0 } else { 2.0 };
+                    assert_eq!(mask.iter().sum::<f32>(), 5.0 - burnt);
+                    assert_eq!(mask[4], 1.0);
+                }
+                _ => panic!("a sequence starts at row {first}"),
+            }
+        }
+        for start in [0, 3, 4, 5, 6, 7] {
+            assert!(starts[start] > 0, "row {start} never starts a sequence");
+        }
+    }
+
+    #[test]
+    fn every_timestep_is_seen_at_least_half_as_often_as_the_middle() {
+        let sampler = sampler(&[40], 10, 0, 3);
+        let mut seen = [0_u32; 40];
+        for update in 0..200 {
+            for row in rows::<f32>(&sampler.batch(update).inputs.states).concat() {
+                seen[row as usize] += 1;
+            }
+        }
+        let expected = 200.0 * 64.0 * 10.0 / 40.0;
+        for (row, &count) in seen.iter().enumerate() {
+            assert!(f64::from(count) > 0.45 * expected, "row {row}: {count}");
+        }
+    }
+
+    #[test]
+    fn a_batch_depends_on_seed_and_update_alone() {
+        let first = sampler(&[3, 9, 30], 5, 0, 1);
+        let states = |sampler: &Sampler, update| rows::<f32>(&sampler.batch(update).inputs.states);
+        let expected = states(&first, 7);
+        first.batch(8);
+        assert_eq!(states(&first, 7), expected);
+        assert_ne!(states(&first, 8), expected);
+        assert_ne!(states(&sampler(&[3, 9, 30], 5, 0, 2), 7), expected);
+    }
+}

@@ -1,0 +1,586 @@
+//! The recipe of a training run: one TOML file, every key optional and documented in
+//! `configs/gym.toml`, unknown keys refused with the nearest name.
+
+mod names;
+
+use std::path::{Path, PathBuf};
+
+use dt_core::blob::{AtMaxEpLen, RewardMode};
+use dt_core::config::{Activation, Attention, Dtype, Head, Math};
+use serde::{Deserialize, Serialize};
+
+use names::{ActivationName, AtMaxEpLenName, AttentionName, HeadName, MathName, RewardModeName};
+
+/// Everything that determines a training run besides its data.
+///
+/// Defaults are the reference recipe of the Decision Transformer paper for Gym (Chen et al. 2021,
+/// appendix A), with streaming attention.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The network.
+    pub model: Model,
+    /// How logged data becomes network inputs.
+    pub data: Data,
+    /// Optimization.
+    pub train: Train,
+    /// Evaluation during training.
+    pub eval: Eval,
+    /// What the exported policy does on the controller.
+    pub control: Control,
+}
+
+/// The network; names and meaning as in [`dt_core::config::Config`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// Width of the residual stream; a multiple of `4 * n_head`.
+    pub d_model: u32,
+    /// Transformer blocks.
+    pub n_layer: u32,
+    /// Attention heads per block.
+    pub n_head: u32,
+    /// Width of the MLP's hidden layer; 0: `4 * d_model`.
+    pub d_ff: u32,
+    /// K: timesteps a token attends to.
+    pub context_len: u32,
+    /// Rows of the timestep table; 0: none.
+    pub max_ep_len: u32,
+    /// `"streaming"` or `"window"`.
+    #[serde(with = "AttentionName")]
+    pub attention: Attention,
+    /// `"relu"` or `"gelu_tanh"`.
+    #[serde(with = "ActivationName")]
+    pub activation: Activation,
+    /// `"tanh"` or `"linear"`.
+    #[serde(with = "HeadName")]
+    pub head: Head,
+    /// `"libm"` or `"micromath"`: where the exported policy takes exp and tanh from.
+    #[serde(with = "MathName")]
+    pub math: Math,
+    /// ε of every layer norm.
+    pub layer_norm_eps: f32,
+    /// Standard deviation of the timestep table's initial values.
+    pub timestep_init_std: f64,
+}
+
+/// How logged data becomes network inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// Returns-to-go are divided by this before the network sees them.
+    pub return_scale: f32,
+    /// Subtract the mean and divide by the standard deviation of each state feature.
+    pub normalize_states: bool,
+}
+
+/// Optimization: AdamW with linear warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// Seed of initialization, sampling and dropout.
+    pub seed: u64,
+    /// Optimizer updates.
+    pub updates: u64,
+    /// Sequences per update.
+    pub batch_size: u32,
+    /// Timesteps per sequence; 0: `context_len` for window attention, else the receptive field
+    /// plus `context_len`.
+    pub sequence_len: u32,
+    /// Timesteps at the start of a sequence that carry no loss, unless the episode starts there.
+    pub burn_in: u32,
+    /// Learning rate after warm-up.
+    pub learning_rate: f64,
+    /// The learning rate falls along a half cosine to this fraction of itself at the last update;
+    /// 1: it stays constant.
+    pub learning_rate_final: f64,
+    /// Updates over which the learning rate rises linearly from 0.
+    pub warmup_updates: u64,
+    /// Decay of AdamW, on every parameter.
+    pub weight_decay: f64,
+    /// Decay rate of AdamW's first moment.
+    pub beta_1: f64,
+    /// Decay rate of AdamW's second moment.
+    pub beta_2: f64,
+    /// Largest global gradient norm; 0: no clipping.
+    pub grad_clip: f64,
+    /// Dropout on embeddings, attention weights and residual branches.
+    pub dropout: f64,
+    /// Updates between lines of `metrics.jsonl`.
+    pub log_every: u64,
+    /// Updates between checkpoints.
+    pub checkpoint_every: u64,
+}
+
+/// Evaluation during training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Eval {
+    /// Updates between evaluations; 0: only after the last update.
+    pub every: u64,
+    /// Episodes per target return.
+    pub episodes: u32,
+    /// Returns to ask for, in raw units. The first is the exported policy's default and decides
+    /// which checkpoint is best. Empty: the highest episode return in the data.
+    pub target_returns: Vec<f32>,
+}
+
+/// What the exported policy does on the controller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// `"observed"`, `"constant"` or `"external"`: how the return-to-go moves on.
+    #[serde(with = "RewardModeName")]
+    pub reward: RewardMode,
+    /// `"saturate"` or `"fault"`: what happens after `max_ep_len` steps.
+    #[serde(with = "AtMaxEpLenName")]
+    pub at_max_ep_len: AtMaxEpLen,
+    /// Control period in microseconds; 0: the environment's.
+    pub period_us: u32,
+    /// Observations further than this many data ranges outside the data's range are faults.
+    pub state_margin: f32,
+    /// Action range, one number per component; empty: the environment's.
+    pub action_low: Vec<f32>,
+    /// See `action_low`.
+    pub action_high: Vec<f32>,
+    /// Action after a fault; empty: the centre of the action range.
+    pub safe_action: Vec<f32>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            d_model: 128,
+            n_layer: 3,
+            n_head: 1,
+            d_ff: 0,
+            context_len: 20,
+            max_ep_len: 1000,
+            attention: Attention::Streaming,
+            activation: Activation::Relu,
+            head: Head::Tanh,
+            math: Math::Libm,
+            layer_norm_eps: 1e-5,
+            timestep_init_std: 1.0,
+        }
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            return_scale: 1000.0,
+            normalize_states: true,
+        }
+    }
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            updates: 100_000,
+            batch_size: 64,
+            sequence_len: 0,
+            burn_in: 0,
+            learning_rate: 1e-4,
+            learning_rate_final: 1.0,
+            warmup_updates: 10_000,
+            weight_decay: 1e-4,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            grad_clip: 0.25,
+            dropout: 0.1,
+            log_every: 100,
+            checkpoint_every: 1000,
+        }
+    }
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Self {
+            every: 10_000,
+            episodes: 10,
+            target_returns: Vec::new(),
+        }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            reward: RewardMode::Observed,
+            at_max_ep_len: AtMaxEpLen::Saturate,
+            period_us: 0,
+            state_margin: 0.5,
+            action_low: Vec::new(),
+            action_high: Vec::new(),
+            safe_action: Vec::new(),
+        }
+    }
+}
+
+/// Why a recipe was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read config {path}: {source}")]
+    Read {
+        /// Config file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// Not TOML, or a value of the wrong type.
+    #[error("{origin}: {message}")]
+    Syntax {
+        /// File, or `--set KEY=VALUE`.
+        origin: String,
+        /// What is wrong and where.
+        message: String,
+    },
+    /// A key that no recipe has.
+    #[error("{origin}: unknown key `{key}`; did you mean `{nearest}`?")]
+    UnknownKey {
+        /// File, or `--set KEY=VALUE`.
+        origin: String,
+        /// The key, dotted.
+        key: String,
+        /// The known key nearest to it.
+        nearest: String,
+    },
+    /// A value out of range.
+    #[error("{origin}: `{key}`: {message}")]
+    Value {
+        /// File, or the command line.
+        origin: String,
+        /// The key, dotted.
+        key: String,
+        /// Accepted values.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads `file` (none: the defaults), then applies `KEY=VALUE` settings in order, then checks
+    /// every value.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, key and remedy.
+    pub fn load(file: Option<&Path>, settings: &[String]) -> Result<Self, ConfigError> {
+        let mut table = toml::Table::new();
+        let mut origin = "defaults".to_owned();
+        if let Some(path) = file {
+            origin = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+            table = text
+                .parse()
+                .map_err(|e: toml::de::Error| syntax(&origin, &e))?;
+            names::refuse_unknown(&origin, &table)?;
+        }
+        for setting in settings {
+            let setting_origin = format!("--set {setting}");
+            let one = names::parse_setting(&setting_origin, setting)?;
+            names::refuse_unknown(&setting_origin, &one)?;
+            names::merge(&mut table, one);
+        }
+        if !settings.is_empty() {
+            origin = format!("{origin} with --set {}", settings.join(" --set "));
+        }
+        let config: Self = table.try_into().map_err(|e| syntax(&origin, &e))?;
+        config.validate(&origin)?;
+        Ok(config)
+    }
+
+    /// As TOML that [`Config::load`] reads back to the same values.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("plain values only")
+    }
+
+    /// The network for data with these dimensions, as a policy file declares it.
+    pub fn network(
+        &self,
+        state_dim: usize,
+        act_dim: usize,
+        dtype: Dtype,
+    ) -> dt_core::config::Config {
+        let model = &self.model;
+        dt_core::config::Config {
+            state_dim: u32::try_from(state_dim).unwrap_or(u32::MAX),
+            act_dim: u32::try_from(act_dim).unwrap_or(u32::MAX),
+            d_model: model.d_model,
+            n_layer: model.n_layer,
+            n_head: model.n_head,
+            d_ff: self.d_ff(),
+            context_len: model.context_len,
+            max_ep_len: model.max_ep_len,
+            dtype,
+            attention: model.attention,
+            activation: model.activation,
+            head: model.head,
+            math: model.math,
+            layer_norm_eps: model.layer_norm_eps,
+        }
+    }
+
+    /// Timesteps a newest action can depend on: `n_layer · (K − 1) + 1` when streaming, else K.
+    pub fn receptive_field(&self) -> usize {
+        let k = self.model.context_len as usize;
+        match self.model.attention {
+            Attention::Streaming => self.model.n_layer as usize * (k - 1) + 1,
+            Attention::Window => k,
+        }
+    }
+
+    /// Timesteps per training sequence.
+    pub fn sequence_len(&self) -> usize {
+        match (self.train.sequence_len, self.model.attention) {
+            (0, Attention::Window) => self.model.context_len as usize,
+            (0, Attention::Streaming) => self.receptive_field() + self.model.context_len as usize,
+            (n, _) => n as usize,
+        }
+    }
+
+    fn d_ff(&self) -> u32 {
+        match self.model.d_ff {
+            0 => self.model.d_model.saturating_mul(4),
+            width => width,
+        }
+    }
+
+    fn validate(&self, origin: &str) -> Result<(), ConfigError> {
+        let refuse = |key: &str, message: String| {
+            Err(ConfigError::Value {
+                origin: origin.to_owned(),
+                key: key.to_owned(),
+                message,
+            })
+        };
+        // Dimensions of the data are checked when there are data.
+        if let Err(e) = self.network(1, 1, Dtype::F32).validate() {
+            return refuse("model", e.to_string());
+        }
+        let (train, data, control) = (&self.train, &self.data, &self.control);
+        let at_least_one = [
+            ("train.updates", train.updates),
+            ("train.batch_size", u64::from(train.batch_size)),
+            ("train.log_every", train.log_every),
+            ("train.checkpoint_every", train.checkpoint_every),
+            ("eval.episodes", u64::from(self.eval.episodes)),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return refuse(key, "must be at least 1".to_owned());
+            }
+        }
+        let within = [
+            (
+                "model.timestep_init_std",
+                self.model.timestep_init_std,
+                0.0,
+                10.0,
+            ),
+            ("train.learning_rate", train.learning_rate, 0.0, 1.0),
+            (
+                "train.learning_rate_final",
+                train.learning_rate_final,
+                0.0,
+                1.0,
+            ),
+            ("train.weight_decay", train.weight_decay, 0.0, 100.0),
+            ("train.beta_1", train.beta_1, 0.0, 0.999_999),
+            ("train.beta_2", train.beta_2, 0.0, 0.999_999),
+            ("train.grad_clip", train.grad_clip, 0.0, f64::MAX),
+            ("train.dropout", train.dropout, 0.0, 0.9),
+            (
+                "data.return_scale",
+                f64::from(data.return_scale),
+                1e-30,
+                1e30,
+            ),
+            (
+                "control.state_margin",
+                f64::from(control.state_margin),
+                0.0,
+                1e30,
+            ),
+        ];
+        for (key, value, low, high) in within {
+            if !(low..=high).contains(&value) {
+                return refuse(key, format!("is {value}; it must lie in {low}..={high}"));
+            }
+        }
+        if self.sequence_len() <= train.burn_in as usize {
+            return refuse(
+                "train.burn_in",
+                format!(
+                    "must be smaller than the {} timesteps of a sequence",
+                    self.sequence_len()
+                ),
+            );
+        }
+        if self.model.attention == Attention::Window
+            && self.sequence_len() > self.model.context_len as usize
+        {
+            return refuse(
+                "train.sequence_len",
+                format!(
+                    "window attention sees context_len = {} timesteps, so longer sequences would train \
+                     something that is never run; use 0",
+                    self.model.context_len
+                ),
+            );
+        }
+        let vectors = [
+            ("eval.target_returns", &self.eval.target_returns),
+            ("control.action_low", &control.action_low),
+            ("control.action_high", &control.action_high),
+            ("control.safe_action", &control.safe_action),
+        ];
+        for (key, values) in vectors {
+            if values.iter().any(|v| !v.is_finite()) {
+                return refuse(key, "every number must be finite".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn syntax(origin: &str, error: &toml::de::Error) -> ConfigError {
+    ConfigError::Syntax {
+        origin: origin.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, settings: &[&str]) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recipe.toml");
+        std::fs::write(&path, text).unwrap();
+        let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
+        Config::load(Some(&path), &settings).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn gym_recipe_lists_every_key_with_its_default() {
+        let shipped: toml::Table = include_str!("../configs/gym.toml").parse().unwrap();
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        for (section, keys) in &defaults {
+            let listed = shipped[section].as_table().unwrap();
+            for key in keys.as_table().unwrap().keys() {
+                assert!(
+                    listed.contains_key(key),
+                    "{section}.{key} is not in gym.toml"
+                );
+            }
+        }
+        let config = load(include_str!("../configs/gym.toml"), &[]).unwrap();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn pendulum_recipe_is_valid() {
+        load(include_str!("../configs/pendulum.toml"), &[]).unwrap();
+    }
+
+    #[test]
+    fn settings_override_the_file_and_toml_round_trips() {
+        let config = load(
+            "[train]\nupdates = 3",
+            &[
+                "train.updates=7",
+                "model.attention=window",
+                "eval.target_returns=[-150, -300.5]",
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.train.updates, 7);
+        assert_eq!(config.model.attention, Attention::Window);
+        assert_eq!(config.eval.target_returns, [-150.0, -300.5]);
+        assert_eq!(load(&config.to_toml(), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn unknown_keys_name_their_neighbour() {
+        let error = load("[train]\nlearnig_rate = 1", &[]).unwrap_err();
+        assert!(
+            error.contains(
+                "recipe.toml: unknown key `train.learnig_rate`; did you mean `train.learning_rate`?"
+            ),
+            "{error}"
+        );
+        let error = load("", &["d_model=64"]).unwrap_err();
+        assert!(
+            error
+                .contains("--set d_model=64: unknown key `d_model`; did you mean `model.d_model`?"),
+            "{error}"
+        );
+        let error = load("[trian]\nupdates = 1", &[]).unwrap_err();
+        assert!(
+            error.contains("unknown key `trian.updates`; did you mean `train.updates`?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn bad_values_name_their_key() {
+        for (text, expected) in [
+            (
+                "[model]\nd_model = 30",
+                "d_model 30 is not a multiple of 4 * n_head = 4",
+            ),
+            (
+                "[model]\nd_model = 128\nn_head = 3",
+                "d_model 128 is not a multiple of 4 * n_head = 12",
+            ),
+            (
+                "[model]\nattention = \"banded\"",
+                "unknown variant `banded`, expected `streaming` or `window`",
+            ),
+            (
+                "[train]\nbatch_size = 0",
+                "`train.batch_size`: must be at least 1",
+            ),
+            ("[train]\nbatch_size = -3", "batch_size"),
+            ("[train]\ndropout = nan", "`train.dropout`: is NaN"),
+            ("[data]\nreturn_scale = 0", "`data.return_scale`: is 0"),
+            (
+                "[model]\nattention = \"window\"\n[train]\nsequence_len = 40",
+                "`train.sequence_len`",
+            ),
+            ("[train]\nburn_in = 78", "`train.burn_in`"),
+            ("[eval]\ntarget_returns = [inf]", "`eval.target_returns`"),
+            ("model = 3", "model"),
+            ("[model", "recipe.toml"),
+        ] {
+            let error = load(text, &[]).unwrap_err();
+            assert!(
+                error.contains(expected),
+                "{text:?} gave {error:?}, expected {expected:?}"
+            );
+            assert!(error.contains("recipe.toml"), "{error}");
+        }
+        assert!(
+            load("", &["train.updates"])
+                .unwrap_err()
+                .contains("--set train.updates: expected KEY=VALUE")
+        );
+    }
+
+    #[test]
+    fn automatic_sequences_cover_the_receptive_field() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.receptive_field(), 58);
+        assert_eq!(config.sequence_len(), 78);
+        let config = load("", &["model.attention=window"]).unwrap();
+        assert_eq!(config.sequence_len(), 20);
+    }
+}

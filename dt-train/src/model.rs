@@ -1,0 +1,340 @@
+//! The Decision Transformer in libtorch: the network that `dt-core/BLOB.md` specifies, for batches.
+//!
+//! Each timestep contributes three tokens, in this order: return-to-go, state, action. The hidden
+//! state of the state token predicts the action (Chen et al. 2021, algorithm 1). Shapes are in
+//! terms of B sequences, T timesteps, N = 3·T tokens, D = d_model and H heads.
+
+use dt_core::config::{Activation, Attention, Config, Head, TOKENS_PER_STEP};
+use tch::{Device, Kind, Tensor};
+
+/// One parameter tensor: its name in checkpoints, its shape and its initial distribution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// As in `BLOB.md`, such as `layers.0.attn_qkv.weight`.
+    pub name: String,
+    /// Row-major shape.
+    pub shape: Vec<i64>,
+    /// Initial distribution.
+    pub init: Init,
+}
+
+/// Initial distribution of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All 0.
+    Zeros,
+    /// All 1.
+    Ones,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Uniform in ± this bound.
+    Uniform(f64),
+}
+
+/// Every parameter of the network, in the order of `BLOB.md`.
+///
+/// The transformer body starts as GPT-2 does, N(0, 0.02) with zero biases; embeddings and head as
+/// libtorch's `Linear` does, uniform in ±1/√fan_in; the timestep table as N(0, `timestep_std`).
+pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
+    let [state_dim, act_dim, d, d_ff] = [
+        config.state_dim,
+        config.act_dim,
+        config.d_model,
+        config.d_ff,
+    ]
+    .map(i64::from);
+    let mut list = ParameterList(Vec::new());
+    list.linear("embed_return", [d, 1], framework_init(1));
+    list.linear("embed_state", [d, state_dim], framework_init(state_dim));
+    list.linear("embed_action", [d, act_dim], framework_init(act_dim));
+    if config.max_ep_len > 0 {
+        let shape = [i64::from(config.max_ep_len), d];
+        list.push(
+            "embed_timestep".to_owned(),
+            &shape,
+            Init::Normal(timestep_std),
+        );
+    }
+    list.norm("embed_ln", d);
+    for i in 0..config.n_layer {
+        list.norm(&format!("layers.{i}.ln_1"), d);
+        list.linear(&format!("layers.{i}.attn_qkv"), [3 * d, d], BODY_INIT);
+        list.linear(&format!("layers.{i}.attn_proj"), [d, d], BODY_INIT);
+        list.norm(&format!("layers.{i}.ln_2"), d);
+        list.linear(&format!("layers.{i}.mlp_fc"), [d_ff, d], BODY_INIT);
+        list.linear(&format!("layers.{i}.mlp_proj"), [d, d_ff], BODY_INIT);
+    }
+    list.norm("ln_f", d);
+    list.linear("head", [act_dim, d], framework_init(d));
+    list.0
+}
+
+/// Weight and bias of the transformer body's linear layers.
+const BODY_INIT: [Init; 2] = [Init::Normal(0.02), Init::Zeros];
+
+/// Weight and bias of a linear layer as libtorch's `Linear` draws them.
+fn framework_init(fan_in: i64) -> [Init; 2] {
+    [Init::Uniform(1.0 / (fan_in as f64).sqrt()); 2]
+}
+
+struct ParameterList(Vec<Parameter>);
+
+impl ParameterList {
+    fn push(&mut self, name: String, shape: &[i64], init: Init) {
+        self.0.push(Parameter {
+            name,
+            shape: shape.to_vec(),
+            init,
+        });
+    }
+
+    fn linear(&mut self, name: &str, [rows, cols]: [i64; 2], [weight, bias]: [Init; 2]) {
+        self.push(format!("{name}.weight"), &[rows, cols], weight);
+        self.push(format!("{name}.bias"), &[rows], bias);
+    }
+
+    fn norm(&mut self, name: &str, width: i64) {
+        self.push(format!("{name}.weight"), &[width], Init::Ones);
+        self.push(format!("{name}.bias"), &[width], Init::Zeros);
+    }
+}
+
+/// What the network reads: normalized and scaled.
+#[derive(Debug)]
+pub struct Inputs {
+    /// (B, T, 1)
+    pub returns_to_go: Tensor,
+    /// (B, T, state_dim)
+    pub states: Tensor,
+    /// (B, T, act_dim); the last timestep's is not read by any prediction.
+    pub actions: Tensor,
+    /// (B, T), i64, below max_ep_len where the network has a timestep table.
+    pub timesteps: Tensor,
+}
+
+/// The network, bound to parameter tensors.
+#[derive(Debug)]
+pub struct DecisionTransformer {
+    config: Config,
+    embed_return: Linear,
+    embed_state: Linear,
+    embed_action: Linear,
+    embed_timestep: Option<Tensor>,
+    embed_ln: LayerNorm,
+    layers: Vec<Block>,
+    ln_f: LayerNorm,
+    head: Linear,
+}
+
+#[derive(Debug)]
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+#[derive(Debug)]
+struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+#[derive(Debug)]
+struct Block {
+    ln_1: LayerNorm,
+    attn_qkv: Linear,
+    attn_proj: Linear,
+    ln_2: LayerNorm,
+    mlp_fc: Linear,
+    mlp_proj: Linear,
+    n_head: i64,
+    activation: Activation,
+}
+
+impl DecisionTransformer {
+    /// Binds the network to `tensors`, given in the order of [`parameters`]. The tensors are
+    /// shared, not copied.
+    ///
+    /// # Panics
+    /// If there are fewer tensors than parameters.
+    pub fn bind(config: &Config, tensors: impl IntoIterator<Item = Tensor>) -> Self {
+        let mut tensors = tensors.into_iter();
+        let mut next = || tensors.next().expect("one tensor per parameter");
+        let eps = f64::from(config.layer_norm_eps);
+        fn linear(next: &mut impl FnMut() -> Tensor) -> Linear {
+            Linear {
+                weight: next(),
+                bias: next(),
+            }
+        }
+        fn norm(next: &mut impl FnMut() -> Tensor, eps: f64) -> LayerNorm {
+            LayerNorm {
+                weight: next(),
+                bias: next(),
+                eps,
+            }
+        }
+        Self {
+            config: *config,
+            embed_return: linear(&mut next),
+            embed_state: linear(&mut next),
+            embed_action: linear(&mut next),
+            embed_timestep: (config.max_ep_len > 0).then(&mut next),
+            embed_ln: norm(&mut next, eps),
+            layers: (0..config.n_layer)
+                .map(|_| Block {
+                    ln_1: norm(&mut next, eps),
+                    attn_qkv: linear(&mut next),
+                    attn_proj: linear(&mut next),
+                    ln_2: norm(&mut next, eps),
+                    mlp_fc: linear(&mut next),
+                    mlp_proj: linear(&mut next),
+                    n_head: i64::from(config.n_head),
+                    activation: config.activation,
+                })
+                .collect(),
+            ln_f: norm(&mut next, eps),
+            head: linear(&mut next),
+        }
+    }
+
+    /// Predicted actions (B, T, act_dim), unscaled. `mask` is [`attention_mask`] for T timesteps;
+    /// `dropout` is 0 outside training.
+    pub fn forward(&self, inputs: &Inputs, mask: &Tensor, dropout: f64) -> Tensor {
+        let mut x = drop(self.embed(inputs), dropout);
+        // Only the state tokens' predictions are wanted, so the last block computes keys and
+        // values of all tokens, but everything else of state tokens alone.
+        let (last, earlier) = self.layers.split_last().expect("n_layer is at least 1");
+        for block in earlier {
+            x = block.forward(&x, mask, dropout);
+        }
+        let state_mask = mask.slice(0, 1, None, TOKENS_PER_STEP as i64);
+        let x = last.forward_states(&x, &state_mask, dropout);
+        let action = self.head.forward(&self.ln_f.forward(&x));
+        match self.config.head {
+            Head::Tanh => action.tanh(),
+            Head::Linear => action,
+        }
+    }
+
+    /// Token embeddings (B, N, D).
+    fn embed(&self, inputs: &Inputs) -> Tensor {
+        let (b, t) = inputs.timesteps.size2().expect("timesteps are (B, T)");
+        let tokens = Tensor::stack(
+            &[
+                self.embed_return.forward(&inputs.returns_to_go),
+                self.embed_state.forward(&inputs.states),
+                self.embed_action.forward(&inputs.actions),
+            ],
+            2,
+        );
+        let tokens = match &self.embed_timestep {
+            Some(table) => {
+                let time = Tensor::embedding(table, &inputs.timesteps, -1, false, false);
+                tokens + time.unsqueeze(2)
+            }
+            None => tokens,
+        };
+        let d = i64::from(self.config.d_model);
+        self.embed_ln
+            .forward(&tokens)
+            .reshape([b, t * TOKENS_PER_STEP as i64, d])
+    }
+}
+
+impl Block {
+    /// (B, N, D) → (B, N, D)
+    fn forward(&self, x: &Tensor, mask: &Tensor, dropout: f64) -> Tensor {
+        let qkv = self.attn_qkv.forward(&self.ln_1.forward(x)).chunk(3, -1);
+        let [q, k, v] = [0, 1, 2].map(|i| self.split_heads(&qkv[i]));
+        self.finish(x, attend(&q, &k, &v, mask, dropout), dropout)
+    }
+
+    /// As [`Block::forward`], for the state tokens alone: (B, N, D) → (B, T, D), with `mask` (T, N).
+    fn forward_states(&self, x: &Tensor, mask: &Tensor, dropout: f64) -> Tensor {
+        let h = self.ln_1.forward(x);
+        let d = x.size()[2];
+        let rows = |start: i64, len: i64, input: &Tensor| {
+            let weight = self.attn_qkv.weight.narrow(0, start, len);
+            let bias = self.attn_qkv.bias.narrow(0, start, len);
+            input.linear(&weight, Some(&bias))
+        };
+        let q = self.split_heads(&rows(0, d, &state_tokens(&h)));
+        let kv = rows(d, 2 * d, &h).chunk(2, -1);
+        let [k, v] = [0, 1].map(|i| self.split_heads(&kv[i]));
+        self.finish(&state_tokens(x), attend(&q, &k, &v, mask, dropout), dropout)
+    }
+
+    /// Everything after attention, on `x` and heads of the same tokens.
+    fn finish(&self, x: &Tensor, heads: Tensor, dropout: f64) -> Tensor {
+        let heads = heads.transpose(1, 2).reshape(x.size());
+        let x = x + drop(self.attn_proj.forward(&heads), dropout);
+        let h = self.mlp_fc.forward(&self.ln_2.forward(&x));
+        let h = match self.activation {
+            Activation::Relu => h.relu(),
+            Activation::GeluTanh => h.gelu("tanh"),
+        };
+        &x + drop(self.mlp_proj.forward(&h), dropout)
+    }
+
+    /// (B, tokens, D) → (B, H, tokens, D/H)
+    fn split_heads(&self, x: &Tensor) -> Tensor {
+        let (b, tokens, d) = x.size3().expect("(B, tokens, D)");
+        x.reshape([b, tokens, self.n_head, d / self.n_head])
+            .transpose(1, 2)
+    }
+}
+
+impl Linear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}
+
+impl LayerNorm {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let shape = self.weight.size();
+        x.layer_norm(shape, Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}
+
+/// Additive attention mask (N, N): 0 where the row's token sees the column's, −∞ elsewhere.
+///
+/// *Streaming* is a band of timesteps: a token of timestep τ sees, causally, the tokens of
+/// timesteps τ−K+1 … τ, in every layer. *Window* is causal; the sequence is the window.
+pub fn attention_mask(config: &Config, timesteps: usize, device: Device) -> Tensor {
+    let n = (timesteps * TOKENS_PER_STEP) as i64;
+    let token = Tensor::arange(n, (Kind::Int64, device));
+    let timestep = token.divide_scalar_mode(TOKENS_PER_STEP as i64, "floor");
+    let causal = token.unsqueeze(0).le_tensor(&token.unsqueeze(1));
+    let visible = match config.attention {
+        Attention::Window => causal,
+        Attention::Streaming => {
+            let oldest = &timestep - (i64::from(config.context_len) - 1);
+            causal.logical_and(&timestep.unsqueeze(0).ge_tensor(&oldest.unsqueeze(1)))
+        }
+    };
+    Tensor::zeros([n, n], (Kind::Float, device))
+        .masked_fill(&visible.logical_not(), f64::NEG_INFINITY)
+}
+
+/// Mean squared error over the components of the predictions where `mask` (B, T) is 1.
+pub fn masked_mse(predicted: &Tensor, actions: &Tensor, mask: &Tensor) -> Tensor {
+    let error = (predicted - actions).square() * mask.unsqueeze(-1);
+    let act_dim = actions.size()[2] as f64;
+    error.sum(Kind::Float) / (mask.sum(Kind::Float) * act_dim)
+}
+
+/// The fused kernel: on a CPU, two to three times as fast as softmax(q·kᵀ + mask)·v in steps.
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, dropout: f64) -> Tensor {
+    Tensor::scaled_dot_product_attention(q, k, v, Some(mask), dropout, false, None, false)
+}
+
+/// (B, N, D) → (B, T, D)
+fn state_tokens(x: &Tensor) -> Tensor {
+    x.slice(1, 1, None, TOKENS_PER_STEP as i64)
+}
+
+fn drop(x: Tensor, p: f64) -> Tensor {
+    if p > 0.0 { x.dropout(p, true) } else { x }
+}
