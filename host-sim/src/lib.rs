@@ -5,6 +5,8 @@
 pub mod env;
 pub mod pendulum;
 #[cfg(feature = "std")]
+pub mod policy_file;
+#[cfg(feature = "std")]
 pub mod registry;
 pub mod rollout;
 pub mod trace;
