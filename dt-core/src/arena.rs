@@ -46,7 +46,11 @@ impl Layout {
             cache: config.n_layer as usize * layer_words(config),
             residual: GROUP * d,
             wide: GROUP * max(3 * d, ff),
-            quantized: if int8 { (GROUP * widest).div_ceil(2) } else { 0 },
+            quantized: if int8 {
+                (GROUP * widest).div_ceil(2)
+            } else {
+                0
+            },
             scores: visible,
             weights: if int8 { visible.div_ceil(2) } else { 0 },
             head: d_head,
@@ -101,16 +105,22 @@ pub(crate) struct Work<'m> {
     pub(crate) wide: &'m mut [f32],
     /// Quantized input of a linear layer (T, padded cols).
     pub(crate) quantized: &'m mut [i16],
-    /// Attention scores of one token and head (3K).
+    /// Attention of one token and head.
+    pub(crate) scratch: Scratch<'m>,
+    /// Unscaled action (act_dim).
+    pub(crate) output: &'m mut [f32],
+}
+
+/// What the attention of one token and head computes with.
+pub(crate) struct Scratch<'m> {
+    /// Scores of the visible tokens (3K).
     pub(crate) scores: &'m mut [f32],
     /// Quantized attention weights (3K).
     pub(crate) weights: &'m mut [i16],
-    /// Integer sums of one head (d_head).
+    /// Integer sums over values (d_head).
     pub(crate) head: &'m mut [i32],
-    /// Quantized query of one head (d_head).
+    /// Quantized query (d_head).
     pub(crate) query: &'m mut [i16],
-    /// Unscaled action (act_dim).
-    pub(crate) output: &'m mut [f32],
 }
 
 impl<'m> Memory<'m> {
@@ -131,10 +141,12 @@ impl<'m> Memory<'m> {
                 h: floats(take(layout.residual)),
                 wide: floats(take(layout.wide)),
                 quantized: halves(take(layout.quantized)),
-                scores: floats(take(layout.scores)),
-                weights: halves(take(layout.weights)),
-                head: bytemuck::try_cast_slice_mut(take(layout.head)).unwrap_or_default(),
-                query: halves(take(layout.query)),
+                scratch: Scratch {
+                    scores: floats(take(layout.scores)),
+                    weights: halves(take(layout.weights)),
+                    head: bytemuck::try_cast_slice_mut(take(layout.head)).unwrap_or_default(),
+                    query: halves(take(layout.query)),
+                },
                 output: floats(take(layout.output)),
             },
             state: floats(take(layout.state)),
@@ -156,12 +168,11 @@ fn halves(words: &mut [u32]) -> &mut [i16] {
 }
 
 /// The cache of one layer.
-pub(crate) fn layer_cache<'c>(
-    config: &Config,
-    cache: &'c mut [u32],
-    layer: usize,
-) -> Cache<'c> {
+pub(crate) fn layer_cache<'c>(config: &Config, cache: &'c mut [u32], layer: usize) -> Cache<'c> {
     let words = layer_words(config);
     let start = layer * words;
-    Cache::carve(config, cache.get_mut(start..start + words).unwrap_or_default())
+    Cache::carve(
+        config,
+        cache.get_mut(start..start + words).unwrap_or_default(),
+    )
 }

@@ -16,12 +16,22 @@
 compile_error!("policy files are little-endian and used in place");
 
 mod arena;
+mod attention;
 pub mod blob;
 mod cache;
 pub mod config;
+pub mod engine;
+pub mod golden;
+pub mod guard;
 pub mod kernels;
 pub mod model;
 pub mod ops;
+pub mod policy;
 pub mod quant;
 
 pub use blob::{Blob, BlobError};
+pub use config::Config;
+pub use engine::{ArenaTooSmall, Engine};
+pub use golden::SelfTestError;
+pub use guard::{Command, Fault, Guard};
+pub use policy::{ActError, Policy};

@@ -73,7 +73,7 @@ pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
         Activation::GeluTanh => {
             for x in x {
                 let cubic = *x + 0.044_715 * ((*x * *x) * *x);
-                *x = (0.5 * *x) * (1.0 + tanh(math, 0.797_884_56 * cubic));
+                *x = (0.5 * *x) * (1.0 + tanh(math, 0.797_884_6 * cubic));
             }
         }
     }
@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn sums_follow_the_contract() {
         // Values for which every other order gives another result.
-        let x: [f32; 19] = core::array::from_fn(|i| [1e8, 1.0, -1e8, 3.5e-3][i % 4] * (i as f32 + 0.7));
+        let x: [f32; 19] =
+            core::array::from_fn(|i| [1e8, 1.0, -1e8, 3.5e-3][i % 4] * (i as f32 + 0.7));
         let mut lanes = [0.0f32; 8];
         for (i, x) in x.iter().enumerate() {
             lanes[i % 8] += x;

@@ -105,7 +105,10 @@ impl fmt::Display for BlobError {
         match self {
             Self::Misaligned => f.write_str("the buffer must start at a multiple of 16 bytes"),
             Self::Truncated { needed, have } => {
-                write!(f, "truncated: {have} bytes of {needed}; copy the file again")
+                write!(
+                    f,
+                    "truncated: {have} bytes of {needed}; copy the file again"
+                )
             }
             Self::Magic => f.write_str("not a policy file (it does not begin with DTPOLICY)"),
             Self::Version { found } => write!(
@@ -122,7 +125,10 @@ impl fmt::Display for BlobError {
             Self::Field { field } => {
                 write!(f, "the manifest's {field} is not a usable number")
             }
-            Self::Length { expected: Some(expected), found } => write!(
+            Self::Length {
+                expected: Some(expected),
+                found,
+            } => write!(
                 f,
                 "the manifest's tensors end at byte {expected}, but the file at {found}"
             ),

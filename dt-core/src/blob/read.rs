@@ -127,8 +127,7 @@ impl<'a> Tensors<'a> {
 
     fn f32(&mut self, name: TensorName, len: usize) -> Result<&'a [f32], BlobError> {
         let bytes = self.bytes(name, len.saturating_mul(4))?;
-        let values: &[f32] =
-            bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
+        let values: &[f32] = bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
         if values.iter().all(|value| value.is_finite()) {
             Ok(values)
         } else {
@@ -147,8 +146,7 @@ impl<'a> Tensors<'a> {
 
     fn i8(&mut self, name: TensorName, len: usize) -> Result<&'a [i8], BlobError> {
         let bytes = self.bytes(name, len)?;
-        let values: &[i8] =
-            bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
+        let values: &[i8] = bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
         if values.contains(&i8::MIN) {
             Err(BlobError::Weight(name))
         } else {
@@ -189,7 +187,12 @@ impl<'a> Tensors<'a> {
         })
     }
 
-    fn table(&mut self, name: TensorName, rows: usize, cols: usize) -> Result<Table<'a>, BlobError> {
+    fn table(
+        &mut self,
+        name: TensorName,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Table<'a>, BlobError> {
         // A model without the table has no bytes for it, not even alignment.
         let len = rows.saturating_mul(cols);
         Ok(match self.dtype {
@@ -223,7 +226,8 @@ impl<'a> Tensors<'a> {
             action_high: self.f32(TensorName::plain("action_high"), a)?,
             safe_action: self.f32(TensorName::plain("safe_action"), a)?,
         };
-        let ordered = |low: &[f32], high: &[f32]| low.iter().zip(high).all(|(low, high)| low <= high);
+        let ordered =
+            |low: &[f32], high: &[f32]| low.iter().zip(high).all(|(low, high)| low <= high);
         if vectors.state_std.contains(&0.0) {
             return Err(BlobError::Scale(std_name));
         }

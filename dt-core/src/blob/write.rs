@@ -194,7 +194,12 @@ impl Writer<'_> {
             }
         }
         let bytes = self.tensor(4 * rows);
-        for (bytes, row) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values.chunks_exact(cols)) {
+        for (bytes, row) in bytes
+            .as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .zip(values.chunks_exact(cols))
+        {
             *bytes = grid(row)?.scale.to_le_bytes();
         }
         Ok(())

@@ -1,0 +1,453 @@
+//! The forward pass, one control step at a time.
+//!
+//! Tokens of a control step go through the network together, in causal order: the previous
+//! action, the return-to-go, the state. What has been computed of them before (the *split* step)
+//! is left out; the bits are the same either way, since tokens share nothing but the cache.
+
+use crate::arena::{Layout, Memory, Work, layer_cache};
+use crate::attention::Attention;
+use crate::cache::{Ring, Visible};
+use crate::config::{self, Head};
+use crate::model::{GROUP, Input, Model};
+use crate::ops;
+use crate::quant::NonFinite;
+
+/// The arena is too small for the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ArenaTooSmall {
+    /// 32-bit words the model needs ([`config::Config::arena_words`]).
+    pub needed: usize,
+    /// 32-bit words there are.
+    pub have: usize,
+}
+
+impl core::fmt::Display for ArenaTooSmall {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { needed, have } = self;
+        write!(
+            f,
+            "the policy needs an arena of {needed} words, this one has {have}"
+        )
+    }
+}
+
+impl core::error::Error for ArenaTooSmall {}
+
+/// A network in normalized units: what `dt-train predict` and parity tests step through.
+/// Control loops use [`crate::Policy`], which normalizes and keeps the books.
+#[derive(Debug)]
+pub struct Engine<'a, A> {
+    stepper: Stepper<'a>,
+    arena: A,
+}
+
+impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
+    /// Prepares to run `model` with all state in `arena`.
+    ///
+    /// # Errors
+    /// [`ArenaTooSmall`] names both sizes.
+    pub fn new(model: &Model<'a>, mut arena: A) -> Result<Self, ArenaTooSmall> {
+        let stepper = Stepper::new(model, arena.as_mut().len())?;
+        Ok(Self { stepper, arena })
+    }
+
+    /// Forgets every earlier timestep.
+    pub fn reset(&mut self) {
+        self.stepper.reset();
+    }
+
+    /// One fused control step: absorbs the previous action (`None` on the first step) and returns
+    /// the action for `state`, all in normalized units. `timestep` saturates at the end of the
+    /// model's table.
+    ///
+    /// # Errors
+    /// [`NonFinite`] if a value inside the network is NaN or infinite; the engine needs a
+    /// [`reset`](Self::reset) then.
+    pub fn step(
+        &mut self,
+        previous_action: Option<&[f32]>,
+        return_to_go: f32,
+        state: &[f32],
+        timestep: u32,
+    ) -> Result<&[f32], NonFinite> {
+        let mut memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
+        if let Some(action) = previous_action {
+            copy(action, memory.action);
+        }
+        copy(state, memory.state);
+        let tokens = Pending {
+            action: previous_action.is_some(),
+            return_to_go: Some(return_to_go),
+        };
+        self.stepper.step(&mut memory, tokens, timestep)?;
+        Ok(memory.work.output)
+    }
+}
+
+pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [T]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
+/// Tokens before the state that the network has not seen yet. The action itself lies in
+/// [`Memory::action`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pending {
+    /// The action of the newest timestep.
+    pub(crate) action: bool,
+    /// The return-to-go that begins the next timestep.
+    pub(crate) return_to_go: Option<f32>,
+}
+
+/// Everything about a run of the network except its memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Stepper<'a> {
+    model: Model<'a>,
+    attention: Attention,
+    pub(crate) layout: Layout,
+    ring: Ring,
+    /// Timestep of the newest timestep in the ring.
+    timestep: u32,
+    history: History,
+}
+
+impl<'a> Stepper<'a> {
+    pub(crate) fn new(model: &Model<'a>, have: usize) -> Result<Self, ArenaTooSmall> {
+        let config = model.config();
+        let layout = Layout::new(config);
+        let needed = layout.words();
+        if have < needed {
+            return Err(ArenaTooSmall { needed, have });
+        }
+        Ok(Self {
+            attention: Attention::new(config),
+            layout,
+            ring: Ring::new(config.context_len as usize),
+            timestep: 0,
+            history: History::default(),
+            model: model.clone(),
+        })
+    }
+
+    pub(crate) fn config(&self) -> &config::Config {
+        self.model.config()
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.ring.clear();
+        self.history = History::default();
+    }
+
+    /// Computes pending tokens before the next state is known. The window engine has nothing to
+    /// gain from that: it recomputes everything.
+    pub(crate) fn run_ahead(
+        &mut self,
+        memory: &mut Memory<'_>,
+        tokens: &mut Pending,
+        timestep: u32,
+    ) -> Result<(), NonFinite> {
+        if self.is_window() {
+            return Ok(());
+        }
+        let Pending {
+            action,
+            return_to_go,
+        } = core::mem::take(tokens);
+        let group = Group {
+            action: action.then_some(&*memory.action),
+            return_to_go,
+            state: None,
+            timestep,
+            act: false,
+        };
+        self.forward(&mut memory.work, &group)
+    }
+
+    /// Computes pending tokens and the state in [`Memory::state`]; leaves the unscaled action in
+    /// [`Work::output`].
+    ///
+    /// `tokens.return_to_go` is `None` only if [`run_ahead`](Self::run_ahead) took it.
+    pub(crate) fn step(
+        &mut self,
+        memory: &mut Memory<'_>,
+        tokens: Pending,
+        timestep: u32,
+    ) -> Result<(), NonFinite> {
+        if self.is_window() {
+            return self.window_step(memory, tokens, timestep);
+        }
+        let group = Group {
+            action: tokens.action.then_some(&*memory.action),
+            return_to_go: tokens.return_to_go,
+            state: Some(memory.state),
+            timestep,
+            act: true,
+        };
+        self.forward(&mut memory.work, &group)
+    }
+
+    fn is_window(&self) -> bool {
+        self.config().attention == config::Attention::Window
+    }
+
+    /// Window attention: the same forward pass, restarted on the last K timesteps.
+    fn window_step(
+        &mut self,
+        memory: &mut Memory<'_>,
+        tokens: Pending,
+        timestep: u32,
+    ) -> Result<(), NonFinite> {
+        let config = self.model.config();
+        let (s, a) = (config.state_dim as usize, config.act_dim as usize);
+        let shape = RecordShape {
+            context_len: config.context_len as usize,
+            state_dim: s,
+            len: 1 + s + a,
+        };
+        if tokens.action {
+            let newest = self.history.newest(&shape);
+            shape.set_action(memory.history, newest, memory.action);
+        }
+        let newest = self.history.push(&shape);
+        let return_to_go = tokens.return_to_go.unwrap_or_default();
+        shape.set(memory.history, newest, return_to_go, memory.state);
+        if let Some(slot) = memory.timesteps.get_mut(newest) {
+            *slot = timestep;
+        }
+        self.ring.clear();
+        let mut previous = None;
+        for i in 0..self.history.len {
+            let slot = self.history.slot(&shape, i);
+            let (return_to_go, state, action) = shape.get(memory.history, slot);
+            let group = Group {
+                action: previous,
+                return_to_go: Some(return_to_go),
+                state: Some(state),
+                timestep: memory.timesteps.get(slot).copied().unwrap_or_default(),
+                act: i + 1 == self.history.len,
+            };
+            self.forward(&mut memory.work, &group)?;
+            previous = Some(action);
+        }
+        Ok(())
+    }
+
+    /// Runs a group of tokens through the network and appends them to the cache.
+    fn forward(&mut self, work: &mut Work<'_>, group: &Group<'_>) -> Result<(), NonFinite> {
+        let Self {
+            model, attention, ..
+        } = self;
+        let config = model.config;
+        let (d, f) = (config.d_model as usize, config.d_ff as usize);
+        let (dtype, eps) = (config.dtype, config.layer_norm_eps);
+        let mut scales = [0.0; GROUP];
+
+        // x (T, d_model): the embedded tokens. `tokens`: where each goes in the cache and what
+        // it sees there.
+        let mut tokens = heapless::Vec::<Visible, GROUP>::new();
+        let mut rows = work.x.chunks_exact_mut(d.max(1));
+        let mut embed = |ring: &Ring, position: usize, timestep: u32, input: &[f32]| {
+            let linear = match position {
+                RETURN => &model.embed_return,
+                STATE => &model.embed_state,
+                _ => &model.embed_action,
+            };
+            let row = rows.next().unwrap_or_default();
+            let input = Input::new(dtype, input, linear.cols, work.quantized, &mut scales)?;
+            linear.forward(&input, row);
+            let last = (config.max_ep_len as usize).saturating_sub(1);
+            let timestep = timestep as usize;
+            let table_row = if timestep < last { timestep } else { last };
+            model.embed_timestep.add(table_row, row);
+            // A group never has more than GROUP tokens.
+            tokens.push(ring.visible(position)).map_err(|_| NonFinite)
+        };
+        if let Some(action) = group.action {
+            embed(&self.ring, ACTION, self.timestep, action)?;
+        }
+        if let Some(return_to_go) = group.return_to_go {
+            self.ring.advance();
+            self.timestep = group.timestep;
+            embed(&self.ring, RETURN, group.timestep, &[return_to_go])?;
+        }
+        if let Some(state) = group.state {
+            embed(&self.ring, STATE, group.timestep, state)?;
+        }
+        let count = tokens.len();
+        let mut x = work.x.get_mut(..count * d).unwrap_or_default();
+        copy(x, work.h);
+        model
+            .embed_ln
+            .forward(eps, work.h.get(..count * d).unwrap_or_default(), x);
+
+        for (index, layer) in model.layers.iter().enumerate() {
+            let mut cache = layer_cache(&config, work.cache, index);
+
+            // Keys and values of all tokens (T, 2·d_model) go into the cache.
+            layer.ln_1.forward(eps, x, work.h);
+            let h = work.h.get(..count * d).unwrap_or_default();
+            let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
+            let (keys_values, queries) = work
+                .wide
+                .split_at_mut_checked(count * 2 * d)
+                .unwrap_or_default();
+            layer
+                .attn_qkv
+                .outputs(d..3 * d)
+                .forward(&input, keys_values);
+            for (row, token) in keys_values.chunks_exact((2 * d).max(1)).zip(&tokens) {
+                cache.store(token.slot, row, attention.d_head())?;
+            }
+
+            // The last layer's output is only needed at the state token, for the action.
+            let is_last = index + 1 == model.layers.len();
+            let asking = match (is_last, group.act) {
+                (false, _) => count,
+                (true, true) => 1,
+                (true, false) => return Ok(()),
+            };
+            let first = count.saturating_sub(asking);
+            x = x.get_mut(first * d..).unwrap_or_default();
+            let input = input.last(asking, d);
+
+            // Attention: queries (T, d_model) → h (T, d_model) → added to x.
+            layer.attn_qkv.outputs(0..d).forward(&input, queries);
+            let rows = queries
+                .chunks_exact(d.max(1))
+                .zip(tokens.iter().skip(first));
+            for ((query, token), out) in rows.zip(work.h.chunks_exact_mut(d.max(1))) {
+                attention.forward(query, &cache, token, &mut work.scratch, out)?;
+            }
+            let h = work.h.get(..asking * d).unwrap_or_default();
+            let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
+            layer.attn_proj.forward(&input, work.wide);
+            add(x, work.wide);
+
+            // MLP: h (T, d_model) → wide (T, d_ff) → h (T, d_model) → added to x.
+            layer.ln_2.forward(eps, x, work.h);
+            let h = work.h.get(..asking * d).unwrap_or_default();
+            let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
+            let hidden = work.wide.get_mut(..asking * f).unwrap_or_default();
+            layer.mlp_fc.forward(&input, hidden);
+            ops::activate(config.activation, config.math, hidden);
+            let input = Input::new(dtype, hidden, f, work.quantized, &mut scales)?;
+            layer.mlp_proj.forward(&input, work.h);
+            add(x, work.h);
+        }
+
+        // Action head on the state token, all that is left in x.
+        model.ln_f.forward(eps, x, work.h);
+        let h = work.h.get(..d).unwrap_or_default();
+        let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
+        model.head.forward(&input, work.output);
+        for output in &mut *work.output {
+            if config.head == Head::Tanh {
+                *output = ops::tanh(config.math, *output);
+            }
+            if !output.is_finite() {
+                return Err(NonFinite);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Position of the tokens within a timestep.
+const RETURN: usize = 0;
+const STATE: usize = 1;
+const ACTION: usize = 2;
+
+/// Tokens to run together: any of them may be absent, but a state never comes before its return.
+struct Group<'i> {
+    /// Action of the newest timestep (act_dim), scaled.
+    action: Option<&'i [f32]>,
+    /// Return-to-go that begins a timestep, scaled.
+    return_to_go: Option<f32>,
+    /// State of that timestep (state_dim), normalized.
+    state: Option<&'i [f32]>,
+    /// That timestep.
+    timestep: u32,
+    /// Whether the action for the state is wanted.
+    act: bool,
+}
+
+fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// The last K control steps, as a ring of records in [`Memory::history`].
+#[derive(Clone, Copy, Debug, Default)]
+struct History {
+    /// Slot of the oldest record.
+    oldest: usize,
+    /// Number of records.
+    len: usize,
+}
+
+impl History {
+    fn slot(&self, shape: &RecordShape, i: usize) -> usize {
+        let slot = self.oldest + i;
+        if slot < shape.context_len {
+            slot
+        } else {
+            slot - shape.context_len
+        }
+    }
+
+    fn newest(&self, shape: &RecordShape) -> usize {
+        self.slot(shape, self.len.saturating_sub(1))
+    }
+
+    /// Makes room for a record, dropping the oldest of K, and returns its slot.
+    fn push(&mut self, shape: &RecordShape) -> usize {
+        if self.len < shape.context_len {
+            self.len += 1;
+        } else {
+            self.oldest = self.slot(shape, 1);
+        }
+        self.newest(shape)
+    }
+}
+
+/// A record is `[return-to-go, state, action]`.
+struct RecordShape {
+    context_len: usize,
+    state_dim: usize,
+    len: usize,
+}
+
+impl RecordShape {
+    fn row<'h>(&self, history: &'h mut [f32], slot: usize) -> &'h mut [f32] {
+        history
+            .get_mut(slot * self.len..(slot + 1) * self.len)
+            .unwrap_or_default()
+    }
+
+    fn set(&self, history: &mut [f32], slot: usize, return_to_go: f32, state: &[f32]) {
+        if let Some((first, rest)) = self.row(history, slot).split_first_mut() {
+            *first = return_to_go;
+            copy(state, rest);
+        }
+    }
+
+    fn set_action(&self, history: &mut [f32], slot: usize, action: &[f32]) {
+        let row = self.row(history, slot);
+        copy(
+            action,
+            row.get_mut(1 + self.state_dim..).unwrap_or_default(),
+        );
+    }
+
+    fn get<'h>(&self, history: &'h [f32], slot: usize) -> (f32, &'h [f32], &'h [f32]) {
+        let row = history
+            .get(slot * self.len..(slot + 1) * self.len)
+            .unwrap_or_default();
+        let (return_to_go, rest) = row.split_first().unwrap_or((&0.0, &[]));
+        let (state, action) = rest.split_at_checked(self.state_dim).unwrap_or_default();
+        (*return_to_go, state, action)
+    }
+}

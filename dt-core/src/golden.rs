@@ -1,0 +1,167 @@
+//! The self-test: golden vectors that travel in the policy file and must come out to the bit.
+//!
+//! A record is `[return_to_go, observation, applied action, expected action]`, all in the
+//! environment's units; the records of a file are consecutive control steps of one episode.
+
+use crate::blob::Blob;
+use crate::policy::{ActError, Policy};
+
+/// Why a policy failed its self-test. It must not move anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SelfTestError {
+    /// The file holds no golden records.
+    Empty,
+    /// A control step failed.
+    Act {
+        /// Which record.
+        step: usize,
+        /// Why.
+        error: ActError,
+    },
+    /// An action differs.
+    Mismatch {
+        /// Which record.
+        step: usize,
+        /// Which component of the action.
+        index: usize,
+        /// Bits of the recorded value.
+        expected: u32,
+        /// Bits of the computed value.
+        got: u32,
+    },
+}
+
+impl core::fmt::Display for SelfTestError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {
+            Self::Empty => f.write_str("the policy holds no golden vectors"),
+            Self::Act { step, error } => write!(f, "golden step {step}: {error}"),
+            Self::Mismatch {
+                step,
+                index,
+                expected,
+                got,
+            } => write!(
+                f,
+                "golden step {step}, action {index}: bits {got:08x} instead of {expected:08x}"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SelfTestError {}
+
+/// Runs the golden vectors of `blob` through `policy`, which must have been made from it, and
+/// returns the number of control steps compared. The policy is in the middle of an episode
+/// afterwards: reset it.
+///
+/// # Errors
+/// [`SelfTestError`] names the first step that differs.
+pub fn check<A: AsMut<[u32]>>(
+    policy: &mut Policy<'_, A>,
+    blob: &Blob<'_>,
+) -> Result<usize, SelfTestError> {
+    let shape = Shape::of(blob);
+    let mut steps = 0;
+    for (step, record) in blob.golden.chunks_exact(shape.len).enumerate() {
+        let (inputs, expected) = shape.split(record);
+        let got = run(policy, step, &inputs).map_err(|error| SelfTestError::Act { step, error })?;
+        for (index, (expected, got)) in expected.iter().zip(got).enumerate() {
+            let (expected, got) = (expected.to_bits(), got.to_bits());
+            if expected != got {
+                return Err(SelfTestError::Mismatch {
+                    step,
+                    index,
+                    expected,
+                    got,
+                });
+            }
+        }
+        absorb(policy, &inputs).map_err(|error| SelfTestError::Act { step, error })?;
+        steps = step + 1;
+    }
+    if steps == 0 {
+        return Err(SelfTestError::Empty);
+    }
+    Ok(steps)
+}
+
+/// Fills in the expected actions of `golden` (records as in the file), at export.
+///
+/// # Errors
+/// [`ActError`] of the first step that fails.
+pub fn record<A: AsMut<[u32]>>(
+    policy: &mut Policy<'_, A>,
+    blob: &Blob<'_>,
+    golden: &mut [f32],
+) -> Result<(), ActError> {
+    let shape = Shape::of(blob);
+    for (step, record) in golden.chunks_exact_mut(shape.len).enumerate() {
+        let at = shape.len.saturating_sub(shape.act_dim);
+        let (inputs, expected) = record.split_at_mut_checked(at).unwrap_or_default();
+        let inputs = shape.inputs(inputs);
+        crate::engine::copy(run(policy, step, &inputs)?, expected);
+        absorb(policy, &inputs)?;
+    }
+    Ok(())
+}
+
+fn run<'p, A: AsMut<[u32]>>(
+    policy: &'p mut Policy<'_, A>,
+    step: usize,
+    inputs: &Inputs<'_>,
+) -> Result<&'p [f32], ActError> {
+    if step == 0 {
+        policy.reset(inputs.return_to_go)?;
+    }
+    policy.set_return_to_go(inputs.return_to_go)?;
+    policy.act(inputs.observation)
+}
+
+fn absorb<A: AsMut<[u32]>>(
+    policy: &mut Policy<'_, A>,
+    inputs: &Inputs<'_>,
+) -> Result<(), ActError> {
+    // The next record overrides whatever the reward makes of the return-to-go.
+    policy.absorb(inputs.applied, Some(0.0))
+}
+
+struct Inputs<'r> {
+    return_to_go: f32,
+    observation: &'r [f32],
+    applied: &'r [f32],
+}
+
+struct Shape {
+    state_dim: usize,
+    act_dim: usize,
+    /// Of a record.
+    len: usize,
+}
+
+impl Shape {
+    fn of(blob: &Blob<'_>) -> Self {
+        Self {
+            state_dim: blob.manifest.config.state_dim as usize,
+            act_dim: blob.manifest.config.act_dim as usize,
+            len: blob.manifest.golden_record_len(),
+        }
+    }
+
+    fn split<'r>(&self, record: &'r [f32]) -> (Inputs<'r>, &'r [f32]) {
+        let at = self.len.saturating_sub(self.act_dim);
+        let (inputs, expected) = record.split_at_checked(at).unwrap_or_default();
+        (self.inputs(inputs), expected)
+    }
+
+    fn inputs<'r>(&self, inputs: &'r [f32]) -> Inputs<'r> {
+        let (return_to_go, rest) = inputs.split_first().unwrap_or((&0.0, &[]));
+        let (observation, applied) = rest.split_at_checked(self.state_dim).unwrap_or_default();
+        Inputs {
+            return_to_go: *return_to_go,
+            observation,
+            applied,
+        }
+    }
+}
