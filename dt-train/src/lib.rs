@@ -11,7 +11,6 @@
 //!
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
 
-pub mod atomic;
 pub mod batch;
 pub mod checkpoint;
 pub mod commands;
@@ -20,3 +19,5 @@ pub mod flat;
 pub mod model;
 pub mod optim;
 pub mod run;
+
+pub use host_sim::atomic;

@@ -64,7 +64,8 @@ pub trait Env: Send {
     /// If `out` is not state_dim long.
     fn observation(&self, out: &mut [f32]);
 
-    /// The same observation before rounding to f32.
+    /// The observation with the precision Gymnasium gives it: f64 for MuJoCo plants, where
+    /// [`Env::observation`] rounds it to f32 for the policy.
     ///
     /// # Panics
     /// If `out` is not state_dim long.

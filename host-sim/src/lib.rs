@@ -2,15 +2,21 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "std")]
+pub mod atomic;
 pub mod env;
 pub mod pendulum;
 #[cfg(feature = "std")]
 pub mod policy_file;
 #[cfg(feature = "std")]
 pub mod registry;
+#[cfg(feature = "std")]
+pub mod replay;
+#[cfg(feature = "std")]
+pub mod report;
 pub mod rollout;
 pub mod trace;
 
 pub use env::{Env, EnvSpec, Step};
 #[cfg(feature = "std")]
-pub use registry::{MakeError, make, make_reference};
+pub use registry::{MakeError, make, make_reference, maker};

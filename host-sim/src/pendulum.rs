@@ -146,7 +146,7 @@ impl<T: Trig> Env for Pendulum<T> {
             angle * angle + 0.1 * (self.theta_dot * self.theta_dot) + f64::from(control_cost);
 
         let acceleration = 15.0 * T::sin(self.theta) + f64::from(3.0 * torque);
-        self.theta_dot = clip_speed(self.theta_dot + acceleration * DT);
+        self.theta_dot = (self.theta_dot + acceleration * DT).clamp(-MAX_SPEED, MAX_SPEED);
         self.theta += self.theta_dot * DT;
         self.steps = self.steps.saturating_add(1);
         Step {
@@ -157,13 +157,15 @@ impl<T: Trig> Env for Pendulum<T> {
     }
 
     fn observation(&self, out: &mut [f32]) {
-        let mut exact = [0.0; SPEC.state_dim];
-        self.observation_f64(&mut exact);
-        out.copy_from_slice(&exact.map(|value| value as f32));
+        let observation = [T::cos(self.theta), T::sin(self.theta), self.theta_dot];
+        out.copy_from_slice(&observation.map(|value| value as f32));
     }
 
+    /// Gymnasium's observation of this plant is f32: these are its values.
     fn observation_f64(&self, out: &mut [f64]) {
-        out.copy_from_slice(&[T::cos(self.theta), T::sin(self.theta), self.theta_dot]);
+        let mut observation = [0.0; SPEC.state_dim];
+        self.observation(&mut observation);
+        out.copy_from_slice(&observation.map(f64::from));
     }
 
     fn set_state(&mut self, qpos: &[f64], qvel: &[f64]) -> Result<(), StateError> {
@@ -191,7 +193,8 @@ fn normalize_angle(theta: f64) -> f64 {
     floored - PI
 }
 
-/// Comparisons rather than `min`/`max`: NaN stays NaN, as in NumPy, so that it is noticed.
+/// NaN stays NaN, as in NumPy, so that it is noticed.
+#[expect(clippy::manual_clamp, reason = "f32::clamp is banned workspace-wide")]
 fn clip_torque(torque: f32) -> f32 {
     if torque > MAX_TORQUE {
         MAX_TORQUE
@@ -199,16 +202,6 @@ fn clip_torque(torque: f32) -> f32 {
         -MAX_TORQUE
     } else {
         torque
-    }
-}
-
-fn clip_speed(speed: f64) -> f64 {
-    if speed > MAX_SPEED {
-        MAX_SPEED
-    } else if speed < -MAX_SPEED {
-        -MAX_SPEED
-    } else {
-        speed
     }
 }
 

@@ -59,6 +59,16 @@ pub fn make(name: &str) -> Result<Box<dyn Env>, MakeError> {
     }
 }
 
+/// A maker of environments of that name, for the workers of a [`rollout`](fn@crate::rollout::rollout).
+///
+/// # Errors
+/// As [`make`].
+pub fn maker(name: &str) -> Result<impl Fn() -> Box<dyn Env> + Sync + use<>, MakeError> {
+    make(name)?;
+    let name = name.to_owned();
+    Ok(move || make(&name).expect("made before"))
+}
+
 /// Opens an environment for comparison with Gymnasium: it uses the platform's mathematics, as
 /// NumPy does, where that differs in the last bit from the portable one of [`make`].
 ///

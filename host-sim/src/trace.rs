@@ -170,7 +170,7 @@ impl<'a> Trace<'a> {
         }
         header(word::NAME_LEN)?;
         let length = header(word::LENGTH)? as usize;
-        if length % 4 != 0 || length < 4 * word::NAME {
+        if !length.is_multiple_of(4) || length < 4 * word::NAME {
             return Err(TraceError::Field("length"));
         }
         let words = words.get(..length / 4).ok_or(TraceError::Truncated {
