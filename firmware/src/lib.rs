@@ -1,6 +1,18 @@
-//! Control-loop images for Cortex-M controllers.
+//! Control-loop images for Cortex-M controllers: the policy of `dt-core`, bit for bit as on the host, in a
+//! fixed-rate loop that fails safe.
 //!
 //! - [`board`]: the hardware, behind a trait; the only module that touches registers.
+//! - [`control`]: the control loop. Knows no hardware and is tested on the host.
+//! - [`simulated`]: a robot for the loop that is a simulated plant.
+//! - [`replay`]: recorded episodes fed to the policy.
+//! - [`compare`]: differing bits and clock counts.
+//! - `image`: what an image carries, and how it boots; only on a controller.
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod board;
+pub mod compare;
+pub mod control;
+#[cfg(target_os = "none")]
+pub mod image;
+pub mod replay;
+pub mod simulated;

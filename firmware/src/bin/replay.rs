@@ -1,27 +1,56 @@
-//! Boots the board and reports its clock.
+//! Replays recorded episodes: self-test, then every recorded observation and reward to the policy, every action
+//! compared with the recorded one.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    use firmware::board::{Board, mps2};
-    let mut board = match mps2::Mps2::take() {
-        Ok(board) => board,
-        Err(mode) => {
-            defmt::error!("refusing to move: floating-point mode {}", mode);
-            mps2::exit(false)
+    use firmware::board::mps2;
+    use firmware::image::{Booted, Comparison, boot};
+    use firmware::replay::Outcome;
+
+    let Booted {
+        mut policy, trace, ..
+    } = boot();
+    let mut outcome = Outcome::default();
+    let mut refused = false;
+    for episode in trace.iter() {
+        let before = outcome.differing_bits;
+        if let Err(error) = outcome.replay(&mut policy, &episode, mps2::now) {
+            defmt::error!(
+                "episode with seed {=u64}, step {=u32}: {}",
+                episode.seed,
+                outcome.steps,
+                error
+            );
+            refused = true;
         }
-    };
-    let start = board.now();
-    cortex_m::asm::delay(1000);
-    let instructions = (board.now() - start) * mps2::INSTRUCTIONS_PER_COUNT;
-    defmt::println!(
-        "{=str}: a delay of 1000 cycles takes {=u64} instructions",
-        mps2::NAME,
-        instructions
+        let bits = outcome.differing_bits - before;
+        defmt::info!(
+            "seed {=u64}: {=usize} steps, {=u64} differing bits",
+            episode.seed,
+            episode.steps(),
+            bits
+        );
+    }
+    defmt::info!(
+        "{=usize} episodes, {=u32} steps, {=u32} of them with differing bits",
+        trace.episodes,
+        outcome.steps,
+        outcome.differing_steps
     );
-    mps2::exit(true)
+    let passed = !refused && outcome.steps > 0 && outcome.differing_bits == 0;
+    let comparison = Comparison {
+        steps: outcome.steps,
+        differing_bits: outcome.differing_bits,
+        busy: outcome.busy,
+        mean_return: None,
+    };
+    comparison.finish("replay", passed)
 }
 
 #[cfg(not(target_os = "none"))]
-fn main() {}
+fn main() {
+    eprintln!("this is a controller's image: run it with `cargo xtask firmware run`");
+    std::process::exit(2);
+}

@@ -1,0 +1,85 @@
+//! Runs the whole control loop with the plant on the controller, from the seeds and targets of recorded episodes:
+//! actions, observations and rewards must all be those of the host.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    use firmware::board::mps2;
+    use firmware::compare::Spans;
+    use firmware::control::{self, ControlLoop, Limits, Mode};
+    use firmware::image::{Booted, Comparison, boot};
+    use firmware::simulated::Simulated;
+    use host_sim::pendulum::{LibmTrig, Pendulum, SPEC};
+
+    let Booted {
+        mut board,
+        blob,
+        policy,
+        trace,
+    } = boot();
+    let limits = Limits::of_period(blob.manifest.control_period_us);
+    let control =
+        ControlLoop::<_, { SPEC.state_dim }, { SPEC.act_dim }>::new(&blob, policy, limits);
+    let mut control = match control {
+        Ok(control) => control,
+        Err(error) => {
+            defmt::error!(
+                "the policy is for {=str}, this robot is a {=str}: {}",
+                blob.manifest.env,
+                SPEC.id,
+                error
+            );
+            mps2::exit(false)
+        }
+    };
+
+    let mut plant = Pendulum::<LibmTrig>::new();
+    let mut passed = trace.episodes > 0;
+    let (mut steps, mut differing_bits, mut total_return) = (0, 0, 0.0);
+    let mut busy = Spans::default();
+    for episode in trace.iter() {
+        let mut robot = Simulated::<_, _, { SPEC.act_dim }>::new(
+            &mut plant,
+            episode.seed,
+            episode.target_return,
+            episode.iter(),
+        );
+        if let Err(error) = control::run(&mut board, &mut robot, &mut control) {
+            defmt::error!("{}", error);
+            mps2::exit(false)
+        }
+        let outcome = robot.outcome();
+        if let Mode::Faulted(fault) = outcome.mode {
+            defmt::error!("fault in step {=u32}: {}", outcome.steps, fault);
+        }
+        defmt::info!(
+            "seed {=u64}: {=u32} steps, return {=f64}, {=u64} differing bits of actions, {=u64} of observations and rewards",
+            episode.seed,
+            outcome.steps,
+            outcome.total_reward,
+            outcome.differing_bits,
+            outcome.differing_plant_bits
+        );
+        passed &= outcome.mode == Mode::Running
+            && outcome.steps as usize == episode.steps()
+            && outcome.differing_bits + outcome.differing_plant_bits == 0;
+        steps += outcome.steps;
+        differing_bits += outcome.differing_bits;
+        total_return += outcome.total_reward;
+        busy.merge(outcome.busy);
+    }
+    let comparison = Comparison {
+        steps,
+        differing_bits,
+        busy,
+        mean_return: Some(total_return / trace.episodes as f64),
+    };
+    comparison.finish("closed_loop", passed)
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is a controller's image: run it with `cargo xtask firmware run`");
+    std::process::exit(2);
+}

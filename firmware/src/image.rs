@@ -1,0 +1,147 @@
+//! What an image carries, and how it boots: nothing moves before the policy has proved itself.
+
+use cortex_m::singleton;
+use dt_core::blob::Blob;
+use dt_core::golden;
+use dt_core::policy::Policy;
+use host_sim::trace::Trace;
+
+use crate::board::mps2::{self, Mps2};
+use crate::compare::Spans;
+
+mod exported {
+    include!(concat!(env!("OUT_DIR"), "/policy.rs"));
+}
+pub use exported::ARENA_WORDS;
+
+/// Logs why the robot must not move, and ends.
+macro_rules! refuse {
+    ($($reason:tt)*) => {{
+        defmt::error!($($reason)*);
+        defmt::error!("refusing to move");
+        mps2::exit(false)
+    }};
+}
+
+/// Left for the stack and all else when the arena has taken its share of the RAM.
+const RESERVED_RAM: usize = 32 * 1024;
+const RAM: usize = 128 * 1024;
+const _: () = assert!(
+    RAM.checked_sub(RESERVED_RAM + 4 * ARENA_WORDS).is_some(),
+    "the policy's arena (ARENA_WORDS in policy.rs) does not fit the controller's 128 KiB of RAM"
+);
+
+/// Bytes at the alignment that files are used in place with.
+#[repr(C, align(16))]
+struct Aligned<T: ?Sized>(T);
+
+#[unsafe(link_section = ".policy")]
+static POLICY: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/policy.dtb")).len()]> =
+    Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/policy.dtb")));
+
+#[unsafe(link_section = ".episodes")]
+static EPISODES: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/episodes.bin")).len()]> =
+    Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/episodes.bin")));
+
+/// A policy whose memory is the image's static arena.
+pub type ImagePolicy = Policy<'static, &'static mut [u32]>;
+
+/// A booted controller, free to move.
+pub struct Booted {
+    /// Time and watchdog.
+    pub board: Mps2,
+    /// The policy file.
+    pub blob: Blob<'static>,
+    /// The policy, self-tested.
+    pub policy: ImagePolicy,
+    /// The recording to compare with.
+    pub trace: Trace<'static>,
+}
+
+/// Starts the board, checks the floating-point unit, parses the policy in place and runs its golden self-test.
+/// On any failure says why and ends with status 1.
+///
+/// # Panics
+/// If called twice.
+pub fn boot() -> Booted {
+    let board = match Mps2::take() {
+        Ok(board) => board,
+        Err(mode) => refuse!("floating-point mode {}", mode),
+    };
+    let blob = match Blob::parse(&POLICY.0) {
+        Ok(blob) => blob,
+        Err(error) => refuse!("bad policy: {}", error),
+    };
+    let arena = singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]).expect("booted once");
+    let mut policy = match Policy::new(&blob, &mut arena[..]) {
+        Ok(policy) => policy,
+        Err(error) => refuse!("policy and policy.rs do not match: {}", error),
+    };
+    match golden::check(&mut policy, &blob) {
+        Ok(steps) => defmt::info!("self-test passed: {=usize} golden steps", steps),
+        Err(error) => refuse!("self-test failed: {}", error),
+    }
+    let trace = match Trace::parse(&EPISODES.0) {
+        Ok(trace) => trace,
+        Err(error) => refuse!("no recorded episodes: {}", defmt::Display2Format(&error)),
+    };
+    // Bytes 12..16 of a policy file are its CRC (BLOB.md).
+    if POLICY.0.get(12..16) != Some(&trace.policy_crc.to_le_bytes()[..]) {
+        refuse!("the episodes were recorded with another policy");
+    }
+    Booted {
+        board,
+        blob,
+        policy,
+        trace,
+    }
+}
+
+/// How the controller compared with the host.
+pub struct Comparison {
+    /// Control steps compared.
+    pub steps: u32,
+    /// Bits of actions that differ.
+    pub differing_bits: u64,
+    /// Clock counts of the control steps.
+    pub busy: Spans,
+    /// Mean undiscounted return, where the image runs the plant.
+    pub mean_return: Option<f64>,
+}
+
+impl Comparison {
+    /// Logs the figures, the last line as JSON (see this package's README), and ends with status 0 only if `passed`.
+    pub fn finish(self, bin: &str, passed: bool) -> ! {
+        let cost = self.busy.scaled(mps2::INSTRUCTIONS_PER_COUNT);
+        let stack = mps2::stack_used();
+        let arena = 4 * ARENA_WORDS;
+        defmt::info!(
+            "instructions per control step: {=u64} / {=u64} / {=u64} (min / mean / max)",
+            cost.min,
+            cost.mean(),
+            cost.max
+        );
+        defmt::info!(
+            "RAM: {=usize} bytes of arena, {=usize} bytes of stack at the deepest",
+            arena,
+            stack
+        );
+        macro_rules! json {
+            ($rest:literal $(, $value:expr)*) => {
+                defmt::println!(
+                    $rest, mps2::NAME, bin, self.steps, self.differing_bits, cost.mean(), cost.min, cost.max, arena, stack $(, $value)*
+                )
+            };
+        }
+        match self.mean_return {
+            None => json!(
+                "{{\"board\":\"{=str}\",\"bin\":\"{=str}\",\"steps\":{=u32},\"differing_bits\":{=u64},\"instructions_per_step\":{=u64},\"instructions_min\":{=u64},\"instructions_max\":{=u64},\"arena_bytes\":{=usize},\"stack_bytes\":{=usize}}}"
+            ),
+            Some(mean_return) => json!(
+                "{{\"board\":\"{=str}\",\"bin\":\"{=str}\",\"steps\":{=u32},\"differing_bits\":{=u64},\"instructions_per_step\":{=u64},\"instructions_min\":{=u64},\"instructions_max\":{=u64},\"arena_bytes\":{=usize},\"stack_bytes\":{=usize},\"mean_return\":{=f64}}}",
+                mean_return
+            ),
+        }
+        mps2::exit(passed)
+    }
+}
