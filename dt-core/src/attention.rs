@@ -157,12 +157,7 @@ impl Attention {
     }
 
     /// One head's scale of every visible token's cached vector.
-    fn scales(
-        &self,
-        buffer: &[f32],
-        visible: &Visible,
-        head: usize,
-    ) -> impl Iterator<Item = f32> {
+    fn scales(&self, buffer: &[f32], visible: &Visible, head: usize) -> impl Iterator<Item = f32> {
         visible
             .rows(buffer, self.n_head, head..head + 1)
             .map(|scale| scale.first().copied().unwrap_or_default())

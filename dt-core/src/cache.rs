@@ -180,14 +180,13 @@ impl Ring {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::vec::Vec;
 
     proptest! {
         /// The ring against a list of every token ever written.
         #[test]
         fn ring_shows_the_band(context_len in 1usize..9, steps in 1usize..40) {
             let mut ring = Ring::new(context_len);
-            let mut slots = std::vec![None; 3 * (context_len + 1)];
+            let mut slots = vec![None; 3 * (context_len + 1)];
             for timestep in 0..steps {
                 ring.advance();
                 for position in 0..3 {

@@ -21,6 +21,8 @@ pub mod blob;
 mod cache;
 pub mod config;
 pub mod engine;
+#[cfg(test)]
+mod fixture;
 pub mod golden;
 pub mod guard;
 pub mod kernels;

@@ -338,3 +338,6 @@ fn check_len(field: &'static str, expected: &[f32], got: &[f32]) -> Result<(), A
 fn first_non_finite(values: &[f32]) -> Option<usize> {
     values.iter().position(|value| !value.is_finite())
 }
+
+#[cfg(test)]
+mod tests;

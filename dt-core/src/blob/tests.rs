@@ -1,1 +1,414 @@
-//! See `read` and `write`.
+use super::*;
+use crate::config::{Activation, Attention, Head, Math};
+use crate::fixture::{Fixture, config};
+
+fn bytes(file: &[u128]) -> &[u8] {
+    bytemuck::cast_slice(file)
+}
+
+/// A file small enough to try everything on.
+fn small() -> Vec<u128> {
+    let config = Config {
+        state_dim: 1,
+        d_model: 4,
+        n_layer: 1,
+        n_head: 1,
+        d_ff: 4,
+        max_ep_len: 1,
+        context_len: 2,
+        ..config()
+    };
+    Fixture::new(config, 3).emit().unwrap()
+}
+
+/// Copies `file` to an aligned buffer, changes it and restores the checksum.
+fn forged(file: &[u128], change: impl FnOnce(&mut [u8])) -> Vec<u128> {
+    let mut file = file.to_vec();
+    let view: &mut [u8] = bytemuck::cast_slice_mut(&mut file);
+    change(view);
+    let length = u32::from_le_bytes(view[LENGTH_FIELD].try_into().unwrap()) as usize;
+    let crc = checksum(&view[..length.min(view.len())]);
+    view[CRC_FIELD].copy_from_slice(&crc.to_le_bytes());
+    file
+}
+
+/// Byte offset of a tensor, found by its (unique) position in memory.
+fn offset<T>(file: &[u128], tensor: &[T]) -> usize {
+    tensor.as_ptr() as usize - file.as_ptr() as usize
+}
+
+#[test]
+fn round_trip() {
+    for dtype in [Dtype::F32, Dtype::Int8] {
+        for max_ep_len in [0, 9] {
+            for (state_dim, act_dim) in [(3, 1), (5, 4), (1, 2)] {
+                let config = Config {
+                    dtype,
+                    max_ep_len,
+                    state_dim,
+                    act_dim,
+                    ..config()
+                };
+                let fixture = Fixture::new(config, 1);
+                let file = fixture.emit().unwrap();
+                let blob = Blob::parse(bytes(&file)).unwrap();
+                assert_eq!(blob.manifest, fixture.manifest);
+                assert_eq!(blob.len, emitted_len(&fixture.manifest).unwrap());
+                assert_eq!(blob.model.layers().len(), 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn quantized_weights_are_within_half_a_step() {
+    let emit = |dtype| {
+        let config = Config {
+            dtype,
+            state_dim: 5,
+            ..config()
+        };
+        Fixture::new(config, 1).emit().unwrap()
+    };
+    let (f32_file, int8_file) = (emit(Dtype::F32), emit(Dtype::Int8));
+    let exact = Blob::parse(bytes(&f32_file)).unwrap();
+    let rounded = Blob::parse(bytes(&int8_file)).unwrap();
+    let pairs = exact.model.ends().into_iter().zip(rounded.model.ends());
+    for ((name, exact), (_, rounded)) in pairs {
+        for row in 0..exact.rows() {
+            let weight = |linear: &crate::model::Linear<'_>, col| linear.weight(row, col).unwrap();
+            let max = (0..exact.cols())
+                .map(|c| weight(exact, c).abs())
+                .fold(0.0, |max: f32, w| if w > max { w } else { max });
+            for col in 0..exact.cols() {
+                let error = (weight(exact, col) - weight(rounded, col)).abs();
+                assert!(error <= 0.501 * max / 127.0, "{name} {row} {col}");
+            }
+        }
+        assert_eq!(exact.weight(exact.rows(), 0), None);
+        assert_eq!(exact.weight(0, exact.cols()), None);
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_caught() {
+    let file = small();
+    let len = Blob::parse(bytes(&file)).unwrap().len;
+    let mut copy = file.clone();
+    for bit in 0..8 * len {
+        let view: &mut [u8] = bytemuck::cast_slice_mut(&mut copy);
+        view[bit / 8] ^= 1 << (bit % 8);
+        assert!(Blob::parse(view).is_err(), "bit {bit}");
+        view[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert_eq!(copy, file);
+}
+
+#[test]
+fn every_truncation_is_caught() {
+    let file = small();
+    let len = Blob::parse(bytes(&file)).unwrap().len;
+    for cut in 0..len {
+        let error = Blob::parse(&bytes(&file)[..cut]).unwrap_err();
+        assert!(
+            matches!(error, BlobError::Truncated { have, .. } if have == cut),
+            "{cut}: {error}"
+        );
+    }
+}
+
+#[test]
+fn bytes_after_the_file_are_ignored() {
+    let mut file = small();
+    let len = Blob::parse(bytes(&file)).unwrap().len;
+    file.push(u128::MAX);
+    assert_eq!(Blob::parse(bytes(&file)).unwrap().len, len);
+}
+
+#[test]
+fn misaligned_buffer() {
+    let file = small();
+    let mut shifted = vec![0u128; file.len() + 1];
+    let view: &mut [u8] = bytemuck::cast_slice_mut(&mut shifted);
+    for shift in [1, 2, 4, 8] {
+        let end = shift + 16 * file.len();
+        view[shift..end].copy_from_slice(bytes(&file));
+        assert_eq!(
+            Blob::parse(&view[shift..]).unwrap_err(),
+            BlobError::Misaligned
+        );
+    }
+}
+
+#[test]
+fn other_versions_are_named() {
+    let file = forged(&small(), |file| file[8] = 2);
+    let error = Blob::parse(bytes(&file)).unwrap_err();
+    assert_eq!(error, BlobError::Version { found: 2 });
+    assert!(error.to_string().contains("version 2"), "{error}");
+}
+
+#[test]
+fn wrong_magic() {
+    let file = forged(&small(), |file| file[0] = b'X');
+    assert_eq!(Blob::parse(bytes(&file)).unwrap_err(), BlobError::Magic);
+}
+
+/// Files whose checksum is right but whose content is not: what a broken exporter would write.
+#[test]
+fn forged_content_is_refused() {
+    let file = small();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let name = TensorName::plain;
+
+    let mean = offset(&file, blob.vectors.state_mean);
+    let nan = forged(&file, |file| {
+        file[mean..mean + 4].copy_from_slice(&f32::NAN.to_le_bytes())
+    });
+    assert_eq!(
+        Blob::parse(bytes(&nan)).unwrap_err(),
+        BlobError::NonFinite(name("state_mean"))
+    );
+
+    let std = offset(&file, blob.vectors.state_std);
+    let zero = forged(&file, |file| file[std..std + 4].fill(0));
+    assert_eq!(
+        Blob::parse(bytes(&zero)).unwrap_err(),
+        BlobError::Scale(name("state_std"))
+    );
+
+    let low = offset(&file, blob.vectors.state_low);
+    let high = forged(&file, |file| {
+        file[low..low + 4].copy_from_slice(&1e9f32.to_le_bytes())
+    });
+    assert_eq!(
+        Blob::parse(bytes(&high)).unwrap_err(),
+        BlobError::Bounds(name("state_low"))
+    );
+
+    let safe = offset(&file, blob.vectors.safe_action);
+    let outside = forged(&file, |file| {
+        file[safe..safe + 4].copy_from_slice(&9f32.to_le_bytes())
+    });
+    assert_eq!(
+        Blob::parse(bytes(&outside)).unwrap_err(),
+        BlobError::SafeAction
+    );
+
+    let crate::model::Weights::Int8 { packed, .. } = blob.model.embed_return.weights else {
+        panic!("the fixture is int8")
+    };
+    let weights = offset(&file, packed);
+    let weight = name("embed_return").part("weight");
+    let lowest = forged(&file, |file| file[weights] = 0x80);
+    assert_eq!(
+        Blob::parse(bytes(&lowest)).unwrap_err(),
+        BlobError::Weight(weight)
+    );
+    // embed_return has one column; byte 2 of its first word is column 1.
+    let padding = forged(&file, |file| file[weights + 2] = 1);
+    assert_eq!(
+        Blob::parse(bytes(&padding)).unwrap_err(),
+        BlobError::Padding(weight)
+    );
+
+    let gap = forged(&file, |file| file[mean + 4] = 1);
+    assert_eq!(
+        Blob::parse(bytes(&gap)).unwrap_err(),
+        BlobError::Padding(name("state_std"))
+    );
+
+    let longer = forged(&file, |file| {
+        let length = blob.len as u32 - 16;
+        file[LENGTH_FIELD].copy_from_slice(&length.to_le_bytes());
+    });
+    let error = Blob::parse(bytes(&longer)).unwrap_err();
+    assert!(matches!(error, BlobError::Length { .. }), "{error}");
+}
+
+#[test]
+fn impossible_networks_are_refused() {
+    let impossible = [
+        Config {
+            d_model: 6,
+            ..config()
+        },
+        Config {
+            n_head: 3,
+            ..config()
+        },
+        Config {
+            d_ff: 15,
+            ..config()
+        },
+        Config {
+            n_layer: 0,
+            ..config()
+        },
+        Config {
+            n_layer: 13,
+            ..config()
+        },
+        Config {
+            context_len: 0,
+            ..config()
+        },
+        Config {
+            max_ep_len: u32::MAX,
+            ..config()
+        },
+        Config {
+            d_model: u32::MAX,
+            ..config()
+        },
+        Config {
+            layer_norm_eps: 0.0,
+            ..config()
+        },
+        Config {
+            layer_norm_eps: f32::NAN,
+            ..config()
+        },
+    ];
+    for config in impossible {
+        let manifest = crate::fixture::manifest(config);
+        let error = emitted_len(&manifest).unwrap_err();
+        assert!(
+            matches!(error, EmitError::Invalid(BlobError::Config(_))),
+            "{config:?}"
+        );
+    }
+}
+
+#[test]
+fn emit_says_what_it_needs() {
+    let manifest = crate::fixture::manifest(config());
+    let needed = emitted_len(&manifest).unwrap();
+    let nothing = (Vectors::default(), Parameters::default());
+    let error = emit(&manifest, &nothing.0, &nothing.1, &[], &mut []).unwrap_err();
+    assert_eq!(error, EmitError::BufferTooSmall { needed, have: 0 });
+    let mut out = vec![0u128; needed.div_ceil(16)];
+    let out = bytemuck::cast_slice_mut(&mut out);
+    let error = emit(&manifest, &nothing.0, &nothing.1, &[], out).unwrap_err();
+    let tensor = TensorName::plain("state_mean");
+    assert_eq!(
+        error,
+        EmitError::WrongLength {
+            tensor,
+            expected: 3,
+            got: 0
+        }
+    );
+}
+
+#[test]
+fn parameters_are_counted() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let layer = 4 * 8 + 24 * 9 + 8 * 9 + 16 * 9 + 8 * 17;
+    let expected = 8 * (2 + 4 + 2) + 9 * 8 + 16 + 2 * layer + 16 + 9;
+    assert_eq!(Blob::parse(bytes(&file)).unwrap().parameters(), expected);
+}
+
+/// The file that `BLOB.md` takes apart: one layer, d_model 4, everything else 1.
+fn worked_example() -> (Manifest<'static>, Vec<u128>) {
+    let manifest = Manifest {
+        config: Config {
+            state_dim: 1,
+            act_dim: 1,
+            d_model: 4,
+            n_layer: 1,
+            n_head: 1,
+            d_ff: 4,
+            context_len: 1,
+            max_ep_len: 0,
+            dtype: Dtype::Int8,
+            attention: Attention::Streaming,
+            activation: Activation::Relu,
+            head: Head::Tanh,
+            math: Math::Libm,
+            layer_norm_eps: 1e-5,
+        },
+        return_scale: 100.0,
+        target_return: -150.0,
+        reward: RewardMode::Observed,
+        control_period_us: 50_000,
+        at_max_ep_len: AtMaxEpLen::Saturate,
+        golden_steps: 0,
+        env: "pendulum",
+        provenance: Provenance {
+            dataset: "",
+            dataset_sha256: [0; 32],
+            run: "",
+            version: "",
+            seed: 0,
+            updates: 0,
+        },
+    };
+    let (ones, zeros) = ([1.0f32; 16], [0.0f32; 16]);
+    let norm = Affine {
+        weight: &ones[..4],
+        bias: &zeros[..4],
+    };
+    let weight: Vec<f32> = (1..=48u8).map(f32::from).collect();
+    let linear = |rows: usize, cols: usize| Affine {
+        weight: &weight[..rows * cols],
+        bias: &zeros[..rows],
+    };
+    let layers = [LayerParameters {
+        ln_1: norm,
+        attn_qkv: linear(12, 4),
+        attn_proj: linear(4, 4),
+        ln_2: norm,
+        mlp_fc: linear(4, 4),
+        mlp_proj: linear(4, 4),
+    }];
+    let parameters = Parameters {
+        embed_return: linear(4, 1),
+        embed_state: linear(4, 1),
+        embed_action: linear(4, 1),
+        embed_timestep: &[],
+        embed_ln: norm,
+        layers: &layers,
+        ln_f: norm,
+        head: linear(1, 4),
+    };
+    let vectors = Vectors {
+        state_mean: &[0.0],
+        state_std: &[1.0],
+        state_low: &[-8.0],
+        state_high: &[8.0],
+        action_low: &[-2.0],
+        action_high: &[2.0],
+        safe_action: &[0.0],
+    };
+    let mut file = vec![0u128; emitted_len(&manifest).unwrap().div_ceil(16)];
+    emit(
+        &manifest,
+        &vectors,
+        &parameters,
+        &[],
+        bytemuck::cast_slice_mut(&mut file),
+    )
+    .unwrap();
+    (manifest, file)
+}
+
+/// Pins the format: these bytes stand in `BLOB.md`.
+#[test]
+fn worked_example_is_what_the_specification_says() {
+    let (manifest, file) = worked_example();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    assert_eq!(blob.manifest, manifest);
+    let mut dump = String::new();
+    for (i, line) in bytes(&file)[..blob.len].chunks(16).enumerate() {
+        let hex: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        dump += &format!("{:04x}  {}\n", 16 * i, hex.join(" "));
+    }
+    let specification = include_str!("../../BLOB.md").replace("\r\n", "\n");
+    for line in dump.lines() {
+        assert!(
+            specification.contains(line),
+            "BLOB.md lacks this line of\n{dump}"
+        );
+    }
+}

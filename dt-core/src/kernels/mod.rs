@@ -38,7 +38,7 @@ mod tests {
     proptest! {
         #[test]
         fn packing_is_a_bijection(rows in 1usize..9, cols in 1usize..30) {
-            let mut seen = std::vec![false; packed_len(rows, cols)];
+            let mut seen = vec![false; packed_len(rows, cols)];
             for row in 0..rows.next_multiple_of(2) {
                 for col in 0..padded_cols(cols) {
                     let i = packed_index(cols, row, col);
@@ -56,8 +56,8 @@ mod tests {
         ) {
             let cols = w.len();
             let padded = padded_cols(cols);
-            let mut packed = std::vec![0i8; packed_len(2, cols)];
-            let mut tokens = std::vec![0i16; 3 * padded];
+            let mut packed = vec![0i8; packed_len(2, cols)];
+            let mut tokens = vec![0i16; 3 * padded];
             for (col, (w, x)) in w.iter().zip(&x).enumerate() {
                 for row in 0..2 {
                     packed[packed_index(cols, row, col)] = w[row];
@@ -81,10 +81,10 @@ mod tests {
             pairs in proptest::collection::vec((-127i8..=127, any::<i16>()), 0..70),
             weight in any::<i16>(),
         ) {
-            let (k, q): (std::vec::Vec<i8>, std::vec::Vec<i16>) = pairs.iter().copied().unzip();
+            let (k, q): (Vec<i8>, Vec<i16>) = pairs.iter().copied().unzip();
             let expected: i32 = pairs.iter().map(|&(k, q)| i32::from(k) * i32::from(q)).sum();
             prop_assert_eq!(dot(&q, &k), expected);
-            let mut sums: std::vec::Vec<i32> = q.iter().map(|&q| i32::from(q)).collect();
+            let mut sums: Vec<i32> = q.iter().map(|&q| i32::from(q)).collect();
             accumulate(&mut sums, weight, &k);
             for ((sum, q), k) in sums.iter().zip(&q).zip(&k) {
                 prop_assert_eq!(*sum, i32::from(*q) + i32::from(weight) * i32::from(*k));

@@ -1,0 +1,181 @@
+//! Small random policies for this crate's tests.
+
+use crate::blob::{
+    Affine, AtMaxEpLen, EmitError, LayerParameters, Manifest, Parameters, Provenance, RewardMode,
+    Vectors, emit, emitted_len,
+};
+use crate::config::{Activation, Attention, Config, Dtype, Head, Math};
+
+/// xorshift64*: enough randomness for weights, and no dependency.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
+    }
+
+    /// Uniform in ±1.
+    pub fn unit(&mut self) -> f32 {
+        self.below(1 << 24) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    pub fn vector(&mut self, len: usize, scale: f32) -> Vec<f32> {
+        (0..len).map(|_| scale * self.unit()).collect()
+    }
+}
+
+pub fn config() -> Config {
+    Config {
+        state_dim: 3,
+        act_dim: 1,
+        d_model: 8,
+        n_layer: 2,
+        n_head: 2,
+        d_ff: 16,
+        context_len: 4,
+        max_ep_len: 9,
+        dtype: Dtype::Int8,
+        attention: Attention::Streaming,
+        activation: Activation::Relu,
+        head: Head::Tanh,
+        math: Math::Libm,
+        layer_norm_eps: 1e-5,
+    }
+}
+
+pub fn manifest(config: Config) -> Manifest<'static> {
+    Manifest {
+        config,
+        return_scale: 100.0,
+        target_return: -150.0,
+        reward: RewardMode::Observed,
+        control_period_us: 50_000,
+        at_max_ep_len: AtMaxEpLen::Saturate,
+        golden_steps: 0,
+        env: "pendulum",
+        provenance: Provenance {
+            dataset: "none",
+            dataset_sha256: [7; 32],
+            run: "fixture",
+            version: "0",
+            seed: 1,
+            updates: 2,
+        },
+    }
+}
+
+/// A network with random weights, biases and norms.
+pub struct Fixture {
+    pub manifest: Manifest<'static>,
+    pub seed: u64,
+    pub golden: Vec<f32>,
+}
+
+impl Fixture {
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            manifest: manifest(config),
+            seed,
+            golden: Vec::new(),
+        }
+    }
+
+    /// The policy file, in 16-byte units so that it is aligned.
+    pub fn emit(&self) -> Result<Vec<u128>, EmitError> {
+        let config = &self.manifest.config;
+        let [d, f, s, a, t] = [
+            config.d_model,
+            config.d_ff,
+            config.state_dim,
+            config.act_dim,
+            config.max_ep_len,
+        ]
+        .map(|dim| dim as usize);
+        let mut random = Random::new(self.seed);
+        let mut linear = |rows: usize, cols: usize, gain: f32| {
+            let weight = random.vector(rows * cols, gain / (cols as f32).sqrt());
+            (weight, random.vector(rows, 0.3))
+        };
+        // Actions that vary, but seldom saturate.
+        let head_gain = match config.head {
+            Head::Tanh => 3.0,
+            Head::Linear => 0.6,
+        };
+        let ends = [
+            linear(d, 1, 2.0),
+            linear(d, s, 2.0),
+            linear(d, a, 2.0),
+            linear(a, d, head_gain),
+        ];
+        let blocks: Vec<[_; 4]> = (0..config.n_layer)
+            .map(|_| {
+                [
+                    linear(3 * d, d, 2.0),
+                    linear(d, d, 2.0),
+                    linear(f, d, 2.0),
+                    linear(d, f, 2.0),
+                ]
+            })
+            .collect();
+        let table = random.vector(t * d, 1.0);
+        let mut norm = || {
+            let weight = random.vector(d, 0.5).iter().map(|w| w + 1.0).collect();
+            (weight, random.vector(d, 0.3))
+        };
+        let norms: [_; 2] = [norm(), norm()];
+        let block_norms: Vec<[_; 2]> = (0..config.n_layer).map(|_| [norm(), norm()]).collect();
+
+        fn affine((weight, bias): &(Vec<f32>, Vec<f32>)) -> Affine<'_> {
+            Affine { weight, bias }
+        }
+        let layers: Vec<_> = blocks
+            .iter()
+            .zip(&block_norms)
+            .map(|([qkv, proj, fc, out], [ln_1, ln_2])| LayerParameters {
+                ln_1: affine(ln_1),
+                attn_qkv: affine(qkv),
+                attn_proj: affine(proj),
+                ln_2: affine(ln_2),
+                mlp_fc: affine(fc),
+                mlp_proj: affine(out),
+            })
+            .collect();
+        let parameters = Parameters {
+            embed_return: affine(&ends[0]),
+            embed_state: affine(&ends[1]),
+            embed_action: affine(&ends[2]),
+            embed_timestep: &table,
+            embed_ln: affine(&norms[0]),
+            layers: &layers,
+            ln_f: affine(&norms[1]),
+            head: affine(&ends[3]),
+        };
+        let vectors = Vectors {
+            state_mean: &vec![0.1; s],
+            state_std: &vec![0.9; s],
+            state_low: &vec![-10.0; s],
+            state_high: &vec![10.0; s],
+            action_low: &vec![-2.0; a],
+            action_high: &vec![2.0; a],
+            safe_action: &vec![0.0; a],
+        };
+        let len = emitted_len(&self.manifest)?;
+        let mut file = vec![0u128; len.div_ceil(16)];
+        let written = emit(
+            &self.manifest,
+            &vectors,
+            &parameters,
+            &self.golden,
+            bytemuck::cast_slice_mut(&mut file),
+        )?;
+        assert_eq!(written, len);
+        Ok(file)
+    }
+}

@@ -1,0 +1,503 @@
+use super::*;
+use crate::config::{Activation, Attention, Config, Dtype, Head, Math};
+use crate::fixture::{Fixture, Random, config};
+use crate::{Command, Engine, Fault, Guard, SelfTestError, golden};
+use proptest::prelude::*;
+
+fn bytes(file: &[u128]) -> &[u8] {
+    bytemuck::cast_slice(file)
+}
+
+fn arena(config: &Config) -> Vec<u32> {
+    // Whatever was in memory before must not matter.
+    vec![0x7fc0_1234; config.arena_words()]
+}
+
+fn observation(random: &mut Random) -> [f32; 3] {
+    core::array::from_fn(|_| 3.0 * random.unit())
+}
+
+/// Configurations that differ in everything the engine branches on.
+fn configs() -> impl Iterator<Item = Config> {
+    let choices = [
+        (
+            Dtype::F32,
+            Attention::Streaming,
+            Activation::Relu,
+            Head::Tanh,
+            Math::Libm,
+            9,
+        ),
+        (
+            Dtype::Int8,
+            Attention::Streaming,
+            Activation::Relu,
+            Head::Tanh,
+            Math::Libm,
+            9,
+        ),
+        (
+            Dtype::Int8,
+            Attention::Window,
+            Activation::GeluTanh,
+            Head::Linear,
+            Math::Libm,
+            0,
+        ),
+        (
+            Dtype::F32,
+            Attention::Window,
+            Activation::GeluTanh,
+            Head::Linear,
+            Math::Libm,
+            0,
+        ),
+        (
+            Dtype::Int8,
+            Attention::Streaming,
+            Activation::GeluTanh,
+            Head::Tanh,
+            Math::Micromath,
+            0,
+        ),
+    ];
+    choices.into_iter().map(
+        |(dtype, attention, activation, head, math, max_ep_len)| Config {
+            dtype,
+            attention,
+            activation,
+            head,
+            math,
+            max_ep_len,
+            ..config()
+        },
+    )
+}
+
+#[test]
+fn calls_out_of_order_are_refused() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+    let o = [0.0; 3];
+    assert_eq!(policy.act(&o), Err(ActError::NotReset));
+    assert_eq!(policy.absorb(&[0.0], Some(0.0)), Err(ActError::NotReset));
+    assert_eq!(policy.run_ahead(), Err(ActError::NotReset));
+    assert_eq!(policy.set_return_to_go(0.0), Err(ActError::NotReset));
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        assert_eq!(policy.reset(bad), Err(ActError::Return));
+    }
+    policy.reset(-100.0).unwrap();
+    assert_eq!(
+        policy.absorb(&[0.0], Some(0.0)),
+        Err(ActError::NothingToAbsorb)
+    );
+    policy.act(&o).unwrap();
+    assert_eq!(policy.act(&o), Err(ActError::AwaitingAbsorb));
+}
+
+/// A refused call changes nothing: the episode goes on with the same bits.
+#[test]
+fn refused_input_leaves_the_policy_as_it_was() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let mut clean = Policy::new(&blob, arena(&config())).unwrap();
+    let mut tried = Policy::new(&blob, arena(&config())).unwrap();
+    let mut random = Random::new(5);
+    clean.reset(-100.0).unwrap();
+    tried.reset(-100.0).unwrap();
+    for _ in 0..12 {
+        let o = observation(&mut random);
+        assert_eq!(
+            tried.act(&[o[0], f32::NAN, o[2]]),
+            Err(ActError::Observation { index: 1 })
+        );
+        assert_eq!(
+            tried.act(&[f32::INFINITY, o[1], o[2]]),
+            Err(ActError::Observation { index: 0 })
+        );
+        let wrong = ActError::WrongLength {
+            field: "observation",
+            expected: 3,
+            got: 2,
+        };
+        assert_eq!(tried.act(&o[..2]), Err(wrong));
+        assert_eq!(tried.set_return_to_go(f32::NAN), Err(ActError::Return));
+        let action = clean.act(&o).unwrap().to_vec();
+        assert_eq!(tried.act(&o).unwrap(), action);
+        assert_eq!(
+            tried.absorb(&[f32::NAN], Some(0.0)),
+            Err(ActError::Action { index: 0 })
+        );
+        assert_eq!(tried.absorb(&action, None), Err(ActError::MissingReward));
+        assert_eq!(tried.absorb(&action, Some(f32::NAN)), Err(ActError::Return));
+        let wrong = ActError::WrongLength {
+            field: "action",
+            expected: 1,
+            got: 0,
+        };
+        assert_eq!(tried.absorb(&[], Some(0.0)), Err(wrong));
+        clean.absorb(&action, Some(-1.0)).unwrap();
+        tried.absorb(&action, Some(-1.0)).unwrap();
+    }
+    assert_eq!(tried.return_to_go(), -88.0);
+    assert_eq!(tried.timestep(), 12);
+}
+
+#[test]
+fn arena_of_the_stated_size_suffices_and_a_smaller_one_is_refused() {
+    for config in configs() {
+        let file = Fixture::new(config, 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let needed = config.arena_words();
+        let error = Policy::new(&blob, vec![0; needed - 1]).unwrap_err();
+        assert_eq!(
+            error,
+            ArenaTooSmall {
+                needed,
+                have: needed - 1
+            }
+        );
+        assert!(error.to_string().contains(&needed.to_string()), "{error}");
+        assert!(Policy::new(&blob, vec![0; needed]).is_ok());
+    }
+}
+
+/// The return-to-go as the network sees it: `Engine` fed by hand gives the same action.
+#[test]
+fn reward_modes_keep_the_books() {
+    for (reward, expected) in [
+        (RewardMode::Observed, [-100.0f32, -99.0, -97.0]),
+        (RewardMode::Constant, [-100.0, -100.0, -100.0]),
+        (RewardMode::External, [-100.0, -50.0, -25.0]),
+    ] {
+        let mut fixture = Fixture::new(
+            Config {
+                dtype: Dtype::F32,
+                ..config()
+            },
+            1,
+        );
+        fixture.manifest.reward = reward;
+        let file = fixture.emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config_of(&blob))).unwrap();
+        let mut engine = Engine::new(&blob.model, arena(&config_of(&blob))).unwrap();
+        policy.reset(-100.0).unwrap();
+        let mut previous: Option<[f32; 1]> = None;
+        for (t, expected) in expected.into_iter().enumerate() {
+            if reward == RewardMode::External {
+                policy.set_return_to_go(expected).unwrap();
+            }
+            assert_eq!(policy.return_to_go(), expected, "{reward:?}");
+            let o = [0.3 * t as f32, -0.2, 0.5];
+            let state = o.map(|o| (o - 0.1) / 0.9);
+            let unscaled = engine
+                .step(
+                    previous.as_ref().map(|a| &a[..]),
+                    expected / 100.0,
+                    &state,
+                    t as u32,
+                )
+                .unwrap();
+            let action = [unscaled[0] * 2.0];
+            assert_eq!(policy.act(&o).unwrap(), action, "{reward:?} {t}");
+            let applied = [0.5 * t as f32];
+            policy.absorb(&applied, Some(-(t as f32 + 1.0))).unwrap();
+            previous = Some([applied[0] / 2.0]);
+        }
+    }
+}
+
+fn config_of(blob: &Blob<'_>) -> Config {
+    blob.manifest.config
+}
+
+/// Window attention is, by definition, a fresh network on the last K steps.
+#[test]
+fn window_forgets_what_lies_further_back() {
+    for dtype in [Dtype::F32, Dtype::Int8] {
+        let config = Config {
+            dtype,
+            attention: Attention::Window,
+            ..config()
+        };
+        let file = Fixture::new(config, 2).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut random = Random::new(3);
+        let steps: Vec<_> = (0..15)
+            .map(|_| (random.unit(), observation(&mut random), [random.unit()]))
+            .collect();
+        let run = |range: core::ops::Range<usize>| {
+            let mut engine = Engine::new(&blob.model, arena(&config)).unwrap();
+            let mut previous = None;
+            let mut output = 0;
+            for t in range {
+                let (rtg, state, action) = &steps[t];
+                output = engine.step(previous, *rtg, state, t as u32).unwrap()[0].to_bits();
+                previous = Some(&action[..]);
+            }
+            output
+        };
+        for end in 1..=steps.len() {
+            let start = end.saturating_sub(config.context_len as usize);
+            assert_eq!(run(0..end), run(start..end), "{dtype:?} {end}");
+            if start > 0 {
+                assert_ne!(run(0..end), run(start + 1..end), "{dtype:?} {end}");
+            }
+        }
+    }
+}
+
+/// A streaming token sees K timesteps directly and, through the layers below, n_layer·(K − 1)
+/// timesteps before its own. One further back changes nothing, the furthest one does.
+#[test]
+fn streaming_has_the_stated_receptive_field() {
+    let config = Config {
+        dtype: Dtype::F32,
+        max_ep_len: 0,
+        ..config()
+    };
+    let file = Fixture::new(config, 2).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let reach = (config.n_layer * (config.context_len - 1)) as usize;
+    let last = reach + 8;
+    let run = |changed: Option<usize>| {
+        let mut random = Random::new(4);
+        let mut engine = Engine::new(&blob.model, arena(&config)).unwrap();
+        let mut previous: Option<[f32; 1]> = None;
+        let mut output = 0;
+        for t in 0..=last {
+            let mut state = observation(&mut random);
+            if changed == Some(t) {
+                state[0] += 3.0;
+            }
+            let previous_action = previous.as_ref().map(|a| &a[..]);
+            output = engine.step(previous_action, 0.5, &state, 0).unwrap()[0].to_bits();
+            previous = Some([random.unit()]);
+        }
+        output
+    };
+    let unchanged = run(None);
+    for t in 0..last - reach {
+        assert_eq!(run(Some(t)), unchanged, "{t}");
+    }
+    for t in last - reach..=last {
+        assert_ne!(run(Some(t)), unchanged, "{t}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Fused and split steps, mixed at random over several wraps of the ring.
+    #[test]
+    fn running_ahead_never_changes_a_bit(seed: u64, choice in 0usize..5, reward in 0usize..3) {
+        let config = configs().nth(choice).unwrap();
+        let mut fixture = Fixture::new(config, seed);
+        fixture.manifest.reward =
+            [RewardMode::Observed, RewardMode::Constant, RewardMode::External][reward];
+        let file = fixture.emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut fused = Policy::new(&blob, arena(&config)).unwrap();
+        let mut split = Policy::new(&blob, arena(&config)).unwrap();
+        let mut random = Random::new(seed ^ 1);
+        fused.reset(-100.0).unwrap();
+        split.reset(-100.0).unwrap();
+        let mut distinct = std::collections::BTreeSet::new();
+        for t in 0..40 {
+            let external = -100.0 * random.unit();
+            if random.below(2) == 0 {
+                split.run_ahead().unwrap();
+            }
+            if reward == 2 {
+                fused.set_return_to_go(external).unwrap();
+                split.set_return_to_go(external).unwrap();
+            }
+            let o = observation(&mut random);
+            let action = fused.act(&o).unwrap()[0];
+            prop_assert_eq!(split.act(&o).unwrap()[0].to_bits(), action.to_bits(), "step {}", t);
+            distinct.insert(action.to_bits());
+            let applied = [action + 0.1 * random.unit()];
+            let reward = Some(random.unit());
+            fused.absorb(&applied, reward).unwrap();
+            split.absorb(&applied, reward).unwrap();
+            for _ in 0..random.below(3) {
+                split.run_ahead().unwrap();
+            }
+        }
+        prop_assert!(distinct.len() > 10, "the actions hardly vary: {distinct:?}");
+    }
+
+    /// Actions are finite and within bounds, whatever finite input comes; nothing panics.
+    #[test]
+    fn extreme_input_gives_a_bounded_action_or_an_error(
+        seed: u64,
+        choice in 0usize..5,
+        inputs in proptest::collection::vec((any::<f32>(), any::<[f32; 3]>(), any::<f32>(), any::<f32>()), 1..20),
+    ) {
+        let config = configs().nth(choice).unwrap();
+        let file = Fixture::new(config, seed).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+        for (target, o, applied, reward) in inputs {
+            let _ = policy.set_return_to_go(target);
+            if let Ok(action) = policy.act(&o) {
+                prop_assert!(action[0].abs() <= 2.0, "{action:?}");
+                let _ = policy.absorb(&[applied], Some(reward));
+                let _ = policy.run_ahead();
+            } else {
+                let _ = policy.reset(target);
+            }
+        }
+    }
+}
+
+#[test]
+fn overflow_inside_the_network_is_an_error_until_reset() {
+    let config = Config {
+        dtype: Dtype::F32,
+        max_ep_len: 0,
+        ..config()
+    };
+    for dtype in [Dtype::F32, Dtype::Int8] {
+        let file = Fixture::new(Config { dtype, ..config }, 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config_of(&blob))).unwrap();
+        policy.reset(0.0).unwrap();
+        assert_eq!(
+            policy.act(&[f32::MAX; 3]),
+            Err(ActError::NonFinite),
+            "{dtype:?}"
+        );
+        assert_eq!(policy.act(&[0.0; 3]), Err(ActError::NotReset), "{dtype:?}");
+        policy.reset(0.0).unwrap();
+        assert!(policy.act(&[0.0; 3]).is_ok());
+    }
+}
+
+#[test]
+fn saturated_timestep_is_the_last_row() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let run = |timestep| {
+        let mut engine = Engine::new(&blob.model, arena(&config())).unwrap();
+        engine.step(None, 0.1, &[0.1; 3], timestep).unwrap()[0].to_bits()
+    };
+    assert_eq!(run(8), run(9));
+    assert_eq!(run(8), run(u32::MAX));
+    assert_ne!(run(8), run(7));
+}
+
+fn with_golden(config: Config) -> Vec<u128> {
+    let mut fixture = Fixture::new(config, 6);
+    let records = 2 * config.context_len + 3;
+    fixture.manifest.golden_steps = records;
+    let mut random = Random::new(8);
+    let len = records as usize * fixture.manifest.golden_record_len();
+    fixture.golden = random.vector(len, 2.0);
+    let file = fixture.emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+    golden::record(&mut policy, &blob, &mut fixture.golden).unwrap();
+    fixture.emit().unwrap()
+}
+
+#[test]
+fn golden_vectors_come_out_to_the_bit_or_name_the_step() {
+    for config in configs() {
+        let file = with_golden(config);
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+        let steps = 2 * config.context_len as usize + 3;
+        assert_eq!(golden::check(&mut policy, &blob), Ok(steps));
+        // Again, in the middle of an episode.
+        assert_eq!(golden::check(&mut policy, &blob), Ok(steps));
+
+        let mut off = blob.golden.to_vec();
+        let record = blob.manifest.golden_record_len();
+        let expected = &mut off[5 * record + record - 1];
+        *expected = f32::from_bits(expected.to_bits() ^ 1);
+        let blob = Blob {
+            golden: &off,
+            ..blob.clone()
+        };
+        let error = golden::check(&mut policy, &blob).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                SelfTestError::Mismatch {
+                    step: 5,
+                    index: 0,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+    assert_eq!(golden::check(&mut policy, &blob), Err(SelfTestError::Empty));
+}
+
+#[test]
+fn guard_latches_the_first_fault() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let faults = [
+        (
+            [f32::NAN, 0.0, 0.0],
+            Fault::Act(ActError::Observation { index: 0 }),
+        ),
+        (
+            [0.0, f32::INFINITY, 0.0],
+            Fault::Act(ActError::Observation { index: 1 }),
+        ),
+        ([0.0, 0.0, -10.5], Fault::OutOfRange { index: 2 }),
+    ];
+    for (bad, expected) in faults {
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        let mut guard = Guard::new(&blob);
+        policy.reset(-100.0).unwrap();
+        assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
+        policy.absorb(&[0.0], Some(-1.0)).unwrap();
+        let latched = Command {
+            action: &[0.0],
+            fault: Some(expected),
+        };
+        assert_eq!(guard.step(&mut policy, &bad), latched);
+        assert_eq!(
+            guard.step(&mut policy, &[0.0; 3]),
+            latched,
+            "it stays latched"
+        );
+        guard.latch(Fault::StaleSensor);
+        assert_eq!(guard.fault(), Some(expected), "the first fault is kept");
+        guard.reset();
+        assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
+    }
+    let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+    let mut guard = Guard::new(&blob);
+    let command = guard.step(&mut policy, &[0.0; 3]);
+    assert_eq!(command.fault, Some(Fault::Act(ActError::NotReset)));
+}
+
+#[test]
+fn guard_ends_the_episode_where_the_manifest_says_so() {
+    let mut fixture = Fixture::new(config(), 1);
+    fixture.manifest.at_max_ep_len = crate::blob::AtMaxEpLen::Fault;
+    let file = fixture.emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+    let mut guard = Guard::new(&blob);
+    policy.reset(-100.0).unwrap();
+    for _ in 0..9 {
+        assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
+        policy.absorb(&[0.0], Some(-1.0)).unwrap();
+    }
+    assert_eq!(
+        guard.step(&mut policy, &[0.0; 3]).fault,
+        Some(Fault::EpisodeOver)
+    );
+}
