@@ -2,11 +2,12 @@
 //!
 //! One file per stage of the pipeline, in the order data flows through them:
 //!
+//! - [`dataset`]: trajectories in memory, and the file formats they come in.
 //! - [`config`]: the recipe of a training run.
 //! - [`batch`]: training sequences.
 //! - [`model`]: the network in libtorch.
 //! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints.
-//! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it,
+//! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it.
 //! - [`commands`]: the command line, one file per command.
 //!
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
@@ -15,6 +16,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod commands;
 pub mod config;
+pub mod dataset;
 pub mod flat;
 pub mod model;
 pub mod optim;

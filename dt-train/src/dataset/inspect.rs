@@ -1,0 +1,226 @@
+//! What `dt-train inspect` says about trajectory files.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::Dataset;
+
+/// Summary of a [`Dataset`]; its JSON form is the output of `inspect --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// `dataset`.
+    pub kind: &'static str,
+    /// Environment, if the files name one.
+    pub env: Option<String>,
+    /// Agent, if the file names one.
+    pub policy: Option<String>,
+    /// Length of an observation.
+    pub state_dim: usize,
+    /// Length of an action.
+    pub act_dim: usize,
+    /// Steps in the file, those of an unfinished last episode included.
+    pub transitions: usize,
+    /// Finished episodes.
+    pub episodes: usize,
+    /// Steps of the unfinished last episode, which training leaves out.
+    pub unfinished_steps: usize,
+    /// Episodes that ended in a terminal state.
+    pub terminated: usize,
+    /// Steps of the shortest episode.
+    pub length_min: usize,
+    /// Steps of the longest episode.
+    pub length_max: usize,
+    /// Mean return of the finished episodes.
+    pub return_mean: f64,
+    /// Standard deviation (ddof 0) of the returns.
+    pub return_std: f64,
+    /// Smallest return.
+    pub return_min: f64,
+    /// Largest return.
+    pub return_max: f64,
+    /// Of each observation feature.
+    pub state_mean: Vec<f32>,
+    /// Of each observation feature, + 1e-6.
+    pub state_std: Vec<f32>,
+    /// Of each observation feature.
+    pub state_low: Vec<f32>,
+    /// Of each observation feature.
+    pub state_high: Vec<f32>,
+    /// Smallest value of each action.
+    pub action_low: Vec<f32>,
+    /// Largest value of each action.
+    pub action_high: Vec<f32>,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    #[serde(skip)]
+    returns: Vec<f64>,
+}
+
+impl Summary {
+    /// Summarizes `data`.
+    pub fn new(data: &Dataset) -> Self {
+        let returns = data.returns();
+        let n = returns.len() as f64;
+        let mean = returns.iter().sum::<f64>() / n;
+        let variance = returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / n;
+        let lengths = data.episodes.iter().map(|episode| episode.rows.len());
+        let stats = data.state_stats();
+        let action = |i: usize| {
+            data.actions
+                .iter()
+                .skip(i)
+                .step_by(data.act_dim)
+                .map(|&x| f64::from(x))
+        };
+        let unfinished_steps = data.sources.iter().map(|source| source.unfinished).sum();
+        Self {
+            kind: "dataset",
+            env: data.env().map(Into::into),
+            policy: data.sources[0].policy.clone(),
+            state_dim: data.state_dim,
+            act_dim: data.act_dim,
+            transitions: data.len() + unfinished_steps,
+            episodes: data.episodes.len(),
+            unfinished_steps,
+            terminated: data
+                .episodes
+                .iter()
+                .filter(|episode| episode.terminated)
+                .count(),
+            length_min: lengths.clone().min().unwrap_or_default(),
+            length_max: lengths.max().unwrap_or_default(),
+            return_mean: mean,
+            return_std: variance.sqrt(),
+            return_min: returns.iter().copied().fold(f64::INFINITY, f64::min),
+            return_max: returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            state_mean: stats.mean,
+            state_std: stats.std,
+            state_low: stats.low,
+            state_high: stats.high,
+            action_low: (0..data.act_dim)
+                .map(|i| action(i).fold(f64::INFINITY, f64::min) as f32)
+                .collect(),
+            action_high: (0..data.act_dim)
+                .map(|i| action(i).fold(f64::NEG_INFINITY, f64::max) as f32)
+                .collect(),
+            sha256: data
+                .sha256()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+            returns,
+        }
+    }
+
+    /// A table for people, with a histogram of the returns.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        let unknown = || "(not named)".to_owned();
+        let length = if self.length_min == self.length_max {
+            format!("{} steps each", self.length_min)
+        } else {
+            format!("{}…{} steps", self.length_min, self.length_max)
+        };
+        let unfinished = match self.unfinished_steps {
+            0 => String::new(),
+            n => format!(" ({n} of an unfinished episode, left out of training)"),
+        };
+        for (name, value) in [
+            ("environment", self.env.clone().unwrap_or_else(unknown)),
+            ("agent", self.policy.clone().unwrap_or_else(unknown)),
+            ("transitions", format!("{}{unfinished}", self.transitions)),
+            (
+                "episodes",
+                format!(
+                    "{}, {length}, {} terminated",
+                    self.episodes, self.terminated
+                ),
+            ),
+            (
+                "return",
+                format!(
+                    "{:.2} ± {:.2}, {:.2}…{:.2}",
+                    self.return_mean, self.return_std, self.return_min, self.return_max
+                ),
+            ),
+            ("sha256", self.sha256.clone()),
+        ] {
+            let _ = writeln!(out, "{name:<12} {value}");
+        }
+        let _ = writeln!(
+            out,
+            "\n{:<12} {:>11} {:>11} {:>11} {:>11}",
+            "feature", "mean", "std", "min", "max"
+        );
+        for i in 0..self.state_dim {
+            let _ = writeln!(
+                out,
+                "{:<12} {:>11.4} {:>11.4} {:>11.4} {:>11.4}",
+                format!("state {i}"),
+                self.state_mean[i],
+                self.state_std[i],
+                self.state_low[i],
+                self.state_high[i]
+            );
+        }
+        for i in 0..self.act_dim {
+            let _ = writeln!(
+                out,
+                "{:<12} {:>11} {:>11} {:>11.4} {:>11.4}",
+                format!("action {i}"),
+                "",
+                "",
+                self.action_low[i],
+                self.action_high[i]
+            );
+        }
+        let _ = writeln!(out, "\n{:>12}  episodes", "return from");
+        out.push_str(&histogram(&self.returns, self.return_min, self.return_max));
+        out
+    }
+}
+
+/// One line per bin: where it starts, a bar, a count.
+fn histogram(values: &[f64], low: f64, high: f64) -> String {
+    const WIDTH: usize = 48;
+    // A single value needs a single bin.
+    let bins = if low < high { 12 } else { 1 };
+    let mut counts = vec![0; bins];
+    for value in values {
+        let bin = if low < high {
+            ((value - low) / (high - low) * bins as f64) as usize
+        } else {
+            0
+        };
+        counts[std::cmp::min(bin, bins - 1)] += 1;
+    }
+    let most = counts.iter().copied().max().unwrap_or(1);
+    let mut out = String::new();
+    for (bin, &count) in counts.iter().enumerate() {
+        let start = low + (high - low) * bin as f64 / bins as f64;
+        // Rounded up, so that no episode is invisible.
+        let bar = "█".repeat((count * WIDTH).div_ceil(most));
+        let _ = writeln!(out, "{start:>12.2}  {bar} {count}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_every_value_once() {
+        let out = histogram(&[0.0, 1.0, 1.0, 12.0], 0.0, 12.0);
+        let counts: Vec<&str> = out
+            .lines()
+            .map(|line| line.rsplit(' ').next().unwrap())
+            .collect();
+        assert_eq!(
+            counts,
+            ["1", "2", "0", "0", "0", "0", "0", "0", "0", "0", "0", "1"]
+        );
+        assert_eq!(histogram(&[3.0, 3.0], 3.0, 3.0).lines().count(), 1);
+    }
+}
