@@ -4,10 +4,14 @@
 
 #[cfg(feature = "std")]
 pub mod atomic;
+#[cfg(feature = "std")]
+pub mod controller;
 pub mod env;
 pub mod pendulum;
 #[cfg(feature = "std")]
 pub mod policy_file;
+#[cfg(feature = "std")]
+pub mod progress;
 #[cfg(feature = "std")]
 pub mod registry;
 #[cfg(feature = "std")]

@@ -1,3 +1,33 @@
-//! host-sim command line.
+//! The `host-sim` command line: parses the arguments, runs one command, turns its result into an
+//! exit code.
 
-fn main() {}
+mod commands;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use commands::{Cli, UsageError};
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough, as in `host-sim … | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<UsageError>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use dt_core::blob::{Blob, BlobError, EmitError, Manifest, Parameters, Vectors};
 use dt_core::blob::{emit, emitted_len};
 
+use crate::controller::PolicyController;
+use crate::env::EnvSpec;
+
 /// A policy file in memory, checked once.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PolicyFile {
     /// Words of the alignment that [`Blob::parse`] asks for.
     words: Vec<u128>,
@@ -25,12 +28,37 @@ pub enum PolicyFileError {
         source: std::io::Error,
     },
     /// It is damaged, of another version, or no policy at all.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}; write it again with `dt-train export`")]
     Blob {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         error: BlobError,
+    },
+}
+
+/// Why a policy cannot act in an environment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvMismatch {
+    /// It was trained for another task.
+    #[error("the policy was trained for environment `{trained_for}`, not `{env}`")]
+    Name {
+        /// `env` in its manifest.
+        trained_for: String,
+        /// The environment asked for.
+        env: String,
+    },
+    /// A dimension differs.
+    #[error("the policy has {field} {policy}, but environment `{env}` has {field} {expected}")]
+    Dimension {
+        /// `state_dim` or `act_dim`.
+        field: &'static str,
+        /// The policy's.
+        policy: usize,
+        /// The environment asked for.
+        env: String,
+        /// The environment's.
+        expected: usize,
     },
 }
 
@@ -77,7 +105,8 @@ impl PolicyFile {
         Ok(file)
     }
 
-    /// The policy, borrowed from this file.
+    /// The policy, borrowed from this file. Checks it again, which takes a moment: clone the blob
+    /// rather than call this often.
     pub fn blob(&self) -> Blob<'_> {
         Blob::parse(self.bytes()).expect("checked when the file was made")
     }
@@ -85,6 +114,48 @@ impl PolicyFile {
     /// The file's bytes, 16-byte aligned.
     pub fn bytes(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.words)[..self.len]
+    }
+
+    /// The CRC field of the file, which identifies it.
+    pub fn crc(&self) -> u32 {
+        let field: [u8; 4] = std::array::from_fn(|i| self.bytes()[12 + i]);
+        u32::from_le_bytes(field)
+    }
+
+    /// Whether this policy can act in an environment: the dimensions agree, and so does the name
+    /// apart from its version (`hopper-v4` and `hopper` are one task). A policy that names no
+    /// environment fits any with its dimensions.
+    ///
+    /// # Errors
+    /// [`EnvMismatch`] names what differs.
+    pub fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
+        let env = spec.id.to_owned();
+        let manifest = self.blob().manifest;
+        if !manifest.env.is_empty() && unversioned(manifest.env) != unversioned(spec.id) {
+            let trained_for = manifest.env.to_owned();
+            return Err(EnvMismatch::Name { trained_for, env });
+        }
+        let config = manifest.config;
+        let dims = [
+            ("state_dim", config.state_dim as usize, spec.state_dim),
+            ("act_dim", config.act_dim as usize, spec.act_dim),
+        ];
+        match dims.into_iter().find(|(_, policy, env)| policy != env) {
+            None => Ok(()),
+            Some((field, policy, expected)) => Err(EnvMismatch::Dimension {
+                field,
+                policy,
+                env,
+                expected,
+            }),
+        }
+    }
+
+    /// A maker of controllers that run this policy, for the workers of a
+    /// [`rollout`](fn@crate::rollout::rollout).
+    pub fn controllers<'a>(&'a self) -> impl Fn() -> PolicyController<'a> + Sync {
+        let blob = self.blob();
+        move || PolicyController::new(&blob)
     }
 
     fn zeroed(len: usize) -> Self {
@@ -99,9 +170,22 @@ impl PolicyFile {
     }
 }
 
+fn unversioned(env: &str) -> &str {
+    match env.rsplit_once("-v") {
+        Some((name, version)) if version.parse::<u32>().is_ok() => name,
+        _ => env,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_do_not_make_another_task() {
+        assert_eq!(unversioned("hopper-v4"), unversioned("hopper"));
+        assert_eq!(unversioned("my-valve"), "my-valve");
+    }
 
     #[test]
     fn errors_name_the_file_and_the_fault() {

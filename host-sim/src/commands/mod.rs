@@ -1,0 +1,51 @@
+//! The commands of `host-sim`, one per file: its arguments and its main path.
+
+use clap::{Parser, Subcommand};
+use host_sim::MakeError;
+
+mod replay;
+mod rollout;
+
+/// Run policy files in simulated environments.
+///
+/// Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage
+/// or not built yet.
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a policy file in an environment and report its returns
+    Rollout(rollout::Args),
+    /// Print what an environment does from a given state under given actions
+    Replay(replay::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever the command reports; [`UsageError`] where it was called wrongly.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Rollout(args) => rollout::run(&args),
+            Command::Replay(args) => replay::run(&args),
+        }
+    }
+}
+
+/// Wrong usage, or something specified that this version does not have; exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// There is no such environment.
+    #[error("--env: {0}")]
+    Env(#[from] MakeError),
+    /// Specified, but yet to come.
+    #[error("{0}")]
+    NotBuiltYet(&'static str),
+}

@@ -1,0 +1,213 @@
+//! `host-sim rollout`: returns of a policy file in an environment.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context;
+use host_sim::atomic;
+use host_sim::env::EnvSpec;
+use host_sim::policy_file::PolicyFile;
+use host_sim::report::{Evaluation, Table, to_json};
+use host_sim::rollout::{Episode, Plan, Recorder, rollout};
+use host_sim::trace::{self, Tape};
+use host_sim::{maker, progress};
+
+use super::UsageError;
+
+/// Arguments of `host-sim rollout`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Policy file, as `dt-train export` writes it
+    #[arg(value_name = "F.dtb")]
+    policy: PathBuf,
+    /// Environment
+    #[arg(long, value_name = "E")]
+    env: String,
+    /// Target returns, separated by commas
+    #[arg(
+        long,
+        value_name = "R,…",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        required = true,
+        value_parser = finite
+    )]
+    target_return: Vec<f32>,
+    /// Episodes per target
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    episodes: u32,
+    /// Seed of the first episode; episode i uses S + i
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Where the policy runs: host, qemu or serial:DEV
+    #[arg(long, value_name = "WHERE", default_value = "host")]
+    controller: Location,
+    /// Write the result as JSON; - is stdout (the table then goes to stderr)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write observations, actions and rewards, for a controller to replay
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Draw the first episode
+    #[arg(long, value_name = "OUT.gif")]
+    render: Option<PathBuf>,
+    /// Worker threads, 0 for one per core; results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Replace existing --json and --record files
+    #[arg(long)]
+    force: bool,
+}
+
+/// Where the policy runs.
+#[derive(Clone, Debug)]
+enum Location {
+    Host,
+    Qemu,
+    Serial,
+}
+
+impl FromStr for Location {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "host" => Ok(Self::Host),
+            "qemu" => Ok(Self::Qemu),
+            _ => match text.strip_prefix("serial:") {
+                Some(device) if !device.is_empty() => Ok(Self::Serial),
+                _ => Err("expected host, qemu or serial:DEV"),
+            },
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Unknown environment, unusable policy, failed episodes, outputs that exist or cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    check_built(args)?;
+    let env = host_sim::make(&args.env).map_err(UsageError::from)?;
+    let policy = PolicyFile::load(&args.policy)?;
+    policy
+        .check_env(&env.spec())
+        .with_context(|| format!("{}", args.policy.display()))?;
+    for output in [&args.json, &args.record].into_iter().flatten() {
+        if !is_stdout(output) {
+            atomic::check(output, args.force)?;
+        }
+    }
+    let evaluations = match &args.record {
+        None => evaluate::<()>(args, &env.spec(), &policy)?.0,
+        Some(file) => {
+            let (evaluations, tapes) = evaluate::<Tape>(args, &env.spec(), &policy)?;
+            let bytes = recording(&env.spec(), &policy, &evaluations, &tapes)?;
+            atomic::write(file, args.force, &bytes)?;
+            evaluations
+        }
+    };
+    print(args, &evaluations)
+}
+
+fn check_built(args: &Args) -> Result<(), UsageError> {
+    match args.controller {
+        Location::Host => {}
+        Location::Qemu => {
+            return Err(UsageError::NotBuiltYet(
+                "--controller qemu is not built yet: it will run each control step on the \
+                 emulated board; use `cargo xtask firmware run` until then",
+            ));
+        }
+        Location::Serial => {
+            return Err(UsageError::NotBuiltYet(
+                "--controller serial:DEV is not built yet: it will run each control step on a \
+                 board behind a serial link",
+            ));
+        }
+    }
+    if args.render.is_some() {
+        return Err(UsageError::NotBuiltYet(
+            "--render is not built yet: it will draw the first episode as an animation",
+        ));
+    }
+    Ok(())
+}
+
+/// All targets' episodes, with what was recorded of each.
+fn evaluate<R: Recorder + Default + Send>(
+    args: &Args,
+    spec: &EnvSpec<'_>,
+    policy: &PolicyFile,
+) -> anyhow::Result<(Vec<Evaluation>, Vec<R>)> {
+    let make_env = maker(&args.env)?;
+    let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
+    let (mut evaluations, mut recorded) = (Vec::new(), Vec::new());
+    for &target_return in &args.target_return {
+        let plan = Plan {
+            target_return,
+            episodes: args.episodes,
+            seed: args.seed,
+            threads: args.threads,
+        };
+        let done = rollout(&plan, &make_env, policy.controllers(), |_| bar.inc(1))?;
+        let (episodes, records): (Vec<Episode>, Vec<R>) = done.into_iter().unzip();
+        let name = args.policy.display().to_string();
+        evaluations.push(Evaluation::new(spec, name, target_return, episodes));
+        recorded.extend(records);
+    }
+    bar.finish_and_clear();
+    Ok((evaluations, recorded))
+}
+
+fn recording(
+    spec: &EnvSpec<'_>,
+    policy: &PolicyFile,
+    evaluations: &[Evaluation],
+    tapes: &[Tape],
+) -> Result<Vec<u8>, trace::TraceError> {
+    let header = trace::Header {
+        env: spec.id,
+        policy_crc: policy.crc(),
+        state_dim: spec.state_dim,
+        act_dim: spec.act_dim,
+    };
+    let starts = evaluations.iter().flat_map(|evaluation| {
+        // Was an f32 before it went into the report.
+        let target_return = evaluation.target_return as f32;
+        let seeds = evaluation.episodes.iter().map(|episode| episode.seed);
+        seeds.map(move |seed| (seed, target_return))
+    });
+    let episodes = starts.zip(tapes);
+    trace::emit(
+        &header,
+        episodes.map(|((seed, target), tape)| (seed, target, tape)),
+    )
+}
+
+fn print(args: &Args, evaluations: &[Evaluation]) -> anyhow::Result<()> {
+    let table = Table(evaluations);
+    match &args.json {
+        Some(file) if is_stdout(file) => {
+            write!(io::stderr(), "{table}")?;
+            write!(io::stdout(), "{}", to_json(evaluations)?)?;
+        }
+        Some(file) => {
+            write!(io::stdout(), "{table}")?;
+            atomic::write(file, args.force, to_json(evaluations)?.as_bytes())?;
+        }
+        None => write!(io::stdout(), "{table}")?,
+    }
+    Ok(())
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("expected a finite number".into()),
+    }
+}

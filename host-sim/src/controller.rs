@@ -1,0 +1,53 @@
+//! What can sit at the controls of a [`rollout`](crate::rollout) on a host.
+
+use dt_core::blob::{Blob, RewardMode};
+use dt_core::{ActError, Policy};
+
+use crate::rollout::Controller;
+
+/// A policy file's engine in this process: the code, and the bits, of the microcontroller.
+#[derive(Debug)]
+pub struct PolicyController<'a> {
+    policy: Policy<'a, Vec<u32>>,
+    reward: RewardMode,
+}
+
+impl<'a> PolicyController<'a> {
+    /// Prepares to run `blob`.
+    #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the arena has the size asked for"
+    )]
+    pub fn new(blob: &Blob<'a>) -> Self {
+        let arena = vec![0; blob.manifest.config.arena_words()];
+        Self {
+            policy: Policy::new(blob, arena).expect("an arena of the right size"),
+            reward: blob.manifest.reward,
+        }
+    }
+}
+
+impl Controller for PolicyController<'_> {
+    type Error = ActError;
+
+    fn reset(&mut self, _seed: u64, target_return: f32) -> Result<(), ActError> {
+        self.policy.reset(target_return)
+    }
+
+    fn act(&mut self, observation: &[f32]) -> Result<&[f32], ActError> {
+        self.policy.act(observation)
+    }
+
+    /// Where the manifest says that a host keeps count of rewards, this is that host.
+    fn feedback(&mut self, applied: &[f32], reward: f32) -> Result<(), ActError> {
+        self.policy.absorb(applied, Some(reward))?;
+        match self.reward {
+            RewardMode::Observed | RewardMode::Constant => Ok(()),
+            RewardMode::External => {
+                let return_to_go = self.policy.return_to_go() - reward;
+                self.policy.set_return_to_go(return_to_go)
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Every command of `host-sim`, and every error a user can make.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use common::{config, random_policy};
+use dt_core::blob::RewardMode;
+use host_sim::report::Evaluation;
+use predicates::prelude::*;
+use predicates::str::contains;
+use tempfile::TempDir;
+
+/// A folder with a policy for the pendulum in it.
+struct Workplace(TempDir);
+
+impl Workplace {
+    fn new() -> Self {
+        let workplace = Self(TempDir::new().unwrap());
+        let policy = random_policy(config(3, 1), "pendulum", RewardMode::Observed);
+        workplace.write("p.dtb", policy.bytes());
+        workplace
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), contents).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Runs `host-sim` with arguments separated by spaces.
+    fn run(&self, arguments: &str) -> Assert {
+        host_sim(self.0.path(), arguments).assert()
+    }
+}
+
+fn host_sim(folder: &Path, arguments: &str) -> Command {
+    let mut command = Command::cargo_bin("host-sim").unwrap();
+    command
+        .current_dir(folder)
+        .args(arguments.split_whitespace());
+    command
+}
+
+const ROLLOUT: &str = "rollout p.dtb --env pendulum --target-return -150 --episodes 5 --seed 7";
+
+#[test]
+fn rollout_prints_a_table_and_writes_json() {
+    let w = Workplace::new();
+    w.run(&format!("{ROLLOUT} --json out.json"))
+        .success()
+        .stdout(contains("p.dtb in pendulum: 5 episode(s), seeds 7 to 11"))
+        .stdout(contains("\n      -150 "))
+        .stderr("");
+    let e: Evaluation = serde_json::from_str(&w.read("out.json")).unwrap();
+    assert_eq!((e.env.as_str(), e.policy.as_str()), ("pendulum", "p.dtb"));
+    assert_eq!(e.target_return, -150.0);
+    let seeds: Vec<u64> = e.episodes.iter().map(|e| e.seed).collect();
+    assert_eq!(seeds, [7, 8, 9, 10, 11]);
+    assert!(e.episodes.iter().all(|e| e.length == 200));
+    let returns = e.episodes.iter().map(|e| e.total_reward);
+    assert_eq!(e.mean_return, returns.sum::<f64>() / 5.0);
+    assert_eq!(e.normalized_score, None);
+}
+
+#[test]
+fn several_targets_give_an_array() {
+    let w = Workplace::new();
+    let several = ROLLOUT.replace("-150", "-150,-300.1");
+    w.run(&format!("{several} --json out.json"))
+        .success()
+        .stdout(contains("5 episode(s) per target"));
+    let all: Vec<Evaluation> = serde_json::from_str(&w.read("out.json")).unwrap();
+    // A target is an f32, printed as the number it is.
+    let targets: Vec<f64> = all.iter().map(|e| e.target_return).collect();
+    assert_eq!(targets, [-150.0, f64::from(-300.1_f32)]);
+    w.run(&format!("{ROLLOUT} --json alone.json")).success();
+    let alone: Evaluation = serde_json::from_str(&w.read("alone.json")).unwrap();
+    assert_eq!(all[0], alone);
+}
+
+#[test]
+fn json_on_stdout_moves_the_table_to_stderr() {
+    let w = Workplace::new();
+    let output = w
+        .run(&format!("{ROLLOUT} --json -"))
+        .success()
+        .stderr(contains("p.dtb in pendulum"))
+        .get_output()
+        .stdout
+        .clone();
+    serde_json::from_slice::<Evaluation>(&output).unwrap();
+}
+
+#[test]
+fn threads_do_not_change_a_byte_of_any_output() {
+    let w = Workplace::new();
+    for threads in ["1", "2", "3"] {
+        w.run(&format!(
+            "{ROLLOUT} --threads {threads} --json {threads}.json --record {threads}.trace"
+        ))
+        .success();
+        assert_eq!(w.read("1.json"), w.read(&format!("{threads}.json")));
+        let bytes = |name: &str| std::fs::read(w.path(name)).unwrap();
+        let trace = bytes(&format!("{threads}.trace"));
+        assert_eq!(trace.len(), 48 + 5 * (16 + 200 * 5 * 4));
+        assert!(trace == bytes("1.trace"));
+    }
+}
+
+#[test]
+fn existing_outputs_are_kept_unless_forced() {
+    let w = Workplace::new();
+    w.write("out", "precious");
+    for option in ["--json", "--record"] {
+        w.run(&format!("{ROLLOUT} {option} out"))
+            .code(1)
+            .stdout("")
+            .stderr(contains("out already exists").and(contains("--force")));
+    }
+    assert_eq!(w.read("out"), "precious");
+    w.run(&format!("{ROLLOUT} --json out --force")).success();
+    assert_ne!(w.read("out"), "precious");
+    w.run(&format!("{ROLLOUT} --json no/out"))
+        .code(1)
+        .stderr(contains("no does not exist"));
+    assert_eq!(w.files(), ["out", "p.dtb"], "nothing half-written is left");
+}
+
+#[test]
+fn unusable_policies_are_named() {
+    let w = Workplace::new();
+    let run = |name: &str| w.run(&ROLLOUT.replace("p.dtb", name)).code(1).stdout("");
+    run("none.dtb").stderr(contains("cannot read policy none.dtb"));
+    w.write("text.dtb", "this is not a policy at all, merely text");
+    run("text.dtb").stderr(contains("text.dtb: ").and(contains("dt-train export")));
+    let whole = std::fs::read(w.path("p.dtb")).unwrap();
+    w.write("cut.dtb", &whole[..whole.len() - 1]);
+    run("cut.dtb").stderr(contains("cut.dtb: "));
+    let other = random_policy(config(11, 3), "hopper", RewardMode::Observed);
+    w.write("hopper.dtb", other.bytes());
+    run("hopper.dtb").stderr(contains(
+        "hopper.dtb: the policy was trained for environment `hopper`",
+    ));
+    let other = random_policy(config(4, 1), "", RewardMode::Observed);
+    w.write("wide.dtb", other.bytes());
+    run("wide.dtb").stderr(contains("wide.dtb: the policy has state_dim 4"));
+}
+
+#[test]
+fn wrong_usage_exits_with_two() {
+    let w = Workplace::new();
+    let wrong = |from: &str, to: &str, message: &str| {
+        w.run(&ROLLOUT.replace(from, to))
+            .code(2)
+            .stdout("")
+            .stderr(contains(message));
+    };
+    wrong("pendulum", "pendlum", "did you mean `pendulum`?");
+    wrong("pendulum", "hopper-v4", "not built yet");
+    wrong("--episodes 5", "--episodes 0", "--episodes");
+    wrong("--episodes 5", "", "--episodes");
+    wrong("-150", "nan", "expected a finite number");
+    wrong("-150", "1e39", "expected a finite number");
+    wrong("--seed 7", "--seed x", "--seed");
+    wrong(
+        "--seed 7",
+        "--controller qemu",
+        "--controller qemu is not built yet",
+    );
+    wrong(
+        "--seed 7",
+        "--controller serial:/dev/ttyACM0",
+        "is not built yet",
+    );
+    wrong(
+        "--seed 7",
+        "--controller cloud",
+        "expected host, qemu or serial:DEV",
+    );
+    wrong("--seed 7", "--render out.gif", "--render is not built yet");
+    w.run("").code(2);
+    w.run("replay --env hopper in.jsonl")
+        .code(2)
+        .stderr(contains("not built yet"));
+    w.run("replay --env nothing in.jsonl")
+        .code(2)
+        .stderr(contains("unknown environment `nothing`; known: pendulum"));
+}
+
+#[test]
+fn replay_reads_files_and_stdin() {
+    let w = Workplace::new();
+    let input = "{\"qpos\":[1.0],\"qvel\":[0.5]}\n{\"action\":[0.1]}\n{\"action\":[-0.25]}\n";
+    w.write("in.jsonl", input);
+    let from_file = w.run("replay --env pendulum in.jsonl").success().stderr("");
+    let from_stdin = host_sim(w.0.path(), "replay --env pendulum -")
+        .write_stdin(input)
+        .assert()
+        .success();
+    let text = String::from_utf8(from_file.get_output().stdout.clone()).unwrap();
+    assert_eq!(text.as_bytes(), from_stdin.get_output().stdout);
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    // 1 + 0.1·0.25 + 0.001·0.1², the last term in f32.
+    let cost = 1.0 + 0.1 * 0.25 + f64::from(0.001 * (0.1_f32 * 0.1));
+    assert_eq!(lines[0]["reward"], -cost);
+    assert_eq!(lines[0]["terminated"], false);
+    assert_eq!(lines[0]["truncated"], false);
+    assert_eq!(lines[0]["observation"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn replay_names_the_bad_line() {
+    let w = Workplace::new();
+    let bad = |contents: &str, message: &str| {
+        w.write("in.jsonl", contents);
+        w.run("replay --env pendulum in.jsonl")
+            .code(1)
+            .stderr(contains(message));
+    };
+    bad(
+        "",
+        "in.jsonl: line 1: the input ends; expected the initial state",
+    );
+    bad(
+        "{\"qpos\":[1]}",
+        "in.jsonl: line 1: column 12: missing field `qvel`; expected the initial",
+    );
+    let start = "{\"qpos\":[1],\"qvel\":[0]}\n";
+    bad(
+        &format!("{start}{{\"action\":[0]}}\n{{\"action\":[0,0]}}\n"),
+        "in.jsonl: line 3: the action has 2 value(s); expected {\"action\":[…]} with 1",
+    );
+    w.run("replay --env pendulum none.jsonl")
+        .code(1)
+        .stderr(contains("cannot read none.jsonl"));
+    w.write("in.jsonl", b"\xff\xfe\n");
+    w.run("replay --env pendulum in.jsonl")
+        .code(1)
+        .stderr(contains("line 1"));
+}
+
+#[test]
+fn help_and_version() {
+    let w = Workplace::new();
+    w.run("--version").success().stdout(contains("host-sim"));
+    w.run("rollout --help")
+        .success()
+        .stdout(contains("--target-return"));
+}

@@ -1,0 +1,117 @@
+//! A small policy with random weights, made without training anything.
+
+use dt_core::blob::{
+    Affine, AtMaxEpLen, LayerParameters, Manifest, Parameters, Provenance, RewardMode, Vectors,
+};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use host_sim::policy_file::PolicyFile;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+pub fn config(state_dim: u32, act_dim: u32) -> Config {
+    Config {
+        state_dim,
+        act_dim,
+        d_model: 16,
+        n_layer: 2,
+        n_head: 2,
+        d_ff: 32,
+        context_len: 4,
+        max_ep_len: 200,
+        dtype: Dtype::Int8,
+        attention: Attention::Streaming,
+        activation: Activation::Relu,
+        head: Head::Tanh,
+        math: Math::Libm,
+        layer_norm_eps: 1e-5,
+    }
+}
+
+/// Weights are large enough for actions to differ visibly from state to state.
+pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFile {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut values = |n: u32| -> Vec<f32> {
+        (0..n)
+            .map(|_| (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * 1.2)
+            .collect()
+    };
+    let (d, f) = (config.d_model, config.d_ff);
+    let mut linear = |rows: u32, cols: u32| (values(rows * cols), values(rows));
+    let embed = [
+        linear(d, 1),
+        linear(d, config.state_dim),
+        linear(d, config.act_dim),
+        linear(config.max_ep_len, d),
+        linear(d, 1),
+        linear(d, 1),
+        linear(config.act_dim, d),
+    ];
+    let layers: Vec<[(Vec<f32>, Vec<f32>); 6]> = (0..config.n_layer)
+        .map(|_| {
+            [
+                linear(d, 1),
+                linear(3 * d, d),
+                linear(d, d),
+                linear(d, 1),
+                linear(f, d),
+                linear(d, f),
+            ]
+        })
+        .collect();
+    let layers: Vec<LayerParameters<'_>> = layers.iter().map(layer).collect();
+    let (states, actions) = (config.state_dim as usize, config.act_dim as usize);
+    let manifest = Manifest {
+        config,
+        return_scale: 1000.0,
+        target_return: -150.0,
+        reward,
+        control_period_us: 50_000,
+        at_max_ep_len: AtMaxEpLen::Saturate,
+        golden_steps: 0,
+        env,
+        provenance: Provenance {
+            dataset: "none",
+            dataset_sha256: [0; 32],
+            run: "random",
+            version: "0",
+            seed: 1,
+            updates: 0,
+        },
+    };
+    let vectors = Vectors {
+        state_mean: &vec![0.0; states],
+        state_std: &vec![1.0; states],
+        state_low: &vec![-100.0; states],
+        state_high: &vec![100.0; states],
+        action_low: &vec![-2.0; actions],
+        action_high: &vec![2.0; actions],
+        safe_action: &vec![0.0; actions],
+    };
+    let parameters = Parameters {
+        embed_return: borrow(&embed[0]),
+        embed_state: borrow(&embed[1]),
+        embed_action: borrow(&embed[2]),
+        embed_timestep: &embed[3].0,
+        embed_ln: borrow(&embed[4]),
+        layers: &layers,
+        ln_f: borrow(&embed[5]),
+        head: borrow(&embed[6]),
+    };
+    PolicyFile::emit(&manifest, &vectors, &parameters, &[]).unwrap()
+}
+
+fn layer(values: &[(Vec<f32>, Vec<f32>); 6]) -> LayerParameters<'_> {
+    let [ln_1, attn_qkv, attn_proj, ln_2, mlp_fc, mlp_proj] = values.each_ref().map(borrow);
+    LayerParameters {
+        ln_1,
+        attn_qkv,
+        attn_proj,
+        ln_2,
+        mlp_fc,
+        mlp_proj,
+    }
+}
+
+fn borrow((weight, bias): &(Vec<f32>, Vec<f32>)) -> Affine<'_> {
+    Affine { weight, bias }
+}
