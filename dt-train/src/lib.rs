@@ -8,6 +8,7 @@
 //! - [`model`]: the network in libtorch.
 //! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints.
 //! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it.
+//! - [`export`]: a trained network as a policy file.
 //! - [`commands`]: the command line, one file per command.
 //!
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
@@ -17,6 +18,7 @@ pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod dataset;
+pub mod export;
 pub mod flat;
 pub mod model;
 pub mod optim;
