@@ -8,6 +8,7 @@ use crate::config::{Config, Math, TOKENS_PER_STEP};
 use crate::kernels;
 use crate::ops;
 use crate::quant::{NonFinite, q_max, quantize, rne};
+use crate::slices::{rows, rows_mut};
 
 /// Attention weights are integers, in units of 2⁻²⁰ of the largest.
 const EXP_ONE: f32 = 1_048_576.0;
@@ -50,8 +51,7 @@ impl Attention {
         scratch: &mut Scratch<'_>,
         out: &mut [f32],
     ) -> Result<(), NonFinite> {
-        let d_head = self.d_head.max(1);
-        let heads = query.chunks_exact(d_head).zip(out.chunks_exact_mut(d_head));
+        let heads = rows(query, self.d_head).zip(rows_mut(out, self.d_head));
         for (head, (query, out)) in heads.enumerate() {
             match cache {
                 Cache::F32 { keys, values } => {
@@ -178,10 +178,8 @@ impl Visible {
         part: Range<usize>,
     ) -> impl Iterator<Item = &'c [T]> {
         let [old, new] = self.runs.clone().map(move |run| {
-            buffer
-                .get(run.start * row_len..run.end * row_len)
-                .unwrap_or_default()
-                .chunks_exact(row_len.max(1))
+            let run = run.start * row_len..run.end * row_len;
+            rows(buffer.get(run).unwrap_or_default(), row_len)
         });
         old.chain(new)
             .map(move |row| row.get(part.clone()).unwrap_or_default())

@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use crate::config::{Config, Dtype, TOKENS_PER_STEP};
 use crate::quant::{NonFinite, WEIGHT_MAX, quantize};
+use crate::slices;
 
 /// Token slots in the ring.
 const fn slots(config: &Config) -> usize {
@@ -79,9 +80,7 @@ impl<'c> Cache<'c> {
             Cache::F32 { keys, values } => {
                 for (row, source) in [(keys, key), (values, value)] {
                     let row = row.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
-                    for (to, from) in row.iter_mut().zip(source) {
-                        *to = *from;
-                    }
+                    slices::copy(source, row);
                 }
             }
             Cache::Int8 {
@@ -94,10 +93,10 @@ impl<'c> Cache<'c> {
                     [(keys, key_scales, key), (values, value_scales, value)]
                 {
                     let row = rows.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
-                    let heads = source.chunks_exact(d_head.max(1));
+                    let heads = slices::rows(source, d_head);
                     let first = slot * heads.len();
                     let scales = scales.get_mut(first..).unwrap_or_default();
-                    let rows = row.chunks_exact_mut(d_head.max(1));
+                    let rows = slices::rows_mut(row, d_head);
                     for ((row, head), scale) in rows.zip(heads).zip(scales) {
                         *scale = quantize(head, WEIGHT_MAX, row)?;
                     }

@@ -11,6 +11,8 @@ use crate::config::{self, Head};
 use crate::model::{GROUP, Input, Model};
 use crate::ops;
 use crate::quant::NonFinite;
+use crate::slices::{copy, rows, rows_mut};
+use crate::window::{History, RecordShape};
 
 /// The arena is too small for the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +84,6 @@ impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
         };
         self.stepper.step(&mut memory, tokens, timestep)?;
         Ok(memory.work.output)
-    }
-}
-
-pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [T]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
     }
 }
 
@@ -247,14 +243,14 @@ impl<'a> Stepper<'a> {
         // x (T, d_model): the embedded tokens. `tokens`: where each goes in the cache and what
         // it sees there.
         let mut tokens = heapless::Vec::<Visible, GROUP>::new();
-        let mut rows = work.x.chunks_exact_mut(d.max(1));
+        let mut embedded = rows_mut(work.x, d);
         let mut embed = |ring: &Ring, position: usize, timestep: u32, input: &[f32]| {
             let linear = match position {
                 RETURN => &model.embed_return,
                 STATE => &model.embed_state,
                 _ => &model.embed_action,
             };
-            let row = rows.next().unwrap_or_default();
+            let row = embedded.next().unwrap_or_default();
             let input = Input::new(dtype, input, linear.cols, work.quantized, &mut scales)?;
             linear.forward(&input, row);
             let last = (config.max_ep_len as usize).saturating_sub(1);
@@ -297,7 +293,7 @@ impl<'a> Stepper<'a> {
                 .attn_qkv
                 .outputs(d..3 * d)
                 .forward(&input, keys_values);
-            for (row, token) in keys_values.chunks_exact((2 * d).max(1)).zip(&tokens) {
+            for (row, token) in rows(keys_values, 2 * d).zip(&tokens) {
                 cache.store(token.slot, row, attention.d_head())?;
             }
 
@@ -314,10 +310,8 @@ impl<'a> Stepper<'a> {
 
             // Attention: queries (T, d_model) → h (T, d_model) → added to x.
             layer.attn_qkv.outputs(0..d).forward(&input, queries);
-            let rows = queries
-                .chunks_exact(d.max(1))
-                .zip(tokens.iter().skip(first));
-            for ((query, token), out) in rows.zip(work.h.chunks_exact_mut(d.max(1))) {
+            let asked = rows(queries, d).zip(tokens.iter().skip(first));
+            for ((query, token), out) in asked.zip(rows_mut(work.h, d)) {
                 attention.forward(query, &cache, token, &mut work.scratch, out)?;
             }
             let h = work.h.get(..asking * d).unwrap_or_default();
@@ -376,78 +370,5 @@ struct Group<'i> {
 fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
-    }
-}
-
-/// The last K control steps, as a ring of records in [`Memory::history`].
-#[derive(Clone, Copy, Debug, Default)]
-struct History {
-    /// Slot of the oldest record.
-    oldest: usize,
-    /// Number of records.
-    len: usize,
-}
-
-impl History {
-    fn slot(&self, shape: &RecordShape, i: usize) -> usize {
-        let slot = self.oldest + i;
-        if slot < shape.context_len {
-            slot
-        } else {
-            slot - shape.context_len
-        }
-    }
-
-    fn newest(&self, shape: &RecordShape) -> usize {
-        self.slot(shape, self.len.saturating_sub(1))
-    }
-
-    /// Makes room for a record, dropping the oldest of K, and returns its slot.
-    fn push(&mut self, shape: &RecordShape) -> usize {
-        if self.len < shape.context_len {
-            self.len += 1;
-        } else {
-            self.oldest = self.slot(shape, 1);
-        }
-        self.newest(shape)
-    }
-}
-
-/// A record is `[return-to-go, state, action]`.
-struct RecordShape {
-    context_len: usize,
-    state_dim: usize,
-    len: usize,
-}
-
-impl RecordShape {
-    fn row<'h>(&self, history: &'h mut [f32], slot: usize) -> &'h mut [f32] {
-        history
-            .get_mut(slot * self.len..(slot + 1) * self.len)
-            .unwrap_or_default()
-    }
-
-    fn set(&self, history: &mut [f32], slot: usize, return_to_go: f32, state: &[f32]) {
-        if let Some((first, rest)) = self.row(history, slot).split_first_mut() {
-            *first = return_to_go;
-            copy(state, rest);
-        }
-    }
-
-    fn set_action(&self, history: &mut [f32], slot: usize, action: &[f32]) {
-        let row = self.row(history, slot);
-        copy(
-            action,
-            row.get_mut(1 + self.state_dim..).unwrap_or_default(),
-        );
-    }
-
-    fn get<'h>(&self, history: &'h [f32], slot: usize) -> (f32, &'h [f32], &'h [f32]) {
-        let row = history
-            .get(slot * self.len..(slot + 1) * self.len)
-            .unwrap_or_default();
-        let (return_to_go, rest) = row.split_first().unwrap_or((&0.0, &[]));
-        let (state, action) = rest.split_at_checked(self.state_dim).unwrap_or_default();
-        (*return_to_go, state, action)
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::blob::Blob;
 use crate::policy::{ActError, Policy};
+use crate::slices::{copy, rows, rows_mut};
 
 /// Why a policy failed its self-test. It must not move anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub fn check<A: AsMut<[u32]>>(
 ) -> Result<usize, SelfTestError> {
     let shape = Shape::of(blob);
     let mut steps = 0;
-    for (step, record) in blob.golden.chunks_exact(shape.len).enumerate() {
+    for (step, record) in rows(blob.golden, shape.len).enumerate() {
         let (inputs, expected) = shape.split(record);
         let got = run(policy, step, &inputs).map_err(|error| SelfTestError::Act { step, error })?;
         for (index, (expected, got)) in expected.iter().zip(got).enumerate() {
@@ -97,11 +98,11 @@ pub fn record<A: AsMut<[u32]>>(
     golden: &mut [f32],
 ) -> Result<(), ActError> {
     let shape = Shape::of(blob);
-    for (step, record) in golden.chunks_exact_mut(shape.len).enumerate() {
+    for (step, record) in rows_mut(golden, shape.len).enumerate() {
         let at = shape.len.saturating_sub(shape.act_dim);
         let (inputs, expected) = record.split_at_mut_checked(at).unwrap_or_default();
         let inputs = shape.inputs(inputs);
-        crate::engine::copy(run(policy, step, &inputs)?, expected);
+        copy(run(policy, step, &inputs)?, expected);
         absorb(policy, &inputs)?;
     }
     Ok(())

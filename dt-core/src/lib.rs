@@ -30,6 +30,8 @@ pub mod model;
 pub mod ops;
 pub mod policy;
 pub mod quant;
+mod slices;
+mod window;
 
 pub use blob::{Blob, BlobError};
 pub use config::Config;

@@ -6,6 +6,7 @@ use crate::config::{Config, Dtype, MAX_LAYERS};
 use crate::kernels::{dot_pair, packed_index, padded_cols};
 use crate::ops;
 use crate::quant::{NonFinite, q_max, quantize};
+use crate::slices::{rows, rows_mut};
 
 /// Tokens that go through the weights together at most: a\[t−1\], R̂\[t\], s\[t\].
 pub(crate) const GROUP: usize = 3;
@@ -78,8 +79,8 @@ pub struct Norm<'a> {
 impl Norm<'_> {
     /// Normalizes each of the tokens in `x` (each d_model long) into `out`.
     pub(crate) fn forward(&self, eps: f32, x: &[f32], out: &mut [f32]) {
-        let width = self.weight.len().max(1);
-        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let width = self.weight.len();
+        for (x, out) in rows(x, width).zip(rows_mut(out, width)) {
             ops::layer_norm(x, self.weight, self.bias, eps, out);
         }
     }
@@ -171,9 +172,8 @@ impl<'a> Linear<'a> {
     }
 
     fn forward_f32(&self, weights: &[f32], x: &[f32], y: &mut [f32]) {
-        let (cols, rows) = (self.cols.max(1), self.rows.max(1));
-        for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(rows)) {
-            for ((y, w), b) in y.iter_mut().zip(weights.chunks_exact(cols)).zip(self.bias) {
+        for (x, y) in rows(x, self.cols).zip(rows_mut(y, self.rows)) {
+            for ((y, w), b) in y.iter_mut().zip(rows(weights, self.cols)).zip(self.bias) {
                 *y = ops::dot(w, x) + b;
             }
         }
@@ -187,13 +187,13 @@ impl<'a> Linear<'a> {
         scales: &[f32],
         y: &mut [f32],
     ) {
-        let width = padded_cols(self.cols).max(1);
-        let mut q = q.chunks_exact(width);
+        let width = padded_cols(self.cols);
+        let mut q = rows(q, width);
         let x: [&[i16]; T] = core::array::from_fn(|_| q.next().unwrap_or_default());
-        let mut y = y.chunks_exact_mut(self.rows.max(1));
+        let mut y = rows_mut(y, self.rows);
         let mut y: [_; T] = core::array::from_fn(|_| y.next().unwrap_or_default().chunks_mut(2));
-        let rows = scale.chunks(2).zip(self.bias.chunks(2));
-        for (pair, (scale, bias)) in packed.chunks_exact(2 * width).zip(rows) {
+        let pairs = scale.chunks(2).zip(self.bias.chunks(2));
+        for (pair, (scale, bias)) in rows(packed, 2 * width).zip(pairs) {
             let sums = dot_pair(pair, x);
             for ((sums, y), x_scale) in sums.iter().zip(&mut y).zip(scales) {
                 let y = y.next().unwrap_or_default();
@@ -226,11 +226,10 @@ impl<'s> Input<'s> {
         match dtype {
             Dtype::F32 => Ok(Input::F32(x)),
             Dtype::Int8 => {
-                let cols = cols.max(1);
                 let width = padded_cols(cols);
                 let mut tokens = 0;
-                let rows = x.chunks_exact(cols).zip(q.chunks_exact_mut(width));
-                for ((x, q), scale) in rows.zip(scales.iter_mut()) {
+                let tokens_of = rows(x, cols).zip(rows_mut(q, width));
+                for ((x, q), scale) in tokens_of.zip(scales.iter_mut()) {
                     *scale = quantize(x, q_max(cols), q)?;
                     for padding in q.iter_mut().skip(cols) {
                         *padding = 0;
@@ -290,7 +289,7 @@ impl Table<'_> {
     pub(crate) fn add(&self, row: usize, x: &mut [f32]) {
         match *self {
             Table::F32 { cols, weight } => {
-                let row = weight.chunks_exact(cols.max(1)).nth(row);
+                let row = rows(weight, cols).nth(row);
                 for (x, w) in x.iter_mut().zip(row.unwrap_or_default()) {
                     *x += w;
                 }
@@ -301,7 +300,7 @@ impl Table<'_> {
                 scale,
             } => {
                 let scale = scale.get(row).copied().unwrap_or_default();
-                let row = weight.chunks_exact(cols.max(1)).nth(row);
+                let row = rows(weight, cols).nth(row);
                 for (x, w) in x.iter_mut().zip(row.unwrap_or_default()) {
                     *x += f32::from(*w) * scale;
                 }

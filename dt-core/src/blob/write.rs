@@ -185,7 +185,7 @@ impl Writer<'_> {
                 .map_err(|_| EmitError::Invalid(BlobError::NonFinite(name)))
         };
         let bytes = self.tensor(len);
-        for (r, row) in values.chunks_exact(cols).enumerate() {
+        for (r, row) in crate::slices::rows(values, cols).enumerate() {
             let inverse = grid(row)?.inverse;
             for (c, value) in row.iter().enumerate() {
                 if let Some(byte) = bytes.get_mut(index(r, c)) {
@@ -198,7 +198,7 @@ impl Writer<'_> {
             .as_chunks_mut::<4>()
             .0
             .iter_mut()
-            .zip(values.chunks_exact(cols))
+            .zip(crate::slices::rows(values, cols))
         {
             *bytes = grid(row)?.scale.to_le_bytes();
         }
