@@ -12,7 +12,9 @@
 //!
 //! State and arithmetic are f64, except that `3·u` and `0.001·u²` are f32 as NumPy 2 computes
 //! them from an f32 action. Every operation is exactly rounded or comes from [`Trig`], so two
-//! targets with the same `Trig` agree to the bit.
+//! targets with the same `Trig` agree to the bit. With the platform's, so do states and
+//! observations with Gymnasium; rewards to 1e-9, since NumPy squares with `pow`, which now and
+//! then rounds differently from a product.
 
 use core::f64::consts::{PI, TAU};
 use core::marker::PhantomData;
