@@ -1,1 +1,320 @@
-#![doc = "Cross-crate tests."]
+//! Shared by the cross-crate tests: networks with random or recorded weights, as policy files.
+//!
+//! The tests themselves lie in `tests/`, the independent Python references in `reference/`, and the
+//! vectors those made in `data/`.
+
+use std::collections::BTreeMap;
+
+use dt_core::blob::{
+    Affine, AtMaxEpLen, LayerParameters, Manifest, Parameters, Provenance, RewardMode, Vectors,
+};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::engine::Engine;
+use host_sim::policy_file::PolicyFile;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Parameters by name, each row-major, matrices (out, in); the names are the fields of
+/// [`Parameters`], as in `embed_state.weight` or `layers.0.attn_qkv.bias`.
+pub type Tensors = BTreeMap<String, Vec<f32>>;
+
+/// A policy before it is a file.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Dimensions and choices.
+    pub config: Config,
+    /// Weights.
+    pub tensors: Tensors,
+    /// How the return-to-go moves on.
+    pub reward: RewardMode,
+    /// What happens after the last timestep of the table.
+    pub at_max_ep_len: AtMaxEpLen,
+    /// Divides returns-to-go.
+    pub return_scale: f32,
+    /// Per state component: mean, standard deviation, low, high.
+    pub state: [Vec<f32>; 4],
+    /// Per action component: low, high, safe.
+    pub action: [Vec<f32>; 3],
+}
+
+impl Sample {
+    /// A policy with these weights, whose inputs and actions are used as they are.
+    pub fn new(config: Config, tensors: Tensors) -> Self {
+        let (state, action) = (config.state_dim as usize, config.act_dim as usize);
+        Self {
+            config,
+            tensors,
+            reward: RewardMode::Observed,
+            at_max_ep_len: AtMaxEpLen::Saturate,
+            return_scale: 1.0,
+            state: [0.0, 1.0, -100.0, 100.0].map(|value| vec![value; state]),
+            action: [-1.0, 1.0, 0.0].map(|value| vec![value; action]),
+        }
+    }
+
+    /// A policy in which nothing is left at a value that could hide a mistake: random weights,
+    /// biases, norms, normalization and action ranges.
+    pub fn random(config: Config, seed: u64) -> Self {
+        let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
+        let (state, action) = (config.state_dim as usize, config.act_dim as usize);
+        let mut sample = Self {
+            return_scale: 50.0,
+            state: [
+                random.around(0.0, 0.5, state),
+                random.around(1.0, 0.3, state),
+                vec![-100.0; state],
+                vec![100.0; state],
+            ],
+            action: [
+                random.around(-2.0, 0.5, action),
+                random.around(2.0, 0.5, action),
+                random.around(0.0, 0.2, action),
+            ],
+            ..Self::new(config, random_tensors(&config, &mut random))
+        };
+        sample.centre_head(&mut random);
+        sample
+    }
+
+    /// Scales and shifts the head so that every action component varies widely about 0; left to
+    /// chance, some hardly would.
+    fn centre_head(&mut self, random: &mut Random) {
+        const STEPS: usize = 100;
+        let linear = Self {
+            config: Config {
+                dtype: Dtype::F32,
+                head: Head::Linear,
+                ..self.config
+            },
+            ..self.clone()
+        };
+        let episode = Episode::random(&self.config, STEPS, random);
+        let actions = episode.run(&linear.emit(), 0);
+        let width = self.config.d_model as usize;
+        for i in 0..self.config.act_dim as usize {
+            let mean = actions.iter().map(|a| a[i]).sum::<f32>() / STEPS as f32;
+            let variance =
+                actions.iter().map(|a| (a[i] - mean).powi(2)).sum::<f32>() / STEPS as f32;
+            let gain = 0.7 / variance.sqrt();
+            let weight = self.tensors.get_mut("head.weight").expect("a head");
+            weight[i * width..][..width]
+                .iter_mut()
+                .for_each(|w| *w *= gain);
+            let bias = self.tensors.get_mut("head.bias").expect("a head");
+            bias[i] = (bias[i] - mean) * gain;
+        }
+    }
+
+    /// The policy file.
+    ///
+    /// # Panics
+    /// If `dt-core` refuses it.
+    pub fn emit(&self) -> PolicyFile {
+        let manifest = self.manifest();
+        let [state_mean, state_std, state_low, state_high] = &self.state;
+        let [action_low, action_high, safe_action] = &self.action;
+        let vectors = Vectors {
+            state_mean,
+            state_std,
+            state_low,
+            state_high,
+            action_low,
+            action_high,
+            safe_action,
+        };
+        let layers: Vec<_> = (0..self.config.n_layer).map(|i| self.layer(i)).collect();
+        let parameters = Parameters {
+            embed_return: self.affine("embed_return"),
+            embed_state: self.affine("embed_state"),
+            embed_action: self.affine("embed_action"),
+            embed_timestep: self
+                .tensors
+                .get("embed_timestep")
+                .map_or(&[], Vec::as_slice),
+            embed_ln: self.affine("embed_ln"),
+            layers: &layers,
+            ln_f: self.affine("ln_f"),
+            head: self.affine("head"),
+        };
+        PolicyFile::emit(&manifest, &vectors, &parameters, &[]).expect("valid parameters")
+    }
+
+    /// What the policy declares; golden steps: none.
+    pub fn manifest(&self) -> Manifest<'static> {
+        Manifest {
+            config: self.config,
+            return_scale: self.return_scale,
+            target_return: 40.0,
+            reward: self.reward,
+            control_period_us: 50_000,
+            at_max_ep_len: self.at_max_ep_len,
+            golden_steps: 0,
+            env: "none",
+            provenance: Provenance {
+                dataset: "random",
+                dataset_sha256: [7; 32],
+                run: "tests",
+                version: env!("CARGO_PKG_VERSION"),
+                seed: 300,
+                updates: 70_000,
+            },
+        }
+    }
+
+    fn layer(&self, i: u32) -> LayerParameters<'_> {
+        let affine = |name| self.affine(&format!("layers.{i}.{name}"));
+        LayerParameters {
+            ln_1: affine("ln_1"),
+            attn_qkv: affine("attn_qkv"),
+            attn_proj: affine("attn_proj"),
+            ln_2: affine("ln_2"),
+            mlp_fc: affine("mlp_fc"),
+            mlp_proj: affine("mlp_proj"),
+        }
+    }
+
+    fn affine(&self, name: &str) -> Affine<'_> {
+        Affine {
+            weight: &self.tensors[&format!("{name}.weight")],
+            bias: &self.tensors[&format!("{name}.bias")],
+        }
+    }
+}
+
+/// A small network to start from: two layers, two heads, streaming, int8.
+pub fn small_config() -> Config {
+    Config {
+        state_dim: 3,
+        act_dim: 2,
+        d_model: 16,
+        n_layer: 2,
+        n_head: 2,
+        d_ff: 24,
+        context_len: 5,
+        max_ep_len: 40,
+        dtype: Dtype::Int8,
+        attention: Attention::Streaming,
+        activation: Activation::Relu,
+        head: Head::Tanh,
+        math: Math::Libm,
+        layer_norm_eps: 1e-5,
+    }
+}
+
+/// A seeded source of numbers for tests.
+pub struct Random(pub ChaCha8Rng);
+
+impl Random {
+    /// A new source.
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// `n` numbers, uniform, with this mean and standard deviation.
+    pub fn around(&mut self, mean: f32, std: f32, n: usize) -> Vec<f32> {
+        let half_width = std * 3f32.sqrt();
+        let mut draw = || mean + self.0.random_range(-half_width..=half_width);
+        (0..n).map(|_| draw()).collect()
+    }
+
+    /// True with the given probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.0.random_bool(probability)
+    }
+}
+
+/// Inputs of one episode as the network sees them.
+pub struct Episode {
+    /// Per step.
+    pub returns_to_go: Vec<f32>,
+    /// Per step (state_dim).
+    pub states: Vec<Vec<f32>>,
+    /// Per step (act_dim); the last is not looked at.
+    pub actions: Vec<Vec<f32>>,
+}
+
+impl Episode {
+    /// Independent inputs per step, so that every visible token matters.
+    pub fn random(config: &Config, steps: usize, random: &mut Random) -> Self {
+        let (state, action) = (config.state_dim as usize, config.act_dim as usize);
+        Self {
+            returns_to_go: random.around(0.0, 1.0, steps),
+            states: (0..steps).map(|_| random.around(0.0, 1.0, state)).collect(),
+            actions: (0..steps)
+                .map(|_| random.around(0.0, 0.5, action))
+                .collect(),
+        }
+    }
+
+    /// Actions from timestep `start` on, by an engine that was reset there.
+    ///
+    /// # Panics
+    /// If the engine fails.
+    pub fn run(&self, file: &PolicyFile, start: usize) -> Vec<Vec<f32>> {
+        let blob = file.blob();
+        let arena = vec![0u32; blob.manifest.config.arena_words()];
+        let mut engine = Engine::new(&blob.model, arena).expect("room enough");
+        engine.reset();
+        (start..self.states.len())
+            .map(|t| {
+                let previous = (t > start).then(|| self.actions[t - 1].as_slice());
+                let timestep = u32::try_from(t).expect("a short episode");
+                engine
+                    .step(previous, self.returns_to_go[t], &self.states[t], timestep)
+                    .expect("finite values")
+                    .to_vec()
+            })
+            .collect()
+    }
+}
+
+fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
+    let d = config.d_model as usize;
+    let mut tensors = Tensors::new();
+    let mut matrix = |random: &mut Random, name: &str, out: usize, inputs: usize, gain: f32| {
+        let std = gain / (inputs as f32).sqrt();
+        tensors.insert(
+            format!("{name}.weight"),
+            random.around(0.0, std, out * inputs),
+        );
+        tensors.insert(format!("{name}.bias"), random.around(0.0, 0.2, out));
+    };
+    matrix(random, "embed_return", d, 1, 1.0);
+    matrix(random, "embed_state", d, config.state_dim as usize, 1.5);
+    matrix(random, "embed_action", d, config.act_dim as usize, 1.5);
+    for i in 0..config.n_layer {
+        let d_ff = config.d_ff as usize;
+        matrix(random, &format!("layers.{i}.attn_qkv"), 3 * d, d, 1.2);
+        matrix(random, &format!("layers.{i}.attn_proj"), d, d, 1.0);
+        matrix(random, &format!("layers.{i}.mlp_fc"), d_ff, d, 1.0);
+        matrix(random, &format!("layers.{i}.mlp_proj"), d, d_ff, 1.0);
+    }
+    matrix(random, "head", config.act_dim as usize, d, 1.0);
+
+    let norms =
+        (0..config.n_layer).flat_map(|i| ["ln_1", "ln_2"].map(|n| format!("layers.{i}.{n}")));
+    for name in norms.chain(["embed_ln", "ln_f"].map(String::from)) {
+        tensors.insert(format!("{name}.weight"), random.around(1.0, 0.3, d));
+        tensors.insert(format!("{name}.bias"), random.around(0.0, 0.3, d));
+    }
+    if config.max_ep_len > 0 {
+        let rows = config.max_ep_len as usize;
+        tensors.insert("embed_timestep".into(), random.around(0.0, 0.5, rows * d));
+    }
+    tensors
+}
+
+/// The smallest standard deviation over time of any component of `actions` (steps × act_dim).
+///
+/// A policy that hardly moves would pass many a comparison; tests state how much theirs does.
+pub fn smallest_spread(actions: &[Vec<f32>]) -> f64 {
+    let n = actions.len() as f64;
+    let components = actions.first().map_or(0, Vec::len);
+    (0..components)
+        .map(|i| {
+            let mean = actions.iter().map(|a| f64::from(a[i])).sum::<f64>() / n;
+            let square = |a: &Vec<f32>| (f64::from(a[i]) - mean).powi(2);
+            (actions.iter().map(square).sum::<f64>() / n).sqrt()
+        })
+        .fold(f64::INFINITY, f64::min)
+}

@@ -1,0 +1,186 @@
+//! The engine against the NumPy emulator of the numerics contract: not one bit may differ.
+//!
+//! The emulator (`reference/dt_numpy.py`) was written from `dt-core/BLOB.md`, not from the engine.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use dt_core::blob::RewardMode;
+use dt_core::config::{Activation, Attention, Config, Dtype, Head};
+use dt_core::policy::Policy;
+use serde_json::{Value, json};
+use tests::{Random, Sample, small_config, smallest_spread};
+
+const STEPS: usize = 200;
+
+#[test]
+fn int8_streaming() {
+    assert_emulated(small_config(), RewardMode::Observed, 1);
+}
+
+#[test]
+fn int8_streaming_with_odd_sizes() {
+    let config = Config {
+        // Neither whole words of columns nor whole pairs of rows.
+        state_dim: 5,
+        act_dim: 3,
+        d_model: 20,
+        n_layer: 3,
+        n_head: 1,
+        d_ff: 36,
+        context_len: 8,
+        max_ep_len: 0,
+        activation: Activation::GeluTanh,
+        head: Head::Linear,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Constant, 2);
+}
+
+#[test]
+fn int8_window() {
+    let config = Config {
+        attention: Attention::Window,
+        n_head: 4,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::External, 3);
+}
+
+#[test]
+fn f32_streaming() {
+    let config = Config {
+        dtype: Dtype::F32,
+        d_model: 20,
+        n_head: 1,
+        activation: Activation::GeluTanh,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Observed, 4);
+}
+
+#[test]
+fn f32_window() {
+    let config = Config {
+        dtype: Dtype::F32,
+        attention: Attention::Window,
+        head: Head::Linear,
+        max_ep_len: 0,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Constant, 5);
+}
+
+#[test]
+fn exp_and_tanh() {
+    let mut random = Random::new(6);
+    let mut inputs: Vec<f32> = Vec::new();
+    for std in [0.1, 1.0, 10.0, 60.0] {
+        inputs.extend(random.around(0.0, std, 50_000));
+    }
+    let bits = |n: u32| f32::from_bits(n.wrapping_mul(0x9E37_79B9));
+    inputs.extend((0..50_000).map(bits).filter(|x| !x.is_nan()));
+    let output = emulate(&["math"], bytemuck::cast_slice(&inputs));
+    let emulated: Vec<f32> = bytemuck::pod_collect_to_vec(&output);
+    let (exp, tanh) = emulated.split_at(inputs.len());
+    for ((x, exp), tanh) in inputs.iter().zip(exp).zip(tanh) {
+        assert_eq!(exp.to_bits(), libm::expf(*x).to_bits(), "exp({x})");
+        assert_eq!(tanh.to_bits(), libm::tanhf(*x).to_bits(), "tanh({x})");
+    }
+}
+
+/// Drives a policy for [`STEPS`] steps with observations that depend on its actions, lets the
+/// emulator replay them, and compares action bits.
+fn assert_emulated(config: Config, reward: RewardMode, seed: u64) {
+    let sample = Sample {
+        reward,
+        ..Sample::random(config, seed)
+    };
+    let file = sample.emit();
+    let blob = file.blob();
+    let mut policy = Policy::new(&blob, vec![0u32; config.arena_words()]).unwrap();
+    policy.reset(blob.manifest.target_return).unwrap();
+
+    let mut random = Random::new(seed);
+    let mut observation = random.around(0.0, 1.0, config.state_dim as usize);
+    let mut actions = Vec::new();
+    let mut input = String::new();
+    for step in 0..STEPS {
+        let mut line = json!({ "observation": exact(&observation) });
+        if reward == RewardMode::External && step % 3 == 0 {
+            let return_to_go = 40.0 - 0.3 * step as f32;
+            policy.set_return_to_go(return_to_go).unwrap();
+            line["return_to_go"] = f64::from(return_to_go).into();
+        }
+        let action = policy.act(&observation).unwrap().to_vec();
+        // Now and then the actuator does something else.
+        let applied = if step % 7 == 6 {
+            sample.action[2].clone()
+        } else {
+            action.clone()
+        };
+        let earned = (reward == RewardMode::Observed).then(|| 0.2 * observation[0] + 0.3);
+        policy.absorb(&applied, earned).unwrap();
+        line["applied"] = exact(&applied);
+        line["reward"] = earned.map_or(Value::Null, |r| f64::from(r).into());
+        input += &format!("{line}\n");
+
+        let noise = random.around(0.0, 0.7, observation.len());
+        for (i, (x, noise)) in observation.iter_mut().zip(noise).enumerate() {
+            *x = 0.6 * *x + 0.4 * applied[i % applied.len()] + noise;
+        }
+        actions.push(action);
+    }
+    assert!(
+        smallest_spread(&actions) >= 0.3,
+        "the policy hardly moves: {}",
+        smallest_spread(&actions)
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.dtb");
+    std::fs::write(&path, file.bytes()).unwrap();
+    let output = emulate(&["run", path.to_str().unwrap()], input.as_bytes());
+    let output = String::from_utf8(output).unwrap();
+    let emulated: Vec<Value> = output
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(emulated.len(), STEPS);
+    let differing: u32 = actions
+        .iter()
+        .zip(&emulated)
+        .flat_map(|(action, line)| action.iter().zip(line["bits"].as_array().unwrap()))
+        .map(|(a, bits)| (u64::from(a.to_bits()) ^ bits.as_u64().unwrap()).count_ones())
+        .sum();
+    assert_eq!(differing, 0, "differing action bits");
+}
+
+fn exact(values: &[f32]) -> Value {
+    values.iter().copied().map(f64::from).collect()
+}
+
+fn emulate(args: &[&str], input: &[u8]) -> Vec<u8> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let python = project.join(".deps/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run `cargo xtask setup`",
+        python.display()
+    );
+    let mut child = Command::new(python)
+        .arg(project.join("tests/reference/dt_numpy.py"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success(), "the emulator failed");
+    output.stdout
+}

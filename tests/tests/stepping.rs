@@ -1,0 +1,175 @@
+//! However a policy is stepped, it computes the same bits; and a file gives back what went into it.
+
+use dt_core::blob::RewardMode;
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::policy::Policy;
+use proptest::prelude::*;
+use tests::{Episode, Random, Sample, small_config, smallest_spread};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Tokens computed early (`run_ahead`) or inside the next `act`: the ring, wrapped several
+    /// times, holds the same.
+    #[test]
+    fn split_and_fused_steps_give_the_same_bits(config in configs(), reward in rewards(), seed: u64) {
+        let steps = 5 * (config.context_len as usize + 1);
+        let sample = Sample { reward, ..Sample::random(config, seed) };
+        let file = sample.emit();
+        let blob = file.blob();
+        let mut fused = Policy::new(&blob, vec![0u32; config.arena_words()]).unwrap();
+        let mut split = Policy::new(&blob, vec![0u32; config.arena_words()]).unwrap();
+        fused.reset(30.0).unwrap();
+        split.reset(30.0).unwrap();
+        let mut random = Random::new(seed);
+        for step in 0..steps {
+            let observation = random.around(0.0, 1.0, config.state_dim as usize);
+            if reward == RewardMode::External {
+                let return_to_go = random.around(30.0, 10.0, 1)[0];
+                fused.set_return_to_go(return_to_go).unwrap();
+                split.set_return_to_go(return_to_go).unwrap();
+            }
+            let action = fused.act(&observation).unwrap().to_vec();
+            prop_assert_eq!(bits(&action), bits(split.act(&observation).unwrap()), "step {}", step);
+            let earned = (reward == RewardMode::Observed).then(|| random.around(0.5, 1.0, 1)[0]);
+            fused.absorb(&action, earned).unwrap();
+            split.absorb(&action, earned).unwrap();
+            if random.chance(0.5) {
+                split.run_ahead().unwrap();
+            }
+        }
+    }
+
+    /// A streaming engine that has wrapped its ring many times equals one that started just early
+    /// enough to see the receptive field, at any absolute timestep.
+    #[test]
+    fn nothing_beyond_the_receptive_field_matters(config in configs(), seed: u64) {
+        let config = Config { attention: Attention::Streaming, ..config };
+        let field = (config.n_layer * (config.context_len - 1) + 1) as usize;
+        let episode = Episode::random(&config, field + 3 * config.context_len as usize, &mut Random::new(seed));
+        let file = Sample::random(config, seed).emit();
+        let long = episode.run(&file, 0);
+        for start in 1..=episode.states.len() - field {
+            let recent = episode.run(&file, start);
+            prop_assert_eq!(bits(&long[start + field - 1]), bits(&recent[field - 1]), "from {}", start);
+        }
+    }
+
+    /// With one layer the ring must give what recomputing the last K timesteps from nothing gives.
+    #[test]
+    fn one_layer_streaming_equals_window(config in configs(), seed: u64) {
+        let config = Config { n_layer: 1, attention: Attention::Streaming, ..config };
+        let episode = Episode::random(&config, 5 * (config.context_len as usize + 1), &mut Random::new(seed));
+        let sample = Sample::random(config, seed);
+        let window = Sample { config: Config { attention: Attention::Window, ..config }, ..sample.clone() };
+        let streamed = episode.run(&sample.emit(), 0);
+        let recomputed = episode.run(&window.emit(), 0);
+        for (step, (a, b)) in streamed.iter().zip(&recomputed).enumerate() {
+            prop_assert_eq!(bits(a), bits(b), "step {}", step);
+        }
+    }
+
+    /// What is emitted is what parses: f32 to the bit, int8 to half a grid step.
+    #[test]
+    fn a_file_gives_back_what_went_into_it(config in configs(), seed: u64) {
+        let sample = Sample::random(config, seed);
+        let file = sample.emit();
+        let blob = file.blob();
+        prop_assert_eq!(blob.manifest, sample.manifest());
+        prop_assert_eq!(blob.vectors.state_mean, &sample.state[0][..]);
+        prop_assert_eq!(blob.vectors.safe_action, &sample.action[2][..]);
+        let layers = blob.model.layers().iter().enumerate().flat_map(|(i, layer)| {
+            [
+                (format!("layers.{i}.attn_qkv"), layer.attn_qkv),
+                (format!("layers.{i}.attn_proj"), layer.attn_proj),
+                (format!("layers.{i}.mlp_fc"), layer.mlp_fc),
+                (format!("layers.{i}.mlp_proj"), layer.mlp_proj),
+            ]
+        });
+        let ends = blob.model.ends().map(|(name, linear)| (name.to_owned(), *linear));
+        for (name, linear) in layers.chain(ends) {
+            let original = &sample.tensors[&format!("{name}.weight")];
+            for (row, weights) in original.chunks(linear.cols()).enumerate() {
+                let largest = weights.iter().fold(0f32, |m, w| if w.abs() > m { w.abs() } else { m });
+                let half_step = match config.dtype {
+                    Dtype::F32 => 0.0,
+                    Dtype::Int8 => largest / 127.0 * 0.500_01,
+                };
+                for (col, weight) in weights.iter().enumerate() {
+                    let stored = linear.weight(row, col).unwrap();
+                    prop_assert!((stored - weight).abs() <= half_step, "{} {} {}", name, row, col);
+                }
+            }
+            prop_assert_eq!(linear.weight(linear.rows(), 0), None);
+            prop_assert_eq!(linear.weight(0, linear.cols()), None);
+        }
+    }
+}
+
+/// The comparisons above mean something only if the policies move.
+#[test]
+fn random_samples_move() {
+    for seed in 0..20 {
+        let config = small_config();
+        let episode = Episode::random(&config, 100, &mut Random::new(seed));
+        let actions = episode.run(&Sample::random(config, seed).emit(), 0);
+        assert!(
+            smallest_spread(&actions) >= 0.3,
+            "seed {seed}: {}",
+            smallest_spread(&actions)
+        );
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+fn rewards() -> impl Strategy<Value = RewardMode> {
+    prop_oneof![
+        Just(RewardMode::Observed),
+        Just(RewardMode::Constant),
+        Just(RewardMode::External)
+    ]
+}
+
+/// Small networks of every kind.
+fn configs() -> impl Strategy<Value = Config> {
+    let dims = (1..=6u32, 1..=4u32, 1..=3u32, 1..=3u32, 1..=9u32, 1..=7u32);
+    let max_ep_len = prop_oneof![Just(0), 1..60u32];
+    let choices = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (dims, 1..=2u32, max_ep_len, choices).prop_map(|(dims, head_words, max_ep_len, choices)| {
+        let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
+        let (int8, window, relu, tanh, libm) = choices;
+        Config {
+            state_dim,
+            act_dim,
+            d_model: 4 * head_words * n_head,
+            n_layer,
+            n_head,
+            d_ff: 4 * ff_words,
+            context_len,
+            max_ep_len,
+            dtype: if int8 { Dtype::Int8 } else { Dtype::F32 },
+            attention: if window {
+                Attention::Window
+            } else {
+                Attention::Streaming
+            },
+            activation: if relu {
+                Activation::Relu
+            } else {
+                Activation::GeluTanh
+            },
+            head: if tanh { Head::Tanh } else { Head::Linear },
+            math: if libm { Math::Libm } else { Math::Micromath },
+            layer_norm_eps: 1e-5,
+        }
+    })
+}
