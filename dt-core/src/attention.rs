@@ -55,9 +55,7 @@ impl Attention {
         for (head, (query, out)) in heads.enumerate() {
             match cache {
                 Cache::F32 { keys, values } => {
-                    let keys = self.vectors(keys, visible, head);
-                    let values = self.vectors(values, visible, head);
-                    self.head_f32(query, keys, values, visible.len(), scratch, out);
+                    self.head_f32(head, query, keys, values, visible, scratch, out);
                 }
                 Cache::Int8 {
                     keys,
@@ -65,30 +63,31 @@ impl Attention {
                     key_scales,
                     value_scales,
                 } => {
-                    let key_scales = self.scales(key_scales, visible, head);
-                    let value_scales = self.scales(value_scales, visible, head);
-                    let keys = self.vectors(keys, visible, head).zip(key_scales);
-                    let values = self.vectors(values, visible, head);
-                    let len = visible.len();
-                    self.head_int8(query, keys, values, value_scales, len, scratch, out)?;
+                    let keys = (&**keys, &**key_scales);
+                    let values = (&**values, &**value_scales);
+                    self.head_int8(head, query, keys, values, visible, scratch, out)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn head_f32<'c>(
+    #[expect(clippy::too_many_arguments, reason = "one cache, taken apart")]
+    fn head_f32(
         &self,
+        head: usize,
         query: &[f32],
-        keys: impl Iterator<Item = &'c [f32]>,
-        values: impl Iterator<Item = &'c [f32]>,
-        len: usize,
+        keys: &[f32],
+        values: &[f32],
+        visible: &Visible,
         scratch: &mut Scratch<'_>,
         out: &mut [f32],
     ) {
-        let scores = scratch.scores.get_mut(..len).unwrap_or_default();
-        for (score, key) in scores.iter_mut().zip(keys) {
-            *score = ops::dot(query, key) * self.scale;
+        let scores = scratch.scores.get_mut(..visible.len()).unwrap_or_default();
+        for (scores, run) in visible.split(scores) {
+            for (score, key) in scores.iter_mut().zip(self.vectors(keys, run, head)) {
+                *score = ops::dot(query, key) * self.scale;
+            }
         }
         let max = largest(scores);
         let mut total = 0.0;
@@ -97,9 +96,11 @@ impl Attention {
             total += *score;
         }
         out.fill(0.0);
-        for (weight, value) in scores.iter().zip(values) {
-            for (out, value) in out.iter_mut().zip(value) {
-                *out += weight * value;
+        for (weights, run) in visible.split(scores) {
+            for (weight, value) in weights.iter().zip(self.vectors(values, run, head)) {
+                for (out, value) in out.iter_mut().zip(value) {
+                    *out += *weight * value;
+                }
             }
         }
         let inverse = 1.0 / total;
@@ -109,34 +110,43 @@ impl Attention {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one cache, taken apart")]
-    fn head_int8<'c>(
+    fn head_int8(
         &self,
+        head: usize,
         query: &[f32],
-        keys: impl Iterator<Item = (&'c [i8], f32)>,
-        values: impl Iterator<Item = &'c [i8]>,
-        value_scales: impl Iterator<Item = f32>,
-        len: usize,
+        (keys, key_scales): (&[i8], &[f32]),
+        (values, value_scales): (&[i8], &[f32]),
+        visible: &Visible,
         scratch: &mut Scratch<'_>,
         out: &mut [f32],
     ) -> Result<(), NonFinite> {
-        let scores = scratch.scores.get_mut(..len).unwrap_or_default();
+        let scores = scratch.scores.get_mut(..visible.len()).unwrap_or_default();
         let query_scale = quantize(query, q_max(self.d_head), scratch.query)? * self.scale;
-        for (score, (key, key_scale)) in scores.iter_mut().zip(keys) {
-            *score = kernels::dot(scratch.query, key) as f32 * (query_scale * key_scale);
+        for (scores, run) in visible.split(scores) {
+            let scales = self.scales(key_scales, run.clone(), head);
+            let keys = self.vectors(keys, run, head).zip(scales);
+            for (score, (key, key_scale)) in scores.iter_mut().zip(keys) {
+                *score = kernels::dot(scratch.query, key) as f32 * (query_scale * key_scale);
+            }
         }
         let max = largest(scores);
         // From here on `scores` holds softmax numerators, each times the scale of its value.
         let mut total = 0;
-        for (score, value_scale) in scores.iter_mut().zip(value_scales) {
-            let weight = rne(ops::exp(self.math, *score - max) * EXP_ONE);
-            total += weight;
-            *score = weight as f32 * value_scale;
+        for (scores, run) in visible.split(scores) {
+            let scales = self.scales(value_scales, run, head);
+            for (score, value_scale) in scores.iter_mut().zip(scales) {
+                let weight = rne(ops::exp(self.math, *score - max) * EXP_ONE);
+                total += weight;
+                *score = weight as f32 * value_scale;
+            }
         }
-        let weights = scratch.weights.get_mut(..len).unwrap_or_default();
+        let weights = scratch.weights.get_mut(..scores.len()).unwrap_or_default();
         let weight_scale = quantize(scores, self.weight_max, weights)?;
         scratch.head.fill(0);
-        for (&weight, value) in weights.iter().zip(values) {
-            kernels::accumulate(scratch.head, weight, value);
+        for (weights, run) in visible.split(weights) {
+            for (&mut weight, value) in weights.iter_mut().zip(self.vectors(values, run, head)) {
+                kernels::accumulate(scratch.head, weight, value);
+            }
         }
         let scale = weight_scale / total as f32;
         for (out, &sum) in out.iter_mut().zip(&*scratch.head) {
@@ -145,23 +155,28 @@ impl Attention {
         Ok(())
     }
 
-    /// One head's part of every visible token's cached vector.
+    /// One head's part of the cached vectors in a run of slots.
     fn vectors<'c, T>(
         &self,
         buffer: &'c [T],
-        visible: &Visible,
+        run: Range<usize>,
         head: usize,
     ) -> impl Iterator<Item = &'c [T]> {
         let part = head * self.d_head..(head + 1) * self.d_head;
-        visible.rows(buffer, self.d_model, part)
+        slot_rows(buffer, self.d_model, run)
+            .map(move |row| row.get(part.clone()).unwrap_or_default())
     }
 
-    /// One head's scale of every visible token's cached vector.
-    fn scales(&self, buffer: &[f32], visible: &Visible, head: usize) -> impl Iterator<Item = f32> {
-        visible
-            .rows(buffer, self.n_head, head..head + 1)
-            .map(|scale| scale.first().copied().unwrap_or_default())
+    /// One head's scales of the cached vectors in a run of slots.
+    fn scales(&self, buffer: &[f32], run: Range<usize>, head: usize) -> impl Iterator<Item = f32> {
+        slot_rows(buffer, self.n_head, run)
+            .map(move |scales| scales.get(head).copied().unwrap_or_default())
     }
+}
+
+fn slot_rows<T>(buffer: &[T], row_len: usize, run: Range<usize>) -> impl Iterator<Item = &[T]> {
+    let run = run.start * row_len..run.end * row_len;
+    rows(buffer.get(run).unwrap_or_default(), row_len)
 }
 
 impl Visible {
@@ -170,19 +185,11 @@ impl Visible {
         self.runs.iter().map(ExactSizeIterator::len).sum()
     }
 
-    /// The part `part` of each visible slot's row in `buffer` (slots, row_len), oldest first.
-    fn rows<'c, T>(
-        &self,
-        buffer: &'c [T],
-        row_len: usize,
-        part: Range<usize>,
-    ) -> impl Iterator<Item = &'c [T]> {
-        let [old, new] = self.runs.clone().map(move |run| {
-            let run = run.start * row_len..run.end * row_len;
-            rows(buffer.get(run).unwrap_or_default(), row_len)
-        });
-        old.chain(new)
-            .map(move |row| row.get(part.clone()).unwrap_or_default())
+    /// Splits what belongs to the visible tokens, oldest first, into the runs they come in.
+    fn split<'s, T>(&self, buffer: &'s mut [T]) -> [(&'s mut [T], Range<usize>); 2] {
+        let [old, new] = self.runs.clone();
+        let (of_old, of_new) = buffer.split_at_mut_checked(old.len()).unwrap_or_default();
+        [(of_old, old), (of_new, new)]
     }
 }
 

@@ -7,6 +7,7 @@
 //! 1.1·10⁻³; `libm` stays within 10⁻⁷ in both.
 
 use crate::config::{Activation, Math};
+use crate::slices::copy;
 
 /// Partial sums that [`sum`] and [`dot`] keep: enough to fill a SIMD register on the host,
 /// few enough to stay in the 32 registers of a Cortex-M4 FPU.
@@ -14,37 +15,61 @@ const LANES: usize = 8;
 
 /// Σ x\[i\], in the order of the numerics contract.
 pub fn sum(x: &[f32]) -> f32 {
-    let (chunks, tail) = x.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
+    let (chunks, tail) = x.as_chunks();
+    let mut lanes = Lanes::default();
     for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
-        }
+        lanes.add(chunk);
     }
-    for (lane, x) in lanes.iter_mut().zip(tail) {
-        *lane += x;
+    if !tail.is_empty() {
+        // Adding +0 changes no bit: a lane that starts at +0 never becomes −0.
+        lanes.add(&padded(tail));
     }
-    fold(lanes)
+    lanes.fold()
 }
 
 /// Σ x\[i\]·y\[i\] over the shorter length, in the order of the numerics contract.
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let (x_chunks, x_tail) = x.as_chunks::<LANES>();
-    let (y_chunks, y_tail) = y.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
+    let (x_chunks, x_tail) = x.as_chunks();
+    let (y_chunks, y_tail) = y.as_chunks();
+    let mut lanes = Lanes::default();
     for (x, y) in x_chunks.iter().zip(y_chunks) {
-        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+        lanes.add_products(x, y);
+    }
+    if !x_tail.is_empty() {
+        lanes.add_products(&padded(x_tail), &padded(y_tail));
+    }
+    lanes.fold()
+}
+
+#[derive(Default)]
+struct Lanes([f32; LANES]);
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, x: &[f32; LANES]) {
+        for (lane, x) in self.0.iter_mut().zip(x) {
+            *lane += x;
+        }
+    }
+
+    #[inline(always)]
+    fn add_products(&mut self, x: &[f32; LANES], y: &[f32; LANES]) {
+        for ((lane, x), y) in self.0.iter_mut().zip(x).zip(y) {
             *lane += x * y;
         }
     }
-    for ((lane, x), y) in lanes.iter_mut().zip(x_tail).zip(y_tail) {
-        *lane += x * y;
+
+    #[inline(always)]
+    fn fold(self) -> f32 {
+        let [l0, l1, l2, l3, l4, l5, l6, l7] = self.0;
+        ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
     }
-    fold(lanes)
 }
 
-fn fold([l0, l1, l2, l3, l4, l5, l6, l7]: [f32; LANES]) -> f32 {
-    ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
+fn padded(tail: &[f32]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    copy(tail, &mut lanes);
+    lanes
 }
 
 /// Layer normalization (Ba et al. 2016) of one token: `out` = (x − μ)/√(σ² + ε) · weight + bias.

@@ -172,6 +172,7 @@ struct Extent {
 }
 
 impl Extent {
+    #[inline(never)]
     fn tensor(&mut self, bytes: usize) {
         self.end = self
             .end
@@ -183,6 +184,7 @@ impl Extent {
         self.tensor(4 * len);
     }
 
+    #[inline(never)]
     fn linear(&mut self, rows: usize, cols: usize) {
         match self.dtype {
             Dtype::F32 => self.f32(rows * cols),

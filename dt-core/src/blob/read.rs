@@ -104,6 +104,8 @@ fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
 }
 
 /// Hands out the tensors of a file whose length has been checked, one after the other.
+///
+/// Runs once at boot, so `inline(never)`: small beats fast.
 struct Tensors<'a> {
     file: &'a [u8],
     at: usize,
@@ -111,6 +113,7 @@ struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
+    #[inline(never)]
     fn bytes(&mut self, name: TensorName, len: usize) -> Result<&'a [u8], BlobError> {
         let short = BlobError::Truncated {
             needed: self.at.saturating_add(len),
@@ -125,6 +128,7 @@ impl<'a> Tensors<'a> {
         self.file.get(start..self.at).ok_or(short)
     }
 
+    #[inline(never)]
     fn f32(&mut self, name: TensorName, len: usize) -> Result<&'a [f32], BlobError> {
         let bytes = self.bytes(name, len.saturating_mul(4))?;
         let values: &[f32] = bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
@@ -135,6 +139,7 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    #[inline(never)]
     fn scales(&mut self, name: TensorName, len: usize) -> Result<&'a [f32], BlobError> {
         let scales = self.f32(name, len)?;
         if scales.iter().all(|&scale| scale >= 0.0) {
@@ -144,6 +149,7 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    #[inline(never)]
     fn i8(&mut self, name: TensorName, len: usize) -> Result<&'a [i8], BlobError> {
         let bytes = self.bytes(name, len)?;
         let values: &[i8] = bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
@@ -154,6 +160,7 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    #[inline(never)]
     fn norm(&mut self, name: TensorName, len: usize) -> Result<Norm<'a>, BlobError> {
         Ok(Norm {
             weight: self.f32(name.part("weight"), len)?,
@@ -161,6 +168,7 @@ impl<'a> Tensors<'a> {
         })
     }
 
+    #[inline(never)]
     fn linear(
         &mut self,
         name: TensorName,
@@ -293,6 +301,7 @@ impl<'a> Tensors<'a> {
 }
 
 /// Whether the columns and the row that pad a packed matrix hold nothing.
+#[inline(never)]
 fn padding_is_zero(packed: &[i8], rows: usize, cols: usize) -> bool {
     if rows.is_multiple_of(2) && cols.is_multiple_of(4) {
         return true;
