@@ -18,7 +18,8 @@ struct Start {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Act {
-    action: Vec<f32>,
+    /// Not f32: numbers written from f64 must be rounded as f64, not as the decimals they print as.
+    action: Vec<f64>,
 }
 
 /// One line of the output.
@@ -138,7 +139,11 @@ fn parse_action(text: &str, act_dim: usize) -> Result<Vec<f32>, String> {
     if action.len() != act_dim {
         return Err(format!("the action has {} value(s)", action.len()));
     }
-    Ok(action)
+    let rounded: Vec<f32> = action.iter().map(|value| *value as f32).collect();
+    match rounded.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(format!("action[{index}] is too large for f32")),
+        None => Ok(rounded),
+    }
 }
 
 #[cfg(test)]
@@ -175,6 +180,17 @@ mod tests {
             assert_eq!(line["terminated"], false);
             assert_eq!(line["truncated"], false);
         }
+    }
+
+    /// 1 + 2⁻²⁴ lies halfway between two f32 values and rounds to the even one; the shortest
+    /// decimals that name it in f64 lie a little above.
+    #[test]
+    fn actions_are_rounded_from_f64() {
+        let halfway = 1.0 + f64::EPSILON * f64::from(1 << 28);
+        let start = "{\"qpos\":[1.0],\"qvel\":[0.0]}\n";
+        let of = |action: f64| run(&format!("{start}{{\"action\":[{action}]}}")).unwrap();
+        assert_eq!(of(halfway), of(1.0));
+        assert_ne!(of(halfway), of(f64::from(1.0_f32.next_up())));
     }
 
     #[test]
@@ -215,13 +231,12 @@ mod tests {
         );
         begins(&action("{\"action\":[1,2]}"), "line 3: the action has 2");
         begins(
-            &action("{\"action\":[1e300]}"),
+            &action("{\"action\":[1e999]}"),
             "line 3: column 16: number out of range;",
         );
-        // Fits into f64, but not into the f32 a policy gives.
         begins(
             &action("{\"action\":[-1e39]}"),
-            "line 3: column 16: number out of range;",
+            "line 3: action[0] is too large for f32;",
         );
         begins(
             &action("{\"action\":[null]}"),
