@@ -18,7 +18,7 @@
 
 use dt_core::blob::{Blob, RewardMode};
 use dt_core::guard::{Fault, Guard};
-use dt_core::policy::Policy;
+use dt_core::policy::{ActError, Policy};
 
 use crate::board::{Board, PeriodTooLong, counts};
 
@@ -59,6 +59,8 @@ pub struct Reading {
     pub age_us: u32,
     /// Reward for the last applied action, where the robot can tell.
     pub reward: Option<f32>,
+    /// Return still wanted, where a host keeps count of it ([`RewardMode::External`]) and sent a new value.
+    pub return_to_go: Option<f32>,
 }
 
 /// Time limits of the loop. The control period is the policy file's.
@@ -116,7 +118,7 @@ pub struct ControlLoop<'a, A, const STATE: usize, const ACT: usize> {
     policy: Policy<'a, A>,
     guard: Guard<'a>,
     safe_action: [f32; ACT],
-    rewards_observed: bool,
+    reward: RewardMode,
     period_us: u32,
     limits: Limits,
     started: bool,
@@ -174,7 +176,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
             policy,
             guard,
             safe_action,
-            rewards_observed: blob.manifest.reward == RewardMode::Observed,
+            reward: blob.manifest.reward,
             period_us: blob.manifest.control_period_us,
             limits,
             started: false,
@@ -246,9 +248,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
             Some(reading) if reading.age_us <= self.limits.stale_us => reading,
             _ => return self.guard.latch(Fault::StaleSensor),
         };
-        if self.awaiting_reward
-            && let Err(error) = self.policy.absorb(&self.action, reading.reward)
-        {
+        if let Err(error) = self.catch_up(&reading) {
             return self.guard.latch(Fault::Act(error));
         }
         let command = self.guard.step(&mut self.policy, &self.observation);
@@ -263,10 +263,21 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
         robot.actuate(&mut self.action);
     }
 
+    /// Tells the policy what only the new reading knows about the last step.
+    fn catch_up(&mut self, reading: &Reading) -> Result<(), ActError> {
+        if self.awaiting_reward {
+            self.policy.absorb(&self.action, reading.reward)?;
+        }
+        match (self.reward, reading.return_to_go) {
+            (RewardMode::External, Some(value)) => self.policy.set_return_to_go(value),
+            _ => Ok(()),
+        }
+    }
+
     /// Does now what would otherwise delay the next action.
     fn absorb_ahead(&mut self) {
-        self.awaiting_reward = self.rewards_observed;
-        if self.rewards_observed {
+        self.awaiting_reward = self.reward == RewardMode::Observed;
+        if self.awaiting_reward {
             return;
         }
         let absorbed = self.policy.absorb(&self.action, None);
@@ -275,3 +286,6 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

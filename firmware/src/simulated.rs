@@ -17,6 +17,7 @@ pub struct Simulated<'p, 't, E, I, const ACT: usize> {
     started: bool,
     action: [f32; ACT],
     reward: Option<f32>,
+    return_to_go: f32,
     outcome: Outcome,
 }
 
@@ -51,6 +52,7 @@ impl<'p, 't, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize>
             started: false,
             action: [0.0; ACT],
             reward: None,
+            return_to_go: target_return,
             outcome: Outcome {
                 mode: Mode::Idle,
                 steps: 0,
@@ -75,6 +77,7 @@ impl<'p, 't, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize>
             self.outcome.differing_plant_bits += differing_bits(&[expected.reward], &[reward]);
         }
         self.reward = Some(reward);
+        self.return_to_go -= reward;
         self.outcome.total_reward += step.reward;
         self.outcome.steps += 1;
     }
@@ -90,9 +93,11 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
         } else {
             self.advance();
         }
-        self.expected = self.recorded.next();
-        let faulted = matches!(self.outcome.mode, Mode::Faulted(_));
-        if self.expected.is_none() || faulted {
+        self.expected = match self.outcome.mode {
+            Mode::Faulted(_) => None,
+            Mode::Idle | Mode::Running => self.recorded.next(),
+        };
+        if self.expected.is_none() {
             return Some(Request::Shutdown);
         }
         start.then_some(Request::Start {
@@ -108,6 +113,7 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
         Some(Reading {
             age_us: 0,
             reward: self.reward,
+            return_to_go: Some(self.return_to_go),
         })
     }
 
@@ -124,5 +130,132 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
         if record.mode == Mode::Running {
             self.outcome.busy.add(record.busy);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use ::tests::pendulum::{self, Recording};
+    use ::tests::small_config;
+    use dt_core::blob::RewardMode;
+    use dt_core::guard::Fault;
+    use dt_core::policy::Policy;
+    use host_sim::pendulum::{LibmTrig, Pendulum, SPEC};
+    use host_sim::rollout::Plan;
+
+    use super::*;
+    use crate::board::{Board, PeriodTooLong};
+    use crate::control::{ControlLoop, Limits, run};
+
+    const TARGET: f32 = -100.0;
+    const REWARDS: [RewardMode; 3] = [
+        RewardMode::Observed,
+        RewardMode::Constant,
+        RewardMode::External,
+    ];
+
+    /// Every reading of its clock takes one count; one of its ticks may come late.
+    struct Bench {
+        now: Cell<u64>,
+        ticks: u32,
+        late_tick: Option<u32>,
+    }
+
+    impl Board for Bench {
+        const CLOCK_HZ: u32 = 1_000_000;
+
+        fn now(&mut self) -> u64 {
+            self.now.replace(self.now.get() + 1)
+        }
+        fn start_ticks(&mut self, _: u32) -> Result<(), PeriodTooLong> {
+            Ok(())
+        }
+        fn wait_for_tick(&mut self) -> u32 {
+            self.ticks += 1;
+            u32::from(self.late_tick == Some(self.ticks))
+        }
+        fn start_watchdog(&mut self, _: u32) {}
+        fn feed_watchdog(&mut self) {}
+    }
+
+    /// The outcome on the controller and the return on the host.
+    fn relive(
+        reward: RewardMode,
+        target_return: f32,
+        late_tick: Option<u32>,
+        alter: impl FnMut(usize, usize, &mut [f32]),
+    ) -> (Outcome, f64) {
+        let file = pendulum::policy(small_config(), reward, 3);
+        let plan = Plan {
+            target_return: TARGET,
+            episodes: 1,
+            seed: 5,
+            threads: 1,
+        };
+        let (recording, episodes) = Recording::new(&file, &plan);
+        let recording = recording.altered(alter);
+        let blob = file.blob();
+        let arena = vec![0; blob.manifest.config.arena_words()];
+        let policy = Policy::new(&blob, arena).unwrap();
+        let limits = Limits::of_period(blob.manifest.control_period_us);
+        let mut control =
+            ControlLoop::<_, { SPEC.state_dim }, { SPEC.act_dim }>::new(&blob, policy, limits)
+                .unwrap();
+        let mut board = Bench {
+            now: Cell::new(0),
+            ticks: 0,
+            late_tick,
+        };
+        let episode = recording.trace().iter().next().unwrap();
+        let mut plant = Pendulum::<LibmTrig>::new();
+        let mut robot =
+            Simulated::<_, _, { SPEC.act_dim }>::new(&mut plant, 5, target_return, episode.iter());
+        run(&mut board, &mut robot, &mut control).unwrap();
+        (robot.outcome(), episodes[0].total_reward)
+    }
+
+    #[test]
+    fn the_control_loop_relives_the_rollout_to_the_bit() {
+        for reward in REWARDS {
+            let (outcome, host_return) = relive(reward, TARGET, None, |_, _, _| {});
+            assert_eq!(outcome.mode, Mode::Running, "{reward:?}");
+            assert_eq!(outcome.steps, 200);
+            assert_eq!(
+                outcome.differing_bits + outcome.differing_plant_bits,
+                0,
+                "{reward:?}"
+            );
+            assert_eq!(outcome.total_reward.to_bits(), host_return.to_bits());
+            assert_eq!(outcome.busy.len, 200);
+        }
+    }
+
+    #[test]
+    fn altered_actions_are_counted_one_by_one() {
+        let alter = |_: usize, step: usize, action: &mut [f32]| {
+            if step == 7 {
+                action[0] = f32::from_bits(action[0].to_bits() ^ 0b111);
+            }
+        };
+        let (outcome, _) = relive(RewardMode::Observed, TARGET, None, alter);
+        assert_eq!(outcome.differing_bits, 3);
+        assert_eq!(outcome.differing_plant_bits, 0);
+    }
+
+    #[test]
+    fn another_target_differs_in_actions_and_then_in_the_plant() {
+        let (outcome, _) = relive(RewardMode::Observed, -900.0, None, |_, _, _| {});
+        assert!(outcome.differing_bits > 200, "{outcome:?}");
+        assert!(outcome.differing_plant_bits > 200, "{outcome:?}");
+    }
+
+    #[test]
+    fn a_fault_ends_the_episode() {
+        let (outcome, _) = relive(RewardMode::Observed, TARGET, Some(11), |_, _, _| {});
+        assert_eq!(outcome.mode, Mode::Faulted(Fault::MissedDeadline));
+        assert_eq!(outcome.steps, 11);
+        assert_eq!(outcome.busy.len, 10);
     }
 }

@@ -3,6 +3,8 @@
 //! The tests themselves lie in `tests/`, the independent Python references in `reference/`, and the
 //! vectors those made in `data/`.
 
+pub mod pendulum;
+
 use std::collections::BTreeMap;
 
 use dt_core::blob::{
@@ -110,7 +112,14 @@ impl Sample {
     /// # Panics
     /// If `dt-core` refuses it.
     pub fn emit(&self) -> PolicyFile {
-        let manifest = self.manifest();
+        self.emit_as(&self.manifest(), &[])
+    }
+
+    /// The policy file with another manifest, and its golden records.
+    ///
+    /// # Panics
+    /// If `dt-core` refuses it.
+    pub fn emit_as(&self, manifest: &Manifest<'_>, golden: &[f32]) -> PolicyFile {
         let [state_mean, state_std, state_low, state_high] = &self.state;
         let [action_low, action_high, safe_action] = &self.action;
         let vectors = Vectors {
@@ -136,7 +145,7 @@ impl Sample {
             ln_f: self.affine("ln_f"),
             head: self.affine("head"),
         };
-        PolicyFile::emit(&manifest, &vectors, &parameters, &[]).expect("valid parameters")
+        PolicyFile::emit(manifest, &vectors, &parameters, golden).expect("valid parameters")
     }
 
     /// What the policy declares; golden steps: none.

@@ -1,0 +1,122 @@
+//! Random policies for the pendulum, and recordings of what they do on the host.
+
+use dt_core::blob::{Manifest, RewardMode};
+use dt_core::config::Config;
+use dt_core::{Policy, golden};
+use host_sim::pendulum::SPEC;
+use host_sim::policy_file::PolicyFile;
+use host_sim::rollout::{Episode, Plan, Recorder, Transition, rollout};
+use host_sim::trace::{self, Tape, Trace};
+
+use crate::{Random, Sample};
+
+/// A policy with random weights that acts on the pendulum, with golden vectors.
+///
+/// # Panics
+/// If `dt-core` refuses it.
+pub fn policy(config: Config, reward: RewardMode, seed: u64) -> PolicyFile {
+    let config = Config {
+        state_dim: SPEC.state_dim as u32,
+        act_dim: SPEC.act_dim as u32,
+        ..config
+    };
+    let mut sample = Sample::random(config, seed);
+    sample.reward = reward;
+    sample.return_scale = 1000.0;
+    sample.state[2] = SPEC.state_low.to_vec();
+    sample.state[3] = SPEC.state_high.to_vec();
+    sample.action = [
+        SPEC.action_low.to_vec(),
+        SPEC.action_high.to_vec(),
+        vec![0.0],
+    ];
+    let golden_steps = 2 * config.context_len + 3;
+    let manifest = Manifest {
+        env: SPEC.id,
+        golden_steps,
+        ..sample.manifest()
+    };
+
+    let mut random = Random::new(seed);
+    let record = manifest.golden_record_len();
+    let mut golden = random.around(0.0, 0.5, golden_steps as usize * record);
+    let unproven = sample.emit_as(&manifest, &golden);
+    let blob = unproven.blob();
+    let mut policy = Policy::new(&blob, vec![0; config.arena_words()]).expect("enough memory");
+    golden::record(&mut policy, &blob, &mut golden).expect("golden steps");
+    sample.emit_as(&manifest, &golden)
+}
+
+/// What a policy did on the host: a `host_sim::trace` file.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The bytes, aligned.
+    words: Vec<u32>,
+}
+
+impl Recording {
+    /// Rolls the policy out; also gives the episodes' results.
+    ///
+    /// # Panics
+    /// If the policy fails.
+    pub fn new(policy: &PolicyFile, plan: &Plan) -> (Self, Vec<Episode>) {
+        let make_env = host_sim::maker(SPEC.id).expect("the pendulum");
+        let done = rollout(plan, make_env, policy.controllers(), |_| {}).expect("a rollout");
+        let (episodes, tapes): (Vec<Episode>, Vec<Tape>) = done.into_iter().unzip();
+        let starts = episodes.iter().map(|e| (e.seed, plan.target_return));
+        (Self::emit(policy.crc(), starts.zip(&tapes)), episodes)
+    }
+
+    /// The recording with other actions in it: `alter` gets the number of the episode, the number of the
+    /// step, and its action.
+    #[must_use]
+    pub fn altered(&self, mut alter: impl FnMut(usize, usize, &mut [f32])) -> Self {
+        let trace = self.trace();
+        let mut tapes = Vec::new();
+        for (i, episode) in trace.iter().enumerate() {
+            let mut tape = Tape::default();
+            for (step, record) in episode.iter().enumerate() {
+                let mut action = record.action.to_vec();
+                alter(i, step, &mut action);
+                tape.record(&Transition {
+                    observation: record.observation,
+                    action: &action,
+                    reward: record.reward.into(),
+                    next_observation: &[],
+                    terminated: false,
+                    truncated: false,
+                });
+            }
+            tapes.push(tape);
+        }
+        let starts = trace.iter().map(|e| (e.seed, e.target_return));
+        Self::emit(trace.policy_crc, starts.zip(&tapes))
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.words)
+    }
+
+    /// The recording, parsed.
+    ///
+    /// # Panics
+    /// Never: it has just been written.
+    pub fn trace(&self) -> Trace<'_> {
+        Trace::parse(self.bytes()).expect("a trace")
+    }
+
+    fn emit<'t>(policy_crc: u32, tapes: impl Iterator<Item = ((u64, f32), &'t Tape)>) -> Self {
+        let header = trace::Header {
+            env: SPEC.id,
+            policy_crc,
+            state_dim: SPEC.state_dim,
+            act_dim: SPEC.act_dim,
+        };
+        let episodes = tapes.map(|((seed, target), tape)| (seed, target, tape));
+        let bytes = trace::emit(&header, episodes).expect("a trace");
+        let mut words = vec![0; bytes.len() / 4];
+        bytemuck::cast_slice_mut(&mut words).copy_from_slice(&bytes);
+        Self { words }
+    }
+}
