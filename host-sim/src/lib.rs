@@ -1,4 +1,61 @@
 //! Environments and the rollout loop shared by training, simulation and firmware.
+//!
+//! From the plant outwards:
+//!
+//! - [`env`](mod@env): the [`Env`] trait, Gymnasium's `reset` and `step`.
+//! - [`pendulum`]: Gymnasium's Pendulum-v1.
+//! - [`rollout`]: the loop that connects a [`Controller`] to an environment.
+//! - [`trace`]: episodes recorded for a microcontroller to compare itself with.
+//!
+//! These need neither `std` nor an allocator: with `default-features = false` they run on the
+//! microcontroller, where the pendulum gives the same bits as here. On a host (feature `std`):
+//!
+//! - [`registry`]: environments by name.
+//! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
+//! - [`report`]: returns and their statistics, as JSON and as a table.
+//! - [`replay`]: states and rewards for given actions, to compare with other simulators.
+//! - [`atomic`]: output files that are never half-written; [`progress`]: the progress bar.
+//!
+//! # Example
+//! Three episodes of a controller that pushes along with the motion:
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use host_sim::report::{Evaluation, Table};
+//! use host_sim::rollout::{Controller, Plan, rollout};
+//!
+//! struct Push([f32; 1]);
+//!
+//! impl Controller for Push {
+//!     type Error = Infallible;
+//!     fn reset(&mut self, _seed: u64, _target_return: f32) -> Result<(), Infallible> {
+//!         Ok(())
+//!     }
+//!     fn act(&mut self, observation: &[f32]) -> Result<&[f32], Infallible> {
+//!         self.0 = [if observation[2] > 0.0 { 2.0 } else { -2.0 }];
+//!         Ok(&self.0)
+//!     }
+//!     fn feedback(&mut self, _applied: &[f32], _reward: f32) -> Result<(), Infallible> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let plan = Plan { target_return: 0.0, episodes: 3, seed: 7, threads: 0 };
+//! let make_env = host_sim::maker("pendulum")?;
+//! let done = rollout::<_, ()>(&plan, make_env, || Push([0.0]), |_| {})?;
+//!
+//! let episodes = done.into_iter().map(|(episode, ())| episode).collect();
+//! let evaluation = Evaluation::new(&host_sim::pendulum::SPEC, "push", 0.0, episodes);
+//! println!("{}", Table(std::slice::from_ref(&evaluation)));
+//! assert!(evaluation.mean_return < -500.0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! For a policy file, [`PolicyFile::load`](policy_file::PolicyFile::load) takes the place of
+//! `Push`, and its [`controllers`](policy_file::PolicyFile::controllers) that of the closure.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
@@ -24,3 +81,4 @@ pub mod trace;
 pub use env::{Env, EnvSpec, Step};
 #[cfg(feature = "std")]
 pub use registry::{MakeError, make, make_reference, maker};
+pub use rollout::Controller;
