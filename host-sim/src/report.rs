@@ -130,7 +130,14 @@ impl fmt::Display for Table<'_> {
             write!(
                 f,
                 "{:>10} {:>12.2} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {:>8.1}",
-                e.target_return, e.mean_return, e.std_return, min, median, max, length
+                // As it was typed: in f64 an f32 has a long tail of digits.
+                e.target_return as f32,
+                e.mean_return,
+                e.std_return,
+                min,
+                median,
+                max,
+                length
             )?;
             if let Some(score) = e.normalized_score {
                 write!(f, " {score:>8.2}")?;

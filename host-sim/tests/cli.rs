@@ -86,7 +86,8 @@ fn several_targets_give_an_array() {
     let several = ROLLOUT.replace("-150", "-150,-300.1");
     w.run(&format!("{several} --json out.json"))
         .success()
-        .stdout(contains("5 episode(s) per target"));
+        .stdout(contains("5 episode(s) per target"))
+        .stdout(contains("\n    -300.1 "));
     let all: Vec<Evaluation> = serde_json::from_str(&w.read("out.json")).unwrap();
     // A target is an f32, printed as the number it is.
     let targets: Vec<f64> = all.iter().map(|e| e.target_return).collect();
@@ -196,6 +197,11 @@ fn wrong_usage_exits_with_two() {
         "expected host, qemu or serial:DEV",
     );
     wrong("--seed 7", "--render out.gif", "--render is not built yet");
+    wrong(
+        "--seed 7",
+        "--json out --record out",
+        "--json and --record name the same file",
+    );
     w.run("").code(2);
     w.run("replay --env hopper in.jsonl")
         .code(2)

@@ -45,6 +45,9 @@ pub enum UsageError {
     /// There is no such environment.
     #[error("--env: {0}")]
     Env(#[from] MakeError),
+    /// Two results would replace each other.
+    #[error("--json and --record name the same file; give each its own")]
+    SameFile,
     /// Specified, but yet to come.
     #[error("{0}")]
     NotBuiltYet(&'static str),

@@ -87,7 +87,7 @@ impl FromStr for Location {
 /// # Errors
 /// Unknown environment, unusable policy, failed episodes, outputs that exist or cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    check_built(args)?;
+    check_usage(args)?;
     let env = host_sim::make(&args.env).map_err(UsageError::from)?;
     let policy = PolicyFile::load(&args.policy)?;
     policy
@@ -110,7 +110,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     print(args, &evaluations)
 }
 
-fn check_built(args: &Args) -> Result<(), UsageError> {
+fn check_usage(args: &Args) -> Result<(), UsageError> {
     match args.controller {
         Location::Host => {}
         Location::Qemu => {
@@ -125,6 +125,9 @@ fn check_built(args: &Args) -> Result<(), UsageError> {
                  board behind a serial link",
             ));
         }
+    }
+    if args.json.is_some() && args.json == args.record {
+        return Err(UsageError::SameFile);
     }
     if args.render.is_some() {
         return Err(UsageError::NotBuiltYet(
