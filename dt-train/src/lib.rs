@@ -6,9 +6,11 @@
 //! - [`config`]: the recipe of a training run.
 //! - [`batch`]: training sequences.
 //! - [`model`]: the network in libtorch.
-//! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints.
 //! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it.
+//! - [`train`]: the training loop.
+//! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints; [`plot`]: its learning curve.
 //! - [`export`]: a trained network as a policy file.
+//! - [`evaluate`]: returns of a policy, by the controller's engine and by libtorch.
 //! - [`commands`]: the command line, one file per command.
 //!
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
@@ -18,10 +20,13 @@ pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod dataset;
+pub mod evaluate;
 pub mod export;
 pub mod flat;
 pub mod model;
 pub mod optim;
+pub mod plot;
 pub mod run;
+pub mod train;
 
 pub use host_sim::atomic;

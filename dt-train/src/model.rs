@@ -7,6 +7,9 @@
 use dt_core::config::{Activation, Attention, Config, Head, TOKENS_PER_STEP};
 use tch::{Device, Kind, Tensor};
 
+use crate::checkpoint::{CheckpointError, Weights};
+use crate::flat::{Flat, Layout};
+
 /// One parameter tensor: its name in checkpoints, its shape and its initial distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
@@ -97,6 +100,61 @@ impl ParameterList {
         self.push(format!("{name}.weight"), &[width], Init::Ones);
         self.push(format!("{name}.bias"), &[width], Init::Zeros);
     }
+}
+
+/// A network with fresh parameters on `device`. They are drawn on the CPU, so that they do not
+/// depend on the device.
+pub fn initialize(config: &Config, timestep_std: f64, seed: u64, device: Device) -> Flat {
+    tch::manual_seed(seed.cast_signed());
+    let parameters = parameters(config, timestep_std);
+    let mut inits = parameters.iter().map(|parameter| parameter.init);
+    let mut layout = Layout::new();
+    for Parameter { name, shape, .. } in &parameters {
+        layout.push(name, shape);
+    }
+    Flat::new(layout, device, |_, view| {
+        let mut drawn = Tensor::zeros(view.size(), (Kind::Float, Device::Cpu));
+        let _ = match inits.next().expect("one per parameter") {
+            Init::Zeros => drawn.zero_(),
+            Init::Ones => drawn.fill_(1.0),
+            Init::Normal(std) => drawn.normal_(0.0, std),
+            Init::Uniform(bound) => drawn.uniform_(-bound, bound),
+        };
+        view.copy_(&drawn);
+    })
+}
+
+/// The parameters' values on the host, by name.
+pub fn weights(parameters: &Flat) -> Weights {
+    let mut weights = Weights::default();
+    for (tensor, (name, shape)) in parameters.frozen().iter().zip(parameters.layout().iter()) {
+        let shape = shape.iter().map(|&n| n as usize).collect();
+        weights.insert(name.to_owned(), shape, host_values(tensor));
+    }
+    weights
+}
+
+/// Copies `weights` into parameters of the same network.
+///
+/// # Errors
+/// If an array is missing or has another shape; the parameters are then unchanged.
+pub fn load(parameters: &mut Flat, weights: &Weights) -> Result<(), CheckpointError> {
+    let mut values = Vec::with_capacity(parameters.values().numel());
+    for (name, shape) in parameters.layout().iter() {
+        let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
+        values.extend_from_slice(weights.get(name, &shape)?);
+    }
+    let values = Tensor::from_slice(&values);
+    tch::no_grad(|| parameters.values_mut().copy_(&values));
+    Ok(())
+}
+
+/// All values of an f32 tensor, row-major, on the host.
+pub fn host_values(tensor: &Tensor) -> Vec<f32> {
+    let tensor = tensor.detach().to(Device::Cpu).contiguous();
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.copy_data(&mut values, tensor.numel());
+    values
 }
 
 /// What the network reads: normalized and scaled.

@@ -1,13 +1,21 @@
 //! `dt-train eval`: returns of a trained policy in an environment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::NotBuiltYet;
+use host_sim::policy_file::PolicyFile;
+use host_sim::report::{Evaluation, Table, to_json};
+use host_sim::rollout::Plan;
+use host_sim::{atomic, progress};
+use tch::Device;
+
+use super::export::Which;
+use crate::evaluate;
+use crate::run::{self, Run};
 
 /// Arguments of `dt-train eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folder, or policy file (which then runs through the engine of the controller)
+    /// Run folder (exported as f32 in memory) or policy file; the engine of the controller runs it
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
     /// Environment
@@ -19,7 +27,8 @@ pub struct Args {
         value_name = "R,…",
         value_delimiter = ',',
         allow_hyphen_values = true,
-        required = true
+        required = true,
+        value_parser = finite
     )]
     pub target_return: Vec<f32>,
     /// Episodes per target
@@ -28,7 +37,10 @@ pub struct Args {
     /// Seed of the first episode; episode i uses S + i
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Also write the result as JSON
+    /// Which checkpoint of a run
+    #[arg(long, value_enum, default_value_t = Which::Last)]
+    pub checkpoint: Which,
+    /// Write the result as JSON; - is stdout (the table then goes to stderr)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Replace an existing --json file
@@ -40,6 +52,77 @@ pub struct Args {
 ///
 /// # Errors
 /// Unreadable policies, environments that do not fit them, failed writes.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    Err(NotBuiltYet("eval").into())
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let env = host_sim::make(&args.env)?;
+    let json = args.json.as_deref();
+    if let Some(path) = json.filter(|path| !is_stdout(path)) {
+        atomic::check(path, args.force)?;
+    }
+    let trained = match args.policy.is_dir() {
+        true => Some(open_run(&args)?),
+        false => None,
+    };
+    let policy = match &trained {
+        Some((run, checkpoint)) => evaluate::policy_file(run, checkpoint)?,
+        None => PolicyFile::load(&args.policy)?,
+    };
+    let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
+    let mut evaluations = Vec::new();
+    for &target_return in &args.target_return {
+        let plan = Plan {
+            target_return,
+            episodes: args.episodes,
+            seed: args.seed,
+            threads: 0,
+        };
+        let episodes = evaluate::engine(&policy, &args.env, &plan, |_| bar.inc(1))?;
+        if let Some((run, checkpoint)) = &trained {
+            let model = evaluate::network(run, checkpoint)?;
+            let (engine, torch) =
+                evaluate::cross_check(run, &model, Device::Cpu, &args.env, &plan, &episodes)?;
+            eprintln!(
+                "target {target_return}, first {} episode(s): engine {engine}, libtorch {torch}",
+                std::cmp::min(plan.episodes, evaluate::TORCH_EPISODES)
+            );
+        }
+        let name = args.policy.display().to_string();
+        evaluations.push(Evaluation::new(&env.spec(), name, target_return, episodes));
+    }
+    bar.finish_and_clear();
+    let table = Table(&evaluations);
+    match json {
+        Some(path) if is_stdout(path) => {
+            eprint!("{table}");
+            print!("{}", to_json(&evaluations)?);
+        }
+        Some(path) => {
+            print!("{table}");
+            atomic::write(path, args.force, to_json(&evaluations)?.as_bytes())?;
+        }
+        None => print!("{table}"),
+    }
+    Ok(())
+}
+
+fn open_run(args: &Args) -> anyhow::Result<(Run, crate::checkpoint::Checkpoint)> {
+    let run = Run::open(&args.policy)?;
+    let which = match args.checkpoint {
+        Which::Last => run::Which::Last,
+        Which::Best => run::Which::Best,
+    };
+    let checkpoint = run.checkpoint(which)?;
+    Ok((run, checkpoint))
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// A target return that a policy can aim at.
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) => Err("must be a finite number".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::NotBuiltYet;
+use crate::dataset::Dataset;
+use crate::train::{self, Existing, Options};
 
 /// Arguments of `dt-train train`.
 #[derive(clap::Args, Debug)]
@@ -13,7 +14,7 @@ pub struct Args {
     /// Folder of the run
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Environment to evaluate in; default: the one the data names
+    /// Environment to evaluate in; default: the one the data name
     #[arg(long, value_name = "E")]
     pub env: Option<String>,
     /// Configuration file
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
     /// Continue the run in --out where it stopped
-    #[arg(long)]
+    #[arg(long, conflicts_with = "force")]
     pub resume: bool,
     /// Replace the run in --out
     #[arg(long)]
@@ -40,6 +41,26 @@ pub struct Args {
 ///
 /// # Errors
 /// Bad configuration or data, an output folder with another run in it, failed writes.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    Err(NotBuiltYet("train").into())
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let existing = match (args.resume, args.force) {
+        (true, _) => Existing::Resume,
+        (_, true) => Existing::Replace,
+        _ => Existing::Refuse,
+    };
+    let mut settings = args.set;
+    settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
+    let config = train::recipe(&args.out, existing, args.config.as_deref(), &settings)?;
+    train::check_folder(&args.out, existing)?;
+    let device = train::device(&args.device)?;
+    let data = Dataset::load(&args.data)?;
+    let options = Options {
+        out: args.out,
+        existing,
+        config,
+        env: args.env,
+        device,
+    };
+    let run = train::train(&data, options)?;
+    println!("{}", train::summary(&run)?);
+    Ok(())
 }

@@ -1,0 +1,138 @@
+//! `metrics.jsonl`: one JSON object per line, appended while training.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, OutputError};
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Updates done.
+    pub update: u64,
+    /// Mean loss since the record before.
+    pub loss: f64,
+    /// Mean global gradient norm, before clipping, since the record before.
+    pub grad_norm: f64,
+    /// Learning rate of the last update.
+    pub learning_rate: f64,
+    /// Updates per second since the record before, evaluation not counted.
+    pub updates_per_second: f64,
+    /// Evaluation after this update, one entry per target return; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eval: Vec<EvalRecord>,
+}
+
+/// Returns reached while asking for one target return.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Return asked for.
+    pub target_return: f32,
+    /// Episodes run.
+    pub episodes: u32,
+    /// Mean return, run by the engine of the controller (f32 policy file).
+    pub mean_return: f64,
+    /// Standard deviation over episodes (ddof 0).
+    pub std_return: f64,
+    /// Mean return of the first few episodes, run by the engine.
+    pub engine_mean_return: f64,
+    /// Mean return of the same episodes, run by libtorch.
+    pub torch_mean_return: f64,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+}
+
+impl Metrics {
+    /// Opens the file, keeping the records of at most `updates` updates: what a run stopped later had written
+    /// after its last checkpoint is about to be written again.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn open(path: &Path, updates: u64) -> Result<Self, OutputError> {
+        let mut kept = String::new();
+        for record in read(path).iter().filter(|record| record.update <= updates) {
+            kept += &line(record);
+        }
+        atomic::write(path, true, kept.as_bytes())?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map_err(|source| failed(path, source))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn append(&mut self, record: &Record) -> Result<(), OutputError> {
+        self.file
+            .write_all(line(record).as_bytes())
+            .map_err(|source| failed(&self.path, source))
+    }
+}
+
+/// The records of a metrics file; none if there is no file. A last line cut off by a crash is skipped.
+pub fn read(path: &Path) -> Vec<Record> {
+    let text = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+fn line(record: &Record) -> String {
+    let mut line = serde_json::to_string(record).expect("plain values only");
+    line.push('\n');
+    line
+}
+
+fn failed(path: &Path, source: std::io::Error) -> OutputError {
+    OutputError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(update: u64) -> Record {
+        Record {
+            update,
+            loss: 0.1,
+            grad_norm: 1.0,
+            learning_rate: 1e-4,
+            updates_per_second: 3.5,
+            eval: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn reopening_drops_later_records_and_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        for update in [10, 20, 30] {
+            metrics.append(&record(update)).unwrap();
+        }
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"update\":15,\"lo").unwrap();
+        let mut metrics = Metrics::open(&path, 20).unwrap();
+        metrics.append(&record(25)).unwrap();
+        let updates: Vec<u64> = read(&path).iter().map(|record| record.update).collect();
+        assert_eq!(updates, [10, 20, 25]);
+    }
+}

@@ -1,0 +1,251 @@
+//! Training: data in, run folder out.
+
+mod folder;
+mod metrics;
+mod prepare;
+mod progress;
+mod trainer;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use dt_core::config::Dtype;
+use host_sim::Env;
+use tch::Device;
+
+pub use folder::{Existing, check_folder, recipe};
+pub use metrics::{EvalRecord, Record, read as read_metrics};
+pub use trainer::{Averages, Trainer, learning_rate};
+
+use crate::checkpoint::{Best, Progress};
+use crate::config::Config;
+use crate::dataset::Dataset;
+use crate::evaluate;
+use crate::plot;
+use crate::run::{self, Run, Which};
+use metrics::Metrics;
+use progress::Bar;
+
+/// What to train, where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Run folder.
+    pub out: PathBuf,
+    /// What to do if it holds a run.
+    pub existing: Existing,
+    /// The recipe.
+    pub config: Config,
+    /// Environment to evaluate in; none: the one the data name, if any.
+    pub env: Option<String>,
+    /// Where to train.
+    pub device: Device,
+}
+
+/// Trains on `data`; returns the finished run.
+///
+/// # Errors
+/// If recipe, data, environment and folder do not fit together, or the file system refuses.
+pub fn train(data: &Dataset, options: Options) -> anyhow::Result<Run> {
+    let env = environment(options.env.as_deref(), data)?;
+    let spec = env.as_deref().map(|env| env.spec());
+    let (trajectories, info) = prepare::prepare(data, spec.as_ref(), &options.config)?;
+    let network = options
+        .config
+        .network(data.state_dim, data.act_dim, Dtype::F32);
+    network
+        .validate()
+        .context("the data do not fit the network")?;
+    let (run, checkpoint) = folder::open(&options.out, options.existing, options.config, info)?;
+    let mut trainer = Trainer::new(&run.config, &network, &trajectories, options.device);
+    let progress = match &checkpoint {
+        Some(checkpoint) => {
+            trainer
+                .restore(checkpoint)
+                .with_context(|| format!("cannot resume {}", run.dir.display()))?;
+            checkpoint.progress.clone()
+        }
+        None => Progress::default(),
+    };
+    let metrics = Metrics::open(&run.dir.join(run::METRICS), progress.update)?;
+    let mut session = Session {
+        bar: Bar::new(run.config.train.updates, &progress),
+        run,
+        trainer,
+        env: spec.map(|spec| spec.id.to_owned()),
+        device: options.device,
+        metrics,
+        progress,
+    };
+    session.train()?;
+    Ok(session.run)
+}
+
+/// The environment asked for, or else the one the data name, if this version has it.
+fn environment(asked: Option<&str>, data: &Dataset) -> anyhow::Result<Option<Box<dyn Env>>> {
+    match (asked, data.env()) {
+        (Some(name), _) => Ok(Some(host_sim::make(name)?)),
+        (None, Some(name)) => Ok(host_sim::make(name)
+            .inspect_err(|error| eprintln!("training without evaluation: {error}"))
+            .ok()),
+        (None, None) => {
+            eprintln!(
+                "training without evaluation: the data name no environment; name it with --env"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// What a finished run reached, in words.
+///
+/// # Errors
+/// If its checkpoint cannot be read.
+pub fn summary(run: &Run) -> anyhow::Result<String> {
+    let progress = run.checkpoint(Which::Last)?.progress;
+    let records = read_metrics(&run.dir.join(run::METRICS));
+    let mut lines = vec![format!(
+        "{}: {} updates",
+        run.dir.display(),
+        progress.update
+    )];
+    if let Some(record) = records.last() {
+        lines.push(format!("loss {:.5}", record.loss));
+        for eval in &record.eval {
+            lines.push(format!(
+                "target {}: return {:.2} ± {:.2} over {} episodes",
+                eval.target_return, eval.mean_return, eval.std_return, eval.episodes
+            ));
+        }
+    }
+    if let Some(best) = progress.best {
+        lines.push(format!(
+            "best return {:.2} at update {}",
+            best.mean_return, best.update
+        ));
+    }
+    Ok(lines.join("\n  "))
+}
+
+/// Parses `auto`, `cpu` or `cuda:N`.
+///
+/// # Errors
+/// If it is none of them or there is no such device.
+pub fn device(name: &str) -> anyhow::Result<Device> {
+    let cuda = || {
+        tch::Cuda::is_available()
+            .then(tch::Cuda::device_count)
+            .unwrap_or(0)
+    };
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Ok(Device::cuda_if_available()),
+        _ => {
+            let index: usize = name
+                .strip_prefix("cuda:")
+                .and_then(|n| n.parse().ok())
+                .with_context(|| format!("unknown device `{name}`; use auto, cpu or cuda:N"))?;
+            let count = cuda();
+            anyhow::ensure!(
+                (index as i64) < count,
+                "device `{name}` is not there: libtorch sees {count} CUDA device(s); use --device cpu"
+            );
+            Ok(Device::Cuda(index))
+        }
+    }
+}
+
+/// A run in progress.
+struct Session {
+    run: Run,
+    trainer: Trainer,
+    /// To evaluate in.
+    env: Option<String>,
+    device: Device,
+    metrics: Metrics,
+    progress: Progress,
+    bar: Bar,
+}
+
+impl Session {
+    fn train(&mut self) -> anyhow::Result<()> {
+        let recipe = self.run.config.train.clone();
+        let eval_every = self.run.config.eval.every;
+        let mut started = Instant::now();
+        let mut recorded = self.progress.update;
+        while self.progress.update < recipe.updates {
+            self.trainer.update(self.progress.update);
+            self.progress.update += 1;
+            let done = self.progress.update;
+            self.bar.advance(done);
+            let due =
+                |every: u64| done == recipe.updates || every > 0 && done.is_multiple_of(every);
+            let (evaluate, save) = (due(eval_every), due(recipe.checkpoint_every));
+            if !(evaluate || save || due(recipe.log_every)) {
+                continue;
+            }
+            let Averages { loss, grad_norm } = self.trainer.take_averages();
+            anyhow::ensure!(
+                loss.is_finite(),
+                "the loss is {loss} at update {done}: training diverged; lower train.learning_rate \
+                 or set train.grad_clip"
+            );
+            let mut record = Record {
+                update: done,
+                loss,
+                grad_norm,
+                learning_rate: learning_rate(&recipe, done - 1),
+                updates_per_second: (done - recorded) as f64 / started.elapsed().as_secs_f64(),
+                eval: Vec::new(),
+            };
+            if evaluate {
+                record.eval = self.evaluate()?;
+            }
+            self.bar.show(&record);
+            // Metrics before the checkpoint: resuming drops what is newer than the checkpoint.
+            self.metrics.append(&record)?;
+            if save {
+                self.trainer
+                    .checkpoint(self.progress.clone())
+                    .save(&self.path(run::LAST))?;
+            }
+            if evaluate || done == recipe.updates {
+                plot::learning_curve(&self.run, &read_metrics(&self.path(run::METRICS)))?;
+            }
+            recorded = done;
+            started = Instant::now();
+        }
+        self.bar.finish();
+        Ok(())
+    }
+
+    /// Returns at every target, and `best.safetensors` if the first of them is the best so far.
+    fn evaluate(&mut self) -> anyhow::Result<Vec<EvalRecord>> {
+        let Some(env) = &self.env else {
+            return Ok(Vec::new());
+        };
+        let mut checkpoint = self.trainer.checkpoint(self.progress.clone());
+        let model = self.trainer.network();
+        let records = evaluate::training_records(&self.run, env, &checkpoint, &model, self.device)?;
+        let mean_return = records[0].mean_return;
+        if self
+            .progress
+            .best
+            .is_none_or(|best| mean_return > best.mean_return)
+        {
+            let best = Some(Best {
+                update: self.progress.update,
+                mean_return,
+            });
+            self.progress.best = best;
+            checkpoint.progress.best = best;
+            checkpoint.moments = None;
+            checkpoint.save(&self.path(run::BEST))?;
+        }
+        Ok(records)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.run.dir.join(name)
+    }
+}

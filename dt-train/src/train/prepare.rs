@@ -1,0 +1,199 @@
+//! From logged data to network inputs: normalization, returns-to-go, the limits of the control
+//! problem.
+
+use anyhow::{Context, bail};
+use host_sim::EnvSpec;
+
+use crate::batch::Trajectories;
+use crate::config::Config;
+use crate::dataset::{Dataset, StateStats};
+use crate::run::RunInfo;
+
+/// What the network trains on, and what a controller needs to know about it.
+///
+/// # Errors
+/// If neither the environment nor the recipe knows the action range, or a length in the recipe
+/// does not fit the data.
+pub fn prepare(
+    data: &Dataset,
+    env: Option<&EnvSpec<'_>>,
+    config: &Config,
+) -> anyhow::Result<(Trajectories, RunInfo)> {
+    let (state_dim, act_dim) = (data.state_dim, data.act_dim);
+    if let Some(spec) = env
+        && (spec.state_dim, spec.act_dim) != (state_dim, act_dim)
+    {
+        bail!(
+            "the data have states of length {state_dim} and actions of length {act_dim}, environment `{}` has {} and {}; \
+             name the environment the data come from with --env",
+            spec.id,
+            spec.state_dim,
+            spec.act_dim
+        );
+    }
+    let stats = data.state_stats();
+    let (state_low, state_high) = state_limits(&stats, env, config.control.state_margin);
+    let (state_mean, state_std) = if config.data.normalize_states {
+        (stats.mean, stats.std)
+    } else {
+        (vec![0.0; state_dim], vec![1.0; state_dim])
+    };
+    let (action_low, action_high) = action_limits(act_dim, env, config)?;
+    let [half, centre] = [-0.5, 0.5].map(|sign: f32| -> Vec<f32> {
+        let pairs = action_low.iter().zip(&action_high);
+        pairs.map(|(low, high)| 0.5 * high + sign * low).collect()
+    });
+    let safe_action = match config.control.safe_action.len() {
+        0 => centre.clone(),
+        n if n == act_dim => config.control.safe_action.clone(),
+        n => bail!("`control.safe_action` has {n} numbers, actions have {act_dim}"),
+    };
+    for ((safe, low), high) in safe_action.iter().zip(&action_low).zip(&action_high) {
+        if !(low..=high).contains(&safe) {
+            bail!("`control.safe_action`: {safe} lies outside the action range {low}..={high}");
+        }
+    }
+
+    let episode_returns = data.returns();
+    let return_max = episode_returns
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
+    let target_return = config.eval.target_returns.first().copied();
+    let returns_to_go = data.returns_to_go();
+    let sources = data
+        .sources
+        .iter()
+        .map(|source| source.path.display().to_string());
+    let trajectories = Trajectories {
+        state_dim,
+        act_dim,
+        states: normalize(&data.observations, &state_mean, &state_std),
+        actions: scale_actions(&data.actions, &centre, &half),
+        returns_to_go: returns_to_go
+            .iter()
+            .map(|r| r / config.data.return_scale)
+            .collect(),
+        episode_lens: data
+            .episodes
+            .iter()
+            .map(|episode| episode.rows.len())
+            .collect(),
+    };
+    let info = RunInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        env: env
+            .map_or(data.env().unwrap_or_default(), |spec| spec.id)
+            .to_owned(),
+        dataset: sources.collect::<Vec<_>>().join(","),
+        dataset_sha256: data.sha256().map(|byte| format!("{byte:02x}")).concat(),
+        transitions: data.len(),
+        episodes: episode_returns.len(),
+        return_mean: episode_returns.iter().sum::<f64>() / episode_returns.len() as f64,
+        return_max,
+        state_dim,
+        act_dim,
+        state_mean,
+        state_std,
+        state_low,
+        state_high,
+        action_low,
+        action_high,
+        safe_action,
+        target_return: target_return.unwrap_or(return_max as f32),
+        control_period_us: match config.control.period_us {
+            0 => env.map_or(0, |spec| spec.control_period_us),
+            period => period,
+        },
+    };
+    Ok((trajectories, info))
+}
+
+/// (o − mean) / std, row by row; the formula of `BLOB.md`.
+pub fn normalize(rows: &[f32], mean: &[f32], std: &[f32]) -> Vec<f32> {
+    let columns = mean.iter().zip(std).cycle();
+    rows.iter()
+        .zip(columns)
+        .map(|(o, (mean, std))| (o - mean) / std)
+        .collect()
+}
+
+/// (a − centre) / half, row by row, 0 where half is 0; the formula of `BLOB.md`.
+pub fn scale_actions(rows: &[f32], centre: &[f32], half: &[f32]) -> Vec<f32> {
+    let columns = centre.iter().zip(half).cycle();
+    rows.iter()
+        .zip(columns)
+        .map(|(a, (centre, half))| {
+            if *half == 0.0 {
+                0.0
+            } else {
+                (a - centre) / half
+            }
+        })
+        .collect()
+}
+
+/// Values outside these are faults: the range of the data, wider by `margin` times itself, and
+/// all the environment can produce.
+fn state_limits(
+    stats: &StateStats,
+    env: Option<&EnvSpec<'_>>,
+    margin: f32,
+) -> (Vec<f32>, Vec<f32>) {
+    let mut limits = (Vec::new(), Vec::new());
+    for (i, (&low, &high)) in stats.low.iter().zip(&stats.high).enumerate() {
+        // A feature that never varied says nothing about its scale.
+        let range = if low < high {
+            high - low
+        } else {
+            low.abs() + 1.0
+        };
+        let (mut low, mut high) = (low - margin * range, high + margin * range);
+        if let Some(spec) = env {
+            let (env_low, env_high) = (spec.state_low[i], spec.state_high[i]);
+            low = if env_low.is_finite() && env_low < low {
+                env_low
+            } else {
+                low
+            };
+            high = if env_high.is_finite() && env_high > high {
+                env_high
+            } else {
+                high
+            };
+        }
+        limits.0.push(low);
+        limits.1.push(high);
+    }
+    limits
+}
+
+fn action_limits(
+    act_dim: usize,
+    env: Option<&EnvSpec<'_>>,
+    config: &Config,
+) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
+    let limit = |key: &str, given: &Vec<f32>, of_env: Option<&[f32]>| {
+        match given.len() {
+        0 => of_env.map(<[f32]>::to_vec).with_context(|| {
+            format!("the action range is unknown: name the environment with --env, or set `control.{key}`")
+        }),
+        n if n == act_dim => Ok(given.clone()),
+        n => bail!("`control.{key}` has {n} numbers, the data's actions have {act_dim}"),
+    }
+    };
+    let low = limit(
+        "action_low",
+        &config.control.action_low,
+        env.map(|spec| spec.action_low),
+    )?;
+    let high = limit(
+        "action_high",
+        &config.control.action_high,
+        env.map(|spec| spec.action_high),
+    )?;
+    if low.iter().zip(&high).any(|(low, high)| low > high) {
+        bail!("`control.action_low` is above `control.action_high`");
+    }
+    Ok((low, high))
+}

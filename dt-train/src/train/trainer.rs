@@ -1,0 +1,269 @@
+//! One optimizer update after the other: parameters, optimizer and data on the training device.
+
+use std::f64::consts::PI;
+
+use dt_core::config::Config as Network;
+use tch::{Device, Kind, Tensor};
+
+use crate::batch::{Sampler, Shape, Trajectories};
+use crate::checkpoint::{Checkpoint, CheckpointError, Moments, Progress};
+use crate::config::{Config, Train};
+use crate::flat::Flat;
+use crate::model::{self, DecisionTransformer};
+use crate::optim::{AdamW, AdamWConfig, clip_norm};
+
+/// The state of a training run.
+#[derive(Debug)]
+pub struct Trainer {
+    recipe: Train,
+    network: Network,
+    parameters: Flat,
+    optimizer: AdamW,
+    sampler: Sampler,
+    mask: Tensor,
+    loss_sum: Tensor,
+    norm_sum: Tensor,
+    summed: u64,
+}
+
+/// Averages since they were last read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Averages {
+    /// Loss.
+    pub loss: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+}
+
+impl Trainer {
+    /// Fresh parameters and optimizer, drawn from the recipe's seed.
+    pub fn new(config: &Config, network: &Network, data: &Trajectories, device: Device) -> Self {
+        let recipe = config.train.clone();
+        let shape = Shape {
+            batch_size: recipe.batch_size as usize,
+            sequence_len: config.sequence_len(),
+            burn_in: recipe.burn_in as usize,
+            max_ep_len: network.max_ep_len as usize,
+        };
+        let std = config.model.timestep_init_std;
+        let parameters = model::initialize(network, std, recipe.seed, device);
+        let optimizer = AdamW::new(
+            &parameters,
+            AdamWConfig {
+                beta1: recipe.beta_1,
+                beta2: recipe.beta_2,
+                weight_decay: recipe.weight_decay,
+                ..AdamWConfig::default()
+            },
+        );
+        let zero = || Tensor::zeros([], (Kind::Float, device));
+        Self {
+            network: *network,
+            parameters,
+            optimizer,
+            sampler: Sampler::new(data, shape, recipe.seed, device),
+            mask: model::attention_mask(network, shape.sequence_len, device),
+            loss_sum: zero(),
+            norm_sum: zero(),
+            summed: 0,
+            recipe,
+        }
+    }
+
+    /// Update number `update`, counted from 0. Nothing here waits for the device.
+    ///
+    /// All randomness comes from (seed, `update`), so that a resumed run repeats it exactly.
+    pub fn update(&mut self, update: u64) {
+        tch::manual_seed(mix(self.recipe.seed, update).cast_signed());
+        let batch = self.sampler.batch(update);
+        let model = DecisionTransformer::bind(&self.network, self.parameters.views());
+        let predicted = model.forward(&batch.inputs, &self.mask, self.recipe.dropout);
+        let loss = model::masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask);
+        let mut gradient = self.parameters.gradient(&loss);
+        let max_norm = match self.recipe.grad_clip {
+            0.0 => f64::INFINITY,
+            norm => norm,
+        };
+        let norm = clip_norm(&mut gradient, max_norm);
+        let learning_rate = learning_rate(&self.recipe, update);
+        self.optimizer
+            .step(&mut self.parameters, &gradient, learning_rate);
+        self.loss_sum += loss.detach();
+        self.norm_sum += norm;
+        self.summed += 1;
+    }
+
+    /// Averages over the updates since the last call; waits for the device.
+    pub fn take_averages(&mut self) -> Averages {
+        let mean = |sum: &mut Tensor, n: u64| {
+            let value = sum.double_value(&[]) / n as f64;
+            let _ = sum.zero_();
+            value
+        };
+        let n = std::mem::take(&mut self.summed);
+        Averages {
+            loss: mean(&mut self.loss_sum, n),
+            grad_norm: mean(&mut self.norm_sum, n),
+        }
+    }
+
+    /// The network with the present parameters, as constants.
+    pub fn network(&self) -> DecisionTransformer {
+        DecisionTransformer::bind(&self.network, self.parameters.frozen())
+    }
+
+    /// A copy of the state on the host.
+    pub fn checkpoint(&self, progress: Progress) -> Checkpoint {
+        let (m, v, _) = self.optimizer.state();
+        Checkpoint {
+            progress,
+            weights: model::weights(&self.parameters),
+            moments: Some(Moments {
+                m: model::host_values(m),
+                v: model::host_values(v),
+            }),
+        }
+    }
+
+    /// Goes back to a state that [`Trainer::checkpoint`] returned.
+    ///
+    /// # Errors
+    /// If the checkpoint belongs to another network or holds no optimizer state.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        model::load(&mut self.parameters, &checkpoint.weights)?;
+        let moments = checkpoint
+            .moments
+            .as_ref()
+            .filter(|moments| {
+                [&moments.m, &moments.v].map(Vec::len) == [self.parameters.values().numel(); 2]
+            })
+            .ok_or_else(|| CheckpointError::Missing("optimizer.m".to_owned()))?;
+        let [m, v] = [&moments.m, &moments.v]
+            .map(|values| Tensor::from_slice(values).to(self.parameters.values().device()));
+        self.optimizer.restore(&m, &v, checkpoint.progress.update);
+        Ok(())
+    }
+}
+
+/// Learning rate of update `update`, counted from 0: linear warm-up, then constant or a half cosine.
+pub fn learning_rate(recipe: &Train, update: u64) -> f64 {
+    let done = (update + 1) as f64;
+    let warmup = recipe.warmup_updates as f64;
+    if done < warmup {
+        return recipe.learning_rate * done / warmup;
+    }
+    let rest = recipe.updates as f64 - warmup;
+    let fraction = if rest > 0.0 {
+        (done - warmup) / rest
+    } else {
+        0.0
+    };
+    let cosine = 0.5 * (1.0 + (PI * fraction).cos());
+    let last = recipe.learning_rate_final;
+    recipe.learning_rate * (last + (1.0 - last) * cosine)
+}
+
+/// SplitMix64's output function over both numbers: neighbouring updates get unrelated seeds.
+fn mix(seed: u64, update: u64) -> u64 {
+    let mut z =
+        seed.wrapping_mul(0xd134_2543_de82_ef95) ^ update.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two episodes of a task where the best action is the state's first component.
+    fn trajectories() -> Trajectories {
+        let wave = |i: usize, k: f32| (i as f32 * k).sin();
+        let n = 60;
+        Trajectories {
+            state_dim: 2,
+            act_dim: 1,
+            states: (0..n).flat_map(|i| [wave(i, 0.7), wave(i, 1.3)]).collect(),
+            actions: (0..n).map(|i| 0.8 * wave(i, 0.7)).collect(),
+            returns_to_go: (0..n).map(|i| 1.0 - i as f32 / 60.0).collect(),
+            episode_lens: vec![25, 35],
+        }
+    }
+
+    fn trainer() -> Trainer {
+        let mut config = Config::default();
+        config.model.d_model = 16;
+        config.model.n_layer = 2;
+        config.model.n_head = 2;
+        config.model.context_len = 4;
+        config.model.max_ep_len = 40;
+        config.train.batch_size = 8;
+        config.train.warmup_updates = 10;
+        config.train.learning_rate = 3e-3;
+        config.train.dropout = 0.0;
+        let network = config.network(2, 1, dt_core::config::Dtype::F32);
+        Trainer::new(&config, &network, &trajectories(), Device::Cpu)
+    }
+
+    #[test]
+    fn the_loss_falls_far_below_the_actions_variance() {
+        let mut trainer = trainer();
+        (0..150).for_each(|update| trainer.update(update));
+        trainer.take_averages();
+        (150..200).for_each(|update| trainer.update(update));
+        let Averages { loss, grad_norm } = trainer.take_averages();
+        // The actions' variance is 0.32.
+        assert!(loss < 0.02, "{loss}");
+        assert!(grad_norm > 0.0 && grad_norm.is_finite());
+    }
+
+    #[test]
+    fn a_restored_trainer_continues_bit_for_bit() {
+        // Dropout draws from libtorch's one generator, which parallel tests share: tests/train.rs
+        // resumes with dropout, in processes of their own.
+        let mut whole = trainer();
+        (0..5).for_each(|update| whole.update(update));
+        let saved = whole.checkpoint(Progress {
+            update: 5,
+            best: None,
+        });
+        (5..12).for_each(|update| whole.update(update));
+        let mut resumed = trainer();
+        resumed.update(0);
+        resumed.restore(&saved).unwrap();
+        (5..12).for_each(|update| resumed.update(update));
+        let end = |trainer: &Trainer| trainer.checkpoint(Progress::default());
+        assert_eq!(end(&resumed), end(&whole));
+        assert_ne!(end(&resumed).weights, saved.weights);
+    }
+
+    #[test]
+    fn checkpoints_of_other_networks_are_refused() {
+        let mut trainer = trainer();
+        let mut checkpoint = trainer.checkpoint(Progress::default());
+        checkpoint.moments = None;
+        assert!(trainer.restore(&checkpoint).is_err());
+        checkpoint
+            .weights
+            .insert("ln_f.bias".to_owned(), vec![3], vec![0.0; 3]);
+        let error = trainer.restore(&checkpoint).unwrap_err().to_string();
+        assert!(error.contains("`ln_f.bias` has shape [3]"), "{error}");
+    }
+
+    #[test]
+    fn the_learning_rate_warms_up_and_then_stays_or_falls() {
+        let mut recipe = Train {
+            updates: 110,
+            warmup_updates: 10,
+            learning_rate: 1.0,
+            ..Train::default()
+        };
+        assert_eq!(learning_rate(&recipe, 0), 0.1);
+        assert_eq!(learning_rate(&recipe, 9), 1.0);
+        assert_eq!(learning_rate(&recipe, 109), 1.0);
+        recipe.learning_rate_final = 0.2;
+        assert_eq!(learning_rate(&recipe, 9), 1.0);
+        assert!((learning_rate(&recipe, 59) - 0.6).abs() < 1e-12);
+        assert!((learning_rate(&recipe, 109) - 0.2).abs() < 1e-12);
+    }
+}
