@@ -9,8 +9,9 @@
 //! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it.
 //! - [`train`]: the training loop.
 //! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints; [`plot`]: its learning curve.
-//! - [`export`]: a trained network as a policy file.
 //! - [`evaluate`]: returns of a policy, by the controller's engine and by libtorch.
+//! - [`predict`]: actions for given contexts, by libtorch and by the engine.
+//! - [`quantize`]: what quantization costs; [`export`]: a trained network as a policy file.
 //! - [`commands`]: the command line, one file per command.
 //!
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
@@ -26,6 +27,8 @@ pub mod flat;
 pub mod model;
 pub mod optim;
 pub mod plot;
+pub mod predict;
+pub mod quantize;
 pub mod run;
 pub mod train;
 

@@ -1,10 +1,15 @@
 //! `dt-train export`: a run as a policy file for a controller.
 
+use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::ValueEnum;
 
 use super::NotBuiltYet;
+use crate::atomic;
+use crate::export::{Source, Trained, export, policy_rs, training_data};
+use crate::run::{self, Run};
 
 /// Arguments of `dt-train export`.
 #[derive(clap::Args, Debug)]
@@ -51,8 +56,44 @@ pub enum Which {
 /// # Errors
 /// Unreadable runs, a quantized policy that does not match the trained one, failed writes.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if args.dtype == Dtype::Int4 {
-        return Err(NotBuiltYet("export --dtype int4").into());
-    }
-    Err(NotBuiltYet("export").into())
+    let dtype = match args.dtype {
+        Dtype::Int8 => dt_core::config::Dtype::Int8,
+        Dtype::F32 => dt_core::config::Dtype::F32,
+        Dtype::Int4 => return Err(NotBuiltYet("export --dtype int4").into()),
+    };
+    let source_path = args.out.with_file_name("policy.rs");
+    atomic::check(&args.out, args.force)?;
+    atomic::check(&source_path, args.force)?;
+
+    let run = Run::open(&args.run)?;
+    let checkpoint = run.checkpoint(match args.checkpoint {
+        Which::Last => run::Which::Last,
+        Which::Best => run::Which::Best,
+    })?;
+    let trained = Trained {
+        run: &run,
+        weights: &checkpoint.weights,
+        update: checkpoint.progress.update,
+    };
+    let data = training_data(&run)
+        .inspect_err(|reason| {
+            eprintln!(
+                "note: checking on random inputs, since the training data cannot be used: {reason}"
+            )
+        })
+        .ok();
+    let source = data.as_ref().map_or(Source::Random, Source::Logged);
+    let exported =
+        export(&trained, dtype, &source).with_context(|| format!("{}", args.run.display()))?;
+
+    let name = args.out.file_name().unwrap_or_default().to_string_lossy();
+    let constants = policy_rs(&exported.file.blob(), &name);
+    // Both are complete before either gets its name.
+    let mut policy = atomic::Staged::new(&args.out, args.force)?;
+    policy.file().write_all(exported.file.bytes())?;
+    atomic::write(&source_path, args.force, constants.as_bytes())?;
+    policy.commit()?;
+    println!("{exported}");
+    println!("wrote {} and {}", args.out.display(), source_path.display());
+    Ok(())
 }

@@ -1,16 +1,24 @@
 //! `dt-train predict`: the next action of given contexts.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write, stdin, stdout};
+use std::path::{Path, PathBuf};
 
-use super::NotBuiltYet;
+use anyhow::{Context as _, anyhow};
+use dt_core::config::Dtype;
+use host_sim::policy_file::PolicyFile;
+use serde_json::json;
+
+use crate::predict::{Context, Core, Predictor, Torch};
+use crate::run::{Run, Which};
 
 /// Arguments of `dt-train predict`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folder or policy file
+    /// Run folder (its newest checkpoint runs in libtorch) or policy file (runs in the controller's engine)
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
-    /// One context per line: `{"returns_to_go":[…],"states":[[…]],"actions":[[…]],"timesteps":[…]}`, normalized and scaled
+    /// One context per line: `{"returns_to_go":[…],"states":[[…]],"actions":[[…]],"timesteps":[…]}`, normalized and scaled; `-`: standard input
     #[arg(long, value_name = "IN.jsonl")]
     pub contexts: PathBuf,
 }
@@ -19,6 +27,42 @@ pub struct Args {
 ///
 /// # Errors
 /// Unreadable policies; a bad line, by its number.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    Err(NotBuiltYet("predict").into())
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.policy.is_dir() {
+        let run = Run::open(&args.policy)?;
+        let weights = run.checkpoint(Which::Last)?.weights;
+        predict(
+            &mut Torch::new(&run.network(Dtype::F32), &weights)?,
+            &args.contexts,
+        )
+    } else {
+        let file = PolicyFile::load(&args.policy)?;
+        predict(&mut Core::new(&file.blob()), &args.contexts)
+    }
+}
+
+fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
+    let (name, input): (_, Box<dyn BufRead>) = match path.to_str() {
+        Some("-") => ("standard input".into(), Box::new(stdin().lock())),
+        _ => {
+            let name = path.display().to_string();
+            let file = File::open(path).with_context(|| format!("cannot read contexts {name}"))?;
+            (name, Box::new(BufReader::new(file)))
+        }
+    };
+    let mut output = stdout().lock();
+    for (index, line) in input.lines().enumerate() {
+        let place = || format!("{name}, line {}", index + 1);
+        let line = line.with_context(place)?;
+        let context = Context::parse(&line, predictor.config()).with_context(place)?;
+        let action = predictor
+            .action(&context)
+            .map_err(|_| {
+                anyhow!("a value inside the network is not finite; the inputs are too large")
+            })
+            .with_context(place)?;
+        let action: Vec<f64> = action.into_iter().map(f64::from).collect();
+        writeln!(output, "{}", json!({ "action": action }))?;
+    }
+    Ok(())
 }

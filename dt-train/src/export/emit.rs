@@ -22,7 +22,7 @@ pub struct Trained<'a> {
 
 /// Why a network cannot become a policy file.
 #[derive(Debug, thiserror::Error)]
-pub enum ExportError {
+pub enum EmitBytesError {
     /// The weights are not those of the run's network.
     #[error(transparent)]
     Weights(#[from] CheckpointError),
@@ -38,12 +38,12 @@ pub enum ExportError {
 /// ([`Manifest::golden_record_len`] values each), or nothing.
 ///
 /// # Errors
-/// [`ExportError`] names the tensor or field that is off.
+/// [`EmitBytesError`] names the tensor or field that is off.
 pub fn emit_bytes(
     trained: &Trained<'_>,
     dtype: Dtype,
     golden: &[f32],
-) -> Result<PolicyFile, ExportError> {
+) -> Result<PolicyFile, EmitBytesError> {
     let Run {
         config: recipe,
         info,
@@ -159,8 +159,8 @@ impl<'a> Network<'a> {
     }
 }
 
-fn digest(hexadecimal: &str) -> Result<[u8; 32], ExportError> {
-    let refuse = || ExportError::Digest(hexadecimal.to_owned());
+fn digest(hexadecimal: &str) -> Result<[u8; 32], EmitBytesError> {
+    let refuse = || EmitBytesError::Digest(hexadecimal.to_owned());
     if hexadecimal.len() != 64 {
         return Err(refuse());
     }

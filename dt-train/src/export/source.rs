@@ -1,0 +1,83 @@
+//! `policy.rs`: the constants that make a controller's memory a matter of compile time.
+
+use std::fmt::Write;
+
+use dt_core::blob::Blob;
+
+/// Rust source with `CONFIG` and `ARENA_WORDS` of a policy file named `file`. It is meant to be
+/// included by a firmware: `include!("policy.rs")`.
+pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
+    let manifest = &blob.manifest;
+    let (config, provenance) = (&manifest.config, &manifest.provenance);
+    let digest: String = provenance
+        .dataset_sha256
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let about = [
+        format!(
+            "Configuration of the policy in {file}, written beside it by dt-train {}.",
+            provenance.version
+        ),
+        String::new(),
+        format!("- environment: {}", manifest.env),
+        format!(
+            "- run: {}, {} updates, seed {}",
+            provenance.run, provenance.updates, provenance.seed
+        ),
+        format!("- data: {}, SHA-256 {digest}", provenance.dataset),
+        format!(
+            "- {} parameters, {} bytes of flash",
+            blob.parameters(),
+            blob.len
+        ),
+    ];
+    let mut source = String::new();
+    for line in about {
+        // Names come from the user; a line break in one must not end the comment.
+        let line: String = line
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let _ = writeln!(source, "{}", format!("/// {line}").trim_end());
+    }
+    let _ = write!(
+        source,
+        "pub const CONFIG: dt_core::config::Config = dt_core::config::Config {{
+    state_dim: {},
+    act_dim: {},
+    d_model: {},
+    n_layer: {},
+    n_head: {},
+    d_ff: {},
+    context_len: {},
+    max_ep_len: {},
+    dtype: dt_core::config::Dtype::{:?},
+    attention: dt_core::config::Attention::{:?},
+    activation: dt_core::config::Activation::{:?},
+    head: dt_core::config::Head::{:?},
+    math: dt_core::config::Math::{:?},
+    layer_norm_eps: {:?},
+}};
+
+/// 32-bit words of memory that the policy needs, all of it: {} bytes.
+pub const ARENA_WORDS: usize = CONFIG.arena_words();
+",
+        config.state_dim,
+        config.act_dim,
+        config.d_model,
+        config.n_layer,
+        config.n_head,
+        config.d_ff,
+        config.context_len,
+        config.max_ep_len,
+        config.dtype,
+        config.attention,
+        config.activation,
+        config.head,
+        config.math,
+        config.layer_norm_eps,
+        4 * config.arena_words(),
+    );
+    source
+}
