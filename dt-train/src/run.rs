@@ -78,7 +78,7 @@ pub struct RunInfo {
     pub safe_action: Vec<f32>,
     /// The policy's default target return, raw units.
     pub target_return: f32,
-    /// Control period in microseconds; 0: unknown.
+    /// Control period in microseconds.
     pub control_period_us: u32,
 }
 

@@ -136,3 +136,115 @@ impl Controller for TorchPolicy<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dt_core::config::{Activation, Attention};
+    use host_sim::policy_file::PolicyFile;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::export::{Trained, emit_bytes};
+    use crate::model::{self, tests::randomized};
+    use crate::run::RunInfo;
+
+    fn run(attention: Attention) -> Run {
+        let mut config = Config::default();
+        config.model.d_model = 16;
+        config.model.n_layer = 3;
+        config.model.n_head = 2;
+        config.model.context_len = 4;
+        config.model.max_ep_len = 30;
+        config.model.attention = attention;
+        config.model.activation = Activation::GeluTanh;
+        config.data.return_scale = 10.0;
+        let info = RunInfo {
+            version: String::new(),
+            env: String::new(),
+            dataset: String::new(),
+            dataset_sha256: "0".repeat(64),
+            transitions: 0,
+            episodes: 0,
+            return_mean: 0.0,
+            return_max: 0.0,
+            state_dim: 3,
+            act_dim: 2,
+            state_mean: vec![0.5, -0.5, 0.0],
+            state_std: vec![1.0, 2.0, 0.5],
+            state_low: vec![-9.0; 3],
+            state_high: vec![9.0; 3],
+            action_low: vec![-2.0, 0.0],
+            action_high: vec![2.0, 5.0],
+            safe_action: vec![0.0, 0.0],
+            target_return: 0.0,
+            control_period_us: 10_000,
+        };
+        Run {
+            dir: "test".into(),
+            config,
+            info,
+        }
+    }
+
+    /// Both controllers, fed the same observations and rewards for several receptive fields.
+    fn largest_difference(attention: Attention) -> f32 {
+        let run = run(attention);
+        let network = run.network(Dtype::F32);
+        let parameters = randomized(&network);
+        let weights = model::weights(&parameters);
+        let trained = Trained {
+            run: &run,
+            weights: &weights,
+            update: 0,
+        };
+        let file: PolicyFile = emit_bytes(&trained, Dtype::F32, &[]).unwrap();
+        let mut engine = file.controllers()();
+        let model = DecisionTransformer::bind(&network, parameters.frozen());
+        let mut torch = TorchPolicy::new(&run, &model, Device::Cpu);
+        engine.reset(0, 7.0).unwrap();
+        torch.reset(0, 7.0).unwrap();
+        let mut largest = 0.0;
+        let mut seen = Vec::new();
+        for t in 0..60 {
+            let wave = |k: f32| 2.0 * (k * t as f32 + k).sin();
+            let observation = [wave(0.3), wave(0.7), wave(1.9)];
+            let expected = torch.act(&observation).unwrap().to_vec();
+            let action = engine.act(&observation).unwrap().to_vec();
+            for (got, expected) in action.iter().zip(&expected) {
+                let difference = (got - expected).abs();
+                largest = if difference > largest {
+                    difference
+                } else {
+                    largest
+                };
+            }
+            let reward = wave(0.2);
+            torch.feedback(&action, reward).unwrap();
+            engine.feedback(&action, reward).unwrap();
+            seen.push(action[0] / 2.0);
+        }
+        let mean = seen.iter().sum::<f32>() / 60.0;
+        let variance = seen.iter().map(|a| (a - mean).powi(2)).sum::<f32>() / 60.0;
+        assert!(
+            variance.sqrt() >= 0.3,
+            "the actions hardly vary: {}",
+            variance.sqrt()
+        );
+        largest
+    }
+
+    /// f32 sums in another order: a few ulp of values near 1, scaled by the action's half range.
+    const TOLERANCE: f32 = 2e-5;
+
+    #[test]
+    fn libtorch_and_the_streaming_engine_agree() {
+        let difference = largest_difference(Attention::Streaming);
+        assert!(difference <= TOLERANCE, "{difference}");
+    }
+
+    #[test]
+    fn libtorch_and_the_window_engine_agree() {
+        let difference = largest_difference(Attention::Window);
+        assert!(difference <= TOLERANCE, "{difference}");
+    }
+}

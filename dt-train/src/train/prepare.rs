@@ -60,6 +60,13 @@ pub fn prepare(
         .copied()
         .fold(f64::NEG_INFINITY, f64::max);
     let target_return = config.eval.target_returns.first().copied();
+    let control_period_us = match (config.control.period_us, env) {
+        (0, Some(spec)) => spec.control_period_us,
+        (0, None) => bail!(
+            "the control period is unknown: name the environment with --env, or set `control.period_us`"
+        ),
+        (period, _) => period,
+    };
     let returns_to_go = data.returns_to_go();
     let sources = data
         .sources
@@ -101,10 +108,7 @@ pub fn prepare(
         action_high,
         safe_action,
         target_return: target_return.unwrap_or(return_max as f32),
-        control_period_us: match config.control.period_us {
-            0 => env.map_or(0, |spec| spec.control_period_us),
-            period => period,
-        },
+        control_period_us,
     };
     Ok((trajectories, info))
 }
