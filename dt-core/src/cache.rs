@@ -93,11 +93,10 @@ impl<'c> Cache<'c> {
                     [(keys, key_scales, key), (values, value_scales, value)]
                 {
                     let row = rows.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
-                    let heads = slices::rows(source, d_head);
-                    let first = slot * heads.len();
-                    let scales = scales.get_mut(first..).unwrap_or_default();
-                    let rows = slices::rows_mut(row, d_head);
-                    for ((row, head), scale) in rows.zip(heads).zip(scales) {
+                    let n_head = d.checked_div(d_head).unwrap_or_default();
+                    let scales = scales.get_mut(slot * n_head..).unwrap_or_default();
+                    let heads = slices::rows_mut(row, d_head).zip(slices::rows(source, d_head));
+                    for ((row, head), scale) in heads.zip(scales) {
                         *scale = quantize(head, WEIGHT_MAX, row)?;
                     }
                 }

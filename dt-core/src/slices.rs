@@ -1,17 +1,15 @@
-//! Matrices as slices, without a way to panic.
+//! Matrices as slices, without a division and without a way to panic.
 
-use core::slice::{ChunksExact, ChunksExactMut};
-
-/// The rows of a row-major matrix; `chunks_exact`, but a length of 0 counts as 1.
+/// The rows of a row-major matrix, each `len` long; values after the last whole row are left out.
 #[inline]
-pub(crate) fn rows<T>(matrix: &[T], len: usize) -> ChunksExact<'_, T> {
-    matrix.chunks_exact(if len == 0 { 1 } else { len })
+pub(crate) fn rows<T>(matrix: &[T], len: usize) -> Rows<'_, T> {
+    Rows { rest: matrix, len }
 }
 
 /// The rows of a row-major matrix, to be written.
 #[inline]
-pub(crate) fn rows_mut<T>(matrix: &mut [T], len: usize) -> ChunksExactMut<'_, T> {
-    matrix.chunks_exact_mut(if len == 0 { 1 } else { len })
+pub(crate) fn rows_mut<T>(matrix: &mut [T], len: usize) -> RowsMut<'_, T> {
+    RowsMut { rest: matrix, len }
 }
 
 /// Copies the shorter of the two lengths.
@@ -19,5 +17,54 @@ pub(crate) fn rows_mut<T>(matrix: &mut [T], len: usize) -> ChunksExactMut<'_, T>
 pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [T]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from;
+    }
+}
+
+/// See [`rows`].
+pub(crate) struct Rows<'a, T> {
+    rest: &'a [T],
+    len: usize,
+}
+
+impl<'a, T> Iterator for Rows<'a, T> {
+    type Item = &'a [T];
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (row, rest) = self.rest.split_at_checked(self.len)?;
+        self.rest = rest;
+        (!row.is_empty()).then_some(row)
+    }
+}
+
+/// See [`rows_mut`].
+pub(crate) struct RowsMut<'a, T> {
+    rest: &'a mut [T],
+    len: usize,
+}
+
+impl<'a, T> Iterator for RowsMut<'a, T> {
+    type Item = &'a mut [T];
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (row, rest) = core::mem::take(&mut self.rest).split_at_mut_checked(self.len)?;
+        self.rest = rest;
+        (!row.is_empty()).then_some(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_whole_and_a_length_of_zero_has_none() {
+        let mut matrix = [1, 2, 3, 4, 5];
+        assert!(rows(&matrix, 2).eq([&[1, 2], &[3, 4]]));
+        assert!(rows(&matrix, 6).next().is_none());
+        assert!(rows(&matrix, 0).next().is_none());
+        assert!(rows_mut(&mut matrix, 0).next().is_none());
+        assert!(rows_mut(&mut matrix, 2).eq([&[1, 2], &[3, 4]]));
     }
 }
