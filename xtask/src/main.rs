@@ -1,5 +1,6 @@
 //! Set-up, tests and firmware of this workspace; `cargo xtask help` lists the commands.
 
+mod firmware;
 mod process;
 mod setup;
 mod test;
@@ -26,22 +27,30 @@ enum Command {
     },
     /// Check formatting, lints, documentation and all tests, the emulated controllers included
     Test,
+    /// Build, measure or run the controller's images
+    #[command(subcommand)]
+    Firmware(firmware::Command),
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<firmware::NotBuiltYet>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode> {
+fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Setup { cortex_m } => setup::run(cortex_m)?,
         Command::Test => test::run()?,
+        Command::Firmware(command) => firmware::run(command)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

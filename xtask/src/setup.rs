@@ -4,7 +4,7 @@
 //! cache folder, shared by clones; `.deps` holds links to them, which `.cargo/config.toml` and the build scripts name.
 
 pub mod cortex_m;
-mod defmt_print;
+pub mod defmt_print;
 mod links;
 mod python;
 mod system;

@@ -1,6 +1,6 @@
 //! `defmt-print`, which turns a controller's log back into text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -23,40 +23,40 @@ impl Step for DefmtPrint {
     }
 
     fn effect(&self) -> String {
-        format!("compiling defmt-print {VERSION} into the cache (1 to 2 minutes)")
+        format!(
+            "taking defmt-print {VERSION} from PATH, or else compiling it into the cache (1 to 2 minutes)"
+        )
     }
 
     fn is_done(&self) -> Result<bool> {
-        let link = program();
-        Ok(std::fs::read_link(&link)
-            .is_ok_and(|target| target == installed_at().unwrap_or_default())
-            && link.exists()
-            && output(command(&link).arg("--version")).is_ok_and(|text| text.contains(VERSION)))
+        Ok(is_right(&program()))
     }
 
     fn perform(&self) -> Result<()> {
-        let program = installed_at()?;
-        if !program.exists() {
-            run(cargo()
-                .args([
-                    "install",
-                    "--locked",
-                    "--quiet",
-                    "defmt-print",
-                    "--version",
-                    VERSION,
-                    "--root",
-                ])
-                .arg(root()?))?;
+        if let Some(found) = on_path() {
+            return symlink(&found, &program());
         }
-        symlink(&program, &self::program())
+        let root = cache()?.join(format!("defmt-print-{VERSION}"));
+        let installed = root.join("bin/defmt-print");
+        if !is_right(&installed) {
+            run(cargo()
+                .args(["install", "--locked", "--force", "--quiet", "defmt-print"])
+                .args(["--version", VERSION, "--root"])
+                .arg(&root))?;
+        }
+        symlink(&installed, &program())
     }
 }
 
-fn root() -> Result<PathBuf> {
-    Ok(cache()?.join(format!("defmt-print-{VERSION}")))
+fn on_path() -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join("defmt-print"))
+        .find(|program| is_right(program))
 }
 
-fn installed_at() -> Result<PathBuf> {
-    Ok(root()?.join("bin/defmt-print"))
+fn is_right(program: &Path) -> bool {
+    program.exists()
+        && output(command(program).arg("--version"))
+            .is_ok_and(|text| text.lines().next() == Some(&format!("defmt-print {VERSION}")))
 }

@@ -1,0 +1,158 @@
+//! `cargo xtask firmware`: builds, measures and runs the controller's images.
+
+pub mod emulator;
+pub mod image;
+pub mod recording;
+pub mod size;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::setup;
+use emulator::Report;
+
+/// What to do with an image.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Build an image and print where it lies
+    Build(Selection),
+    /// Record episodes on the host, then run the image on the emulated board, which compares every action with them
+    Run(RunArguments),
+    /// Flash and RAM of an image, and its code by crate
+    Size(Selection),
+    /// Time control steps on a real board
+    Bench(Selection),
+}
+
+/// Which image.
+#[derive(Args)]
+pub struct Selection {
+    /// The controller
+    #[arg(long, value_enum, default_value_t = Board::M4f)]
+    pub board: Board,
+    /// The program
+    #[arg(long, value_enum, default_value_t = Program::Replay)]
+    pub bin: Program,
+    /// The policy that it carries; without one it boots and refuses to move
+    #[arg(long, value_name = "F.dtb")]
+    pub policy: Option<PathBuf>,
+}
+
+/// Which image, and what it is compared with.
+#[derive(Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    episodes: Episodes,
+}
+
+/// The episodes that host and controller both live through.
+#[derive(Args, Clone, Copy)]
+pub struct Episodes {
+    /// How many
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: u32,
+    /// Seed of the first; episode i uses seed S + i
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Default: the one in the policy file
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub target_return: Option<f32>,
+}
+
+/// Emulated controllers, all as if with 1 MiB of flash and 128 KiB of RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Board {
+    /// Cortex-M4F
+    #[value(alias = "mps2-an386")]
+    M4f,
+    /// Cortex-M7
+    #[value(alias = "mps2-an500")]
+    M7,
+}
+
+impl Board {
+    /// QEMU's name for it, and the firmware's.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Self::M4f => "mps2-an386",
+            Self::M7 => "mps2-an500",
+        }
+    }
+}
+
+/// The firmware's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Program {
+    /// Feeds recorded observations to the policy
+    Replay,
+    /// Runs the control loop with the plant on the controller
+    #[value(name = "closed_loop", alias = "closed-loop")]
+    ClosedLoop,
+}
+
+impl Program {
+    /// Cargo's name for it.
+    pub fn bin(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::ClosedLoop => "closed_loop",
+        }
+    }
+}
+
+/// Specified, but yet to come; exit code 2.
+#[derive(Debug)]
+pub struct NotBuiltYet(&'static str);
+
+impl std::error::Error for NotBuiltYet {}
+
+impl std::fmt::Display for NotBuiltYet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is not built yet", self.0)
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If set-up, the build or the image fails; [`NotBuiltYet`] for `bench`.
+pub fn run(command: Command) -> Result<()> {
+    if let Command::Bench(_) = command {
+        return Err(NotBuiltYet("firmware bench (it needs a real board)").into());
+    }
+    setup::ensure()?;
+    match command {
+        Command::Build(selection) => println!("{}", image::build(&selection, None)?.display()),
+        Command::Size(selection) => {
+            let sizes = size::measure(&image::build(&selection, None)?)?;
+            print!("{sizes}");
+            sizes.check()?;
+        }
+        Command::Run(arguments) => {
+            let report = record_and_run(&arguments.selection, arguments.episodes)?;
+            println!("{}", report.json());
+            report.check()?;
+        }
+        Command::Bench(_) => unreachable!("handled above"),
+    }
+    Ok(())
+}
+
+/// Records `episodes` on the host and runs the image that compares itself with them.
+///
+/// # Errors
+/// If there is no policy, or recording, building or emulating fails; not for differing bits, which [`Report::check`] judges.
+pub fn record_and_run(selection: &Selection, episodes: Episodes) -> Result<Report> {
+    let policy = selection.policy.as_deref();
+    ensure!(
+        policy.is_some(),
+        "there is nothing to run without a policy: add --policy F.dtb, as `dt-train export` writes it"
+    );
+    let recording = recording::record(policy.expect("checked"), episodes)?;
+    let image = image::build(selection, Some(&recording))?;
+    emulator::run(selection.board, &image)
+}

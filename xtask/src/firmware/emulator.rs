@@ -1,0 +1,202 @@
+//! Running an image in QEMU and reading what it says.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::Board;
+use crate::process::command;
+use crate::setup::defmt_print;
+
+/// Far beyond what an image takes; a hanging one is ended.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The image's last line, and how it ended.
+#[derive(Debug)]
+pub struct Report {
+    line: String,
+    passed: bool,
+    /// What the line says.
+    pub figures: Figures,
+}
+
+/// The figures that every image reports; there may be more in the line.
+#[derive(Debug, Deserialize, PartialEq)]
+pub struct Figures {
+    /// Control steps compared.
+    pub steps: u32,
+    /// Bits of actions that differ from the host's.
+    pub differing_bits: u64,
+    /// Mean instructions of one control step.
+    pub instructions_per_step: u64,
+    /// Static memory of the policy.
+    pub arena_bytes: u32,
+    /// Stack at the deepest.
+    pub stack_bytes: u32,
+    /// Where the plant runs on the controller.
+    pub mean_return: Option<f64>,
+}
+
+impl Report {
+    /// The image's line as it came, one JSON object.
+    pub fn json(&self) -> &str {
+        &self.line
+    }
+
+    /// Whether the image found everything equal to the host.
+    ///
+    /// # Errors
+    /// If a bit differs, or the image says that it failed.
+    pub fn check(&self) -> Result<()> {
+        let Figures {
+            steps,
+            differing_bits,
+            ..
+        } = self.figures;
+        ensure!(
+            differing_bits == 0,
+            "{differing_bits} action bits differ from the host's in {steps} steps"
+        );
+        ensure!(
+            self.passed,
+            "the image failed; the reason is in its log above"
+        );
+        Ok(())
+    }
+}
+
+/// Runs the image to its end; its log goes to stderr.
+///
+/// # Errors
+/// If the emulator cannot be started, takes too long, or the image ends without its figures.
+pub fn run(board: Board, image: &Path) -> Result<Report> {
+    // One instruction per nanosecond of virtual time, so that the board's timer counts instructions.
+    let mut qemu = command("qemu-system-arm")
+        .args([
+            "-M",
+            board.machine(),
+            "-nographic",
+            "-monitor",
+            "none",
+            "-serial",
+            "null",
+        ])
+        .args([
+            "-semihosting-config",
+            "enable=on,target=native",
+            "-icount",
+            "shift=0",
+            "-kernel",
+        ])
+        .arg(image)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start qemu-system-arm")?;
+    let frames = qemu.stdout.take().context("stdout was asked for")?;
+    let printer = command(defmt_print::program())
+        .arg("-e")
+        .arg(image)
+        .stdin(frames)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start defmt-print");
+    let mut printer = match printer {
+        Ok(printer) => printer,
+        Err(error) => {
+            end(&mut qemu);
+            return Err(error);
+        }
+    };
+    let text = printer.stdout.take().context("stdout was asked for")?;
+    let reader = thread::spawn(move || read(text));
+    let status = wait(&mut qemu);
+    // It ends once the emulator has closed its output.
+    let line = reader
+        .join()
+        .map_err(|_| anyhow::anyhow!("the reader of the log died"))?;
+    printer.wait()?;
+    let status = status?;
+    let Some(line) = line else {
+        bail!("the image ended ({status}) without its figures; the reason is in its log above");
+    };
+    let figures = parse(&line)?;
+    Ok(Report {
+        line,
+        passed: status.success(),
+        figures,
+    })
+}
+
+/// Passes the log on to stderr and gives the line with the figures.
+fn read(text: ChildStdout) -> Option<String> {
+    let mut figures = None;
+    for line in BufReader::new(text).lines().map_while(Result::ok) {
+        if line.starts_with('{') {
+            figures = Some(line);
+        } else {
+            eprintln!("{line}");
+        }
+    }
+    figures
+}
+
+fn parse(line: &str) -> Result<Figures> {
+    serde_json::from_str(line).with_context(|| format!("the image's figures are malformed: {line}"))
+}
+
+fn wait(qemu: &mut Child) -> Result<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = qemu.try_wait()? {
+            return Ok(status);
+        }
+        if start.elapsed() > LIMIT {
+            end(qemu);
+            bail!("the image was ended after {} s", LIMIT.as_secs());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn end(child: &mut Child) {
+    // It may just have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"board":"mps2-an386","bin":"replay","steps":200,"differing_bits":0,"instructions_per_step":123456,"instructions_min":1,"instructions_max":2,"arena_bytes":4096,"stack_bytes":512}"#;
+
+    fn report(line: &str, passed: bool) -> Report {
+        Report {
+            line: line.into(),
+            passed,
+            figures: parse(line).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_image_passes_only_with_equal_bits_and_its_own_word() {
+        report(LINE, true).check().unwrap();
+        let failed = report(LINE, false).check().unwrap_err().to_string();
+        assert!(failed.starts_with("the image failed"), "{failed}");
+        let line = LINE.replace("\"differing_bits\":0", "\"differing_bits\":3");
+        let differs = report(&line, true).check().unwrap_err().to_string();
+        assert_eq!(differs, "3 action bits differ from the host's in 200 steps");
+    }
+
+    #[test]
+    fn malformed_figures_are_named() {
+        let error = parse("{\"steps\":200}").unwrap_err().to_string();
+        assert_eq!(error, "the image's figures are malformed: {\"steps\":200}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Building an image. What it carries reaches `firmware/build.rs` through the environment.
+
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use super::Selection;
+use crate::process;
+use crate::setup::cortex_m::cargo_for_target;
+
+/// Builds the image and gives its place; `episodes` is a recording to compare with.
+///
+/// # Errors
+/// If the policy cannot be found or the build fails.
+pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> {
+    let variable = |path: Option<&Path>| path.map_or(Ok(PathBuf::new()), absolute);
+    if let Some(policy) = &selection.policy {
+        ensure!(
+            policy.is_file(),
+            "--policy: there is no file {}",
+            policy.display()
+        );
+        let constants = policy.with_file_name("policy.rs");
+        ensure!(
+            constants.is_file(),
+            "--policy: there is no {}; keep the constants that `dt-train export` writes beside the policy",
+            constants.display()
+        );
+    }
+    let mut cargo = cargo_for_target("build")?;
+    cargo
+        .args([
+            "-p",
+            "firmware",
+            "--profile",
+            "firmware",
+            "--bin",
+            selection.bin.bin(),
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .env("DT_BOARD", selection.board.machine())
+        .env("DT_POLICY", variable(selection.policy.as_deref())?)
+        .env("DT_POLICY_RS", "")
+        .env("DT_TRACE", variable(episodes)?);
+    executable(&process::output(&mut cargo)?).context("cargo built no image")
+}
+
+/// Cargo's message about something it built.
+#[derive(Deserialize)]
+struct Artifact {
+    executable: Option<PathBuf>,
+}
+
+/// The executable in cargo's messages, one JSON object per line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let artifacts = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    artifacts
+        .filter_map(|artifact| artifact.executable)
+        .next_back()
+}
+
+/// The build folder, wherever the user keeps it.
+///
+/// # Errors
+/// If cargo cannot tell.
+pub fn target_directory() -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let text =
+        process::output(process::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Metadata = serde_json::from_str(&text)
+        .map_err(io::Error::from)
+        .context("cargo metadata")?;
+    Ok(metadata.target_directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_among_cargos_messages() {
+        let messages = concat!(
+            "{\"reason\":\"compiler-artifact\",\"executable\":null,\"fresh\":true}\n",
+            "{\"reason\":\"compiler-artifact\",\"executable\":\"/t/replay\",\"fresh\":true}\n",
+            "{\"reason\":\"build-finished\",\"success\":true}\n",
+        );
+        assert_eq!(executable(messages), Some("/t/replay".into()));
+        assert_eq!(
+            executable("{\"reason\":\"build-finished\",\"success\":true}\n"),
+            None
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! Episodes recorded on the host, for an image to compare itself with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use dt_core::blob::Blob;
+
+use super::Episodes;
+use super::image::target_directory;
+use crate::process::{cargo, run};
+
+/// Runs the policy on the host in the environment it names, and gives the recording's place.
+///
+/// # Errors
+/// If the policy cannot be read or the rollout fails.
+pub fn record(policy: &Path, episodes: Episodes) -> Result<PathBuf> {
+    let policy = std::path::absolute(policy)?;
+    let declared = declared(&policy)?;
+    let folder = target_directory()?.join("recordings");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // One name per policy and process, so that neither cargo nor a second run mistakes one recording for another.
+    let recording = folder.join(format!("{:08x}.dtt", declared.crc));
+    let target_return = episodes.target_return.unwrap_or(declared.target_return);
+    run(cargo()
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "-p",
+            "host-sim",
+            "--",
+            "rollout",
+        ])
+        .arg(&policy)
+        .args([
+            "--env",
+            &declared.env,
+            &format!("--target-return={target_return}"),
+        ])
+        .args([
+            "--episodes",
+            &episodes.episodes.to_string(),
+            "--seed",
+            &episodes.seed.to_string(),
+        ])
+        .arg("--record")
+        .arg(&recording)
+        .arg("--force"))?;
+    Ok(recording)
+}
+
+/// What a policy file says about itself.
+struct Declared {
+    env: String,
+    target_return: f32,
+    crc: u32,
+}
+
+fn declared(path: &Path) -> Result<Declared> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // A policy is used in place, so its bytes must be aligned.
+    let mut words = vec![0u128; bytes.len().div_ceil(size_of::<u128>())];
+    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
+    let aligned = &bytemuck::cast_slice(&words)[..bytes.len()];
+    let blob = Blob::parse(aligned).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    // Bytes 12..16 of a policy file are its CRC (BLOB.md).
+    let crc = u32::from_le_bytes(bytes[12..16].try_into().expect("four bytes"));
+    Ok(Declared {
+        env: blob.manifest.env.to_owned(),
+        target_return: blob.manifest.target_return,
+        crc,
+    })
+}

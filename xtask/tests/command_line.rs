@@ -1,0 +1,38 @@
+//! Wrong usage ends with exit code 2, before anything is set up or built.
+
+use assert_cmd::Command;
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+
+fn xtask(arguments: &[&str]) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("xtask")
+        .unwrap()
+        .args(arguments)
+        .assert()
+}
+
+#[test]
+fn an_unknown_board_is_refused_with_the_known_ones() {
+    let refusal = xtask(&["firmware", "build", "--board", "m0"]).code(2);
+    refusal.stderr(contains("'m0'").and(contains("[possible values: m4f, m7]")));
+}
+
+#[test]
+fn an_unknown_program_is_refused_with_the_known_ones() {
+    let refusal = xtask(&["firmware", "run", "--bin", "blink"]).code(2);
+    refusal.stderr(contains("'blink'").and(contains("[possible values: replay, closed_loop]")));
+}
+
+#[test]
+fn no_episodes_are_refused() {
+    xtask(&["firmware", "run", "--episodes", "0"])
+        .code(2)
+        .stderr(contains("--episodes"));
+}
+
+#[test]
+fn bench_says_that_it_is_not_built_yet() {
+    xtask(&["firmware", "bench"])
+        .code(2)
+        .stderr(contains("not built yet"));
+}
