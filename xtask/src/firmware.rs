@@ -5,9 +5,9 @@ pub mod image;
 pub mod recording;
 pub mod size;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::setup;
@@ -47,6 +47,9 @@ pub struct RunArguments {
     selection: Selection,
     #[command(flatten)]
     episodes: Episodes,
+    /// Compare with these episodes, as `host-sim rollout --record` writes them, instead of recording some
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["episodes", "seed", "target_return"])]
+    recording: Option<PathBuf>,
 }
 
 /// The episodes that host and controller both live through.
@@ -133,7 +136,10 @@ pub fn run(command: Command) -> Result<()> {
             sizes.check()?;
         }
         Command::Run(arguments) => {
-            let report = record_and_run(&arguments.selection, arguments.episodes)?;
+            let report = match &arguments.recording {
+                Some(recording) => run_with(&arguments.selection, recording)?,
+                None => record_and_run(&arguments.selection, arguments.episodes)?,
+            };
             println!("{}", report.json());
             report.check()?;
         }
@@ -147,12 +153,18 @@ pub fn run(command: Command) -> Result<()> {
 /// # Errors
 /// If there is no policy, or recording, building or emulating fails; not for differing bits, which [`Report::check`] judges.
 pub fn record_and_run(selection: &Selection, episodes: Episodes) -> Result<Report> {
-    let policy = selection.policy.as_deref();
-    ensure!(
-        policy.is_some(),
-        "there is nothing to run without a policy: add --policy F.dtb, as `dt-train export` writes it"
-    );
-    let recording = recording::record(policy.expect("checked"), episodes)?;
-    let image = image::build(selection, Some(&recording))?;
+    let recording = recording::record(policy(selection)?, episodes)?;
+    run_with(selection, &recording)
+}
+
+fn run_with(selection: &Selection, recording: &Path) -> Result<Report> {
+    policy(selection)?;
+    let image = image::build(selection, Some(recording))?;
     emulator::run(selection.board, &image)
+}
+
+fn policy(selection: &Selection) -> Result<&Path> {
+    selection.policy.as_deref().context(
+        "there is nothing to run without a policy: add --policy F.dtb, as `dt-train export` writes it",
+    )
 }

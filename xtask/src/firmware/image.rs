@@ -29,6 +29,13 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
             constants.display()
         );
     }
+    if let Some(episodes) = episodes {
+        ensure!(
+            episodes.is_file(),
+            "there is no recording {}",
+            episodes.display()
+        );
+    }
     let mut cargo = cargo_for_target("build")?;
     cargo
         .args([
