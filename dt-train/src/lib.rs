@@ -2,6 +2,7 @@
 //!
 //! One file per stage of the pipeline, in the order data flows through them:
 //!
+//! - [`collect`]: random, saved and SAC agents that make trajectories.
 //! - [`dataset`]: trajectories in memory, and the file formats they come in.
 //! - [`config`]: the recipe of a training run.
 //! - [`batch`]: training sequences.
@@ -18,6 +19,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod dataset;

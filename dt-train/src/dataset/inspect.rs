@@ -40,17 +40,17 @@ pub struct Summary {
     /// Largest return.
     pub return_max: f64,
     /// Of each observation feature.
-    pub state_mean: Vec<f32>,
+    pub state_mean: Vec<f64>,
     /// Of each observation feature, + 1e-6.
-    pub state_std: Vec<f32>,
+    pub state_std: Vec<f64>,
     /// Of each observation feature.
-    pub state_low: Vec<f32>,
+    pub state_low: Vec<f64>,
     /// Of each observation feature.
-    pub state_high: Vec<f32>,
+    pub state_high: Vec<f64>,
     /// Smallest value of each action.
-    pub action_low: Vec<f32>,
+    pub action_low: Vec<f64>,
     /// Largest value of each action.
-    pub action_high: Vec<f32>,
+    pub action_high: Vec<f64>,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     #[serde(skip)]
@@ -94,15 +94,15 @@ impl Summary {
             return_std: variance.sqrt(),
             return_min: returns.iter().copied().fold(f64::INFINITY, f64::min),
             return_max: returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            state_mean: stats.mean,
-            state_std: stats.std,
-            state_low: stats.low,
-            state_high: stats.high,
+            state_mean: exact(stats.mean),
+            state_std: exact(stats.std),
+            state_low: exact(stats.low),
+            state_high: exact(stats.high),
             action_low: (0..data.act_dim)
-                .map(|i| action(i).fold(f64::INFINITY, f64::min) as f32)
+                .map(|i| action(i).fold(f64::INFINITY, f64::min))
                 .collect(),
             action_high: (0..data.act_dim)
-                .map(|i| action(i).fold(f64::NEG_INFINITY, f64::max) as f32)
+                .map(|i| action(i).fold(f64::NEG_INFINITY, f64::max))
                 .collect(),
             sha256: data
                 .sha256()
@@ -179,6 +179,11 @@ impl Summary {
         out.push_str(&histogram(&self.returns, self.return_min, self.return_max));
         out
     }
+}
+
+/// As f64, which JSON shows in full.
+fn exact(values: Vec<f32>) -> Vec<f64> {
+    values.into_iter().map(f64::from).collect()
 }
 
 /// One line per bin: where it starts, a bar, a count.

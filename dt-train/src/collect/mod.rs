@@ -1,0 +1,213 @@
+//! Agents that make trajectories: uniformly random ones, saved ones, and SAC while it learns.
+
+use std::convert::Infallible;
+
+use host_sim::rollout::{Controller, Plan, Recorder, Transition, rollout};
+use host_sim::{Env, EnvSpec};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::dataset::d4rl::Recording;
+
+pub mod actor;
+pub mod agent_file;
+pub mod learn;
+pub mod noise;
+pub mod replay;
+pub mod sac;
+
+use actor::{Actor, Player};
+use noise::Noise;
+
+/// Who acts in [`record`].
+#[derive(Clone, Copy, Debug)]
+pub enum Agent<'a> {
+    /// Uniform over the action range.
+    Random,
+    /// A trained agent; its mode if `deterministic`, else a sample.
+    Trained {
+        /// The agent.
+        actor: &'a Actor,
+        /// Whether to take the most likely action.
+        deterministic: bool,
+    },
+}
+
+/// Exactly `steps` steps of `agent`; episode i is seeded with `seed` + i. The last episode may be cut off, and then
+/// bears no mark of an end.
+///
+/// Episodes run in parallel; the result does not depend on how many cores there are.
+pub fn record(
+    make_env: impl Fn() -> Box<dyn Env> + Sync,
+    agent: Agent,
+    steps: usize,
+    seed: u64,
+) -> Recording {
+    let env = make_env();
+    let spec = env.spec();
+    let longest = spec.max_episode_steps as usize;
+    let bar = progress_bar(steps as u64, "{per_sec}");
+    let mut all = Recording::default();
+    let mut episodes = 0;
+    while all.rewards.len() < steps {
+        let missing = (steps - all.rewards.len()).div_ceil(longest);
+        let plan = Plan {
+            target_return: 0.0,
+            episodes: missing as u32,
+            seed: seed.wrapping_add(episodes),
+            threads: 0,
+        };
+        for part in play::<Recording>(&make_env, &spec, agent, &plan, |length| bar.inc(length)) {
+            all.append(part);
+        }
+        episodes += missing as u64;
+    }
+    all.truncate(steps, &spec);
+    bar.finish_and_clear();
+    all
+}
+
+/// Mean and standard deviation (ddof 0) of the return of `actor`'s most likely actions, over `episodes` episodes
+/// seeded with `seed`, `seed` + 1, …
+pub fn evaluate(
+    make_env: impl Fn() -> Box<dyn Env> + Sync,
+    actor: &Actor,
+    episodes: u32,
+    seed: u64,
+) -> (f64, f64) {
+    let env = make_env();
+    let agent = Agent::Trained {
+        actor,
+        deterministic: true,
+    };
+    let plan = Plan {
+        target_return: 0.0,
+        episodes,
+        seed,
+        threads: 0,
+    };
+    let returns: Vec<f64> = play::<Total>(&make_env, &env.spec(), agent, &plan, |_| ())
+        .into_iter()
+        .map(|total| total.0)
+        .collect();
+    let n = f64::from(episodes);
+    let mean = returns.iter().sum::<f64>() / n;
+    (
+        mean,
+        (returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / n).sqrt(),
+    )
+}
+
+/// A bar on stderr; `tail` is what follows the position, as an indicatif template.
+fn progress_bar(len: u64, tail: &str) -> ProgressBar {
+    let template =
+        format!("{{elapsed_precise}} {{bar:30}} {{human_pos}}/{{human_len}} steps {tail} {{msg}}");
+    ProgressBar::new(len)
+        .with_style(ProgressStyle::with_template(&template).expect("a valid template"))
+}
+
+fn play<R: Recorder + Default + Send>(
+    make_env: &(impl Fn() -> Box<dyn Env> + Sync),
+    spec: &EnvSpec,
+    agent: Agent,
+    plan: &Plan,
+    finished: impl Fn(u64) + Sync,
+) -> Vec<R> {
+    let finished = |episode: &host_sim::rollout::Episode| finished(episode.length.into());
+    let Ok(episodes) = match agent {
+        Agent::Random => rollout::<_, R>(plan, make_env, || Uniform::new(spec), finished),
+        Agent::Trained {
+            actor,
+            deterministic,
+        } => rollout::<_, R>(
+            plan,
+            make_env,
+            || Player::new(actor, deterministic),
+            finished,
+        ),
+    };
+    episodes.into_iter().map(|(_, recorded)| recorded).collect()
+}
+
+/// Draws actions uniformly from the action range.
+struct Uniform {
+    low: Vec<f32>,
+    high: Vec<f32>,
+    noise: Noise,
+    action: Vec<f32>,
+}
+
+impl Uniform {
+    fn new(spec: &EnvSpec) -> Self {
+        Self {
+            low: spec.action_low.into(),
+            high: spec.action_high.into(),
+            noise: Noise::new(0, Self::PURPOSE),
+            action: vec![0.0; spec.act_dim],
+        }
+    }
+
+    const PURPOSE: [u8; 8] = *b"uniform ";
+}
+
+impl Controller for Uniform {
+    type Error = Infallible;
+
+    fn reset(&mut self, seed: u64, _: f32) -> Result<(), Infallible> {
+        self.noise = Noise::new(seed, Self::PURPOSE);
+        Ok(())
+    }
+
+    fn act(&mut self, _: &[f32]) -> Result<&[f32], Infallible> {
+        for (i, action) in self.action.iter_mut().enumerate() {
+            *action = self.noise.uniform(self.low[i], self.high[i]);
+        }
+        Ok(&self.action)
+    }
+
+    fn feedback(&mut self, _: &[f32], _: f32) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Total(f64);
+
+impl Recorder for Total {
+    fn record(&mut self, transition: &Transition<'_>) {
+        self.0 += transition.reward;
+    }
+}
+
+impl Recorder for Recording {
+    fn record(&mut self, transition: &Transition<'_>) {
+        self.observations.extend_from_slice(transition.observation);
+        self.actions.extend_from_slice(transition.action);
+        self.rewards.push(transition.reward as f32);
+        self.next_observations
+            .extend_from_slice(transition.next_observation);
+        self.terminals.push(transition.terminated);
+        // D4RL: an episode that falls on its very last step has fallen.
+        self.timeouts
+            .push(transition.truncated && !transition.terminated);
+    }
+}
+
+impl Recording {
+    fn append(&mut self, other: Self) {
+        self.observations.extend(other.observations);
+        self.actions.extend(other.actions);
+        self.rewards.extend(other.rewards);
+        self.next_observations.extend(other.next_observations);
+        self.terminals.extend(other.terminals);
+        self.timeouts.extend(other.timeouts);
+    }
+
+    fn truncate(&mut self, steps: usize, spec: &EnvSpec) {
+        self.observations.truncate(steps * spec.state_dim);
+        self.actions.truncate(steps * spec.act_dim);
+        self.rewards.truncate(steps);
+        self.next_observations.truncate(steps * spec.state_dim);
+        self.terminals.truncate(steps);
+        self.timeouts.truncate(steps);
+    }
+}
