@@ -1,5 +1,6 @@
 //! Set-up, tests and firmware of this workspace; `cargo xtask help` lists the commands.
 
+mod demo;
 mod firmware;
 mod process;
 mod setup;
@@ -25,6 +26,12 @@ enum Command {
         #[arg(long, value_enum)]
         cortex_m: Option<setup::cortex_m::Toolchain>,
     },
+    /// The main job end to end on Pendulum, ending on the emulated microcontroller; writes ./demo
+    Demo {
+        /// Replace ./demo even if it holds something else than an earlier demo
+        #[arg(long)]
+        force: bool,
+    },
     /// Check formatting, lints, documentation and all tests, the emulated controllers included
     Test,
     /// Build, measure or run the controller's images
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Setup { cortex_m } => setup::run(cortex_m)?,
+        Command::Demo { force } => demo::run(force)?,
         Command::Test => test::run()?,
         Command::Firmware(command) => firmware::run(command)?,
     }
