@@ -144,9 +144,9 @@ impl Attention {
         let weight_scale = quantize(scores, self.weight_max, weights)?;
         scratch.head.fill(0);
         for (weights, run) in visible.split(weights) {
-            for (&mut weight, value) in weights.iter_mut().zip(self.vectors(values, run, head)) {
-                kernels::accumulate(scratch.head, weight, value);
-            }
+            let values = values.get(run.start * self.d_model + head * self.d_head..);
+            let values = values.unwrap_or_default();
+            kernels::weighted_sum(weights, values, self.d_model, scratch.head);
         }
         let scale = weight_scale / total as f32;
         for (out, &sum) in out.iter_mut().zip(&*scratch.head) {

@@ -6,6 +6,7 @@
 use core::ops::Range;
 
 use crate::config::{Config, Dtype, TOKENS_PER_STEP};
+use crate::kernels::pack_groups;
 use crate::quant::{NonFinite, WEIGHT_MAX, quantize};
 use crate::slices;
 
@@ -30,7 +31,7 @@ pub(crate) enum Cache<'c> {
         keys: &'c mut [f32],
         values: &'c mut [f32],
     },
-    /// With one scale per slot and head.
+    /// With one scale per slot and head; keys with their bytes in packed order.
     Int8 {
         keys: &'c mut [i8],
         values: &'c mut [i8],
@@ -89,9 +90,10 @@ impl<'c> Cache<'c> {
                 key_scales,
                 value_scales,
             } => {
-                for (rows, scales, source) in
-                    [(keys, key_scales, key), (values, value_scales, value)]
-                {
+                for (rows, scales, source) in [
+                    (&mut **keys, key_scales, key),
+                    (&mut **values, value_scales, value),
+                ] {
                     let row = rows.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
                     let n_head = d.checked_div(d_head).unwrap_or_default();
                     let scales = scales.get_mut(slot * n_head..).unwrap_or_default();
@@ -100,6 +102,8 @@ impl<'c> Cache<'c> {
                         *scale = quantize(head, WEIGHT_MAX, row)?;
                     }
                 }
+                let key = keys.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
+                pack_groups(key);
             }
         }
         Ok(())

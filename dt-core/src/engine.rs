@@ -306,7 +306,12 @@ impl<'a> Stepper<'a> {
             };
             let first = count.saturating_sub(asking);
             x = x.get_mut(first * d..).unwrap_or_default();
-            let input = input.last(asking, d);
+            let input = if asking == count {
+                input
+            } else {
+                let h = work.h.get(first * d..count * d).unwrap_or_default();
+                Input::new(dtype, h, d, work.quantized, &mut scales)?
+            };
 
             // Attention: queries (T, d_model) → h (T, d_model) → added to x.
             layer.attn_qkv.outputs(0..d).forward(&input, queries);

@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::config::{Config, Dtype, MAX_LAYERS};
 use crate::kernels::{dot_pair, packed_index, padded_cols};
 use crate::ops;
-use crate::quant::{NonFinite, q_max, quantize};
+use crate::quant::{Grid, NonFinite, q_max, rne};
 use crate::slices::{rows, rows_mut};
 
 /// Tokens that go through the weights together at most: a\[t−1\], R̂\[t\], s\[t\].
@@ -187,18 +187,28 @@ impl<'a> Linear<'a> {
         scales: &[f32],
         y: &mut [f32],
     ) {
-        let width = padded_cols(self.cols);
-        let mut q = rows(q, width);
-        let x: [&[i16]; T] = core::array::from_fn(|_| q.next().unwrap_or_default());
+        let mut pairs = rows(packed, 2 * padded_cols(self.cols));
+        let (scale, last_scale) = scale.as_chunks::<2>();
+        let (bias, last_bias) = self.bias.as_chunks::<2>();
         let mut y = rows_mut(y, self.rows);
-        let mut y: [_; T] = core::array::from_fn(|_| y.next().unwrap_or_default().chunks_mut(2));
-        let pairs = scale.chunks(2).zip(self.bias.chunks(2));
-        for (pair, (scale, bias)) in rows(packed, 2 * width).zip(pairs) {
-            let sums = dot_pair(pair, x);
-            for ((sums, y), x_scale) in sums.iter().zip(&mut y).zip(scales) {
-                let y = y.next().unwrap_or_default();
-                for (((y, sum), scale), bias) in y.iter_mut().zip(sums).zip(scale).zip(bias) {
-                    *y = *sum as f32 * (scale * x_scale) + bias;
+        let y: [_; T] = core::array::from_fn(|_| y.next().unwrap_or_default().as_chunks_mut::<2>());
+        let mut y = y.map(|(pairs, last)| (pairs.iter_mut(), last.first_mut()));
+        // `pairs` comes last, so that the end of `scale` takes none of it.
+        for ((scale, bias), pair) in scale.iter().zip(bias).zip(pairs.by_ref()) {
+            let sums = dot_pair::<T>(pair, q);
+            for ((sums, (y, _)), x_scale) in sums.iter().zip(&mut y).zip(scales) {
+                if let Some(y) = y.next() {
+                    y[0] = sums[0] as f32 * (scale[0] * x_scale) + bias[0];
+                    y[1] = sums[1] as f32 * (scale[1] * x_scale) + bias[1];
+                }
+            }
+        }
+        // An odd last row, paired with padding.
+        if let (Some(pair), &[scale], &[bias]) = (pairs.next(), last_scale, last_bias) {
+            let sums = dot_pair::<T>(pair, q);
+            for ((sums, (_, y)), x_scale) in sums.iter().zip(y).zip(scales) {
+                if let Some(y) = y {
+                    *y = sums[0] as f32 * (scale * x_scale) + bias;
                 }
             }
         }
@@ -210,7 +220,7 @@ impl<'a> Linear<'a> {
 pub(crate) enum Input<'s> {
     /// Token by token.
     F32(&'s [f32]),
-    /// Token by token, each padded with zeros to whole words, with one scale per token.
+    /// Interleaved (padded cols/4, tokens, 4), padded with zeros, with one scale per token.
     Int8 { q: &'s [i16], scales: &'s [f32] },
 }
 
@@ -226,41 +236,45 @@ impl<'s> Input<'s> {
         match dtype {
             Dtype::F32 => Ok(Input::F32(x)),
             Dtype::Int8 => {
-                let width = padded_cols(cols);
-                let mut tokens = 0;
-                let tokens_of = rows(x, cols).zip(rows_mut(q, width));
-                for ((x, q), scale) in tokens_of.zip(scales.iter_mut()) {
-                    *scale = quantize(x, q_max(cols), q)?;
-                    for padding in q.iter_mut().skip(cols) {
-                        *padding = 0;
-                    }
-                    tokens += 1;
+                let tokens = rows(x, cols).count();
+                let groups = q.as_chunks_mut::<4>().0;
+                for (token, (x, scale)) in rows(x, cols).zip(scales.iter_mut()).enumerate() {
+                    let groups = groups.get_mut(token..).unwrap_or_default();
+                    *scale = quantize_groups(x, q_max(cols), groups, tokens)?;
                 }
                 Ok(Input::Int8 {
-                    q,
+                    q: q.get(..tokens * padded_cols(cols)).unwrap_or_default(),
                     scales: scales.get(..tokens).unwrap_or_default(),
                 })
             }
         }
     }
+}
 
-    /// The last `tokens` of the tokens.
-    pub(crate) fn last(&self, tokens: usize, cols: usize) -> Input<'s> {
-        fn tail<T>(x: &[T], n: usize) -> &[T] {
-            x.get(x.len().saturating_sub(n)..).unwrap_or_default()
+/// Quantizes one token into every `stride`-th group of four, padding the last with zeros.
+fn quantize_groups(
+    x: &[f32],
+    q_max: i32,
+    groups: &mut [[i16; 4]],
+    stride: usize,
+) -> Result<f32, NonFinite> {
+    let grid = Grid::of(x.iter().copied(), q_max)?;
+    let quantize = |x: f32| rne(x * grid.inverse) as i16;
+    let (whole, tail) = x.as_chunks::<4>();
+    let mut at = 0;
+    for x in whole {
+        if let Some(group) = groups.get_mut(at) {
+            *group = x.map(quantize);
         }
-        match *self {
-            Input::F32(x) => Input::F32(tail(x, tokens * cols)),
-            Input::Int8 { q, scales } => {
-                let width = padded_cols(cols);
-                let q = q.get(..scales.len() * width).unwrap_or_default();
-                Input::Int8 {
-                    q: tail(q, tokens * width),
-                    scales: tail(scales, tokens),
-                }
-            }
+        at += stride;
+    }
+    if let (false, Some(group)) = (tail.is_empty(), groups.get_mut(at)) {
+        *group = [0; 4];
+        for (q, x) in group.iter_mut().zip(tail) {
+            *q = quantize(*x);
         }
     }
+    Ok(grid.scale)
 }
 
 /// The per-timestep embedding table, (max_ep_len, d_model); may have no rows.
