@@ -32,7 +32,7 @@ pub enum ContextError {
     #[error(
         "not a context ({0}); expected {{\"returns_to_go\":[…],\"states\":[[…]],\"actions\":[[…]],\"timesteps\":[…]}}"
     )]
-    Json(#[from] serde_json::Error),
+    Json(String),
     /// No timestep.
     #[error("`states` is empty; a context needs at least one timestep")]
     Empty,
@@ -58,14 +58,6 @@ pub enum ContextError {
         /// Values given.
         got: usize,
     },
-    /// A number too large for f32.
-    #[error("`{field}[{step}]` holds a number beyond the range of f32")]
-    Range {
-        /// The field.
-        field: &'static str,
-        /// Timestep within the context.
-        step: usize,
-    },
 }
 
 impl Context {
@@ -74,7 +66,8 @@ impl Context {
     /// # Errors
     /// [`ContextError`] names the field and timestep.
     pub fn parse(line: &str, config: &Config) -> Result<Self, ContextError> {
-        let context: Self = serde_json::from_str(line)?;
+        let context: Self =
+            serde_json::from_str(line).map_err(|error| ContextError::Json(error.to_string()))?;
         context.check(config)?;
         Ok(context)
     }
@@ -134,18 +127,9 @@ impl Context {
                         got,
                     });
                 }
-                if !row.iter().all(|x| x.is_finite()) {
-                    return Err(ContextError::Range { field, step });
-                }
             }
         }
-        match self.returns_to_go.iter().position(|r| !r.is_finite()) {
-            Some(step) => Err(ContextError::Range {
-                field: "returns_to_go",
-                step,
-            }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// What a policy sees of the context: window models the last K timesteps, streaming ones all.
@@ -297,5 +281,47 @@ impl Predictor for Core<'_> {
                     .to_vec())
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dt_core::config::Dtype;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn bad_contexts_name_the_field() {
+        let config = crate::config::Config::default().network(3, 1, Dtype::F32);
+        let good = json!({"returns_to_go": [0.1], "states": [[0, 1, 0]], "actions": [[0]], "timesteps": [0]});
+        assert!(Context::parse(&good.to_string(), &config).is_ok());
+        let with = |field: &str, value: Value| {
+            let mut line = good.clone();
+            line[field] = value;
+            line.to_string()
+        };
+        let cases = [
+            ("{".to_owned(), "not a context"),
+            (String::new(), "not a context"),
+            (with("timesteps", json!([-1])), "not a context"),
+            (with("returns_to_go", json!([1e39])), "out of range"),
+            (with("states", json!([])), "`states` is empty"),
+            (
+                with("actions", json!([[0], [0]])),
+                "`actions` has 2 timesteps, `states` has 1",
+            ),
+            (
+                with("states", json!([[0, 1]])),
+                "`states[0]` has 2 values, the policy's have 3",
+            ),
+            (
+                good.to_string().replace("timesteps", "steps"),
+                "missing field `timesteps`",
+            ),
+        ];
+        for (line, message) in cases {
+            let error = Context::parse(&line, &config).unwrap_err().to_string();
+            assert!(error.contains(message), "{line}: {error}");
+        }
     }
 }

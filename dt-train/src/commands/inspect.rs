@@ -4,9 +4,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::NotBuiltYet;
+use host_sim::policy_file::PolicyFile;
+use serde_json::Value;
+
 use crate::dataset::Dataset;
 use crate::dataset::inspect::Summary;
+use crate::run::Run;
+
+mod policy;
+mod run;
 
 /// Arguments of `dt-train inspect`.
 #[derive(clap::Args, Debug)]
@@ -25,10 +31,13 @@ pub struct Args {
 /// Paths that are none of the three, or damaged.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.path.is_dir() {
-        return Err(NotBuiltYet("inspect of a run").into());
+        return print(run::facts(&Run::open(&args.path)?)?, args.json);
     }
     if is_policy(&args.path) {
-        return Err(NotBuiltYet("inspect of a policy file").into());
+        return print(
+            policy::facts(&PolicyFile::load(&args.path)?.blob()),
+            args.json,
+        );
     }
     let summary = Summary::new(&Dataset::load(&[args.path])?);
     if args.json {
@@ -39,11 +48,56 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the file begins like a policy file; files that cannot be read are left to the readers to report.
+/// What is said about a policy or a run, in the order of the table.
+type Facts = Vec<(&'static str, Value)>;
+
+fn print(facts: Facts, json: bool) -> anyhow::Result<()> {
+    if json {
+        let object: serde_json::Map<_, _> = facts
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        println!("{}", serde_json::to_string(&object)?);
+        return Ok(());
+    }
+    for (key, value) in facts {
+        match value {
+            Value::String(text) => println!("{key:<20}{text}"),
+            Value::Null => println!("{key:<20}-"),
+            // Nested objects are for programs.
+            Value::Object(_) => {}
+            other => println!("{key:<20}{other}"),
+        }
+    }
+    Ok(())
+}
+
+/// The name of an enum's variant as configuration files spell it.
+fn name(variant: impl std::fmt::Debug) -> Value {
+    let mut name = String::new();
+    for c in format!("{variant:?}").chars() {
+        if c.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(c.to_lowercase());
+    }
+    Value::String(name)
+}
+
+/// Each f32 as its exact f64 value.
+fn exact(values: &[f32]) -> Value {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// Whether the file is called or begins like a policy file; files that cannot be read are left to
+/// the readers to report.
 fn is_policy(path: &Path) -> bool {
+    if path.extension().is_some_and(|extension| extension == "dtb") {
+        return true;
+    }
     let mut magic = [0; 8];
     File::open(path)
         .and_then(|mut file| file.read_exact(&mut magic))
         .is_ok()
-        && magic == *b"DTPOLICY"
+        && magic == dt_core::blob::MAGIC
 }

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::dataset::Dataset;
 use crate::predict::Context;
 use crate::run::Run;
+use crate::train::prepare::{normalize, scale_actions};
 
 /// Episodes that errors are measured on, and their steps at most.
 const MEASURED: (usize, usize) = (16, 200);
@@ -87,28 +88,14 @@ impl Steps {
     /// The steps as the network reads them, from timestep 0.
     pub fn context(&self, run: &Run) -> Context {
         let info = &run.info;
-        let state = |observation: &Vec<f32>| {
-            let statistics = info.state_mean.iter().zip(&info.state_std);
-            observation
-                .iter()
-                .zip(statistics)
-                .map(|(o, (mean, std))| (o - mean) / std)
-                .collect()
-        };
-        let action = |action: &Vec<f32>| {
-            let bounds = info.action_low.iter().zip(&info.action_high);
-            let scaled = |(a, (&low, &high)): (&f32, (&f32, &f32))| match half(low, high) {
-                half if half > 0.0 => (a - centre(low, high)) / half,
-                _ => 0.0,
-            };
-            action.iter().zip(bounds).map(scaled).collect()
-        };
+        let bounds = || info.action_low.iter().zip(&info.action_high);
+        let centre: Vec<f32> = bounds().map(|(&low, &high)| centre(low, high)).collect();
+        let half: Vec<f32> = bounds().map(|(&low, &high)| half(low, high)).collect();
+        let state = |o: &Vec<f32>| normalize(o, &info.state_mean, &info.state_std);
+        let action = |a: &Vec<f32>| scale_actions(a, &centre, &half);
+        let scale = run.config.data.return_scale;
         Context {
-            returns_to_go: self
-                .returns_to_go
-                .iter()
-                .map(|r| r / run.config.data.return_scale)
-                .collect(),
+            returns_to_go: self.returns_to_go.iter().map(|r| r / scale).collect(),
             states: self.observations.iter().map(state).collect(),
             actions: self.actions.iter().map(action).collect(),
             timesteps: (0..self.observations.len() as u32).collect(),

@@ -60,7 +60,7 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
     layer_norm_eps: {:?},
 }};
 
-/// 32-bit words of memory that the policy needs, all of it: {} bytes.
+/// 32-bit words of memory that the policy needs, all of it.
 pub const ARENA_WORDS: usize = CONFIG.arena_words();
 ",
         config.state_dim,
@@ -77,7 +77,6 @@ pub const ARENA_WORDS: usize = CONFIG.arena_words();
         config.head,
         config.math,
         config.layer_norm_eps,
-        4 * config.arena_words(),
     );
     source
 }

@@ -2,7 +2,7 @@
 
 mod folder;
 mod metrics;
-mod prepare;
+pub(crate) mod prepare;
 mod progress;
 mod trainer;
 

@@ -1,0 +1,73 @@
+//! What `dt-train inspect` says about a policy file.
+
+use dt_core::blob::{Blob, VERSION};
+use dt_core::golden;
+use dt_core::policy::Policy;
+use serde_json::{Value, json};
+
+use super::{Facts, exact, name};
+
+pub fn facts(blob: &Blob<'_>) -> Facts {
+    let manifest = &blob.manifest;
+    let (config, vectors, provenance) = (&manifest.config, &blob.vectors, &manifest.provenance);
+    let digest: String = provenance
+        .dataset_sha256
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    vec![
+        ("kind", json!("policy")),
+        ("format_version", json!(VERSION)),
+        ("env", json!(manifest.env)),
+        ("dtype", name(config.dtype)),
+        ("attention", name(config.attention)),
+        ("flash_bytes", json!(blob.len)),
+        ("arena_bytes", json!(4 * config.arena_words())),
+        ("parameters", json!(blob.parameters())),
+        ("golden_steps", json!(manifest.golden_steps)),
+        ("self_test", self_test(blob)),
+        ("state_dim", json!(config.state_dim)),
+        ("act_dim", json!(config.act_dim)),
+        ("d_model", json!(config.d_model)),
+        ("n_layer", json!(config.n_layer)),
+        ("n_head", json!(config.n_head)),
+        ("d_ff", json!(config.d_ff)),
+        ("context_len", json!(config.context_len)),
+        ("max_ep_len", json!(config.max_ep_len)),
+        ("at_max_ep_len", name(manifest.at_max_ep_len)),
+        ("activation", name(config.activation)),
+        ("head", name(config.head)),
+        ("math", name(config.math)),
+        ("layer_norm_eps", json!(f64::from(config.layer_norm_eps))),
+        ("return_scale", json!(f64::from(manifest.return_scale))),
+        ("target_return", json!(f64::from(manifest.target_return))),
+        ("reward", name(manifest.reward)),
+        ("control_period_us", json!(manifest.control_period_us)),
+        ("state_mean", exact(vectors.state_mean)),
+        ("state_std", exact(vectors.state_std)),
+        ("state_low", exact(vectors.state_low)),
+        ("state_high", exact(vectors.state_high)),
+        ("action_low", exact(vectors.action_low)),
+        ("action_high", exact(vectors.action_high)),
+        ("safe_action", exact(vectors.safe_action)),
+        ("dataset", json!(provenance.dataset)),
+        ("dataset_sha256", json!(digest)),
+        ("run", json!(provenance.run)),
+        ("version", json!(provenance.version)),
+        ("seed", json!(provenance.seed)),
+        ("updates", json!(provenance.updates)),
+    ]
+}
+
+/// Whether this machine reproduces the golden vectors.
+fn self_test(blob: &Blob<'_>) -> Value {
+    if blob.manifest.golden_steps == 0 {
+        return Value::Null;
+    }
+    let arena = vec![0u32; blob.manifest.config.arena_words()];
+    let mut policy = Policy::new(blob, arena).expect("the arena has the size it asks for");
+    match golden::check(&mut policy, blob) {
+        Ok(_) => json!("passed"),
+        Err(error) => json!(format!("failed: {error}")),
+    }
+}
