@@ -29,6 +29,7 @@ pub mod flat;
 pub mod model;
 pub mod optim;
 pub mod plot;
+pub mod plot_demo;
 pub mod predict;
 pub mod quantize;
 pub mod run;

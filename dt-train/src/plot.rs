@@ -30,11 +30,11 @@ const WIDTH: u32 = 900;
 const HEIGHT: u32 = 620;
 const HEIGHT_WITHOUT_RETURNS: u32 = 340;
 
-const INK: RGBColor = RGBColor(38, 50, 56);
-const MUTED: RGBColor = RGBColor(110, 122, 130);
-const GRID: RGBColor = RGBColor(232, 236, 239);
+pub(crate) const INK: RGBColor = RGBColor(38, 50, 56);
+pub(crate) const MUTED: RGBColor = RGBColor(110, 122, 130);
+pub(crate) const GRID: RGBColor = RGBColor(232, 236, 239);
 /// Okabe and Ito's palette, which colour-blind readers can tell apart.
-const PALETTE: [RGBColor; 5] = [
+pub(crate) const PALETTE: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -42,28 +42,17 @@ const PALETTE: [RGBColor; 5] = [
     RGBColor(230, 159, 0),
 ];
 
-struct Curve<'a> {
-    run: &'a Run,
-    records: &'a [Record],
+/// A run's records as panels.
+pub(crate) struct Curve<'a> {
+    pub(crate) run: &'a Run,
+    pub(crate) records: &'a [Record],
 }
 
-type Panel<'a, B> = DrawingArea<B, Shift>;
+pub(crate) type Panel<'a, B> = DrawingArea<B, Shift>;
 
 impl Curve<'_> {
-    /// Twice the SVG's size in pixels, for screens of high resolution.
     fn png(&self) -> anyhow::Result<Vec<u8>> {
-        let scale = 2;
-        let (width, height) = (scale * WIDTH, scale * self.height());
-        let mut pixels = vec![0; (width * height * 3) as usize];
-        self.draw(
-            BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(),
-            f64::from(scale),
-        )?;
-        let mut png = std::io::Cursor::new(Vec::new());
-        image::RgbImage::from_raw(width, height, pixels)
-            .expect("three bytes per pixel")
-            .write_to(&mut png, image::ImageFormat::Png)?;
-        Ok(png.into_inner())
+        png(WIDTH, self.height(), |area, scale| self.draw(area, scale))
     }
 
     fn svg(&self) -> anyhow::Result<String> {
@@ -182,7 +171,8 @@ impl Curve<'_> {
         Ok(())
     }
 
-    fn returns<B: DrawingBackend>(
+    /// Evaluation returns against updates.
+    pub(crate) fn returns<B: DrawingBackend>(
         &self,
         panel: &Panel<'_, B>,
         scale: f64,
@@ -298,8 +288,28 @@ impl Curve<'_> {
     }
 }
 
+/// A PNG file at twice the given size, for screens of high resolution; `draw` gets that factor.
+pub(crate) fn png(
+    width: u32,
+    height: u32,
+    draw: impl FnOnce(Panel<'_, BitMapBackend<'_>>, f64) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<u8>> {
+    let scale = 2;
+    let (width, height) = (scale * width, scale * height);
+    let mut pixels = vec![0; (width * height * 3) as usize];
+    draw(
+        BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(),
+        f64::from(scale),
+    )?;
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_raw(width, height, pixels)
+        .expect("three bytes per pixel")
+        .write_to(&mut png, image::ImageFormat::Png)?;
+    Ok(png.into_inner())
+}
+
 /// The drawing library knows no system fonts; these come with the program.
-fn register_fonts() {
+pub(crate) fn register_fonts() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for (style, font) in [

@@ -8,6 +8,7 @@ pub mod export;
 pub mod export_hf;
 pub mod import_hf;
 pub mod inspect;
+pub mod plot_demo;
 pub mod predict;
 pub mod report;
 pub mod train;
@@ -44,6 +45,9 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Write an HTML report that compares runs
     Report(report::Args),
+    /// Draw the picture of `cargo xtask demo`
+    #[command(hide = true)]
+    PlotDemo(plot_demo::Args),
 }
 
 impl Cli {
@@ -62,6 +66,7 @@ impl Cli {
             Command::Predict(args) => predict::run(args),
             Command::Inspect(args) => inspect::run(args),
             Command::Report(args) => report::run(args),
+            Command::PlotDemo(args) => plot_demo::run(args),
         }
     }
 }
