@@ -30,9 +30,9 @@ pub struct Batch {
     pub states: Tensor,
     /// States after the step, (B, state_dim).
     pub next_states: Tensor,
-    /// Rewards, (B, 1).
+    /// Rewards, (B).
     pub rewards: Tensor,
-    /// (B, 1): 0 if the step ended in a terminal state, else 1. Time limits do not end the task.
+    /// (B): 0 if the step ended in a terminal state, else 1. Time limits do not end the task.
     pub continues: Tensor,
 }
 
@@ -91,8 +91,8 @@ impl Replay {
             state_actions: rows.narrow(1, 0, state + action),
             states: rows.narrow(1, 0, state),
             next_states: rows.narrow(1, state + action, state),
-            rewards: rows.narrow(1, 2 * state + action, 1),
-            continues: rows.narrow(1, 2 * state + action + 1, 1),
+            rewards: rows.select(1, 2 * state + action),
+            continues: rows.select(1, 2 * state + action + 1),
         }
     }
 }

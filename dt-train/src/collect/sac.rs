@@ -193,12 +193,12 @@ fn critic_layout(inputs: usize, hidden: usize) -> Layout {
     layout.push("critics.hidden_1.bias", &[2 * hidden]);
     layout.push("critics.hidden_2.weight", &[2, hidden, hidden]);
     layout.push("critics.hidden_2.bias", &[2, 1, hidden]);
-    layout.push("critics.head.weight", &[2, hidden, 1]);
-    layout.push("critics.head.bias", &[2, 1, 1]);
+    layout.push("critics.head.weight", &[2, 1, hidden]);
+    layout.push("critics.head.bias", &[2, 1]);
     layout
 }
 
-/// Values of both critics, (2, B, 1), for states and actions side by side, (B, state_dim + act_dim).
+/// Values of both critics, (2, B), for states and actions side by side, (B, state_dim + act_dim).
 fn evaluate(parameters: &[Tensor], state_actions: &Tensor) -> Tensor {
     let [w1, b1, w2, b2, w3, b3] = parameters else {
         unreachable!("the layout of `critic_layout`")
@@ -212,16 +212,17 @@ fn evaluate(parameters: &[Tensor], state_actions: &Tensor) -> Tensor {
         .view([batch, 2, hidden])
         .transpose(0, 1);
     let h2 = b2.baddbmm(&h1, w2, 1, 1).relu_();
-    b3.baddbmm(&h2, w3, 1, 1)
+    // A product and a sum: several times faster than a matrix product with a single column.
+    (h2 * w3).sum_dim_intlist([2i64].as_slice(), false, Kind::Float) + b3
 }
 
-/// The smaller of two critics' values, (2, B, 1) → (B, 1).
+/// The smaller of two critics' values, (2, B) → (B).
 fn smaller(values: &Tensor) -> Tensor {
     values.get(0).minimum(&values.get(1))
 }
 
 /// Squashed actions (B, act_dim) for `states` (B, state_dim) and standard normal `noise` (B, act_dim), with the
-/// logarithm of their probability density, (B, 1).
+/// logarithm of their probability density, (B).
 fn sample(parameters: &[Tensor], states: &Tensor, noise: &Tensor) -> (Tensor, Tensor) {
     let [w1, b1, w2, b2, w3, b3] = parameters else {
         unreachable!("the layout of `Shape::layout`")
@@ -238,6 +239,6 @@ fn sample(parameters: &[Tensor], states: &Tensor, noise: &Tensor) -> (Tensor, Te
     // ln N(raw) − ln(1 − tanh²(raw)), the latter as 2·(ln 2 − raw − softplus(−2·raw)), which does not cancel.
     let normal = noise.square() * -0.5 - &log_std - 0.5 * (2.0 * std::f64::consts::PI).ln();
     let squashing: Tensor = (std::f64::consts::LN_2 - &raw - (&raw * -2.0).softplus()) * 2.0;
-    let log_prob = (normal - squashing).sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+    let log_prob = (normal - squashing).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
     (raw.tanh(), log_prob)
 }

@@ -84,6 +84,9 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Trains a SAC agent, saves and evaluates it; returns its replay buffer.
 fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) -> Result<Recording> {
+    // The matrices are too small to share between cores: waiting at every barrier costs more than it gains, and
+    // one thread gives the same bits however many cores there are.
+    tch::set_num_threads(1);
     let config = Config::for_env(&args.env);
     let start = Instant::now();
     let (actor, recording) =
