@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
+use indicatif::ProgressBar;
 
 use super::NotBuiltYet;
 use crate::atomic;
@@ -62,9 +64,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Dtype::Int4 => return Err(NotBuiltYet("export --dtype int4").into()),
     };
     let source_path = args.out.with_file_name("policy.rs");
+    ensure!(
+        args.out != source_path,
+        "--out {} is where the constants go; name the policy otherwise",
+        args.out.display()
+    );
     atomic::check(&args.out, args.force)?;
     atomic::check(&source_path, args.force)?;
 
+    let spinner = ProgressBar::new_spinner().with_message("reading the run and its data");
+    spinner.enable_steady_tick(Duration::from_millis(100));
     let run = Run::open(&args.run)?;
     let checkpoint = run.checkpoint(match args.checkpoint {
         Which::Last => run::Which::Last,
@@ -77,14 +86,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let data = training_data(&run)
         .inspect_err(|reason| {
-            eprintln!(
-                "note: checking on random inputs, since the training data cannot be used: {reason}"
-            )
+            spinner.suspend(|| {
+                eprintln!("note: checking on random inputs, since the training data cannot be used: {reason}");
+            });
         })
         .ok();
     let source = data.as_ref().map_or(Source::Random, Source::Logged);
+    spinner.set_message("comparing with libtorch and measuring errors");
     let exported =
         export(&trained, dtype, &source).with_context(|| format!("{}", args.run.display()))?;
+    spinner.finish_and_clear();
 
     let name = args.out.file_name().unwrap_or_default().to_string_lossy();
     let constants = policy_rs(&exported.file.blob(), &name);

@@ -1,12 +1,13 @@
 //! `dt-train predict`: the next action of given contexts.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write, stdin, stdout};
+use std::io::{BufRead, BufReader, IsTerminal, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use dt_core::config::Dtype;
 use host_sim::policy_file::PolicyFile;
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::predict::{Context, Core, Predictor, Torch};
@@ -51,6 +52,11 @@ fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
         }
     };
     let mut output = stdout().lock();
+    // On a terminal the results themselves are the progress.
+    let bar = match output.is_terminal() {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::no_length().with_message("contexts"),
+    };
     for (index, line) in input.lines().enumerate() {
         let place = || format!("{name}, line {}", index + 1);
         let line = line.with_context(place)?;
@@ -63,6 +69,7 @@ fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
             .with_context(place)?;
         let action: Vec<f64> = action.into_iter().map(f64::from).collect();
         writeln!(output, "{}", json!({ "action": action }))?;
+        bar.inc(1);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use dt_core::config::Attention;
 use dt_core::policy::{centre, half};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,12 +13,23 @@ use crate::predict::Context;
 use crate::run::Run;
 use crate::train::prepare::{normalize, scale_actions};
 
-/// Episodes that errors are measured on, and their steps at most.
-const MEASURED: (usize, usize) = (16, 200);
+/// Stretches of episodes that errors are measured on.
+const MEASURED: usize = 16;
+
+/// Steps of each such stretch, at most. Window attention recomputes K timesteps per step, so a
+/// stretch of it ends soon after the window has begun to slide.
+fn measured_steps(run: &Run) -> usize {
+    match run.config.model.attention {
+        Attention::Streaming => 200,
+        Attention::Window => run.config.model.context_len as usize + 8,
+    }
+}
 
 /// Consecutive control steps in the environment's units.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Steps {
+    /// Timestep of the first one.
+    pub first_timestep: u32,
     /// Return-to-go of each step.
     pub returns_to_go: Vec<f32>,
     /// (steps, state_dim)
@@ -60,24 +72,28 @@ impl Source<'_> {
     pub fn golden(&self, run: &Run) -> Steps {
         let n = 2 * run.config.model.context_len as usize + 3;
         let mut steps = match self {
-            Self::Logged(data) => logged(data, 0, n),
+            Self::Logged(data) => logged(data, 0, 0, n),
             Self::Random => random(run, n, 0),
         };
         steps.push_extremes(run);
         steps
     }
 
-    /// Episodes to measure errors on.
+    /// Stretches of episodes to measure errors on, from beginning, middle and end of episodes.
     pub fn measured(&self, run: &Run) -> Vec<Steps> {
-        let (episodes, steps) = MEASURED;
+        let steps = measured_steps(run);
         match self {
             Self::Logged(data) => {
-                let n = std::cmp::min(episodes, data.episodes.len());
-                let length = |i: usize| std::cmp::min(steps, data.episodes[i].rows.len());
-                let spread = (0..n).map(|i| i * data.episodes.len() / n);
-                spread.map(|i| logged(data, i, length(i))).collect()
+                let n = std::cmp::min(MEASURED, data.episodes.len());
+                let stretch = |i: usize| {
+                    let episode = i * data.episodes.len() / n;
+                    let len = data.episodes[episode].rows.len();
+                    let steps = std::cmp::min(steps, len);
+                    logged(data, episode, i * (len - steps) / n, steps)
+                };
+                (0..n).map(stretch).collect()
             }
-            Self::Random => (1..=episodes as u64)
+            Self::Random => (1..=MEASURED as u64)
                 .map(|seed| random(run, steps, seed))
                 .collect(),
         }
@@ -85,7 +101,7 @@ impl Source<'_> {
 }
 
 impl Steps {
-    /// The steps as the network reads them, from timestep 0.
+    /// The steps as the network reads them.
     pub fn context(&self, run: &Run) -> Context {
         let info = &run.info;
         let bounds = || info.action_low.iter().zip(&info.action_high);
@@ -98,7 +114,9 @@ impl Steps {
             returns_to_go: self.returns_to_go.iter().map(|r| r / scale).collect(),
             states: self.observations.iter().map(state).collect(),
             actions: self.actions.iter().map(action).collect(),
-            timesteps: (0..self.observations.len() as u32).collect(),
+            timesteps: (self.first_timestep..)
+                .take(self.observations.len())
+                .collect(),
         }
     }
 
@@ -140,10 +158,10 @@ impl Steps {
     }
 }
 
-/// The first `n` steps from the start of an episode; the rows after a short one follow it.
-fn logged(data: &Dataset, episode: usize, n: usize) -> Steps {
+/// `n` steps from step `start` of an episode; where it is too short, the rows after it follow.
+fn logged(data: &Dataset, episode: usize, start: usize, n: usize) -> Steps {
     let returns_to_go = data.returns_to_go();
-    let first = data.episodes[episode].rows.start;
+    let first = data.episodes[episode].rows.start + start;
     let rows = || (0..n).map(|t| (first + t) % data.len());
     let take = |table: &[f32], width: usize| -> Vec<Vec<f32>> {
         rows()
@@ -151,6 +169,7 @@ fn logged(data: &Dataset, episode: usize, n: usize) -> Steps {
             .collect()
     };
     Steps {
+        first_timestep: start as u32,
         returns_to_go: rows().map(|row| returns_to_go[row]).collect(),
         observations: take(&data.observations, data.state_dim),
         actions: take(&data.actions, data.act_dim),
@@ -167,6 +186,7 @@ fn random(run: &Run, n: usize, seed: u64) -> Steps {
             .collect()
     };
     Steps {
+        first_timestep: 0,
         returns_to_go: (0..n)
             .map(|t| info.target_return * (1.0 - t as f32 / n as f32))
             .collect(),
