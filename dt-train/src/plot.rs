@@ -91,8 +91,11 @@ impl Curve<'_> {
             env => format!("Training of {name} on {env}"),
         };
         let subtitle = format!(
-            "{} transitions, {} episodes, mean return {:.1}, best {:.1}",
-            info.transitions, info.episodes, info.return_mean, info.return_max
+            "data: {} transitions in {} episodes, mean return {:.1}, best {:.1}",
+            thousands(info.transitions as f64),
+            thousands(info.episodes as f64),
+            info.return_mean,
+            info.return_max
         );
         let text = |text: String, y: f64, style: TextStyle<'static>| {
             area.draw(&Text::new(text, (px(24.0), px(y)), style))
@@ -139,14 +142,15 @@ impl Curve<'_> {
             .iter()
             .map(|record| (record.update as f64, f64::max(record.loss, 1e-12)))
             .collect();
-        let low = points
-            .iter()
-            .map(|point| point.1)
-            .fold(f64::INFINITY, f64::min);
-        let high = points.iter().map(|point| point.1).fold(1e-12, f64::max);
-        // Whole decades, so that the axis has at least two labelled lines.
-        let range =
-            10_f64.powf((low / 1.05).log10().floor())..10_f64.powf((high * 1.05).log10().ceil());
+        let bound = |start: f64, pick: fn(f64, f64) -> f64| {
+            points.iter().map(|point| point.1).fold(start, pick)
+        };
+        // An axis without extent would never end.
+        let (low, high) = match points.as_slice() {
+            [] => (0.1, 1.0),
+            _ => (bound(f64::INFINITY, f64::min), bound(0.0, f64::max)),
+        };
+        let range = low / 1.15..high * 1.15;
         let px = |n: f64| (n * scale) as u32;
         let mut chart = ChartBuilder::on(panel)
             .margin_left(px(14.0))
@@ -160,8 +164,8 @@ impl Curve<'_> {
             .x_desc(x_label)
             .y_desc("loss (mean squared error)")
             .x_label_formatter(&|x| thousands(*x))
-            .y_label_formatter(&|y| format!("{y}"))
-            .light_line_style(GRID)
+            .y_label_formatter(&|y| short(*y))
+            .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .axis_style(MUTED)
             .label_style(("sans-serif", 12.0 * scale).into_font().color(&INK))
@@ -202,7 +206,8 @@ impl Curve<'_> {
             .x_desc("updates")
             .y_desc("episode return")
             .x_label_formatter(&|x| thousands(*x))
-            .light_line_style(GRID)
+            .y_label_formatter(&|y| thousands(*y))
+            .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .axis_style(MUTED)
             .label_style(("sans-serif", 12.0 * scale).into_font().color(&INK))
@@ -321,8 +326,16 @@ pub(crate) fn register_fonts() {
     });
 }
 
+/// A number to two significant digits, such as the 0.30000000000000004 of a logarithmic axis.
+fn short(n: f64) -> String {
+    let rounded = format!("{n:.1e}").parse::<f64>().unwrap_or(n);
+    rounded.to_string()
+}
+
+/// A whole number in groups of three digits.
 fn thousands(n: f64) -> String {
-    let digits = format!("{n:.0}");
+    let sign = if n.round() < 0.0 { "−" } else { "" };
+    let digits = format!("{:.0}", n.abs());
     let mut grouped = String::new();
     for (i, digit) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
@@ -330,5 +343,103 @@ fn thousands(n: f64) -> String {
         }
         grouped.push(digit);
     }
-    grouped
+    format!("{sign}{grouped}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn run(dir: &str) -> Run {
+        let info = serde_json::json!({
+            "version": "", "env": "pendulum", "dataset": "", "dataset_sha256": "",
+            "transitions": 100_000, "episodes": 500, "return_mean": -146.6, "return_max": -1.6,
+            "state_dim": 3, "act_dim": 1, "state_mean": [], "state_std": [], "state_low": [],
+            "state_high": [], "action_low": [], "action_high": [], "safe_action": [],
+            "target_return": -150.0, "control_period_us": 50_000
+        });
+        Run {
+            dir: dir.into(),
+            config: Config::default(),
+            info: serde_json::from_value(info).unwrap(),
+        }
+    }
+
+    fn record(update: u64, mean_return: Option<f64>) -> Record {
+        let eval = |target_return, mean_return| EvalRecord {
+            target_return,
+            episodes: 20,
+            mean_return,
+            std_return: 80.0,
+            engine_mean_return: mean_return,
+            torch_mean_return: mean_return,
+        };
+        Record {
+            update,
+            loss: 0.09 + 40.0 / update as f64,
+            grad_norm: 1.0,
+            learning_rate: 1e-3,
+            updates_per_second: 10.0,
+            eval: mean_return
+                .map(|mean| vec![eval(-150.0, mean), eval(-600.0, mean - 300.0)])
+                .unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn both_pictures_show_loss_returns_and_targets() {
+        let run = run("swing-up");
+        let records: Vec<Record> = (1..=40)
+            .map(|i| {
+                let mean = -150.0 - 90_000.0 / f64::from(i * 50);
+                record(i as u64 * 50, (i % 5 == 0).then_some(mean))
+            })
+            .collect();
+        let curve = Curve {
+            run: &run,
+            records: &records,
+        };
+        let svg = curve.svg().unwrap();
+        for text in [
+            "Training of swing-up on pendulum",
+            "loss (mean squared error)",
+            "episode return",
+            "updates",
+            "target -150",
+            "target -600",
+            "mean of the data",
+            "2,000",
+        ] {
+            assert!(svg.contains(text), "no {text:?} in the picture");
+        }
+        let png = image::load_from_memory(&curve.png().unwrap())
+            .unwrap()
+            .to_rgb8();
+        assert_eq!(png.dimensions(), (2 * WIDTH, 2 * HEIGHT));
+        // Text is drawn, not only measured: the title's letters are there.
+        let dark = |x: u32, y: u32| png.get_pixel(x, y).0 == [INK.0, INK.1, INK.2];
+        let title = (40..600).flat_map(|x| (30..70).map(move |y| (x, y)));
+        assert!(title.filter(|&(x, y)| dark(x, y)).count() > 500);
+    }
+
+    #[test]
+    fn a_run_without_evaluation_or_with_one_record_is_drawn() {
+        let run = run("r");
+        for records in [vec![], vec![record(10, None)], vec![record(10, Some(-3.0))]] {
+            let curve = Curve {
+                run: &run,
+                records: &records,
+            };
+            curve.svg().unwrap();
+            curve.png().unwrap();
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let grouped = [0.0, 12.0, 1234.0, -1_234_567.0, -0.2].map(thousands);
+        assert_eq!(grouped, ["0", "12", "1,234", "−1,234,567", "0"]);
+        assert_eq!(short(0.30000000000000004), "0.3");
+    }
 }
