@@ -1,6 +1,6 @@
 """Golden vectors for the engine, from a dense PyTorch implementation of the network.
 
-    python dt_torch.py --out ../data
+    python tests/reference/dt_torch.py --out tests/data
 
 This shares no code and no idea with the engine: a whole sequence goes through at once, and what a
 token may see is an explicit boolean matrix, built from timesteps. Weights, biases and norms are
@@ -9,9 +9,9 @@ wrong by one token then changes every action far beyond rounding.
 
 Each case becomes one safetensors file: the parameters under the names of dt-core's `Parameters`
 (matrices [out, in]), the inputs, the actions, and as metadata the configuration and provenance.
-Inputs are what the network sees, so already normalized. In `streaming` files one episode of 1000 steps; in `window` files
-contexts of every length 1…K at random absolute timesteps, and one episode longer than K. The last
-action of a context is a placeholder that nothing may look at.
+Inputs are what the network sees, so already normalized. A `streaming` file holds one episode of
+1000 steps; a `window` file contexts of every length 1…K at random absolute timesteps, and one
+episode longer than K. The last action of a context is a placeholder that nothing may look at.
 """
 
 import argparse
@@ -199,7 +199,8 @@ def generate(name, c, seed, out):
         "config": json.dumps(c),
         "action_std": f"{spread:.3f}",
         "seed": str(seed),
-        "generator": f"tests/reference/dt_torch.py with torch {torch.__version__}, numpy {np.__version__}",
+        "command": "python tests/reference/dt_torch.py --out tests/data",
+        "versions": f"torch {torch.__version__}, numpy {np.__version__}",
     }
     path = out / f"{name}.safetensors"
     save(path, parameters | vectors, metadata)

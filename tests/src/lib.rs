@@ -6,6 +6,8 @@
 pub mod pendulum;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use dt_core::blob::{
     Affine, AtMaxEpLen, LayerParameters, Manifest, Parameters, Provenance, RewardMode, Vectors,
@@ -311,6 +313,23 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
         tensors.insert("embed_timestep".into(), random.around(0.0, 0.5, rows * d));
     }
     tensors
+}
+
+/// One of the scripts in `reference/`, to be run by the interpreter that set-up installs.
+///
+/// # Panics
+/// If set-up has not run.
+pub fn python(script: &str) -> Command {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let interpreter = tests.join("../.deps/python");
+    assert!(
+        interpreter.exists(),
+        "{} is missing: run `cargo xtask setup`",
+        interpreter.display()
+    );
+    let mut command = Command::new(interpreter);
+    command.arg(tests.join("reference").join(script));
+    command
 }
 
 /// The smallest standard deviation over time of any component of `actions` (steps × act_dim).
