@@ -15,6 +15,19 @@ use crate::{Random, Sample};
 /// # Panics
 /// If `dt-core` refuses it.
 pub fn policy(config: Config, reward: RewardMode, seed: u64) -> PolicyFile {
+    policy_with(config, reward, seed, |_| {})
+}
+
+/// The same policy, its golden records (as in the file) changed by `spoil`.
+///
+/// # Panics
+/// If `dt-core` refuses it.
+pub fn policy_with(
+    config: Config,
+    reward: RewardMode,
+    seed: u64,
+    spoil: impl FnOnce(&mut [f32]),
+) -> PolicyFile {
     let config = Config {
         state_dim: SPEC.state_dim as u32,
         act_dim: SPEC.act_dim as u32,
@@ -44,6 +57,7 @@ pub fn policy(config: Config, reward: RewardMode, seed: u64) -> PolicyFile {
     let blob = unproven.blob();
     let mut policy = Policy::new(&blob, vec![0; config.arena_words()]).expect("enough memory");
     golden::record(&mut policy, &blob, &mut golden).expect("golden steps");
+    spoil(&mut golden);
     sample.emit_as(&manifest, &golden)
 }
 

@@ -1,0 +1,207 @@
+//! Host against controller: the images under the emulator, to the bit.
+//!
+//! Everything goes through `cargo xtask firmware run`, as a user would.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use dt_core::blob::RewardMode;
+use dt_core::config::{Config, Dtype};
+use host_sim::policy_file::PolicyFile;
+use host_sim::rollout::Plan;
+use serde_json::Value;
+use tests::pendulum::{self, Recording};
+use tests::small_config;
+
+const PLAN: Plan = Plan {
+    target_return: -200.0,
+    episodes: 20,
+    seed: 5,
+    threads: 0,
+};
+const STEPS: u64 = 20 * 200;
+
+const BOARDS: [&str; 2] = ["mps2-an386", "mps2-an500"];
+
+/// The images share cargo's build folder.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// How an image ended.
+struct Ended {
+    success: bool,
+    /// Its log.
+    log: String,
+    /// Its last line, if it got that far.
+    figures: Option<Value>,
+}
+
+impl Ended {
+    fn number(&self, field: &str) -> u64 {
+        let figures = self
+            .figures
+            .as_ref()
+            .unwrap_or_else(|| panic!("no figures:\n{}", self.log));
+        figures[field]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {field} in {figures}"))
+    }
+}
+
+/// Builds an image with the given files in it and runs it to its end.
+fn run(
+    board: &str,
+    bin: &str,
+    policy: &PolicyFile,
+    arena_words: usize,
+    recording: &Recording,
+) -> Ended {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let (file, episodes) = (
+        folder.path().join("policy.dtb"),
+        folder.path().join("episodes.dtt"),
+    );
+    let constants =
+        format!("/// Of a random policy.\npub const ARENA_WORDS: usize = {arena_words};\n");
+    fs::write(&file, policy.bytes()).unwrap();
+    fs::write(folder.path().join("policy.rs"), constants).unwrap();
+    fs::write(&episodes, recording.bytes()).unwrap();
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .args(["xtask", "firmware", "run", "--board", board, "--bin", bin])
+        .arg("--policy")
+        .arg(&file)
+        .arg("--recording")
+        .arg(&episodes)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let figures = stdout.lines().next_back();
+    Ended {
+        success: output.status.success(),
+        log: String::from_utf8_lossy(&output.stderr).into_owned(),
+        figures: figures.map(|line| serde_json::from_str(line).unwrap()),
+    }
+}
+
+fn random_policy(dtype: Dtype, reward: RewardMode) -> PolicyFile {
+    let config = Config {
+        dtype,
+        max_ep_len: 200,
+        ..small_config()
+    };
+    pendulum::policy(config, reward, 3)
+}
+
+fn arena_words(policy: &PolicyFile) -> usize {
+    policy.blob().manifest.config.arena_words()
+}
+
+fn flip(value: &mut f32, bits: u32) {
+    *value = f32::from_bits(value.to_bits() ^ bits);
+}
+
+#[test]
+fn not_a_bit_differs_between_host_and_controller() {
+    for (dtype, reward) in [
+        (Dtype::Int8, RewardMode::Observed),
+        (Dtype::F32, RewardMode::Constant),
+    ] {
+        let policy = random_policy(dtype, reward);
+        let (recording, episodes) = Recording::new(&policy, &PLAN);
+        let total: f64 = episodes.iter().map(|episode| episode.total_reward).sum();
+        let words = arena_words(&policy);
+        for board in BOARDS {
+            let replay = run(board, "replay", &policy, words, &recording);
+            let closed_loop = run(board, "closed_loop", &policy, words, &recording);
+            for ended in [&replay, &closed_loop] {
+                assert!(ended.success, "{}", ended.log);
+                assert_eq!(ended.number("steps"), STEPS);
+                assert_eq!(ended.number("differing_bits"), 0);
+                assert_eq!(ended.number("arena_bytes"), 4 * words as u64);
+                let cost =
+                    ["min", "per_step", "max"].map(|f| ended.number(&format!("instructions_{f}")));
+                assert!(
+                    0 < cost[0] && cost[0] < cost[1] && cost[1] <= cost[2],
+                    "{cost:?}"
+                );
+                assert_eq!(ended.figures.as_ref().unwrap()["board"], board);
+            }
+            let mean_return = &closed_loop.figures.unwrap()["mean_return"];
+            assert_eq!(mean_return.as_f64(), Some(total / f64::from(PLAN.episodes)));
+        }
+    }
+}
+
+#[test]
+fn every_altered_bit_is_found() {
+    let policy = random_policy(Dtype::Int8, RewardMode::Observed);
+    let (recording, _) = Recording::new(&policy, &PLAN);
+    // In the replay the last actions only, since the policy is told the recorded ones.
+    let last = recording.altered(|episode, step, action| {
+        if step == 199 && episode % 10 == 3 {
+            flip(&mut action[0], 0b1011);
+        }
+    });
+    let middle = recording.altered(|episode, step, action| {
+        if step == 100 && episode == 19 {
+            flip(&mut action[0], 1 << 31);
+        }
+    });
+    for (bin, recording, bits) in [("replay", last, 6), ("closed_loop", middle, 1)] {
+        let ended = run(BOARDS[0], bin, &policy, arena_words(&policy), &recording);
+        assert!(!ended.success);
+        assert_eq!(ended.number("differing_bits"), bits, "{}", ended.log);
+        assert_eq!(ended.number("steps"), STEPS);
+    }
+}
+
+/// Whatever is wrong with what an image carries, it says so and does nothing.
+#[test]
+fn a_controller_that_cannot_trust_its_policy_refuses_to_move() {
+    let policy = random_policy(Dtype::Int8, RewardMode::Observed);
+    let words = arena_words(&policy);
+    let one = Plan {
+        episodes: 1,
+        ..PLAN
+    };
+    let (recording, _) = Recording::new(&policy, &one);
+
+    let blob = policy.blob();
+    let (record, config) = (blob.manifest.golden_record_len(), blob.manifest.config);
+    let mistaken = pendulum::policy_with(config, RewardMode::Observed, 3, |golden| {
+        flip(&mut golden[13 * record - 1], 1); // the expected action of step 12
+    });
+    let other = random_policy(Dtype::F32, RewardMode::Observed);
+    let cases = [
+        (
+            &mistaken,
+            words,
+            "self-test failed: Mismatch { step: 12, index: 0,".to_owned(),
+        ),
+        (
+            &policy,
+            words - 1,
+            format!("needed: {words}, have: {}", words - 1),
+        ),
+        (
+            &other,
+            arena_words(&other),
+            "recorded with another policy".to_owned(),
+        ),
+    ];
+    for (policy, words, reason) in cases {
+        let ended = run(BOARDS[0], "closed_loop", policy, words, &recording);
+        assert!(!ended.success && ended.figures.is_none());
+        assert!(
+            ended.log.contains(&reason),
+            "{reason} is missing in:\n{}",
+            ended.log
+        );
+        assert!(ended.log.contains("refusing to move"), "{}", ended.log);
+    }
+}
