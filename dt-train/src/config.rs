@@ -106,6 +106,9 @@ pub struct Train {
     pub grad_clip: f64,
     /// Dropout on embeddings, attention weights and residual branches.
     pub dropout: f64,
+    /// CPU threads of libtorch; 0: one per core. Sums are split among them, so the last bits of a
+    /// run on the CPU depend on their number.
+    pub threads: u32,
     /// Updates between lines of `metrics.jsonl`.
     pub log_every: u64,
     /// Updates between checkpoints.
@@ -191,6 +194,7 @@ impl Default for Train {
             beta_2: 0.999,
             grad_clip: 0.25,
             dropout: 0.1,
+            threads: 0,
             log_every: 100,
             checkpoint_every: 1000,
         }

@@ -57,6 +57,9 @@ pub fn train(data: &Dataset, options: Options) -> anyhow::Result<Run> {
         .validate()
         .context("the data do not fit the network")?;
     let (run, checkpoint) = folder::open(&options.out, options.existing, options.config, info)?;
+    if let threads @ 1.. = run.config.train.threads {
+        tch::set_num_threads(threads.cast_signed());
+    }
     let mut trainer = Trainer::new(&run.config, &network, &trajectories, options.device);
     let progress = match &checkpoint {
         Some(checkpoint) => {
