@@ -148,6 +148,31 @@ fn export_refuses_what_it_cannot_do() {
 }
 
 #[test]
+fn export_refuses_a_policy_that_quantization_spoils() {
+    let lab = Lab::new(Attention::Streaming);
+    // One outlier per row leaves the int8 grid too coarse for all other weights.
+    lab.change_weights("layers.0.mlp_fc.weight", |row| row[0] *= 1000.0);
+    lab.run(&["export", "RUN", "--out", "p.dtb"])
+        .code(1)
+        .stderr(predicate::str::contains(
+            "quantized actions differ from f32 by",
+        ));
+    assert!(!lab.path("p.dtb").exists() && !lab.path("policy.rs").exists());
+    lab.run(&["export", "RUN", "--out", "p.dtb", "--dtype", "f32"])
+        .success();
+}
+
+#[test]
+fn export_refuses_weights_that_are_no_numbers() {
+    let lab = Lab::new(Attention::Streaming);
+    lab.change_weights("head.weight", |row| row[3] = f32::NAN);
+    lab.run(&["export", "RUN", "--out", "p.dtb"])
+        .code(1)
+        .stderr(predicate::str::contains("head.weight holds NaN"));
+    assert!(!lab.path("p.dtb").exists() && !lab.path("policy.rs").exists());
+}
+
+#[test]
 fn a_bad_line_is_named() {
     let lab = Lab::new(Attention::Streaming);
     lab.run(&["export", "RUN", "--out", "p.dtb"]).success();
@@ -327,6 +352,19 @@ impl Lab {
         .save()
         .unwrap();
         Self { folder, recording }
+    }
+
+    /// Changes every row of one of the run's matrices.
+    fn change_weights(&self, name: &str, change: impl Fn(&mut [f32])) {
+        let path = self.path("RUN").join(LAST);
+        let mut checkpoint = Checkpoint::load(&path).unwrap();
+        let (_, array) = checkpoint.weights.iter().find(|(n, _)| *n == name).unwrap();
+        let mut array = array.clone();
+        array.values.chunks_mut(array.shape[1]).for_each(change);
+        checkpoint
+            .weights
+            .insert(name.to_owned(), array.shape, array.values);
+        checkpoint.save(&path).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
