@@ -54,9 +54,18 @@ impl Lanes {
 
     #[inline(always)]
     fn add_products(&mut self, x: &[f32; LANES], y: &[f32; LANES]) {
-        for ((lane, x), y) in self.0.iter_mut().zip(x).zip(y) {
-            *lane += x * y;
-        }
+        // Written out, because a compiler that optimizes for size would leave a loop.
+        let Self([l0, l1, l2, l3, l4, l5, l6, l7]) = self;
+        let [x0, x1, x2, x3, x4, x5, x6, x7] = x;
+        let [y0, y1, y2, y3, y4, y5, y6, y7] = y;
+        *l0 += x0 * y0;
+        *l1 += x1 * y1;
+        *l2 += x2 * y2;
+        *l3 += x3 * y3;
+        *l4 += x4 * y4;
+        *l5 += x5 * y5;
+        *l6 += x6 * y6;
+        *l7 += x7 * y7;
     }
 
     #[inline(always)]
