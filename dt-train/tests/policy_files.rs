@@ -1,23 +1,15 @@
 //! `dt-train export`, `predict` and `inspect` from the outside, on a run with random weights.
 
+mod lab;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use assert_cmd::Command;
-use dt_core::config::{Attention, Dtype, Head};
-use dt_train::checkpoint::{Checkpoint, Progress, Weights};
-use dt_train::config::Config;
-use dt_train::dataset::d4rl::{self, Metadata, Recording};
-use dt_train::model::parameters;
-use dt_train::run::{LAST, Run, RunInfo};
+use dt_core::config::{Attention, Dtype};
 use host_sim::policy_file::PolicyFile;
+use lab::{K, Lab};
 use predicates::prelude::*;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-const K: usize = 4;
 
 #[test]
 fn export_writes_a_policy_that_acts_as_torch_does() {
@@ -281,178 +273,6 @@ fn damaged_policies_are_refused_with_one_message() {
             );
             assert_eq!(stderr.lines().count(), 1, "{stderr}");
         }
-    }
-}
-
-/// A folder with a data file and a run (`RUN`) in it.
-struct Lab {
-    folder: TempDir,
-    recording: Recording,
-}
-
-impl Lab {
-    fn new(attention: Attention) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let mut numbers = |n: usize, width: f32| {
-            (0..n)
-                .map(|_| rng.random_range(-width..width))
-                .collect::<Vec<f32>>()
-        };
-        const STEPS: usize = 90;
-        let recording = Recording {
-            observations: numbers(3 * STEPS, 2.0),
-            actions: numbers(STEPS, 2.0),
-            rewards: numbers(STEPS, 1.0),
-            next_observations: numbers(3 * STEPS, 2.0),
-            terminals: vec![false; STEPS],
-            timeouts: (1..=STEPS).map(|t| t % 30 == 0).collect(),
-        };
-        let data = folder.path().join("data.hdf5");
-        let metadata = Metadata {
-            env: "pendulum",
-            policy: "random",
-            seed: 5,
-        };
-        d4rl::write(&data, false, &recording, &metadata).unwrap();
-
-        let config = recipe(attention);
-        let network = config.network(3, 1, Dtype::F32);
-        let mut weights = Weights::default();
-        for parameter in parameters(&network, 0.0) {
-            let shape: Vec<usize> = parameter.shape.iter().map(|&n| n as usize).collect();
-            let fan_in = *shape.last().unwrap() as f32;
-            let values = match parameter.name.contains("ln_") && parameter.name.ends_with("weight")
-            {
-                true => numbers(shape.iter().product(), 0.5)
-                    .into_iter()
-                    .map(|w| 1.0 + w)
-                    .collect(),
-                false => numbers(shape.iter().product(), 1.7 / fan_in.sqrt()),
-            };
-            weights.insert(parameter.name, shape, values);
-        }
-        let dir = folder.path().join("RUN");
-        fs::create_dir(&dir).unwrap();
-        let checkpoint = Checkpoint {
-            progress: Progress {
-                update: 7,
-                best: None,
-            },
-            weights,
-            moments: None,
-        };
-        checkpoint.save(&dir.join(LAST)).unwrap();
-        let data = dt_train::dataset::Dataset::load(&[&data]).unwrap();
-        Run {
-            info: info(&data),
-            dir,
-            config,
-        }
-        .save()
-        .unwrap();
-        Self { folder, recording }
-    }
-
-    /// Changes every row of one of the run's matrices.
-    fn change_weights(&self, name: &str, change: impl Fn(&mut [f32])) {
-        let path = self.path("RUN").join(LAST);
-        let mut checkpoint = Checkpoint::load(&path).unwrap();
-        let (_, array) = checkpoint.weights.iter().find(|(n, _)| *n == name).unwrap();
-        let mut array = array.clone();
-        array.values.chunks_mut(array.shape[1]).for_each(change);
-        checkpoint
-            .weights
-            .insert(name.to_owned(), array.shape, array.values);
-        checkpoint.save(&path).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dt-train"));
-        command.current_dir(self.folder.path()).args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> assert_cmd::assert::Assert {
-        self.command(args).assert()
-    }
-
-    /// Contexts of many lengths, longer than K as well, at timesteps beyond the table as well.
-    fn contexts(&self) -> Vec<Value> {
-        let mut rng = ChaCha8Rng::seed_from_u64(6);
-        let mut number = move || f64::from(rng.random_range(-1.0..1.0f32));
-        (1..=3 * K)
-            .map(|steps| {
-                json!({
-                    "returns_to_go": (0..steps).map(|_| number()).collect::<Vec<_>>(),
-                    "states": (0..steps).map(|_| [number(), number(), number()]).collect::<Vec<_>>(),
-                    "actions": (0..steps).map(|_| [number()]).collect::<Vec<_>>(),
-                    "timesteps": (0..steps).map(|t| 5 * steps + t).collect::<Vec<_>>(),
-                })
-            })
-            .collect()
-    }
-
-    fn actions(&self, policy: &str, contexts: &[Value]) -> Vec<f64> {
-        let lines: String = contexts
-            .iter()
-            .map(|context| format!("{context}\n"))
-            .collect();
-        fs::write(self.path("in.jsonl"), lines).unwrap();
-        let output = self
-            .run(&["predict", policy, "--contexts", "in.jsonl"])
-            .success();
-        let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-        let action = |line: &str| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            let action = line["action"].as_array().unwrap();
-            assert_eq!(action.len(), 1);
-            action[0].as_f64().unwrap()
-        };
-        text.lines().map(action).collect()
-    }
-}
-
-fn recipe(attention: Attention) -> Config {
-    let mut config = Config::default();
-    config.model.d_model = 16;
-    config.model.n_layer = 2;
-    config.model.n_head = 2;
-    config.model.context_len = K as u32;
-    config.model.max_ep_len = 40;
-    config.model.attention = attention;
-    // Random weights would saturate a tanh.
-    config.model.head = Head::Linear;
-    config.data.return_scale = 0.1;
-    config
-}
-
-fn info(data: &dt_train::dataset::Dataset) -> RunInfo {
-    let statistics = data.state_stats();
-    RunInfo {
-        version: "0.0.0".into(),
-        env: "pendulum".into(),
-        dataset: "data.hdf5".into(),
-        dataset_sha256: data.sha256().map(|byte| format!("{byte:02x}")).concat(),
-        transitions: data.len(),
-        episodes: 3,
-        return_mean: 0.0,
-        return_max: 5.0,
-        state_dim: 3,
-        act_dim: 1,
-        state_mean: statistics.mean,
-        state_std: statistics.std,
-        state_low: statistics.low,
-        state_high: statistics.high,
-        action_low: vec![-2.0],
-        action_high: vec![2.0],
-        safe_action: vec![0.0],
-        target_return: 5.0,
-        control_period_us: 50_000,
     }
 }
 

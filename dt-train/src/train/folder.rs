@@ -20,7 +20,7 @@ pub enum Existing {
 }
 
 /// The recipe for a run in `dir`: the given one, or when resuming that of the run unless
-/// `config_file` or `settings` say otherwise (which [`open`] then compares).
+/// `config_file` or `settings` say otherwise (which `open` then compares).
 ///
 /// # Errors
 /// As [`Config::load`].
@@ -40,7 +40,7 @@ pub fn recipe(
     Ok(Config::load(file, settings)?)
 }
 
-/// Refuses a folder that [`open`] would refuse whatever the recipe, before any work is done.
+/// Refuses a folder that `open` would refuse whatever the recipe, before any work is done.
 ///
 /// # Errors
 /// If `existing` does not allow what is in the folder.
