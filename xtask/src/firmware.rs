@@ -85,6 +85,15 @@ impl Board {
             Self::M7 => "mps2-an500",
         }
     }
+
+    /// What the compiler generates code for, where that is more than the target triple says: the M7 has
+    /// double precision in hardware.
+    pub fn processor(self) -> Option<&'static str> {
+        match self {
+            Self::M4f => None,
+            Self::M7 => Some("cortex-m7"),
+        }
+    }
 }
 
 /// The firmware's programs.

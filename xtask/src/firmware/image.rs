@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Selection;
 use crate::process;
-use crate::setup::cortex_m::cargo_for_target;
+use crate::setup::cortex_m::{TARGET, cargo_for_target};
 
 /// Builds the image and gives its place; `episodes` is a recording to compare with.
 ///
@@ -37,6 +37,11 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
         );
     }
     let mut cargo = cargo_for_target("build")?;
+    if let Some(processor) = selection.board.processor() {
+        cargo.arg("--config").arg(format!(
+            "target.{TARGET}.rustflags = ['-Ctarget-cpu={processor}']"
+        ));
+    }
     cargo
         .args([
             "-p",
