@@ -522,6 +522,25 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_follows_a_timestep_does_not_change_its_prediction() {
+        for attention in [Attention::Streaming, Attention::Window] {
+            let config = config(attention);
+            let parameters = randomized(&config);
+            let padded = inputs(9, 2);
+            let short = Inputs {
+                returns_to_go: padded.returns_to_go.narrow(1, 0, 5),
+                states: padded.states.narrow(1, 0, 5),
+                actions: padded.actions.narrow(1, 0, 5),
+                timesteps: padded.timesteps.narrow(1, 0, 5),
+            };
+            let padded = forward(&config, &parameters, &padded).narrow(1, 0, 5);
+            let difference = largest(&(padded - forward(&config, &parameters, &short)));
+            // Kernels split longer rows differently: rounding, no more.
+            assert!(difference < 2e-6, "{difference}");
+        }
+    }
+
+    #[test]
     fn the_mask_is_a_band_of_timesteps() {
         let mut config = config(Attention::Streaming);
         config.context_len = 2;

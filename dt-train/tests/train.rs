@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use dt_train::dataset::d4rl::{self, Metadata, Recording};
 use dt_train::train::read_metrics;
+use host_sim::policy_file::PolicyFile;
+use host_sim::rollout::{Plan, rollout};
 use tempfile::TempDir;
 
 /// A folder with a data file and a recipe for a tiny network.
@@ -329,6 +331,25 @@ fn eval_reports_each_target_and_refuses_what_is_no_policy() {
     // The only evaluation was the last, so both checkpoints hold the same weights.
     let best: serde_json::Value = serde_json::from_slice(&best.stdout).unwrap();
     assert_eq!(best["mean_return"], json[0]["mean_return"]);
+
+    // A policy file gives what the rollout loop gives, and at f32 what its run gives.
+    let export = ["export", "run", "--out", "p.dtb", "--dtype", "f32"];
+    let export = workshop.command(&export).output().unwrap();
+    assert!(export.status.success(), "{}", stderr(&export));
+    let file = eval("p.dtb", &["--target-return", "-150", "--json", "-"]);
+    let file: serde_json::Value = serde_json::from_slice(&file.stdout).unwrap();
+    assert_eq!(file["episodes"], json[0]["episodes"]);
+    let policy = PolicyFile::load(&workshop.path("p.dtb")).unwrap();
+    let plan = Plan {
+        target_return: -150.0,
+        episodes: 2,
+        seed: 5,
+        threads: 1,
+    };
+    let make = host_sim::maker("pendulum").unwrap();
+    let rolled = rollout::<_, ()>(&plan, make, policy.controllers(), |_| {}).unwrap();
+    let rolled: Vec<_> = rolled.iter().map(|(episode, ())| episode).collect();
+    assert_eq!(file["episodes"], serde_json::to_value(rolled).unwrap());
 
     let again = eval("run", &["--target-return", "-150", "--json", "out.json"]);
     assert_eq!(again.status.code(), Some(1));

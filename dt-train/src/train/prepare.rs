@@ -201,3 +201,111 @@ fn action_limits(
     }
     Ok((low, high))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Episode;
+
+    const SPEC: EnvSpec<'static> = EnvSpec {
+        id: "arm",
+        state_dim: 2,
+        act_dim: 2,
+        action_low: &[-2.0, 1.0],
+        action_high: &[2.0, 1.0],
+        state_low: &[-50.0, f32::NEG_INFINITY],
+        state_high: &[50.0, f32::INFINITY],
+        max_episode_steps: 10,
+        control_period_us: 20_000,
+        score_range: None,
+    };
+
+    fn data() -> Dataset {
+        Dataset {
+            state_dim: 2,
+            act_dim: 2,
+            observations: vec![1.0, 7.0, 2.0, 7.0, 3.0, 7.0],
+            actions: vec![-2.0, 1.0, 1.0, 1.0, 2.0, 5.0],
+            rewards: vec![1.0, 2.0, -4.0],
+            episodes: [0..2, 2..3]
+                .map(|rows| Episode {
+                    rows,
+                    terminated: false,
+                })
+                .into(),
+            sources: Vec::new(),
+        }
+    }
+
+    fn config(settings: &[&str]) -> Config {
+        let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
+        Config::load(None, &settings).unwrap()
+    }
+
+    #[test]
+    fn inputs_are_scaled_as_the_controller_scales_them() {
+        let config = config(&["data.return_scale=2.0"]);
+        let (inputs, info) = prepare(&data(), Some(&SPEC), &config).unwrap();
+        let std = ((2.0_f64 / 3.0).sqrt() + 1e-6) as f32;
+        assert_eq!(inputs.states, [-1.0 / std, 0.0, 0.0, 0.0, 1.0 / std, 0.0]);
+        // The second component cannot move: its scaled value is 0, whatever was logged.
+        assert_eq!(inputs.actions, [-1.0, 0.0, 0.5, 0.0, 1.0, 0.0]);
+        assert_eq!(inputs.returns_to_go, [1.5, 1.0, -2.0]);
+        assert_eq!(inputs.episode_lens, [2, 1]);
+        assert_eq!((info.return_mean, info.return_max), (-0.5, 3.0));
+        assert_eq!(info.target_return, 3.0);
+        assert_eq!(info.safe_action, [0.0, 1.0]);
+        assert_eq!((info.env.as_str(), info.control_period_us), ("arm", 20_000));
+    }
+
+    #[test]
+    fn normalization_can_be_switched_off() {
+        let config = config(&["data.normalize_states=false"]);
+        let (inputs, info) = prepare(&data(), Some(&SPEC), &config).unwrap();
+        assert_eq!(inputs.states, data().observations);
+        assert_eq!(info.state_std, [1.0, 1.0]);
+    }
+
+    #[test]
+    fn state_limits_cover_data_margin_and_environment() {
+        let (_, info) =
+            prepare(&data(), Some(&SPEC), &config(&["control.state_margin=0.5"])).unwrap();
+        // 1…3 is inside the environment's ±50; the constant 7 gets half of 7 + 1.
+        assert_eq!(info.state_low, [-50.0, 3.0]);
+        assert_eq!(info.state_high, [50.0, 11.0]);
+    }
+
+    #[test]
+    fn without_an_environment_the_recipe_must_say_what_it_would_know() {
+        let refusal = |settings: &[&str]| {
+            prepare(&data(), None, &config(settings))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refusal(&[]).contains("set `control.action_low`"));
+        let low = "control.action_low=[0.0, 0.0]";
+        assert!(refusal(&[low]).contains("set `control.action_high`"));
+        let high = "control.action_high=[4.0, 8.0]";
+        assert!(refusal(&[low, high]).contains("set `control.period_us`"));
+        let below = "control.action_high=[-1.0, 8.0]";
+        assert!(refusal(&[low, below]).contains("is above"));
+
+        let settings = [low, high, "control.period_us=1000"];
+        let (inputs, info) = prepare(&data(), None, &config(&settings)).unwrap();
+        assert_eq!(inputs.actions[..2], [-2.0, -0.75]);
+        assert_eq!((info.env.as_str(), info.control_period_us), ("", 1000));
+    }
+
+    #[test]
+    fn another_environment_is_refused() {
+        let spec = EnvSpec {
+            state_dim: 3,
+            ..SPEC
+        };
+        let error = prepare(&data(), Some(&spec), &config(&[])).unwrap_err();
+        assert!(
+            error.to_string().contains("environment `arm` has 3 and 2"),
+            "{error}"
+        );
+    }
+}
