@@ -144,7 +144,7 @@ fn SysTick() {
     TICKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The watchdog bit. Real actuators are cut by hardware; here the emulation ends.
+/// The watchdog ran out. Real actuators are cut by hardware; here the emulation ends.
 #[exception]
 unsafe fn NonMaskableInt() -> ! {
     defmt::error!("watchdog: the control loop hangs");
