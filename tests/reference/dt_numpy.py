@@ -4,7 +4,7 @@ Written from `dt-core/BLOB.md` alone. It reads a policy file, runs the policy on
 without ring, fusing or packing, and must produce the same action bits as `dt-core`.
 
     python dt_numpy.py run POLICY.dtb < steps.jsonl     # per line {"observation", "applied", "reward"}
-    python dt_numpy.py math < raw f32 > raw f32         # all exp(x), then all tanh(x)
+    python dt_numpy.py math SOURCE < raw f32 > raw f32  # all exp(x), then all tanh(x)
 
 `run` starts one episode at the policy's default target return, or at --target-return. Each step
 takes the observation, the action that was applied after it and the reward (null where the policy
@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from libm_f32 import expf, tanhf
+import libm_f32
+import micromath_f32
 
 F = np.float32
 ONE_AND_A_HALF_2_23 = F(12582912)
@@ -105,9 +106,9 @@ def relu(x):
     return np.where(x > 0, x, F(0))
 
 
-def gelu(x):
+def gelu(x, math):
     cubic = F(0.044715) * ((x * x) * x)
-    return (F(0.5) * x) * (F(1) + tanhf(F(0.79788456) * (x + cubic)))
+    return (F(0.5) * x) * (F(1) + math.tanhf(F(0.7978846) * (x + cubic)))
 
 
 # --- The file -------------------------------------------------------------------------------------
@@ -255,11 +256,9 @@ class Network:
     """Tokens in, hidden states out. Remembers every token of the episode; the band selects."""
 
     def __init__(self, blob):
-        if blob.manifest["math"] != "libm":
-            raise ValueError("this emulator knows `libm` only")
         self.blob, self.m = blob, blob.manifest
+        self.math = {"libm": libm_f32, "micromath": micromath_f32}[self.m["math"]]
         self.int8 = self.m["dtype"] == "int8"
-        self.act = relu if self.m["activation"] == "relu" else gelu
         self.memory = [Keys() for _ in blob.layers]
 
     def token(self, embed, inputs, timestep):
@@ -278,8 +277,11 @@ class Network:
             seen = [e for tau, e in zip(memory.timestep, memory.entries) if tau >= first]
             mixed = [self.attend(q, [e[h] for e in seen]) for h, q in enumerate(heads[0])]
             x = x + layer.proj(np.concatenate(mixed))
-            x = x + layer.down(self.act(layer.fc(layer.ln_2(x))))
+            x = x + layer.down(self.activate(layer.fc(layer.ln_2(x))))
         return x
+
+    def activate(self, x):
+        return relu(x) if self.m["activation"] == "relu" else gelu(x, self.math)
 
     def remember(self, k, v):
         return (quantize(k, 127), quantize(v, 127)) if self.int8 else (k, v)
@@ -290,19 +292,19 @@ class Network:
         c = F(1) / np.sqrt(F(len(q)))
         if not self.int8:
             scores = lanes(np.stack(keys) * q) * c
-            e = expf(scores - scores.max())
+            e = self.math.expf(scores - scores.max())
             return running(e[:, None] * np.stack(values)) * (F(1) / running(e))
         (k, k_scale), (v, v_scale) = (map(np.stack, zip(*pairs)) for pairs in (keys, values))
         q, q_scale = quantize(q, q_max(len(q)))
         scores = (k @ q).astype(F) * ((q_scale * c) * k_scale)
-        p = rne(expf(scores - scores.max()) * F(2**20))
+        p = rne(self.math.expf(scores - scores.max()) * F(2**20))
         r, r_scale = quantize(p.astype(F) * v_scale, q_max(3 * self.m["context_len"]))
         return (r @ v).astype(F) * (r_scale / F(p.sum()))
 
     def read_action(self, x):
         """Unscaled action from the hidden state of a state token."""
         u = self.blob.head(self.blob.ln_f(x))
-        return tanhf(u) if self.m["head"] == "tanh" else u
+        return self.math.tanhf(u) if self.m["head"] == "tanh" else u
 
 
 # --- The policy -----------------------------------------------------------------------------------
@@ -374,9 +376,10 @@ def run(args):
         print(json.dumps({"action": action.tolist(), "bits": bits.tolist()}))
 
 
-def math(_):
+def math(args):
+    source = {"libm": libm_f32, "micromath": micromath_f32}[args.source]
     x = np.frombuffer(sys.stdin.buffer.read(), "<f4")
-    sys.stdout.buffer.write(expf(x).tobytes() + tanhf(x).tobytes())
+    sys.stdout.buffer.write(source.expf(x).tobytes() + source.tanhf(x).tobytes())
 
 
 def main():
@@ -386,7 +389,9 @@ def main():
     command.add_argument("policy")
     command.add_argument("--target-return", type=float)
     command.set_defaults(call=run)
-    commands.add_parser("math", help="exp and tanh of raw f32").set_defaults(call=math)
+    command = commands.add_parser("math", help="exp and tanh of raw f32")
+    command.add_argument("source", choices=["libm", "micromath"])
+    command.set_defaults(call=math)
     args = parser.parse_args()
     args.call(args)
 

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::process::Stdio;
 
 use dt_core::blob::RewardMode;
-use dt_core::config::{Activation, Attention, Config, Dtype, Head};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::ops;
 use dt_core::policy::Policy;
 use serde_json::{Value, json};
 use tests::{Random, Sample, python, small_config, smallest_spread};
@@ -72,20 +73,50 @@ fn f32_window() {
 }
 
 #[test]
+fn int8_with_micromath() {
+    let config = Config {
+        math: Math::Micromath,
+        activation: Activation::GeluTanh,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Observed, 7);
+}
+
+#[test]
 fn exp_and_tanh() {
     let mut random = Random::new(6);
     let mut inputs: Vec<f32> = Vec::new();
     for std in [0.1, 1.0, 10.0, 60.0] {
         inputs.extend(random.around(0.0, std, 50_000));
     }
-    let bits = |n: u32| f32::from_bits(n.wrapping_mul(0x9E37_79B9));
-    inputs.extend((0..50_000).map(bits).filter(|x| !x.is_nan()));
-    let output = emulate(&["math"], bytemuck::cast_slice(&inputs));
-    let emulated: Vec<f32> = bytemuck::pod_collect_to_vec(&output);
-    let (exp, tanh) = emulated.split_at(inputs.len());
-    for ((x, exp), tanh) in inputs.iter().zip(exp).zip(tanh) {
-        assert_eq!(exp.to_bits(), libm::expf(*x).to_bits(), "exp({x})");
-        assert_eq!(tanh.to_bits(), libm::tanhf(*x).to_bits(), "tanh({x})");
+    inputs.extend([
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        10.0,
+        f32::MIN,
+        f32::MIN_POSITIVE,
+        -1e-40,
+    ]);
+    for (math, name) in [(Math::Libm, "libm"), (Math::Micromath, "micromath")] {
+        // Softmax asks for exp of negative numbers, tanh for exp(20) at most.
+        let inputs: Vec<f32> = inputs.iter().copied().filter(|x| *x < 88.0).collect();
+        let output = emulate(&["math", name], bytemuck::cast_slice(&inputs));
+        let emulated: Vec<f32> = bytemuck::pod_collect_to_vec(&output);
+        let (exp, tanh) = emulated.split_at(inputs.len());
+        for ((&x, exp), tanh) in inputs.iter().zip(exp).zip(tanh) {
+            assert_eq!(
+                exp.to_bits(),
+                ops::exp(math, x).to_bits(),
+                "{name}: exp({x})"
+            );
+            assert_eq!(
+                tanh.to_bits(),
+                ops::tanh(math, x).to_bits(),
+                "{name}: tanh({x})"
+            );
+        }
     }
 }
 
