@@ -1,0 +1,125 @@
+//! Recipes: shipped ones, overrides, refusals.
+
+use super::*;
+
+fn load(text: &str, settings: &[&str]) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recipe.toml");
+    std::fs::write(&path, text).unwrap();
+    let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
+    Config::load(Some(&path), &settings).map_err(|e| e.to_string())
+}
+
+#[test]
+fn gym_recipe_lists_every_key_with_its_default() {
+    let shipped: toml::Table = include_str!("../../configs/gym.toml").parse().unwrap();
+    let defaults = toml::Table::try_from(Config::default()).unwrap();
+    for (section, keys) in &defaults {
+        let listed = shipped[section].as_table().unwrap();
+        for key in keys.as_table().unwrap().keys() {
+            assert!(
+                listed.contains_key(key),
+                "{section}.{key} is not in gym.toml"
+            );
+        }
+    }
+    let config = load(include_str!("../../configs/gym.toml"), &[]).unwrap();
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn pendulum_recipe_is_valid() {
+    load(include_str!("../../configs/pendulum.toml"), &[]).unwrap();
+}
+
+#[test]
+fn settings_override_the_file_and_toml_round_trips() {
+    let config = load(
+        "[train]\nupdates = 3",
+        &[
+            "train.updates=7",
+            "model.attention=window",
+            "eval.target_returns=[-150, -300.5]",
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.train.updates, 7);
+    assert_eq!(config.model.attention, Attention::Window);
+    assert_eq!(config.eval.target_returns, [-150.0, -300.5]);
+    assert_eq!(load(&config.to_toml(), &[]).unwrap(), config);
+}
+
+#[test]
+fn unknown_keys_name_their_neighbour() {
+    let error = load("[train]\nlearnig_rate = 1", &[]).unwrap_err();
+    assert!(
+        error.contains(
+            "recipe.toml: unknown key `train.learnig_rate`; did you mean `train.learning_rate`?"
+        ),
+        "{error}"
+    );
+    let error = load("", &["d_model=64"]).unwrap_err();
+    assert!(
+        error.contains("--set d_model=64: unknown key `d_model`; did you mean `model.d_model`?"),
+        "{error}"
+    );
+    let error = load("[trian]\nupdates = 1", &[]).unwrap_err();
+    assert!(
+        error.contains("unknown key `trian.updates`; did you mean `train.updates`?"),
+        "{error}"
+    );
+}
+
+#[test]
+fn bad_values_name_their_key() {
+    for (text, expected) in [
+        (
+            "[model]\nd_model = 30",
+            "d_model 30 is not a multiple of 4 * n_head = 4",
+        ),
+        (
+            "[model]\nd_model = 128\nn_head = 3",
+            "d_model 128 is not a multiple of 4 * n_head = 12",
+        ),
+        (
+            "[model]\nattention = \"banded\"",
+            "unknown variant `banded`, expected `streaming` or `window`",
+        ),
+        (
+            "[train]\nbatch_size = 0",
+            "`train.batch_size`: must be at least 1",
+        ),
+        ("[train]\nbatch_size = -3", "batch_size"),
+        ("[train]\ndropout = nan", "`train.dropout`: is NaN"),
+        ("[data]\nreturn_scale = 0", "`data.return_scale`: is 0"),
+        (
+            "[model]\nattention = \"window\"\n[train]\nsequence_len = 40",
+            "`train.sequence_len`",
+        ),
+        ("[train]\nburn_in = 78", "`train.burn_in`"),
+        ("[eval]\ntarget_returns = [inf]", "`eval.target_returns`"),
+        ("model = 3", "model"),
+        ("[model", "recipe.toml"),
+    ] {
+        let error = load(text, &[]).unwrap_err();
+        assert!(
+            error.contains(expected),
+            "{text:?} gave {error:?}, expected {expected:?}"
+        );
+        assert!(error.contains("recipe.toml"), "{error}");
+    }
+    assert!(
+        load("", &["train.updates"])
+            .unwrap_err()
+            .contains("--set train.updates: expected KEY=VALUE")
+    );
+}
+
+#[test]
+fn automatic_sequences_cover_the_receptive_field() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(config.receptive_field(), 58);
+    assert_eq!(config.sequence_len(), 78);
+    let config = load("", &["model.attention=window"]).unwrap();
+    assert_eq!(config.sequence_len(), 20);
+}

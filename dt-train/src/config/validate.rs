@@ -1,0 +1,105 @@
+//! Ranges of a recipe's values, and values that only make sense together.
+
+use dt_core::config::{Attention, Dtype};
+
+use super::{Config, ConfigError};
+
+impl Config {
+    /// Refuses the first value out of range; `origin` is the file or option it came from.
+    pub(super) fn validate(&self, origin: &str) -> Result<(), ConfigError> {
+        let refuse = |key: &str, message: String| {
+            Err(ConfigError::Value {
+                origin: origin.to_owned(),
+                key: key.to_owned(),
+                message,
+            })
+        };
+        // Dimensions of the data are checked when there are data.
+        if let Err(e) = self.network(1, 1, Dtype::F32).validate() {
+            return refuse("model", e.to_string());
+        }
+        let (train, data, control) = (&self.train, &self.data, &self.control);
+        let at_least_one = [
+            ("train.updates", train.updates),
+            ("train.batch_size", u64::from(train.batch_size)),
+            ("train.log_every", train.log_every),
+            ("train.checkpoint_every", train.checkpoint_every),
+            ("eval.episodes", u64::from(self.eval.episodes)),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return refuse(key, "must be at least 1".to_owned());
+            }
+        }
+        let within = [
+            (
+                "model.timestep_init_std",
+                self.model.timestep_init_std,
+                0.0,
+                10.0,
+            ),
+            ("train.learning_rate", train.learning_rate, 0.0, 1.0),
+            (
+                "train.learning_rate_final",
+                train.learning_rate_final,
+                0.0,
+                1.0,
+            ),
+            ("train.weight_decay", train.weight_decay, 0.0, 100.0),
+            ("train.beta_1", train.beta_1, 0.0, 0.999_999),
+            ("train.beta_2", train.beta_2, 0.0, 0.999_999),
+            ("train.grad_clip", train.grad_clip, 0.0, f64::MAX),
+            ("train.dropout", train.dropout, 0.0, 0.9),
+            (
+                "data.return_scale",
+                f64::from(data.return_scale),
+                1e-30,
+                1e30,
+            ),
+            (
+                "control.state_margin",
+                f64::from(control.state_margin),
+                0.0,
+                1e30,
+            ),
+        ];
+        for (key, value, low, high) in within {
+            if !(low..=high).contains(&value) {
+                return refuse(key, format!("is {value}; it must lie in {low}..={high}"));
+            }
+        }
+        if self.sequence_len() <= train.burn_in as usize {
+            return refuse(
+                "train.burn_in",
+                format!(
+                    "must be smaller than the {} timesteps of a sequence",
+                    self.sequence_len()
+                ),
+            );
+        }
+        if self.model.attention == Attention::Window
+            && self.sequence_len() > self.model.context_len as usize
+        {
+            return refuse(
+                "train.sequence_len",
+                format!(
+                    "window attention sees context_len = {} timesteps, so longer sequences would train \
+                     something that is never run; use 0",
+                    self.model.context_len
+                ),
+            );
+        }
+        let vectors = [
+            ("eval.target_returns", &self.eval.target_returns),
+            ("control.action_low", &control.action_low),
+            ("control.action_high", &control.action_high),
+            ("control.safe_action", &control.safe_action),
+        ];
+        for (key, values) in vectors {
+            if values.iter().any(|v| !v.is_finite()) {
+                return refuse(key, "every number must be finite".to_owned());
+            }
+        }
+        Ok(())
+    }
+}

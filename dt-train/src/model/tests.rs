@@ -1,0 +1,199 @@
+//! Receptive field, masks, loss and initial values; a randomized network for other tests.
+
+use dt_core::config::{Dtype, Math};
+
+use super::*;
+
+pub(crate) fn config(attention: Attention) -> Config {
+    Config {
+        state_dim: 3,
+        act_dim: 2,
+        d_model: 16,
+        n_layer: 3,
+        n_head: 2,
+        d_ff: 32,
+        context_len: 4,
+        max_ep_len: 30,
+        dtype: Dtype::F32,
+        attention,
+        activation: Activation::GeluTanh,
+        head: Head::Tanh,
+        math: Math::Libm,
+        layer_norm_eps: 1e-5,
+    }
+}
+
+/// Parameters large enough that every one of them shows in the actions.
+pub(crate) fn randomized(config: &Config) -> Flat {
+    let parameters = initialize(config, 0.5, 0, Device::Cpu);
+    let names = parameters.layout().iter().map(|(name, _)| name.to_owned());
+    for (name, view) in names.collect::<Vec<_>>().iter().zip(parameters.frozen()) {
+        let mut drawn = pseudo_random(&view.size(), name.len() as i64);
+        drawn = match view.size().as_slice() {
+            [_, fan_in] if name != "embed_timestep" => drawn * (2.0 / (*fan_in as f64).sqrt()),
+            _ if name.ends_with("weight") => drawn * 0.3 + 1.0,
+            _ => drawn * 0.3,
+        };
+        tch::no_grad(|| view.shallow_clone().copy_(&drawn));
+    }
+    parameters
+}
+
+/// Values in ±1.7 with standard deviation near 1, without libtorch's generator, which tests
+/// that run in parallel share.
+fn pseudo_random(shape: &[i64], salt: i64) -> Tensor {
+    let n: i64 = shape.iter().product();
+    let values: Vec<f32> = (0..n)
+        .map(|i| {
+            let mut bits = ((i + 100_000 * salt) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            bits = (bits ^ (bits >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            bits = (bits ^ (bits >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((bits >> 40) as f32 / (1 << 23) as f32 - 1.0) * 1.7
+        })
+        .collect();
+    Tensor::from_slice(&values).view(shape)
+}
+
+fn inputs(timesteps: i64, batch: i64) -> Inputs {
+    let times = Tensor::arange(timesteps, (Kind::Int64, Device::Cpu)).clamp_max(29);
+    Inputs {
+        returns_to_go: pseudo_random(&[batch, timesteps, 1], 1),
+        states: pseudo_random(&[batch, timesteps, 3], 2),
+        actions: pseudo_random(&[batch, timesteps, 2], 3),
+        timesteps: times.unsqueeze(0).repeat([batch, 1]),
+    }
+}
+
+fn forward(config: &Config, parameters: &Flat, inputs: &Inputs) -> Tensor {
+    let model = DecisionTransformer::bind(config, parameters.frozen());
+    let t = inputs.timesteps.size()[1] as usize;
+    model.forward(inputs, &attention_mask(config, t, Device::Cpu), 0.0)
+}
+
+fn largest(tensor: &Tensor) -> f64 {
+    tensor.abs().max().double_value(&[])
+}
+
+/// Change of each timestep's prediction when one input of timestep `at` is changed.
+fn sensitivity(config: &Config, change: impl Fn(&mut Inputs)) -> Vec<f64> {
+    let parameters = randomized(config);
+    let before = forward(config, &parameters, &inputs(14, 1));
+    let mut changed = inputs(14, 1);
+    change(&mut changed);
+    let difference = forward(config, &parameters, &changed) - before;
+    (0..14).map(|t| largest(&difference.select(1, t))).collect()
+}
+
+#[test]
+fn streaming_reaches_exactly_its_receptive_field() {
+    let config = config(Attention::Streaming);
+    // 3 layers of K = 4 reach 3 · 3 timesteps back, and never forward.
+    let state = sensitivity(&config, |x| {
+        let _ = x.states.select(1, 2).fill_(1.0);
+    });
+    for (t, change) in state.iter().enumerate() {
+        assert_eq!(
+            *change > 0.0,
+            (2..=11).contains(&t),
+            "state at 2 seen at {t}: {change}"
+        );
+    }
+    // An action is first seen by the next timestep; its own attention reaches as far back as a state's.
+    let action = sensitivity(&config, |x| {
+        let _ = x.actions.select(1, 2).fill_(1.0);
+    });
+    for (t, change) in action.iter().enumerate() {
+        assert_eq!(
+            *change > 0.0,
+            (3..=11).contains(&t),
+            "action at 2 seen at {t}: {change}"
+        );
+    }
+}
+
+#[test]
+fn window_attention_is_causal() {
+    let config = config(Attention::Window);
+    let change = sensitivity(&config, |x| {
+        let _ = x.returns_to_go.select(1, 5).fill_(1.0);
+    });
+    for (t, change) in change.iter().enumerate() {
+        assert_eq!(*change > 0.0, t >= 5, "return at 5 seen at {t}: {change}");
+    }
+}
+
+#[test]
+fn what_follows_a_timestep_does_not_change_its_prediction() {
+    for attention in [Attention::Streaming, Attention::Window] {
+        let config = config(attention);
+        let parameters = randomized(&config);
+        let padded = inputs(9, 2);
+        let short = Inputs {
+            returns_to_go: padded.returns_to_go.narrow(1, 0, 5),
+            states: padded.states.narrow(1, 0, 5),
+            actions: padded.actions.narrow(1, 0, 5),
+            timesteps: padded.timesteps.narrow(1, 0, 5),
+        };
+        let padded = forward(&config, &parameters, &padded).narrow(1, 0, 5);
+        let difference = largest(&(padded - forward(&config, &parameters, &short)));
+        // Kernels split longer rows differently: rounding, no more.
+        assert!(difference < 2e-6, "{difference}");
+    }
+}
+
+#[test]
+fn the_mask_is_a_band_of_timesteps() {
+    let mut config = config(Attention::Streaming);
+    config.context_len = 2;
+    let mask = host_values(&attention_mask(&config, 4, Device::Cpu));
+    for (i, row) in mask.chunks(12).enumerate() {
+        for (j, value) in row.iter().enumerate() {
+            let visible = j <= i && j / 3 + 2 > i / 3;
+            assert_eq!(
+                *value,
+                if visible { 0.0 } else { f32::NEG_INFINITY },
+                "{i} sees {j}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_layer_is_enough() {
+    let mut config = config(Attention::Streaming);
+    config.n_layer = 1;
+    let actions = forward(&config, &randomized(&config), &inputs(6, 2));
+    assert_eq!(actions.size(), [2, 6, 2]);
+    assert!(largest(&actions) > 0.1);
+}
+
+#[test]
+fn the_loss_ignores_masked_predictions() {
+    let predicted = Tensor::from_slice(&[1.0f32, 2.0, 5.0, 5.0]).view([1, 2, 2]);
+    let actions = Tensor::from_slice(&[0.0f32, 0.0, 9.0, 9.0]).view([1, 2, 2]);
+    let mask = Tensor::from_slice(&[1.0f32, 0.0]).view([1, 2]);
+    let loss = masked_mse(&predicted, &actions, &mask).double_value(&[]);
+    assert_eq!(loss, (1.0 + 4.0) / 2.0);
+}
+
+#[test]
+fn initial_values_follow_the_recipe() {
+    let mut config = config(Attention::Streaming);
+    (config.d_model, config.d_ff, config.max_ep_len) = (64, 256, 0);
+    let drawn = initialize(&config, 1.0, 7, Device::Cpu);
+    let again = initialize(&config, 1.0, 7, Device::Cpu);
+    assert_eq!(
+        weights(&drawn).get("ln_f.weight", &[64]).unwrap(),
+        [1.0; 64]
+    );
+    assert!(weights(&drawn).get("embed_timestep", &[0, 64]).is_err());
+    for (tensor, (name, _)) in drawn.frozen().iter().zip(again.layout().iter()) {
+        let (std, largest) = (tensor.std(false).double_value(&[]), largest(tensor));
+        match name {
+            "layers.1.mlp_fc.weight" => assert!((0.019..0.021).contains(&std), "{std}"),
+            "layers.0.attn_qkv.bias" => assert_eq!(largest, 0.0),
+            "head.weight" => assert!((0.1..=0.125).contains(&largest), "{largest}"),
+            _ => {}
+        }
+    }
+}
