@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use dt_train::commands::{Cli, NotBuiltYet};
+use dt_train::commands::{Cli, NotBuiltYet, WrongUsage};
 
 fn main() -> ExitCode {
     match Cli::parse().run() {
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // `{:#}` joins the causes with ": ": one message, one line.
             eprintln!("error: {error:#}");
-            if error.is::<NotBuiltYet>() {
+            if error.is::<NotBuiltYet>() || error.is::<WrongUsage>() {
                 ExitCode::from(2)
             } else {
                 ExitCode::FAILURE

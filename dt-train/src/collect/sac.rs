@@ -242,3 +242,126 @@ fn sample(parameters: &[Tensor], states: &Tensor, noise: &Tensor) -> (Tensor, Te
     let log_prob = (normal - squashing).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
     (raw.tanh(), log_prob)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::actor::Scratch;
+    use crate::collect::replay::Replay;
+
+    fn small() -> (Config, Shape) {
+        let shape = Shape {
+            env: "toy".into(),
+            state_dim: 3,
+            act_dim: 2,
+            hidden: 32,
+            action_low: vec![-1.0; 2],
+            action_high: vec![1.0; 2],
+        };
+        let config = Config {
+            hidden: 32,
+            batch_size: 64,
+            learning_rate: 3e-3,
+            ..Config::for_env("toy")
+        };
+        (config, shape)
+    }
+
+    fn read(tensor: &Tensor) -> Vec<f32> {
+        Vec::try_from(tensor.detach().reshape([-1])).unwrap()
+    }
+
+    #[test]
+    fn acting_and_learning_compute_the_same_policy() {
+        let (config, shape) = small();
+        let sac = Sac::new(config, shape.clone(), 5);
+        let (actor, mut scratch) = (sac.actor(), Scratch::new(&shape));
+        let state = [0.3, -1.2, 2.0];
+        let mut noise = Noise::new(9, *b"the test");
+        let drawn = [noise.normal(), noise.normal()];
+        let tensor = |values: &[f32]| Tensor::from_slice(values).view([1, -1]);
+        let (expected, _) = sample(&sac.actor.frozen(), &tensor(&state), &tensor(&drawn));
+        let mut got = [0.0; 2];
+        actor.squashed(
+            &state,
+            Some(&mut Noise::new(9, *b"the test")),
+            &mut scratch,
+            &mut got,
+        );
+        for (got, expected) in got.iter().zip(read(&expected)) {
+            assert!((got - expected).abs() < 1e-6, "{got} {expected}");
+        }
+        let (expected, _) = sample(&sac.actor.frozen(), &tensor(&state), &tensor(&[0.0, 0.0]));
+        actor.squashed(&state, None, &mut scratch, &mut got);
+        assert!((got[1] - read(&expected)[1]).abs() < 1e-6);
+    }
+
+    /// The density of a squashed action integrates to 1.
+    #[test]
+    fn log_probabilities_are_those_of_a_density() {
+        let shape = Shape {
+            act_dim: 1,
+            ..small().1
+        };
+        let sac = Sac::new(small().0, shape, 2);
+        let n = 4001;
+        let noise = Tensor::linspace(-8.0, 8.0, n, (Kind::Float, Device::Cpu)).view([n, 1]);
+        let states = Tensor::from_slice(&[0.3f32, -1.2, 2.0]).expand([n, 3], false);
+        let (actions, log_prob) = sample(&sac.actor.frozen(), &states, &noise);
+        let (actions, log_prob) = (read(&actions), read(&log_prob));
+        let mass: f64 = (1..n as usize)
+            .map(|i| {
+                let density = |i: usize| f64::from(log_prob[i]).exp();
+                f64::from(actions[i] - actions[i - 1]) * 0.5 * (density(i) + density(i - 1))
+            })
+            .sum();
+        assert!((mass - 1.0).abs() < 2e-3, "{mass}");
+    }
+
+    #[test]
+    fn the_batched_critics_are_two_separate_networks() {
+        let sac = Sac::new(small().0, small().1, 3);
+        let inputs = Tensor::from_slice(&[0.1f32, -0.4, 2.0, 0.7, -0.9]).view([1, 5]);
+        let values = read(&evaluate(&sac.critics.frozen(), &inputs));
+        let parameters = sac.critics.frozen();
+        for critic in 0..2 {
+            let half = |i: usize| parameters[i].narrow(0, critic * 32, 32);
+            let own = |i: usize| parameters[i].get(critic);
+            let h1 = (half(0).matmul(&inputs.get(0)) + half(1)).relu();
+            // hidden_2 is stored [in, out].
+            let h2 = (own(2).tr().matmul(&h1) + own(3).get(0)).relu();
+            let expected = read(&(own(4).matmul(&h2) + own(5)))[0];
+            assert!((values[critic as usize] - expected).abs() < 1e-6);
+        }
+        assert_ne!(values[0], values[1]);
+    }
+
+    /// A bandit whose best action depends on the state: a = (s₀, −0.5).
+    #[test]
+    fn it_learns_the_best_action_of_each_state() {
+        // Matrices this small are not worth a second thread.
+        tch::set_num_threads(1);
+        let (config, shape) = small();
+        let mut sac = Sac::new(config, shape.clone(), 1);
+        let mut noise = Noise::new(4, *b"a bandit");
+        let mut replay = Replay::new(2000, 3, 2);
+        for _ in 0..2000 {
+            let state = [noise.uniform(-0.6, 0.6), 0.0, 1.0];
+            let action = [noise.uniform(-1.0, 1.0), noise.uniform(-1.0, 1.0)];
+            let reward = -10.0 * ((action[0] - state[0]).powi(2) + (action[1] + 0.5).powi(2));
+            replay.push(&state, &action, &state, reward, true);
+        }
+        for _ in 0..800 {
+            sac.update(&replay.sample(64, &mut noise));
+        }
+        let (actor, mut scratch) = (sac.actor(), Scratch::new(&shape));
+        for s in [-0.5, 0.0, 0.5] {
+            let mut action = [0.0; 2];
+            actor.squashed(&[s, 0.0, 1.0], None, &mut scratch, &mut action);
+            assert!(
+                (action[0] - s).abs() < 0.2 && (action[1] + 0.5).abs() < 0.2,
+                "{s}: {action:?}"
+            );
+        }
+    }
+}

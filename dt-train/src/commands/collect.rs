@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use host_sim::{Env, MakeError};
 
-use super::NotBuiltYet;
+use super::{NotBuiltYet, WrongUsage};
 use crate::atomic;
 use crate::collect::agent_file::{self, Training};
 use crate::collect::sac::Config;
@@ -51,12 +51,19 @@ const EVALUATION_EPISODES: u32 = 100;
 /// Unknown environments or agents, unreadable agent files, outputs that exist or cannot be written.
 pub fn run(args: Args) -> Result<()> {
     // Everything that can be refused is refused before the work.
+    if args.save_agent.is_some() && args.agent != "sac" {
+        return Err(
+            WrongUsage("--save-agent only goes with --agent sac: the others do not learn").into(),
+        );
+    }
+    if args.deterministic && matches!(args.agent.as_str(), "random" | "sac") {
+        return Err(
+            WrongUsage("--deterministic only goes with a saved agent: --agent FILE").into(),
+        );
+    }
     let make_env = environment(&args.env)?;
     atomic::check(&args.out, args.force)?;
     if let Some(path) = &args.save_agent {
-        if args.agent != "sac" {
-            bail!("--save-agent only goes with --agent sac: the other agents do not learn");
-        }
         atomic::check(path, args.force)?;
     }
     let steps = args.steps as usize;
@@ -72,9 +79,14 @@ pub fn run(args: Args) -> Result<()> {
             collect::record(&make_env, agent, steps, args.seed)
         }
     };
+    // The file's name, not its path: data say nothing about the machine they were made on.
+    let policy = Path::new(&args.agent)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let metadata = Metadata {
         env: &args.env,
-        policy: &args.agent,
+        policy: &policy,
         seed: args.seed,
     };
     d4rl::write(&args.out, args.force, &recording, &metadata)?;

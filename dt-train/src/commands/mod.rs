@@ -78,3 +78,11 @@ pub struct NotBuiltYet(
     /// What is missing, as the subject of the message.
     pub &'static str,
 );
+
+/// Arguments that do not go together; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUsage(
+    /// What is wrong and what to do.
+    pub &'static str,
+);

@@ -336,5 +336,10 @@ fn dataset<T: hdf5::H5Type>(
     key: &str,
     shape: &[usize],
 ) -> hdf5::Result<hdf5::Dataset> {
-    file.new_dataset::<T>().deflate(4).shape(shape).create(key)
+    file.new_dataset::<T>()
+        .deflate(4)
+        // The same steps give the same bytes.
+        .obj_track_times(false)
+        .shape(shape)
+        .create(key)
 }

@@ -1,0 +1,273 @@
+//! `dt-train collect` from the command line.
+
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use dt_train::collect::actor::{Actor, Shape};
+use dt_train::collect::agent_file::{self, Training};
+use dt_train::collect::sac::Config;
+use dt_train::dataset::Dataset;
+
+fn collect(folder: &Path, args: &str) -> Output {
+    let mut command = Command::cargo_bin("dt-train").unwrap();
+    command
+        .arg("collect")
+        .args(args.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn succeeds(folder: &Path, args: &str) -> String {
+    let output = collect(folder, args);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(folder: &Path, args: &str, code: i32, parts: &[&str]) {
+    let before = std::fs::read_dir(folder).unwrap().count();
+    let output = collect(folder, args);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    for part in parts {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+    assert_eq!(
+        std::fs::read_dir(folder).unwrap().count(),
+        before,
+        "a file was left behind"
+    );
+}
+
+#[test]
+fn random_actions_fill_their_range_and_repeat_with_the_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let out = succeeds(
+        folder,
+        "--env pendulum --agent random --steps 1100 --seed 3 --out a.hdf5",
+    );
+    assert!(
+        out.starts_with("a.hdf5: 1100 steps, 5 episodes, mean return -"),
+        "{out}"
+    );
+    succeeds(
+        folder,
+        "--env pendulum --agent random --steps 1100 --seed 3 --out b.hdf5",
+    );
+    assert_eq!(
+        std::fs::read(folder.join("a.hdf5")).unwrap(),
+        std::fs::read(folder.join("b.hdf5")).unwrap()
+    );
+
+    let data = Dataset::load(&[folder.join("a.hdf5")]).unwrap();
+    assert_eq!(
+        (
+            data.state_dim,
+            data.act_dim,
+            data.len(),
+            data.episodes.len()
+        ),
+        (3, 1, 1000, 5)
+    );
+    assert_eq!(
+        (data.sources[0].unfinished, data.env()),
+        (100, Some("pendulum"))
+    );
+    assert!(
+        data.episodes
+            .iter()
+            .all(|episode| episode.rows.len() == 200 && !episode.terminated)
+    );
+    let mean = data.actions.iter().sum::<f32>() / 1000.0;
+    // Uniform in ±2: the mean's standard error is 0.037.
+    assert!(
+        mean.abs() < 0.18
+            && data.actions.iter().any(|a| *a > 1.9)
+            && data.actions.iter().all(|a| a.abs() <= 2.0)
+    );
+
+    // Episode i has seed S + i: seed 4 begins where seed 3's second episode does.
+    succeeds(
+        folder,
+        "--env pendulum --agent random --steps 200 --seed 4 --out c.hdf5",
+    );
+    let shifted = Dataset::load(&[folder.join("c.hdf5")]).unwrap();
+    assert_eq!(shifted.observations, data.observations[600..1200]);
+    assert_eq!(shifted.rewards, data.rewards[200..400]);
+}
+
+#[test]
+fn a_sac_agent_is_recorded_saved_and_rolled_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let train = |agent: &str, out: &str| {
+        let arguments = format!(
+            "--env pendulum --agent sac --steps 220 --seed 1 --out {out} --save-agent {agent}"
+        );
+        succeeds(folder, &arguments)
+    };
+    let out = train("agent", "sac.hdf5");
+    assert!(out.contains("over 100 episodes"), "{out}");
+    train("again", "again.hdf5");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    assert_eq!(read("agent"), read("again"), "training does not repeat");
+    assert_eq!(read("sac.hdf5"), read("again.hdf5"));
+
+    let (actor, training) = agent_file::load(&folder.join("agent"), "pendulum").unwrap();
+    assert_eq!(
+        (actor.shape.state_dim, actor.shape.act_dim, training.steps),
+        (3, 1, 220)
+    );
+    let replay = Dataset::load(&[folder.join("sac.hdf5")]).unwrap();
+    assert_eq!((replay.len(), replay.sources[0].unfinished), (200, 20));
+
+    succeeds(
+        folder,
+        "--env pendulum --agent agent --steps 400 --seed 5 --out sampled.hdf5",
+    );
+    succeeds(
+        folder,
+        "--env pendulum --agent agent --steps 400 --seed 5 --out mode.hdf5 --deterministic",
+    );
+    let sampled = Dataset::load(&[folder.join("sampled.hdf5")]).unwrap();
+    let mode = Dataset::load(&[folder.join("mode.hdf5")]).unwrap();
+    assert_eq!(sampled.observations[..3], mode.observations[..3]);
+    assert_ne!(sampled.actions, mode.actions);
+    assert_eq!(sampled.sources[0].policy.as_deref(), Some("agent"));
+}
+
+#[test]
+fn existing_output_is_kept_unless_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = folder.join("a.hdf5");
+    std::fs::write(&path, "precious").unwrap();
+    let arguments = "--env pendulum --agent random --steps 200 --out a.hdf5";
+    fails(folder, arguments, 1, &["a.hdf5 already exists", "--force"]);
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    succeeds(folder, &format!("{arguments} --force"));
+    assert_eq!(Dataset::load(&[path]).unwrap().len(), 200);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fails(
+        folder,
+        "--env pendulun --agent random --steps 9 --out a",
+        1,
+        &["pendulun", "`pendulum`"],
+    );
+    fails(
+        folder,
+        "--env hopper --agent random --steps 9 --out a",
+        2,
+        &["not built yet"],
+    );
+    fails(
+        folder,
+        "--env pendulum --agent random --steps 9 --out no/a",
+        1,
+        &["no", "does not exist"],
+    );
+    let saving = "--env pendulum --agent random --steps 9 --out a --save-agent b";
+    fails(
+        folder,
+        saving,
+        2,
+        &["--save-agent only goes with --agent sac"],
+    );
+    fails(
+        folder,
+        "--env pendulum --agent sac --steps 9 --out a --deterministic",
+        2,
+        &["--agent FILE"],
+    );
+    assert_eq!(
+        collect(folder, "--env pendulum --agent random --steps 0 --out a")
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn unusable_agents_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rollout = |agent: &str| format!("--env pendulum --agent {agent} --steps 9 --out a");
+    fails(
+        folder,
+        &rollout("nothing"),
+        1,
+        &["error: nothing: cannot be read", "--save-agent"],
+    );
+
+    std::fs::write(folder.join("text"), "not an agent").unwrap();
+    fails(
+        folder,
+        &rollout("text"),
+        1,
+        &["error: text: is not an intact agent file"],
+    );
+
+    let shape = Shape {
+        env: "hopper".into(),
+        state_dim: 11,
+        act_dim: 3,
+        hidden: 4,
+        action_low: vec![-1.0; 3],
+        action_high: vec![1.0; 3],
+    };
+    let training = Training {
+        steps: 1,
+        seed: 1,
+        sac: Config::for_env("hopper"),
+        version: "0".into(),
+    };
+    let weights = vec![0.5; shape.layout().numel() as usize];
+    let actor = Actor { shape, weights };
+    agent_file::save(&folder.join("hopper"), false, &actor, &training).unwrap();
+    assert_eq!(
+        agent_file::load(&folder.join("hopper"), "hopper").unwrap(),
+        (actor.clone(), training.clone())
+    );
+    fails(
+        folder,
+        &rollout("hopper"),
+        1,
+        &[
+            "hopper: was trained in `hopper`, not in `pendulum`",
+            "--env hopper",
+        ],
+    );
+
+    let mut bytes = std::fs::read(folder.join("hopper")).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    std::fs::write(folder.join("cut"), bytes).unwrap();
+    let message = agent_file::load(&folder.join("cut"), "hopper")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("cut: is not an intact agent file"),
+        "{message}"
+    );
+
+    let broken = Actor {
+        weights: vec![f32::NAN; actor.weights.len()],
+        ..actor
+    };
+    agent_file::save(&folder.join("nan"), false, &broken, &training).unwrap();
+    let message = agent_file::load(&folder.join("nan"), "hopper")
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("not finite"), "{message}");
+}
