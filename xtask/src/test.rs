@@ -69,6 +69,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             ]),
         ),
         firmware_lints,
+        (
+            "no panic: dt-core links without a panic handler",
+            target(&["build", "--profile", "firmware", "--bin", "no_panic"])?,
+        ),
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),
     ])

@@ -1,0 +1,77 @@
+//! Not an image to run but a proof: it links only if no input can make `dt-core` panic.
+//!
+//! It uses every entry point of the control path with inputs the compiler knows nothing about. Its panic handler calls a
+//! function that does not exist; if any path to it survives whole-program optimization, the linker says
+//! `undefined symbol: dt_core_can_panic`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod proof {
+    use core::hint::black_box;
+    use core::panic::PanicInfo;
+
+    use dt_core::{Blob, Guard, Policy, golden};
+
+    unsafe extern "C" {
+        safe fn dt_core_can_panic() -> !;
+    }
+
+    #[panic_handler]
+    fn panic(_: &PanicInfo<'_>) -> ! {
+        dt_core_can_panic()
+    }
+
+    #[cortex_m_rt::entry]
+    fn main() -> ! {
+        loop {
+            black_box(control(
+                black_box(&[]),
+                black_box(&mut []),
+                black_box(&[]),
+                black_box(&[]),
+                black_box(None),
+                black_box(0.0),
+            ));
+        }
+    }
+
+    /// The bits of everything that the control path returns.
+    #[inline(never)]
+    fn control(
+        file: &[u8],
+        arena: &mut [u32],
+        observation: &[f32],
+        applied: &[f32],
+        reward: Option<f32>,
+        return_to_go: f32,
+    ) -> u32 {
+        let Ok(blob) = Blob::parse(file) else {
+            return 0;
+        };
+        let Ok(mut policy) = Policy::new(&blob, arena) else {
+            return 1;
+        };
+        let mut bits = u32::from(golden::check(&mut policy, &blob).is_ok());
+        bits ^= u32::from(policy.reset(return_to_go).is_ok());
+        let mut guard = Guard::new(&blob);
+        while black_box(true) {
+            bits ^= u32::from(policy.set_return_to_go(return_to_go).is_ok());
+            let command = guard.step(&mut policy, observation);
+            for action in command.action {
+                bits ^= action.to_bits();
+            }
+            bits ^= u32::from(policy.absorb(applied, reward).is_ok());
+            bits ^= u32::from(policy.run_ahead().is_ok());
+            if let Ok(action) = policy.act(observation) {
+                bits ^= action.first().copied().unwrap_or_default().to_bits();
+            }
+        }
+        bits
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this only links for a controller: `cargo xtask test` does that");
+    std::process::exit(2);
+}
