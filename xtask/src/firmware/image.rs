@@ -52,6 +52,10 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
             selection.bin.bin(),
         ])
         .args(["--message-format", "json-render-diagnostics"])
+        .env(
+            "DEFMT_LOG",
+            std::env::var_os("DEFMT_LOG").unwrap_or_else(|| "info".into()),
+        )
         .env("DT_BOARD", selection.board.machine())
         .env("DT_POLICY", variable(selection.policy.as_deref())?)
         .env("DT_POLICY_RS", "")
