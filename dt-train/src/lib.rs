@@ -11,6 +11,7 @@
 //! - [`train`]: the training loop.
 //! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints; [`plot`]: its learning curve.
 //! - [`evaluate`]: returns of a policy, by the controller's engine and by libtorch.
+//! - [`plot_targets`]: achieved against target return.
 //! - [`predict`]: actions for given contexts, by libtorch and by the engine.
 //! - [`quantize`]: what quantization costs; [`export`]: a trained network as a policy file.
 //! - [`commands`]: the command line, one file per command.
@@ -30,6 +31,7 @@ pub mod model;
 pub mod optim;
 pub mod plot;
 pub mod plot_demo;
+pub mod plot_targets;
 pub mod predict;
 pub mod quantize;
 pub mod run;

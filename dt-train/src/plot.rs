@@ -333,7 +333,7 @@ fn short(n: f64) -> String {
 }
 
 /// A whole number in groups of three digits.
-fn thousands(n: f64) -> String {
+pub(crate) fn thousands(n: f64) -> String {
     let sign = if n.round() < 0.0 { "−" } else { "" };
     let digits = format!("{:.0}", n.abs());
     let mut grouped = String::new();

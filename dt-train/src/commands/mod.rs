@@ -3,11 +3,13 @@
 use clap::{Parser, Subcommand};
 
 pub mod collect;
+pub mod compare;
 pub mod eval;
 pub mod export;
 pub mod export_hf;
 pub mod import_hf;
 pub mod inspect;
+pub mod plot;
 pub mod plot_demo;
 pub mod predict;
 pub mod report;
@@ -45,6 +47,10 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Write an HTML report that compares runs
     Report(report::Args),
+    /// Compare two policies' returns in the same episodes
+    Compare(compare::Args),
+    /// Draw achieved against target return
+    Plot(plot::Args),
     /// Draw the picture of `cargo xtask demo`
     #[command(hide = true)]
     PlotDemo(plot_demo::Args),
@@ -66,6 +72,8 @@ impl Cli {
             Command::Predict(args) => predict::run(args),
             Command::Inspect(args) => inspect::run(args),
             Command::Report(args) => report::run(args),
+            Command::Compare(args) => compare::run(args),
+            Command::Plot(args) => plot::run(args),
             Command::PlotDemo(args) => plot_demo::run(args),
         }
     }

@@ -1,0 +1,39 @@
+//! `dt-train plot`: achieved against target return, the Decision Transformer paper's figure 4.
+
+use std::path::PathBuf;
+
+use super::compare::read;
+use crate::atomic;
+use crate::plot_targets::{Series, png, svg};
+
+/// Arguments of `dt-train plot`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Results at several target returns, as `--json` of `eval` or `host-sim rollout` writes them
+    #[arg(value_name = "EVAL.json", required = true)]
+    pub results: Vec<PathBuf>,
+    /// Picture to write; the ending chooses the format
+    #[arg(long, value_name = "OUT.png|svg")]
+    pub out: PathBuf,
+    /// Replace an existing picture
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Unreadable results, failed writes.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    atomic::check(&args.out, args.force)?;
+    let mut series = Vec::new();
+    for path in &args.results {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        series.push(Series::new(name, &read(path)?));
+    }
+    let picture = match args.out.extension() {
+        Some(ending) if ending == "svg" => svg(&series)?.into_bytes(),
+        _ => png(&series)?,
+    };
+    Ok(atomic::write(&args.out, args.force, &picture)?)
+}
