@@ -6,6 +6,7 @@ use crate::cache::{Cache, layer_words};
 use crate::config::{Attention, Config, Dtype, TOKENS_PER_STEP};
 use crate::kernels::padded_cols;
 use crate::model::GROUP;
+use crate::slices;
 
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
@@ -127,13 +128,7 @@ impl<'m> Memory<'m> {
     /// Carves `words` (at least `layout.words()` long).
     pub(crate) fn carve(layout: &Layout, words: &'m mut [u32]) -> Self {
         let mut rest = words;
-        let mut take = |len: usize| {
-            let (area, tail) = core::mem::take(&mut rest)
-                .split_at_mut_checked(len)
-                .unwrap_or_default();
-            rest = tail;
-            area
-        };
+        let mut take = |len| slices::take(&mut rest, len);
         Self {
             work: Work {
                 cache: take(layout.cache),

@@ -44,13 +44,7 @@ impl<'c> Cache<'c> {
     pub(crate) fn carve(config: &Config, words: &'c mut [u32]) -> Self {
         let (slots, d) = (slots(config), config.d_model as usize);
         let mut rest = words;
-        let mut take = |len: usize| {
-            let (area, tail) = core::mem::take(&mut rest)
-                .split_at_mut_checked(len)
-                .unwrap_or_default();
-            rest = tail;
-            area
-        };
+        let mut take = |len| slices::take(&mut rest, len);
         match config.dtype {
             Dtype::F32 => Cache::F32 {
                 keys: bytemuck::try_cast_slice_mut(take(slots * d)).unwrap_or_default(),

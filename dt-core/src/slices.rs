@@ -20,6 +20,16 @@ pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [T]) {
     }
 }
 
+/// Cuts the first `len` values off `rest`; nothing if there are fewer.
+#[inline]
+pub(crate) fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (taken, tail) = core::mem::take(rest)
+        .split_at_mut_checked(len)
+        .unwrap_or_default();
+    *rest = tail;
+    taken
+}
+
 /// See [`rows`].
 pub(crate) struct Rows<'a, T> {
     rest: &'a [T],

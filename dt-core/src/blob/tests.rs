@@ -1,5 +1,4 @@
 use super::*;
-use crate::config::{Activation, Attention, Head, Math};
 use crate::fixture::{Fixture, config};
 
 fn bytes(file: &[u128]) -> &[u8] {
@@ -312,29 +311,6 @@ fn parameters_are_counted() {
 /// The file that `BLOB.md` takes apart: one layer, d_model 4, everything else 1.
 fn worked_example() -> (Manifest<'static>, Vec<u128>) {
     let manifest = Manifest {
-        config: Config {
-            state_dim: 1,
-            act_dim: 1,
-            d_model: 4,
-            n_layer: 1,
-            n_head: 1,
-            d_ff: 4,
-            context_len: 1,
-            max_ep_len: 0,
-            dtype: Dtype::Int8,
-            attention: Attention::Streaming,
-            activation: Activation::Relu,
-            head: Head::Tanh,
-            math: Math::Libm,
-            layer_norm_eps: 1e-5,
-        },
-        return_scale: 100.0,
-        target_return: -150.0,
-        reward: RewardMode::Observed,
-        control_period_us: 50_000,
-        at_max_ep_len: AtMaxEpLen::Saturate,
-        golden_steps: 0,
-        env: "pendulum",
         provenance: Provenance {
             dataset: "",
             dataset_sha256: [0; 32],
@@ -343,6 +319,16 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
             seed: 0,
             updates: 0,
         },
+        ..crate::fixture::manifest(Config {
+            state_dim: 1,
+            d_model: 4,
+            n_layer: 1,
+            n_head: 1,
+            d_ff: 4,
+            context_len: 1,
+            max_ep_len: 0,
+            ..config()
+        })
     };
     let (ones, zeros) = ([1.0f32; 16], [0.0f32; 16]);
     let norm = Affine {
