@@ -72,6 +72,8 @@ fn draw<B: DrawingBackend>(
     let points = || series.iter().flat_map(|series| &series.points);
     let (x_low, x_high) = extent(points().map(|p| p.0));
     let (y_low, y_high) = extent(points().flat_map(|p| [p.1 - p.2, p.1 + p.2]));
+    // Room for the legend.
+    let y_high = y_high + (0.06 + 0.045 * series.len() as f64) * (y_high - y_low);
     let mut chart = ChartBuilder::on(area)
         .caption(
             "Achieved against target return",
@@ -121,7 +123,7 @@ fn draw<B: DrawingBackend>(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::UpperLeft)
         .margin(px(12.0))
         .legend_area_size(px(30.0))
         .label_font(("sans-serif", 12.0 * scale).into_font().color(&INK))

@@ -22,7 +22,7 @@ pub enum Command {
     Run(RunArguments),
     /// Flash and RAM of an image, and its code by crate
     Size(Selection),
-    /// Time control steps on a real board
+    /// Instructions per control step of several models (not built yet)
     Bench(Selection),
 }
 
@@ -134,7 +134,7 @@ impl std::fmt::Display for NotBuiltYet {
 /// If set-up, the build or the image fails; [`NotBuiltYet`] for `bench`.
 pub fn run(command: Command) -> Result<()> {
     if let Command::Bench(_) = command {
-        return Err(NotBuiltYet("firmware bench (it needs a real board)").into());
+        return Err(NotBuiltYet("firmware bench").into());
     }
     setup::ensure()?;
     match command {

@@ -70,7 +70,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         args.out.display()
     );
     atomic::check(&args.out, args.force)?;
-    atomic::check(&source_path, args.force)?;
+    atomic::check(&source_path, args.force).context(
+        "policy.rs is written beside the policy file: give each policy a folder of its own",
+    )?;
 
     let spinner = ProgressBar::new_spinner().with_message("reading the run and its data");
     spinner.enable_steady_tick(Duration::from_millis(100));
