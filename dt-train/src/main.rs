@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dt_train::commands::{Cli, NotBuiltYet, WrongUsage};
+use host_sim::MakeError;
 
 fn main() -> ExitCode {
     match Cli::parse().run() {
@@ -11,7 +12,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // `{:#}` joins the causes with ": ": one message, one line.
             eprintln!("error: {error:#}");
-            if error.is::<NotBuiltYet>() || error.is::<WrongUsage>() {
+            let usage =
+                error.is::<NotBuiltYet>() || error.is::<WrongUsage>() || error.is::<MakeError>();
+            if usage {
                 ExitCode::from(2)
             } else {
                 ExitCode::FAILURE

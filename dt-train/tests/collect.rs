@@ -163,7 +163,7 @@ fn what_cannot_be_done_is_refused_before_the_work() {
     fails(
         folder,
         "--env pendulun --agent random --steps 9 --out a",
-        1,
+        2,
         &["pendulun", "`pendulum`"],
     );
     fails(

@@ -370,5 +370,10 @@ fn eval_reports_each_target_and_refuses_what_is_no_policy() {
         stderr(&wrong)
     );
     let infinite = eval("run", &["--target-return", "inf"]);
-    assert_eq!(infinite.status.code(), Some(2));
+    assert_eq!(infinite.status.code(), Some(1));
+    assert!(
+        stderr(&infinite).contains("--target-return inf is not finite"),
+        "{}",
+        stderr(&infinite)
+    );
 }

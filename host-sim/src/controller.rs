@@ -5,6 +5,22 @@ use dt_core::{ActError, Policy};
 
 use crate::rollout::Controller;
 
+/// A policy cannot aim at NaN or infinity.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("--target-return {0} is not finite; give a return in the environment's units")]
+pub struct NonFiniteTarget(pub f32);
+
+/// Checks the target returns of a command line.
+///
+/// # Errors
+/// [`NonFiniteTarget`] names the first that is not finite.
+pub fn check_targets(targets: &[f32]) -> Result<(), NonFiniteTarget> {
+    match targets.iter().find(|target| !target.is_finite()) {
+        Some(&target) => Err(NonFiniteTarget(target)),
+        None => Ok(()),
+    }
+}
+
 /// A policy file's engine in this process: the code, and the bits, of the microcontroller.
 #[derive(Debug)]
 pub struct PolicyController<'a> {

@@ -166,6 +166,17 @@ fn unusable_policies_are_named() {
 }
 
 #[test]
+fn target_returns_that_are_not_finite_are_refused() {
+    let w = Workplace::new();
+    for target in ["nan", "-inf", "1e39", "-150,inf"] {
+        w.run(&ROLLOUT.replace("-150", target))
+            .code(1)
+            .stdout("")
+            .stderr(contains("--target-return").and(contains("finite")));
+    }
+}
+
+#[test]
 fn wrong_usage_exits_with_two() {
     let w = Workplace::new();
     let wrong = |from: &str, to: &str, message: &str| {
@@ -178,8 +189,7 @@ fn wrong_usage_exits_with_two() {
     wrong("pendulum", "hopper-v4", "not built yet");
     wrong("--episodes 5", "--episodes 0", "--episodes");
     wrong("--episodes 5", "", "--episodes");
-    wrong("-150", "nan", "expected a finite number");
-    wrong("-150", "1e39", "expected a finite number");
+    wrong("-150", "low", "--target-return");
     wrong("--seed 7", "--seed x", "--seed");
     wrong(
         "--seed 7",

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use host_sim::{Env, MakeError};
+use host_sim::Env;
 
-use super::{NotBuiltYet, WrongUsage};
+use super::WrongUsage;
 use crate::atomic;
 use crate::collect::agent_file::{self, Training};
 use crate::collect::sac::Config;
@@ -61,7 +61,7 @@ pub fn run(args: Args) -> Result<()> {
             WrongUsage("--deterministic only goes with a saved agent: --agent FILE").into(),
         );
     }
-    let make_env = environment(&args.env)?;
+    let make_env = host_sim::maker(&args.env)?;
     atomic::check(&args.out, args.force)?;
     if let Some(path) = &args.save_agent {
         atomic::check(path, args.force)?;
@@ -128,17 +128,6 @@ fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) ->
         "final agent: return {mean:.2} ± {std:.2} over {EVALUATION_EPISODES} episodes, most likely actions"
     );
     Ok(recording)
-}
-
-/// Opens environments by name, having checked the name.
-fn environment(name: &str) -> Result<impl Fn() -> Box<dyn Env> + Sync + use<'_>> {
-    match host_sim::make(name) {
-        Ok(_) => Ok(move || host_sim::make(name).expect("it could be made before")),
-        Err(MakeError::NotBuilt { .. }) => {
-            Err(NotBuiltYet("collecting in MuJoCo environments").into())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn summarize(path: &Path, recording: &Recording) {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use host_sim::controller::check_targets;
 use host_sim::policy_file::PolicyFile;
 use host_sim::report::{Evaluation, Table, to_json};
 use host_sim::rollout::Plan;
@@ -27,8 +28,7 @@ pub struct Args {
         value_name = "R,…",
         value_delimiter = ',',
         allow_hyphen_values = true,
-        required = true,
-        value_parser = finite
+        required = true
     )]
     pub target_return: Vec<f32>,
     /// Episodes per target
@@ -53,6 +53,7 @@ pub struct Args {
 /// # Errors
 /// Unreadable policies, environments that do not fit them, failed writes.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    check_targets(&args.target_return)?;
     let env = host_sim::make(&args.env)?;
     let json = args.json.as_deref();
     if let Some(path) = json.filter(|path| !is_stdout(path)) {
@@ -116,13 +117,4 @@ fn open_run(args: &Args) -> anyhow::Result<(Run, crate::checkpoint::Checkpoint)>
 
 fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
-}
-
-/// A target return that a policy can aim at.
-fn finite(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if value.is_finite() => Ok(value),
-        Ok(_) => Err("must be a finite number".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -43,7 +43,7 @@ impl Cli {
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
     /// There is no such environment.
-    #[error("--env: {0}")]
+    #[error("--env")]
     Env(#[from] MakeError),
     /// Two results would replace each other.
     #[error("--json and --record name the same file; give each its own")]

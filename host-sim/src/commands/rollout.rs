@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use host_sim::atomic;
+use host_sim::controller::check_targets;
 use host_sim::env::EnvSpec;
 use host_sim::policy_file::PolicyFile;
 use host_sim::report::{Evaluation, Table, to_json};
@@ -30,8 +31,7 @@ pub struct Args {
         value_name = "R,…",
         value_delimiter = ',',
         allow_hyphen_values = true,
-        required = true,
-        value_parser = finite
+        required = true
     )]
     target_return: Vec<f32>,
     /// Episodes per target
@@ -88,6 +88,7 @@ impl FromStr for Location {
 /// Unknown environment, unusable policy, failed episodes, outputs that exist or cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     check_usage(args)?;
+    check_targets(&args.target_return)?;
     let env = host_sim::make(&args.env).map_err(UsageError::from)?;
     let policy = PolicyFile::load(&args.policy)?;
     policy
@@ -206,11 +207,4 @@ fn print(args: &Args, evaluations: &[Evaluation]) -> anyhow::Result<()> {
 
 fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
-}
-
-fn finite(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if value.is_finite() => Ok(value),
-        _ => Err("expected a finite number".into()),
-    }
 }
