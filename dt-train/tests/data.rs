@@ -328,6 +328,21 @@ fn wrong_types_are_refused() {
 }
 
 #[test]
+fn locked_files_are_waited_for_and_then_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), |_| ());
+    let lock = std::fs::File::open(&path).unwrap();
+    lock.lock().unwrap();
+    rejected(&path, &["locked", "close it"]);
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(lock);
+    });
+    Dataset::load(&[&path]).unwrap();
+    release.join().unwrap();
+}
+
+#[test]
 fn lengths_that_disagree_are_refused() {
     refused_after(
         |file| put(file, "actions", &[4, 2], &ramp(8)),

@@ -15,6 +15,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use hdf5::types::{FloatSize, TypeDescriptor, VarLenUnicode};
 use sha2::{Digest, Sha256};
@@ -143,7 +145,22 @@ fn open(path: &Path) -> Result<hdf5::File, Problem> {
     if signature != *b"\x89HDF\r\n\x1a\n" {
         return Err(Problem::NotHdf5);
     }
-    hdf5::File::open(path).map_err(|error| damaged("the file", &error))
+    for _ in 0..LOCK_ATTEMPTS {
+        match hdf5::File::open(path) {
+            Err(error) if is_locked(&error) => thread::sleep(LOCK_WAIT),
+            other => return other.map_err(|error| damaged("the file", &error)),
+        }
+    }
+    Err(Problem::Locked)
+}
+
+/// HDF5 locks the files it has open, and a lock can outlive its file for a moment: a process that was
+/// just being started holds it until it has loaded.
+const LOCK_ATTEMPTS: u32 = 40;
+const LOCK_WAIT: Duration = Duration::from_millis(50);
+
+fn is_locked(error: &hdf5::Error) -> bool {
+    error.to_string().contains("unable to lock file")
 }
 
 /// A dataset of finite numbers with at least one row and column, and its number of columns.

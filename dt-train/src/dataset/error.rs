@@ -30,6 +30,9 @@ pub enum Problem {
     /// It cannot be opened.
     #[error("cannot be read: {0}")]
     Unreadable(std::io::Error),
+    /// Another program writes it.
+    #[error("is locked: another program has it open for writing; close it there first")]
+    Locked,
     /// It is another kind of file.
     #[error(
         "is not an HDF5 file; trajectories come as HDF5 in the D4RL layout, which `dt-train collect` writes"
