@@ -179,3 +179,73 @@ impl Fixture {
         Ok(file)
     }
 }
+
+pub fn bytes(file: &[u128]) -> &[u8] {
+    bytemuck::cast_slice(file)
+}
+
+pub fn arena(config: &Config) -> Vec<u32> {
+    // Whatever was in memory before must not matter.
+    vec![0x7fc0_1234; config.arena_words()]
+}
+
+pub fn observation(random: &mut Random) -> [f32; 3] {
+    core::array::from_fn(|_| 3.0 * random.unit())
+}
+
+/// Configurations that differ in everything the engine branches on.
+pub fn configs() -> impl Iterator<Item = Config> {
+    let choices = [
+        (
+            Dtype::F32,
+            Attention::Streaming,
+            Activation::Relu,
+            Head::Tanh,
+            Math::Libm,
+            9,
+        ),
+        (
+            Dtype::Int8,
+            Attention::Streaming,
+            Activation::Relu,
+            Head::Tanh,
+            Math::Libm,
+            9,
+        ),
+        (
+            Dtype::Int8,
+            Attention::Window,
+            Activation::GeluTanh,
+            Head::Linear,
+            Math::Libm,
+            0,
+        ),
+        (
+            Dtype::F32,
+            Attention::Window,
+            Activation::GeluTanh,
+            Head::Linear,
+            Math::Libm,
+            0,
+        ),
+        (
+            Dtype::Int8,
+            Attention::Streaming,
+            Activation::GeluTanh,
+            Head::Tanh,
+            Math::Micromath,
+            0,
+        ),
+    ];
+    choices.into_iter().map(
+        |(dtype, attention, activation, head, math, max_ep_len)| Config {
+            dtype,
+            attention,
+            activation,
+            head,
+            math,
+            max_ep_len,
+            ..config()
+        },
+    )
+}

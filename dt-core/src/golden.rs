@@ -166,3 +166,62 @@ impl Shape {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::fixture::{Fixture, Random, arena, bytes, config, configs};
+
+    fn with_golden(config: Config) -> Vec<u128> {
+        let mut fixture = Fixture::new(config, 6);
+        let records = 2 * config.context_len + 3;
+        fixture.manifest.golden_steps = records;
+        let mut random = Random::new(8);
+        let len = records as usize * fixture.manifest.golden_record_len();
+        fixture.golden = random.vector(len, 2.0);
+        let file = fixture.emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+        record(&mut policy, &blob, &mut fixture.golden).unwrap();
+        fixture.emit().unwrap()
+    }
+
+    #[test]
+    fn golden_vectors_come_out_to_the_bit_or_name_the_step() {
+        for config in configs() {
+            let file = with_golden(config);
+            let blob = Blob::parse(bytes(&file)).unwrap();
+            let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+            let steps = 2 * config.context_len as usize + 3;
+            assert_eq!(check(&mut policy, &blob), Ok(steps));
+            // Again, in the middle of an episode.
+            assert_eq!(check(&mut policy, &blob), Ok(steps));
+
+            let mut off = blob.golden.to_vec();
+            let record = blob.manifest.golden_record_len();
+            let expected = &mut off[5 * record + record - 1];
+            *expected = f32::from_bits(expected.to_bits() ^ 1);
+            let blob = Blob {
+                golden: &off,
+                ..blob.clone()
+            };
+            let error = check(&mut policy, &blob).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    SelfTestError::Mismatch {
+                        step: 5,
+                        index: 0,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        let file = Fixture::new(config(), 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        assert_eq!(check(&mut policy, &blob), Err(SelfTestError::Empty));
+    }
+}

@@ -150,3 +150,71 @@ impl<'a> Guard<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, arena, bytes, config};
+
+    #[test]
+    fn guard_latches_the_first_fault() {
+        let file = Fixture::new(config(), 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let faults = [
+            (
+                [f32::NAN, 0.0, 0.0],
+                Fault::Act(ActError::Observation { index: 0 }),
+            ),
+            (
+                [0.0, f32::INFINITY, 0.0],
+                Fault::Act(ActError::Observation { index: 1 }),
+            ),
+            ([0.0, 0.0, -10.5], Fault::OutOfRange { index: 2 }),
+            ([0.0, 10.5, 0.0], Fault::OutOfRange { index: 1 }),
+        ];
+        for (bad, expected) in faults {
+            let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+            let mut guard = Guard::new(&blob);
+            policy.reset(-100.0).unwrap();
+            assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
+            policy.absorb(&[0.0], Some(-1.0)).unwrap();
+            let latched = Command {
+                action: &[0.0],
+                fault: Some(expected),
+            };
+            assert_eq!(guard.step(&mut policy, &bad), latched);
+            assert_eq!(
+                guard.step(&mut policy, &[0.0; 3]),
+                latched,
+                "it stays latched"
+            );
+            guard.latch(Fault::StaleSensor);
+            assert_eq!(guard.fault(), Some(expected), "the first fault is kept");
+            guard.reset();
+            assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
+        }
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        let mut guard = Guard::new(&blob);
+        let command = guard.step(&mut policy, &[0.0; 3]);
+        assert_eq!(command.fault, Some(Fault::Act(ActError::NotReset)));
+    }
+
+    #[test]
+    fn guard_ends_the_episode_where_the_manifest_says_so() {
+        let mut fixture = Fixture::new(config(), 1);
+        fixture.manifest.at_max_ep_len = AtMaxEpLen::Fault;
+        let file = fixture.emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        let mut guard = Guard::new(&blob);
+        policy.reset(-100.0).unwrap();
+        for _ in 0..9 {
+            assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
+            policy.absorb(&[0.0], Some(-1.0)).unwrap();
+        }
+        assert_eq!(
+            guard.step(&mut policy, &[0.0; 3]).fault,
+            Some(Fault::EpisodeOver)
+        );
+    }
+}
