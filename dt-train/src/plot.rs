@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Once;
 
 use anyhow::anyhow;
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use plotters::style::{FontTransform, register_font};
 
@@ -159,18 +161,14 @@ impl Curve<'_> {
             .x_label_area_size(px(if x_label.is_empty() { 26.0 } else { 46.0 }))
             .y_label_area_size(px(74.0))
             .build_cartesian_2d(updates, range.log_scale())?;
-        chart
-            .configure_mesh()
-            .x_desc(x_label)
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(x_label)
             .y_desc("loss (mean squared error)")
             .x_label_formatter(&|x| thousands(*x))
             .y_label_formatter(&|y| short(*y))
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(MUTED)
-            .label_style(("sans-serif", 12.0 * scale).into_font().color(&INK))
-            .axis_desc_style(("sans-serif", 13.0 * scale).into_font().color(&INK))
-            .draw()?;
+            .light_line_style(TRANSPARENT);
+        style(&mut mesh, scale);
+        mesh.draw()?;
         chart.draw_series(LineSeries::new(points, PALETTE[0].stroke_width(px(2.0))))?;
         Ok(())
     }
@@ -201,18 +199,14 @@ impl Curve<'_> {
             .x_label_area_size(px(46.0))
             .y_label_area_size(px(74.0))
             .build_cartesian_2d(updates.clone(), low - margin..high + margin)?;
-        chart
-            .configure_mesh()
-            .x_desc("updates")
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc("updates")
             .y_desc("episode return")
             .x_label_formatter(&|x| thousands(*x))
             .y_label_formatter(&|y| thousands(*y))
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(MUTED)
-            .label_style(("sans-serif", 12.0 * scale).into_font().color(&INK))
-            .axis_desc_style(("sans-serif", 13.0 * scale).into_font().color(&INK))
-            .draw()?;
+            .light_line_style(TRANSPARENT);
+        style(&mut mesh, scale);
+        mesh.draw()?;
         let dashed = |y: f64, color: RGBColor| {
             let ends = [(updates.start, y), (updates.end, y)];
             DashedLineSeries::new(ends, px(6.0), px(5.0), color.stroke_width(px(1.2)))
@@ -311,6 +305,17 @@ pub(crate) fn png(
         .expect("three bytes per pixel")
         .write_to(&mut png, image::ImageFormat::Png)?;
     Ok(png.into_inner())
+}
+
+/// Gives the axes of a chart the look that all pictures share.
+pub(crate) fn style<X: Ranged, Y: Ranged, B: DrawingBackend>(
+    mesh: &mut MeshStyle<'_, '_, X, Y, B>,
+    scale: f64,
+) {
+    mesh.bold_line_style(GRID)
+        .axis_style(MUTED)
+        .label_style(("sans-serif", 12.0 * scale).into_font().color(&INK))
+        .axis_desc_style(("sans-serif", 13.0 * scale).into_font().color(&INK));
 }
 
 /// The drawing library knows no system fonts; these come with the program.

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use plotters::prelude::*;
 
-use crate::plot::{Curve, GRID, INK, MUTED, PALETTE, Panel, png, register_fonts};
+use crate::plot::{Curve, GRID, INK, PALETTE, Panel, png, register_fonts, style};
 use crate::run::Run;
 use crate::train::Record;
 
@@ -122,20 +122,16 @@ fn over_time<B: DrawingBackend>(
         .x_label_area_size(px(if x_label.is_empty() { 22.0 } else { 46.0 }))
         .y_label_area_size(px(74.0))
         .build_cartesian_2d(0.0..seconds, -height..height)?;
-    chart
-        .configure_mesh()
-        .x_desc(x_label)
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc(x_label)
         .y_desc(signal.name)
         .y_labels(5)
         .max_light_lines(1)
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_label_formatter(&|y| format!("{y:.0}").replace('-', "−"))
-        .light_line_style(GRID)
-        .bold_line_style(GRID)
-        .axis_style(MUTED)
-        .label_style(("sans-serif", 12.0 * scale).into_font().color(&INK))
-        .axis_desc_style(("sans-serif", 13.0 * scale).into_font().color(&INK))
-        .draw()?;
+        .light_line_style(GRID);
+    style(&mut mesh, scale);
+    mesh.draw()?;
     for line in &signal.lines {
         let style = PALETTE[0].stroke_width(px(2.0));
         chart.draw_series(LineSeries::new(line.iter().copied(), style))?;

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use host_sim::report::Evaluation;
 use plotters::prelude::*;
 
-use crate::plot::{GRID, INK, MUTED, PALETTE, Panel, register_fonts, thousands};
+use crate::plot::{GRID, INK, MUTED, PALETTE, Panel, register_fonts, style, thousands};
 
 /// Pixels of the picture at scale 1.
 const WIDTH: u32 = 760;
@@ -85,18 +85,14 @@ fn draw<B: DrawingBackend>(
         .x_label_area_size(px(48.0))
         .y_label_area_size(px(78.0))
         .build_cartesian_2d(x_low..x_high, y_low..y_high)?;
-    chart
-        .configure_mesh()
-        .x_desc("target return")
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc("target return")
         .y_desc("achieved return, mean ± std")
         .x_label_formatter(&|x| thousands(*x))
         .y_label_formatter(&|y| thousands(*y))
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(MUTED)
-        .label_style(("sans-serif", 12.0 * scale).into_font().color(&INK))
-        .axis_desc_style(("sans-serif", 13.0 * scale).into_font().color(&INK))
-        .draw()?;
+        .light_line_style(TRANSPARENT);
+    style(&mut mesh, scale);
+    mesh.draw()?;
     let (low, high) = (f64::max(x_low, y_low), f64::min(x_high, y_high));
     if low < high {
         let diagonal = [(low, low), (high, high)];
