@@ -66,6 +66,7 @@ pub mod engine;
 mod fixture;
 pub mod golden;
 pub mod guard;
+pub mod int4;
 pub mod kernels;
 pub mod model;
 pub mod ops;
