@@ -5,7 +5,8 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `DT_BOARD` | board: `mps2-an386` or `mps2-an500` | `mps2-an386` |
+//! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500` or `mps2-an385` | `mps2-an386` |
+//! | `DT_FLASH_KIB` | flash that the image must fit: 1024 or 512 | 1024 |
 //! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
 //! | `DT_POLICY_RS` | the constants exported with it | `policy.rs` beside the policy file |
 //! | `DT_TRACE` | recorded episodes (`host_sim::trace`) | none: nothing to compare with |
@@ -14,8 +15,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
-/// Boards by name, with their memory layout in `memory/`.
-const BOARDS: [(&str, &str); 2] = [("mps2-an386", "mps2.x"), ("mps2-an500", "mps2.x")];
+/// Boards by name: QEMU's MPS2 boards with a Cortex-M4F, M7 and M3, which also runs what is compiled for an M0+.
+const BOARDS: [&str; 3] = ["mps2-an386", "mps2-an500", "mps2-an385"];
+
+/// Sizes of flash, in KiB, with their memory layout in `memory/`.
+const LAYOUTS: [(&str, &str); 2] = [("1024", "flash_1024k.x"), ("512", "flash_512k.x")];
 
 /// What an image without a policy is built with.
 const NO_POLICY_RS: &str = "/// No policy, no memory.\npub const ARENA_WORDS: usize = 0;\n";
@@ -62,22 +66,35 @@ fn run() -> Result<(), Box<dyn Error>> {
 
 /// Writes the linker script of the chosen board and passes the linker its arguments.
 fn link(out: &Path) -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-env-changed=DT_BOARD");
     println!("cargo:rerun-if-changed=memory");
-    let name = env::var("DT_BOARD").unwrap_or_else(|_| BOARDS[0].0.to_owned());
-    let Some((_, layout)) = BOARDS.iter().find(|(known, _)| *known == name) else {
-        let known = BOARDS.map(|(known, _)| known).join(", ");
-        return Err(format!("DT_BOARD is {name:?}; it must be one of {known}").into());
-    };
+    let board = choice("DT_BOARD", &BOARDS)?;
+    let flash = choice("DT_FLASH_KIB", &LAYOUTS.map(|(kib, _)| kib))?;
+    let layout = LAYOUTS.iter().find(|(kib, _)| *kib == flash);
+    let (_, layout) = layout.ok_or("every size has a layout")?;
     let memory =
         fs::read_to_string(format!("memory/{layout}"))? + &fs::read_to_string("memory/sections.x")?;
     fs::write(out.join("memory.x"), memory)?;
-    println!("cargo:rustc-env=DT_BOARD={name}");
+    println!("cargo:rustc-env=DT_BOARD={board}");
     println!("cargo:rustc-link-search={}", out.display());
     for argument in ["--nmagic", "-Tlink.x", "-Tdefmt.x"] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
     Ok(())
+}
+
+/// The value of an environment variable that must be one of `known`; the first of them where it is unset.
+fn choice(name: &str, known: &[&str]) -> Result<String, Box<dyn Error>> {
+    println!("cargo:rerun-if-env-changed={name}");
+    let value = env::var(name).ok().filter(|value| !value.is_empty());
+    let value = value.or_else(|| known.first().map(|&first| first.to_owned()));
+    match value {
+        Some(value) if known.contains(&value.as_str()) => Ok(value),
+        value => Err(format!(
+            "{name} is {value:?}; it must be one of {}",
+            known.join(", ")
+        )
+        .into()),
+    }
 }
 
 /// The path in an environment variable; an empty one counts as unset.

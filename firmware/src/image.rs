@@ -25,11 +25,10 @@ macro_rules! refuse {
     }};
 }
 
-/// Left for the stack and all else when the arena has taken its share of the RAM.
-const RESERVED_RAM: usize = 32 * 1024;
-const RAM: usize = 128 * 1024;
+/// Bytes of RAM for a policy's arena: what stack (`memory/`) and statics leave of 128 KiB.
+pub const RAM_FOR_POLICY: usize = (128 - 32 - 4) * 1024;
 const _: () = assert!(
-    RAM.checked_sub(RESERVED_RAM + 4 * ARENA_WORDS).is_some(),
+    4 * ARENA_WORDS <= RAM_FOR_POLICY,
     "the policy's arena (ARENA_WORDS in policy.rs) does not fit the controller's 128 KiB of RAM"
 );
 

@@ -76,14 +76,7 @@ fn compile() -> Result<PathBuf> {
             "host-sim",
         ]))?;
         for program in [Program::Replay, Program::ClosedLoop] {
-            image::build(
-                &Selection {
-                    board: Board::M4f,
-                    bin: program,
-                    policy: None,
-                },
-                None,
-            )?;
+            image::build(&Selection::new(Board::M4f, program, None), None)?;
         }
         Ok(image::target_directory()?.join("release"))
     })
@@ -224,11 +217,7 @@ impl Demo {
         let episodes = recording::record(&policy, COMPARISON)?;
         fs::copy(&episodes, self.path("episodes.dtt"))?;
         let [replay, closed_loop] = [Program::Replay, Program::ClosedLoop].map(|bin| {
-            let selection = Selection {
-                board: Board::M4f,
-                bin,
-                policy: Some(policy.clone()),
-            };
+            let selection = Selection::new(Board::M4f, bin, Some(policy.clone()));
             let image = image::build(&selection, Some(&episodes))?;
             let report = emulator::run(selection.board, &image)?;
             report.check().map(|()| (report.figures, image))

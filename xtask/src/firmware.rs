@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::setup;
+use crate::setup::{self, cortex_m};
 use emulator::Report;
 
 /// What to do with an image.
@@ -38,6 +38,43 @@ pub struct Selection {
     /// The policy that it carries; without one it boots and refuses to move
     #[arg(long, value_name = "F.dtb")]
     pub policy: Option<PathBuf>,
+    /// The flash it must fit, in KiB
+    #[arg(long, value_enum, default_value_t = Flash::Large)]
+    pub flash: Flash,
+}
+
+impl Selection {
+    /// An image with room for everything.
+    pub fn new(board: Board, bin: Program, policy: Option<PathBuf>) -> Self {
+        let flash = Flash::Large;
+        Self {
+            board,
+            bin,
+            policy,
+            flash,
+        }
+    }
+}
+
+/// Flash of an emulated controller: the image does not link if it needs more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Flash {
+    /// 1 MiB
+    #[value(name = "1024")]
+    Large,
+    /// 512 KiB
+    #[value(name = "512")]
+    Small,
+}
+
+impl Flash {
+    /// Its size, as the firmware's build script knows it.
+    pub fn kib(self) -> &'static str {
+        match self {
+            Self::Large => "1024",
+            Self::Small => "512",
+        }
+    }
 }
 
 /// Which image, and what it is compared with.
@@ -66,7 +103,7 @@ pub struct Episodes {
     pub target_return: Option<f32>,
 }
 
-/// Emulated controllers, all as if with 1 MiB of flash and 128 KiB of RAM.
+/// Emulated controllers, all as if with 128 KiB of RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Board {
     /// Cortex-M4F
@@ -75,6 +112,11 @@ pub enum Board {
     /// Cortex-M7
     #[value(alias = "mps2-an500")]
     M7,
+    /// Cortex-M3: the portable kernels and floating point in software
+    #[value(alias = "mps2-an385")]
+    M3,
+    /// Code for a Cortex-M0+, run by the M3
+    M0plus,
 }
 
 impl Board {
@@ -83,15 +125,25 @@ impl Board {
         match self {
             Self::M4f => "mps2-an386",
             Self::M7 => "mps2-an500",
+            Self::M3 | Self::M0plus => "mps2-an385",
         }
     }
 
-    /// What the compiler generates code for, where that is more than the target triple says: the M7 has
+    /// The compiler's name for it.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::M4f | Self::M7 => cortex_m::M4F,
+            Self::M3 => cortex_m::M3,
+            Self::M0plus => cortex_m::M0,
+        }
+    }
+
+    /// What the compiler generates code for, where that is more than the target says: the M7 has
     /// double precision in hardware.
     pub fn processor(self) -> Option<&'static str> {
         match self {
-            Self::M4f => None,
             Self::M7 => Some("cortex-m7"),
+            Self::M4f | Self::M3 | Self::M0plus => None,
         }
     }
 }
@@ -104,6 +156,9 @@ pub enum Program {
     /// Runs the control loop with the plant on the controller
     #[value(name = "closed_loop", alias = "closed-loop")]
     ClosedLoop,
+    /// Overflows its stack, on purpose
+    #[value(name = "stack_overflow", hide = true)]
+    StackOverflow,
 }
 
 impl Program {
@@ -112,6 +167,7 @@ impl Program {
         match self {
             Self::Replay => "replay",
             Self::ClosedLoop => "closed_loop",
+            Self::StackOverflow => "stack_overflow",
         }
     }
 }

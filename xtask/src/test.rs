@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::process::{cargo, run_openly};
 use crate::setup;
-use crate::setup::cortex_m::{Toolchain, cargo_for_target, recorded};
+use crate::setup::cortex_m::{self, Toolchain, cargo_for_target, recorded};
 
 /// Runs every stage, stops at the first that fails, and ends with what each took.
 ///
@@ -85,7 +85,7 @@ fn host(arguments: &[&str]) -> Command {
 }
 
 fn target(arguments: &[&str]) -> Result<Command> {
-    let mut cargo = cargo_for_target(arguments[0])?;
+    let mut cargo = cargo_for_target(arguments[0], cortex_m::M4F)?;
     cargo.args(["-p", "firmware"]).args(&arguments[1..]);
     Ok(cargo)
 }

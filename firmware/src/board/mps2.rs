@@ -1,20 +1,26 @@
-//! Arm's MPS2 FPGA boards as QEMU emulates them: `mps2-an386` (Cortex-M4F), `mps2-an500` (Cortex-M7).
+//! Arm's MPS2 FPGA boards as QEMU emulates them: `mps2-an386` (Cortex-M4F), `mps2-an500` (Cortex-M7),
+//! `mps2-an385` (Cortex-M3, which also runs what is compiled for an M0+).
 //!
 //! - Time: CMSDK APB timer 0, 32 bits at 25 MHz. Under `-icount shift=0` one count is exactly 40 instructions.
 //! - Control tick: SysTick, from the same clock, restarted whenever the loop waits for it (see [`Board::wait_for_tick`]).
 //! - Watchdog: CMSDK APB watchdog, raising the non-maskable interrupt.
 //! - Log: defmt over semihosting. Exit status: semihosting.
+//! - Stack: at the bottom of RAM; overflowing it faults.
 
-use core::ptr;
+mod fault;
+mod stack;
+
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use cortex_m::interrupt;
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
-use cortex_m_rt::{ExceptionFrame, exception};
+use cortex_m_rt::exception;
 use defmt_semihosting as _;
 
-use super::{Board, FloatMode, PeriodTooLong, check_float_mode, counts};
+use super::{Board, FloatMode, PeriodTooLong, counts};
+
+pub use stack::{stack_len, stack_used};
 
 /// Name of the board the image was built for, as in `--board` and QEMU's `-M`.
 pub const NAME: &str = env!("DT_BOARD");
@@ -47,7 +53,10 @@ impl Mps2 {
     /// If called twice.
     pub fn take() -> Result<Self, FloatMode> {
         let peripherals = cortex_m::Peripherals::take().expect("the board is taken once");
-        check_float_mode(cortex_m::register::fpscr::read().bits())?;
+        // Without a floating-point unit the compiler's software follows IEEE 754.
+        #[cfg(target_abi = "eabihf")]
+        super::check_float_mode(cortex_m::register::fpscr::read().bits())?;
+        stack::guard(&peripherals.MPU);
         timer::start();
         Ok(Self {
             systick: peripherals.SYST,
@@ -114,46 +123,32 @@ pub fn now() -> u64 {
     })
 }
 
+/// The same, modulo 2³²: for many short spans.
+pub fn counter() -> u32 {
+    timer::read()
+}
+
 /// Ends the emulation; QEMU exits with status 0 on success and 1 otherwise.
 pub fn exit(success: bool) -> ! {
     defmt::flush();
     semihosting::process::exit(i32::from(!success))
 }
 
-/// Bytes of stack used so far, at the deepest.
-///
-/// The start-up code paints the stack before `main`; this finds how much paint is left.
-pub fn stack_used() -> usize {
-    unsafe extern "C" {
-        static _stack_end: u32;
-        static _stack_start: u32;
-    }
-    let (mut bottom, top) = (&raw const _stack_end, &raw const _stack_start);
-    // SAFETY: the linker script places both symbols word-aligned in RAM, and all words between them belong
-    // to the stack. Volatile, because no object of the language lies there.
-    while bottom < top && unsafe { ptr::read_volatile(bottom) } == cortex_m_rt::STACK_PAINT_VALUE {
-        bottom = bottom.wrapping_add(1);
-    }
-    top as usize - bottom as usize
-}
-
 defmt::timestamp!("{=u64:us}", now() / u64::from(CLOCK_HZ / 1_000_000));
 
 #[exception]
 fn SysTick() {
-    TICKS.fetch_add(1, Ordering::Relaxed);
+    // The only writer; an M0+ has no atomic addition.
+    TICKS.store(
+        TICKS.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
 }
 
 /// The watchdog ran out. Real actuators are cut by hardware; here the emulation ends.
 #[exception]
 unsafe fn NonMaskableInt() -> ! {
     defmt::error!("watchdog: the control loop hangs");
-    exit(false)
-}
-
-#[exception]
-unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    defmt::error!("hard fault at {=u32:#x}", frame.pc());
     exit(false)
 }
 

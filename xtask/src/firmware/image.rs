@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Selection;
 use crate::process;
-use crate::setup::cortex_m::{TARGET, cargo_for_target};
+use crate::setup::cortex_m::cargo_for_target;
 
 /// Builds the image and gives its place; `episodes` is a recording to compare with.
 ///
@@ -36,10 +36,11 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
             episodes.display()
         );
     }
-    let mut cargo = cargo_for_target("build")?;
+    let target = selection.board.target();
+    let mut cargo = cargo_for_target("build", target)?;
     if let Some(processor) = selection.board.processor() {
         cargo.arg("--config").arg(format!(
-            "target.{TARGET}.rustflags = ['-Ctarget-cpu={processor}']"
+            "target.{target}.rustflags = ['-Ctarget-cpu={processor}']"
         ));
     }
     cargo
@@ -57,6 +58,7 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
             std::env::var_os("DEFMT_LOG").unwrap_or_else(|| "info".into()),
         )
         .env("DT_BOARD", selection.board.machine())
+        .env("DT_FLASH_KIB", selection.flash.kib())
         .env("DT_POLICY", variable(selection.policy.as_deref())?)
         .env("DT_POLICY_RS", "")
         .env("DT_TRACE", variable(episodes)?);

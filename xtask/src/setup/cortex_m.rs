@@ -1,4 +1,4 @@
-//! A compiler and `core` for the Cortex-M target: rustup's, or else the distribution's with `core` built from its sources.
+//! A compiler and `core` for the Cortex-M targets: rustup's, or else the distribution's with `core` built from its sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,14 @@ use anyhow::{Context, Result, bail};
 use super::{Step, system};
 use crate::process::{cargo, command, deps, output, run_within, succeeds};
 
-/// The target of every image: Cortex-M4 and M7 with a single-precision floating-point unit.
-pub const TARGET: &str = "thumbv7em-none-eabihf";
+/// Cortex-M4 and M7 with a floating-point unit: the target of every product image.
+pub const M4F: &str = "thumbv7em-none-eabihf";
+/// Cortex-M3: neither DSP extension nor floating-point unit.
+pub const M3: &str = "thumbv7m-none-eabi";
+/// Cortex-M0 and M0+.
+pub const M0: &str = "thumbv6m-none-eabi";
+
+const TARGETS: [&str; 3] = [M4F, M3, M0];
 
 /// Where the compiler for the target comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,14 +38,14 @@ pub struct Target {
     pub wanted: Option<Toolchain>,
 }
 
-/// A cargo that builds for [`TARGET`] with the toolchain set-up chose; `subcommand` is `build`, for instance.
+/// A cargo that builds for `target` with the toolchain set-up chose; `subcommand` is `build`, for instance.
 ///
 /// # Errors
 /// If set-up has not run.
-pub fn cargo_for_target(subcommand: &str) -> Result<Command> {
+pub fn cargo_for_target(subcommand: &str, target: &str) -> Result<Command> {
     let toolchain = recorded().context("run `cargo xtask setup` first")?;
     let mut cargo = toolchain.cargo();
-    cargo.args([subcommand, "--target", TARGET]);
+    cargo.args([subcommand, "--target", target]);
     if toolchain == Toolchain::Distribution {
         cargo.args([
             "-Zbuild-std=core",
@@ -74,7 +80,10 @@ impl Toolchain {
                     .env("RUSTC", "/usr/bin/rustc")
                     .env_remove("RUSTUP_TOOLCHAIN");
                 if let Some(linker) = rustup_linker() {
-                    cargo.env("CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER", linker);
+                    for target in TARGETS {
+                        let target = target.to_uppercase().replace('-', "_");
+                        cargo.env(format!("CARGO_TARGET_{target}_LINKER"), &linker);
+                    }
                 }
                 cargo
             }
@@ -83,10 +92,10 @@ impl Toolchain {
 
     fn is_usable(self) -> bool {
         match self {
-            Self::Rustup => {
-                output(command("rustc").args(["--print", "target-libdir", "--target", TARGET]))
+            Self::Rustup => TARGETS.iter().all(|target| {
+                output(command("rustc").args(["--print", "target-libdir", "--target", target]))
                     .is_ok_and(|folder| has_core(Path::new(folder.trim())))
-            }
+            }),
             Self::Distribution => {
                 succeeds(
                     command("/usr/bin/cargo")
@@ -107,14 +116,15 @@ impl Toolchain {
         match self {
             Self::Rustup => run_within(
                 RUSTUP_LIMIT,
-                command("rustup").args(["target", "add", TARGET]),
+                command("rustup").args(["target", "add"]).args(TARGETS),
             ),
             Self::Distribution => system::install(&DISTRIBUTION_PACKAGES),
         }?;
         if !self.is_usable() {
             bail!(
-                "the {} toolchain still cannot build for {TARGET}",
-                self.name()
+                "the {} toolchain still cannot build for {}",
+                self.name(),
+                TARGETS.join(", ")
             );
         }
         Ok(())
@@ -123,21 +133,22 @@ impl Toolchain {
 
 impl Step for Target {
     fn name(&self) -> &'static str {
-        "Cortex-M target"
+        "Cortex-M targets"
     }
 
     fn effect(&self) -> String {
+        let add = format!("`rustup target add {}`", TARGETS.join(" "));
         match self.wanted {
-            Some(Toolchain::Rustup) => format!("`rustup target add {TARGET}` (seconds)"),
+            Some(Toolchain::Rustup) => format!("{add} (seconds)"),
             Some(Toolchain::Distribution) => {
                 format!(
                     "`apt-get install {}` (about a minute)",
                     DISTRIBUTION_PACKAGES.join(" ")
                 )
             }
-            None => format!(
-                "`rustup target add {TARGET}`, or else the distribution's compiler (seconds to a minute)"
-            ),
+            None => {
+                format!("{add}, or else the distribution's compiler (seconds to a minute)")
+            }
         }
     }
 
