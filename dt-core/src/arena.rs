@@ -1,14 +1,29 @@
 //! All mutable memory of a policy, carved out of one slice of 32-bit words.
 //!
 //! The sizes are `const fn`s of the configuration, so firmware can make the arena a `static`.
+//!
+//! What lives when, within one step (T ≤ 3 tokens go through together; d, ff: d_model, d_ff):
+//!
+//! ```text
+//!            x (T, d)   wide                                      input
+//! embed      written    x before the norm                         one input, quantized
+//! norm       read       normalized x (T, d)  ───────────────────► quantized (T, d)
+//! qkv        ·          q (T, d) │ k, v (T, 2d)                   read
+//! store      ·          q        │ k, v → cache
+//! attention  ·          q → out  │ scores, integer sums           q, then attention weights, quantized
+//! projection added to   out      ───────────────────────────────► quantized (T, d)
+//!                       out · W (T, d)                            read
+//! mlp        ·          hidden (T, ff) ─────────────────────────► quantized (T, ff)
+//!            added to   hidden · W (T, d)                         read
+//! ```
 
-use crate::cache::{Cache, layer_words};
-use crate::config::{Attention, Config, Dtype, TOKENS_PER_STEP};
-use crate::kernels::padded_cols;
-use crate::model::GROUP;
-use crate::slices;
+use crate::attention;
+use crate::cache::layer_words;
+use crate::config::{Attention, Config};
+use crate::linear::{GROUP, Input};
+use crate::slices::{floats, take};
 
-const fn max(a: usize, b: usize) -> usize {
+pub(crate) const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
@@ -16,16 +31,11 @@ const fn max(a: usize, b: usize) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     cache: usize,
-    residual: usize,
+    x: usize,
     wide: usize,
-    quantized: usize,
-    scores: usize,
-    weights: usize,
-    head: usize,
-    query: usize,
+    input: usize,
     state: usize,
     action: usize,
-    output: usize,
     history: usize,
     timesteps: usize,
 }
@@ -37,28 +47,16 @@ impl Layout {
         let s = config.state_dim as usize;
         let a = config.act_dim as usize;
         let k = config.context_len as usize;
-        let visible = TOKENS_PER_STEP * k;
-        let d_head = config.d_head();
-        let int8 = matches!(config.dtype, Dtype::Int8);
         let window = matches!(config.attention, Attention::Window);
-        // Largest token that is ever quantized.
-        let widest = max(max(d, ff), max(padded_cols(s), padded_cols(a)));
+        let beside_queries = max(2 * GROUP * d, attention::scratch_words(config));
+        let widest = max(max(max(d, ff), max(s, a)), attention::widest(config));
         Self {
             cache: config.n_layer as usize * layer_words(config),
-            residual: GROUP * d,
-            wide: GROUP * max(3 * d, ff),
-            quantized: if int8 {
-                (GROUP * widest).div_ceil(2)
-            } else {
-                0
-            },
-            scores: visible,
-            weights: if int8 { visible.div_ceil(2) } else { 0 },
-            head: d_head,
-            query: if int8 { d_head.div_ceil(2) } else { 0 },
+            x: GROUP * d,
+            wide: max(GROUP * d + beside_queries, GROUP * ff),
+            input: Input::words(config.dtype, widest),
             state: s,
             action: a,
-            output: a,
             history: if window { k * (1 + s + a) } else { 0 },
             timesteps: if window { k } else { 0 },
         }
@@ -66,22 +64,17 @@ impl Layout {
 
     pub(crate) const fn words(&self) -> usize {
         self.cache
-            + 2 * self.residual
+            + self.x
             + self.wide
-            + self.quantized
-            + self.scores
-            + self.weights
-            + self.head
-            + self.query
+            + self.input
             + self.state
-            + self.action
-            + self.output
+            + 2 * self.action
             + self.history
             + self.timesteps
     }
 }
 
-/// The arena's areas. Shapes in comments; T ≤ 3 tokens go through together.
+/// The arena's areas.
 pub(crate) struct Memory<'m> {
     pub(crate) work: Work<'m>,
     /// Normalized state of the newest timestep (state_dim).
@@ -94,55 +87,32 @@ pub(crate) struct Memory<'m> {
     pub(crate) timesteps: &'m mut [u32],
 }
 
-/// What the forward pass computes with.
+/// What the forward pass computes with; see the module's table.
 pub(crate) struct Work<'m> {
     /// Keys and values of every layer.
     pub(crate) cache: &'m mut [u32],
-    /// Residual stream (T, d_model).
+    /// Residual stream.
     pub(crate) x: &'m mut [f32],
-    /// Normalized residual, then attention output, then MLP output (T, d_model).
-    pub(crate) h: &'m mut [f32],
-    /// Keys and values (T, 2·d_model) and queries (T, d_model), later the MLP's hidden layer (T, d_ff).
+    /// Whatever a layer computes, one thing after the other.
     pub(crate) wide: &'m mut [f32],
-    /// Quantized input of a linear layer (T, padded cols).
-    pub(crate) quantized: &'m mut [i16],
-    /// Attention of one token and head.
-    pub(crate) scratch: Scratch<'m>,
+    /// Input of a linear layer, [`Input`].
+    pub(crate) input: &'m mut [u32],
     /// Unscaled action (act_dim).
     pub(crate) output: &'m mut [f32],
-}
-
-/// What the attention of one token and head computes with.
-pub(crate) struct Scratch<'m> {
-    /// Scores of the visible tokens (3K).
-    pub(crate) scores: &'m mut [f32],
-    /// Quantized attention weights (3K).
-    pub(crate) weights: &'m mut [i16],
-    /// Integer sums over values (d_head).
-    pub(crate) head: &'m mut [i32],
-    /// Quantized query (d_head).
-    pub(crate) query: &'m mut [i16],
 }
 
 impl<'m> Memory<'m> {
     /// Carves `words` (at least `layout.words()` long).
     pub(crate) fn carve(layout: &Layout, words: &'m mut [u32]) -> Self {
         let mut rest = words;
-        let mut take = |len| slices::take(&mut rest, len);
+        let mut take = |len| take(&mut rest, len);
         Self {
             work: Work {
                 cache: take(layout.cache),
-                x: floats(take(layout.residual)),
-                h: floats(take(layout.residual)),
+                x: floats(take(layout.x)),
                 wide: floats(take(layout.wide)),
-                quantized: halves(take(layout.quantized)),
-                scratch: Scratch {
-                    scores: floats(take(layout.scores)),
-                    weights: halves(take(layout.weights)),
-                    head: bytemuck::try_cast_slice_mut(take(layout.head)).unwrap_or_default(),
-                    query: halves(take(layout.query)),
-                },
-                output: floats(take(layout.output)),
+                input: take(layout.input),
+                output: floats(take(layout.action)),
             },
             state: floats(take(layout.state)),
             action: floats(take(layout.action)),
@@ -152,22 +122,13 @@ impl<'m> Memory<'m> {
     }
 }
 
-// Casting words to types of no larger size and alignment cannot fail.
-
-fn floats(words: &mut [u32]) -> &mut [f32] {
-    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
-}
-
-fn halves(words: &mut [u32]) -> &mut [i16] {
-    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
-}
-
 /// The cache of one layer.
-pub(crate) fn layer_cache<'c>(config: &Config, cache: &'c mut [u32], layer: usize) -> Cache<'c> {
+pub(crate) fn layer_cache<'c>(
+    config: &Config,
+    cache: &'c mut [u32],
+    layer: usize,
+) -> &'c mut [u32] {
     let words = layer_words(config);
     let start = layer * words;
-    Cache::carve(
-        config,
-        cache.get_mut(start..start + words).unwrap_or_default(),
-    )
+    cache.get_mut(start..start + words).unwrap_or_default()
 }

@@ -1,204 +1,215 @@
-//! Causal attention of one token over the cached tokens it can see (Vaswani et al. 2017).
+//! Causal attention of a few tokens over the cached tokens they can see (Vaswani et al. 2017).
 
 use core::ops::Range;
 
-use crate::arena::Scratch;
-use crate::cache::{Cache, Visible};
-use crate::config::{Config, Math, TOKENS_PER_STEP};
+use crate::arena::max;
+use crate::cache::{F32Cache, Int8Cache, Visible, padded_slots};
+use crate::config::{Config, Dtype, Math, TOKENS_PER_STEP};
 use crate::kernels;
+use crate::linear::{GROUP, interleave};
 use crate::ops;
-use crate::quant::{NonFinite, q_max, quantize, rne};
-use crate::slices::{rows, rows_mut};
+use crate::quant::{NonFinite, q_max, rne};
+use crate::slices::{every, floats, integers, rows, rows_mut};
 
 /// Attention weights are integers, in units of 2⁻²⁰ of the largest.
 const EXP_ONE: f32 = 1_048_576.0;
 
-/// The attention of one model.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attention {
-    d_model: usize,
-    d_head: usize,
-    n_head: usize,
+/// 32-bit words of scratch memory that [`forward`] needs.
+pub(crate) const fn scratch_words(config: &Config) -> usize {
+    let slots = padded_slots(config);
+    match config.dtype {
+        Dtype::F32 => slots,
+        Dtype::Int8 => GROUP * (slots + max(slots, config.d_head())),
+    }
+}
+
+/// Columns of the widest vectors that [`forward`] quantizes into `buffer`.
+pub(crate) const fn widest(config: &Config) -> usize {
+    max(padded_slots(config), config.d_head())
+}
+
+/// Attends with the queries of the tokens in `visible`, (T, d_model), which the heads' outputs
+/// replace. `cache` is that of one layer, `buffer` and `scratch` are overwritten.
+///
+/// # Errors
+/// [`NonFinite`] if a query is, or an attention weight.
+pub(crate) fn forward(
+    config: &Config,
+    queries: &mut [f32],
+    visible: &[Visible],
+    cache: &mut [u32],
+    buffer: &mut [u32],
+    scratch: &mut [u32],
+) -> Result<(), NonFinite> {
+    // 1/√d_head.
+    let scale = 1.0 / libm::sqrtf(config.d_head() as f32);
+    match config.dtype {
+        Dtype::F32 => {
+            let cache = F32Cache::carve(config, cache);
+            let scores = floats(scratch);
+            let (d, d_head) = (config.d_model as usize, config.d_head());
+            for (query, visible) in rows_mut(queries, d).zip(visible) {
+                for (head, query) in rows_mut(query, d_head).enumerate() {
+                    let part = head * d_head..(head + 1) * d_head;
+                    head_f32(config, query, &cache, part, visible, scale, scores);
+                }
+            }
+        }
+        Dtype::Int8 => {
+            for (head, cache) in Int8Cache::heads(config, cache).enumerate() {
+                let attention = Int8Head {
+                    config,
+                    cache,
+                    columns: head * config.d_head()..(head + 1) * config.d_head(),
+                    scale,
+                };
+                attention.forward(queries, visible, buffer, scratch)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One head of one token.
+fn head_f32(
+    config: &Config,
+    query: &mut [f32],
+    cache: &F32Cache<'_>,
+    part: Range<usize>,
+    visible: &Visible,
+    scale: f32,
+    scores: &mut [f32],
+) {
+    let d = config.d_model as usize;
+    let keys = visible
+        .slots()
+        .map(|slot| vector(cache.keys, slot * d, &part));
+    let mut max = f32::NEG_INFINITY;
+    for (score, key) in scores.iter_mut().zip(keys) {
+        *score = ops::dot(query, key) * scale;
+        if *score > max {
+            max = *score;
+        }
+    }
+    query.fill(0.0);
+    let mut total = 0.0;
+    let values = visible
+        .slots()
+        .map(|slot| vector(cache.values, slot * d, &part));
+    for (score, value) in scores.iter().zip(values) {
+        let weight = ops::exp(config.math, *score - max);
+        total += weight;
+        for (out, value) in query.iter_mut().zip(value) {
+            *out += weight * value;
+        }
+    }
+    let inverse = 1.0 / total;
+    for out in query {
+        *out *= inverse;
+    }
+}
+
+/// One head's part of the vector at `start`.
+fn vector<'c>(vectors: &'c [f32], start: usize, part: &Range<usize>) -> &'c [f32] {
+    vectors
+        .get(start + part.start..start + part.end)
+        .unwrap_or_default()
+}
+
+/// One head of an int8 layer, for all tokens at once: two matrix products and, between them, a
+/// softmax per token.
+struct Int8Head<'a> {
+    config: &'a Config,
+    cache: Int8Cache<'a>,
+    /// The head's columns in queries and outputs.
+    columns: Range<usize>,
     /// 1/√d_head.
     scale: f32,
-    /// Grid of the attention weights, small enough for sums over 3K tokens.
-    weight_max: i32,
-    math: Math,
 }
 
-impl Attention {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            d_model: config.d_model as usize,
-            d_head: config.d_head(),
-            n_head: config.n_head as usize,
-            scale: 1.0 / libm::sqrtf(config.d_head() as f32),
-            weight_max: q_max(TOKENS_PER_STEP * config.context_len as usize),
-            math: config.math,
-        }
-    }
-
-    pub(crate) fn d_head(&self) -> usize {
-        self.d_head
-    }
-
-    /// Attends with one token's `query` (d_model) and writes the heads' outputs to `out` (d_model).
-    pub(crate) fn forward(
+impl Int8Head<'_> {
+    fn forward(
         &self,
-        query: &[f32],
-        cache: &Cache<'_>,
-        visible: &Visible,
-        scratch: &mut Scratch<'_>,
-        out: &mut [f32],
+        queries: &mut [f32],
+        visible: &[Visible],
+        buffer: &mut [u32],
+        scratch: &mut [u32],
     ) -> Result<(), NonFinite> {
-        let heads = rows(query, self.d_head).zip(rows_mut(out, self.d_head));
-        for (head, (query, out)) in heads.enumerate() {
-            match cache {
-                Cache::F32 { keys, values } => {
-                    self.head_f32(head, query, keys, values, visible, scratch, out);
-                }
-                Cache::Int8 {
-                    keys,
-                    values,
-                    key_scales,
-                    value_scales,
-                } => {
-                    let keys = (&**keys, &**key_scales);
-                    let values = (&**values, &**value_scales);
-                    self.head_int8(head, query, keys, values, visible, scratch, out)?;
-                }
+        let (d, d_head) = (self.config.d_model as usize, self.config.d_head());
+        let (slots, tokens) = (self.cache.key_scales.len(), visible.len());
+        let (scores, sums) = scratch
+            .split_at_mut_checked(tokens * slots)
+            .unwrap_or_default();
+        let (scores, sums) = (floats(scores), integers(sums));
+        let mut scales = [0.0; GROUP];
+        let mut totals = [0; GROUP];
+
+        // Scores (T, slots): of all slots, whether the token sees them or not.
+        let parts = rows(queries, d).map(|row| row.get(self.columns.clone()).unwrap_or_default());
+        let q = interleave(parts, [tokens, d_head], q_max(d_head), &mut scales, buffer)?;
+        products(tokens, self.cache.keys, q, sums);
+        let each = rows_mut(scores, slots).zip(visible).zip(&mut totals);
+        for (token, (((scores, visible), total), scale)) in each.zip(scales).enumerate() {
+            let pairs = every(sums.as_chunks::<2>().0, token, tokens);
+            let scale = scale * self.scale;
+            let pairs = pairs.zip(self.cache.key_scales.as_chunks::<2>().0);
+            for (score, (sum, key_scale)) in scores.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+                score[0] = sum[0] as f32 * (scale * key_scale[0]);
+                score[1] = sum[1] as f32 * (scale * key_scale[1]);
+            }
+            *total = softmax(self.config.math, scores, visible, self.cache.value_scales);
+        }
+
+        // Weighted values (T, d_head): the weights of slots that a token does not see are zero.
+        let weight_max = q_max(TOKENS_PER_STEP * self.config.context_len as usize);
+        let weights = rows(scores, slots);
+        let q = interleave(weights, [tokens, slots], weight_max, &mut scales, buffer)?;
+        products(tokens, self.cache.values, q, sums);
+        let each = rows_mut(queries, d).zip(scales).zip(totals);
+        for (token, ((row, scale), total)) in each.enumerate() {
+            let out = row.get_mut(self.columns.clone()).unwrap_or_default();
+            let scale = scale / total as f32;
+            let pairs = every(sums.as_chunks::<2>().0, token, tokens);
+            for (out, sum) in out.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+                *out = sum.map(|sum| sum as f32 * scale);
             }
         }
         Ok(())
     }
-
-    #[expect(clippy::too_many_arguments, reason = "one cache, taken apart")]
-    fn head_f32(
-        &self,
-        head: usize,
-        query: &[f32],
-        keys: &[f32],
-        values: &[f32],
-        visible: &Visible,
-        scratch: &mut Scratch<'_>,
-        out: &mut [f32],
-    ) {
-        let scores = scratch.scores.get_mut(..visible.len()).unwrap_or_default();
-        for (scores, run) in visible.split(scores) {
-            for (score, key) in scores.iter_mut().zip(self.vectors(keys, run, head)) {
-                *score = ops::dot(query, key) * self.scale;
-            }
-        }
-        let max = largest(scores);
-        let mut total = 0.0;
-        for score in &mut *scores {
-            *score = ops::exp(self.math, *score - max);
-            total += *score;
-        }
-        out.fill(0.0);
-        for (weights, run) in visible.split(scores) {
-            for (weight, value) in weights.iter().zip(self.vectors(values, run, head)) {
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += *weight * value;
-                }
-            }
-        }
-        let inverse = 1.0 / total;
-        for out in out {
-            *out *= inverse;
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one cache, taken apart")]
-    fn head_int8(
-        &self,
-        head: usize,
-        query: &[f32],
-        (keys, key_scales): (&[i8], &[f32]),
-        (values, value_scales): (&[i8], &[f32]),
-        visible: &Visible,
-        scratch: &mut Scratch<'_>,
-        out: &mut [f32],
-    ) -> Result<(), NonFinite> {
-        let scores = scratch.scores.get_mut(..visible.len()).unwrap_or_default();
-        let query_scale = quantize(query, q_max(self.d_head), scratch.query)? * self.scale;
-        for (scores, run) in visible.split(scores) {
-            let scales = self.scales(key_scales, run.clone(), head);
-            let keys = self.vectors(keys, run, head).zip(scales);
-            for (score, (key, key_scale)) in scores.iter_mut().zip(keys) {
-                *score = kernels::dot(scratch.query, key) as f32 * (query_scale * key_scale);
-            }
-        }
-        let max = largest(scores);
-        // From here on `scores` holds softmax numerators, each times the scale of its value.
-        let mut total = 0;
-        for (scores, run) in visible.split(scores) {
-            let scales = self.scales(value_scales, run, head);
-            for (score, value_scale) in scores.iter_mut().zip(scales) {
-                let weight = rne(ops::exp(self.math, *score - max) * EXP_ONE);
-                total += weight;
-                *score = weight as f32 * value_scale;
-            }
-        }
-        let weights = scratch.weights.get_mut(..scores.len()).unwrap_or_default();
-        let weight_scale = quantize(scores, self.weight_max, weights)?;
-        scratch.head.fill(0);
-        for (weights, run) in visible.split(weights) {
-            let values = values.get(run.start * self.d_model + head * self.d_head..);
-            let values = values.unwrap_or_default();
-            kernels::weighted_sum(weights, values, self.d_model, scratch.head);
-        }
-        let scale = weight_scale / total as f32;
-        for (out, &sum) in out.iter_mut().zip(&*scratch.head) {
-            *out = sum as f32 * scale;
-        }
-        Ok(())
-    }
-
-    /// One head's part of the cached vectors in a run of slots.
-    fn vectors<'c, T>(
-        &self,
-        buffer: &'c [T],
-        run: Range<usize>,
-        head: usize,
-    ) -> impl Iterator<Item = &'c [T]> {
-        let part = head * self.d_head..(head + 1) * self.d_head;
-        slot_rows(buffer, self.d_model, run)
-            .map(move |row| row.get(part.clone()).unwrap_or_default())
-    }
-
-    /// One head's scales of the cached vectors in a run of slots.
-    fn scales(&self, buffer: &[f32], run: Range<usize>, head: usize) -> impl Iterator<Item = f32> {
-        slot_rows(buffer, self.n_head, run)
-            .map(move |scales| scales.get(head).copied().unwrap_or_default())
-    }
 }
 
-fn slot_rows<T>(buffer: &[T], row_len: usize, run: Range<usize>) -> impl Iterator<Item = &[T]> {
-    let run = run.start * row_len..run.end * row_len;
-    rows(buffer.get(run).unwrap_or_default(), row_len)
-}
-
-impl Visible {
-    /// Number of visible tokens.
-    fn len(&self) -> usize {
-        self.runs.iter().map(ExactSizeIterator::len).sum()
-    }
-
-    /// Splits what belongs to the visible tokens, oldest first, into the runs they come in.
-    fn split<'s, T>(&self, buffer: &'s mut [T]) -> [(&'s mut [T], Range<usize>); 2] {
-        let [old, new] = self.runs.clone();
-        let (of_old, of_new) = buffer.split_at_mut_checked(old.len()).unwrap_or_default();
-        [(of_old, old), (of_new, new)]
-    }
-}
-
-fn largest(scores: &[f32]) -> f32 {
+/// Turns the scores of visible tokens into softmax numerators, each times the scale of its value,
+/// and those of all others into zeros. Returns the denominator.
+fn softmax(math: Math, scores: &mut [f32], visible: &Visible, value_scales: &[f32]) -> i32 {
     let mut max = f32::NEG_INFINITY;
-    for &score in scores {
-        if score > max {
-            max = score;
+    for run in &visible.runs {
+        for &score in scores.get(run.clone()).unwrap_or_default() {
+            if score > max {
+                max = score;
+            }
         }
     }
-    max
+    let mut total = 0;
+    for run in &visible.runs {
+        let scores = scores.get_mut(run.clone()).unwrap_or_default();
+        let scales = value_scales.get(run.clone()).unwrap_or_default();
+        for (score, value_scale) in scores.iter_mut().zip(scales) {
+            let weight = rne(ops::exp(math, *score - max) * EXP_ONE);
+            total += weight;
+            *score = weight as f32 * value_scale;
+        }
+    }
+    let [old, new] = &visible.runs;
+    for hidden in [new.end..old.start, old.end..scores.len()] {
+        scores.get_mut(hidden).unwrap_or_default().fill(0.0);
+    }
+    total
+}
+
+fn products(tokens: usize, packed: &[i8], x: &[i16], sums: &mut [i32]) {
+    match tokens {
+        1 => kernels::products::<1>(packed, x, sums),
+        2 => kernels::products::<2>(packed, x, sums),
+        _ => kernels::products::<GROUP>(packed, x, sums),
+    }
 }

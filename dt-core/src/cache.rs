@@ -6,102 +6,144 @@
 use core::ops::Range;
 
 use crate::config::{Config, Dtype, TOKENS_PER_STEP};
-use crate::kernels::pack_groups;
-use crate::quant::{NonFinite, WEIGHT_MAX, quantize};
-use crate::slices;
+use crate::kernels::{packed_index, packed_len};
+use crate::quant::{Grid, NonFinite, WEIGHT_MAX};
+use crate::slices::{bytes, copy, floats, rows, rows_mut, take};
 
-/// Token slots in the ring.
+/// Token slots in the ring, K + 1 timesteps.
 const fn slots(config: &Config) -> usize {
     TOKENS_PER_STEP * (config.context_len as usize + 1)
 }
 
+/// Slots, padded so that the values of all slots are the columns of a packed matrix.
+pub(crate) const fn padded_slots(config: &Config) -> usize {
+    slots(config).next_multiple_of(4)
+}
+
+/// Words that one head's keys, or its values, take in an int8 cache.
+const fn packed_words(config: &Config) -> usize {
+    // d_head is a multiple of 4: keys (slots, d_head) take as much as values (d_head, slots).
+    packed_len(config.d_head(), padded_slots(config)) / 4
+}
+
 /// Words that the keys and values of one layer take.
 pub(crate) const fn layer_words(config: &Config) -> usize {
-    let (slots, d) = (slots(config), config.d_model as usize);
     match config.dtype {
-        Dtype::F32 => 2 * slots * d,
-        // d_model is a multiple of 4.
-        Dtype::Int8 => 2 * slots * (d / 4 + config.n_head as usize),
+        Dtype::F32 => 2 * slots(config) * config.d_model as usize,
+        Dtype::Int8 => 2 * config.n_head as usize * (packed_words(config) + padded_slots(config)),
     }
 }
 
-/// Keys and values of one layer, (slots, d_model) each.
-pub(crate) enum Cache<'c> {
-    F32 {
-        keys: &'c mut [f32],
-        values: &'c mut [f32],
-    },
-    /// With one scale per slot and head; keys with their bytes in packed order.
-    Int8 {
-        keys: &'c mut [i8],
-        values: &'c mut [i8],
-        key_scales: &'c mut [f32],
-        value_scales: &'c mut [f32],
-    },
+/// Keys and values of one layer in f32, (slots, d_model) each.
+pub(crate) struct F32Cache<'c> {
+    pub(crate) keys: &'c mut [f32],
+    pub(crate) values: &'c mut [f32],
 }
 
-impl<'c> Cache<'c> {
+impl<'c> F32Cache<'c> {
     pub(crate) fn carve(config: &Config, words: &'c mut [u32]) -> Self {
-        let (slots, d) = (slots(config), config.d_model as usize);
         let mut rest = words;
-        let mut take = |len| slices::take(&mut rest, len);
-        match config.dtype {
-            Dtype::F32 => Cache::F32 {
-                keys: bytemuck::try_cast_slice_mut(take(slots * d)).unwrap_or_default(),
-                values: bytemuck::try_cast_slice_mut(take(slots * d)).unwrap_or_default(),
-            },
-            Dtype::Int8 => {
-                let scales = slots * config.n_head as usize;
-                Cache::Int8 {
-                    keys: bytemuck::try_cast_slice_mut(take(slots * d / 4)).unwrap_or_default(),
-                    values: bytemuck::try_cast_slice_mut(take(slots * d / 4)).unwrap_or_default(),
-                    key_scales: bytemuck::try_cast_slice_mut(take(scales)).unwrap_or_default(),
-                    value_scales: bytemuck::try_cast_slice_mut(take(scales)).unwrap_or_default(),
-                }
-            }
+        let len = slots(config) * config.d_model as usize;
+        Self {
+            keys: floats(take(&mut rest, len)),
+            values: floats(take(&mut rest, len)),
         }
     }
 
     /// Stores one token's keys and values, (2·d_model), in its slot.
-    pub(crate) fn store(
-        &mut self,
-        slot: usize,
-        keys_values: &[f32],
-        d_head: usize,
-    ) -> Result<(), NonFinite> {
+    fn store(&mut self, slot: usize, keys_values: &[f32]) {
         let d = keys_values.len() / 2;
         let (key, value) = keys_values.split_at_checked(d).unwrap_or_default();
-        match self {
-            Cache::F32 { keys, values } => {
-                for (row, source) in [(keys, key), (values, value)] {
-                    let row = row.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
-                    slices::copy(source, row);
-                }
+        for (rows, row) in [(&mut *self.keys, key), (&mut *self.values, value)] {
+            copy(row, rows.get_mut(slot * d..).unwrap_or_default());
+        }
+    }
+}
+
+/// Keys and values of one layer and head as packed matrices, ready to be multiplied by a query
+/// and by attention weights. Each slot has one scale for its key and one for its value; what lies
+/// in slots that nothing was stored in yet is arbitrary, but within ±127.
+pub(crate) struct Int8Cache<'c> {
+    /// (slots, d_head).
+    pub(crate) keys: &'c mut [i8],
+    /// Transposed: (d_head, padded slots).
+    pub(crate) values: &'c mut [i8],
+    /// (padded slots).
+    pub(crate) key_scales: &'c mut [f32],
+    /// (padded slots).
+    pub(crate) value_scales: &'c mut [f32],
+}
+
+impl<'c> Int8Cache<'c> {
+    /// The heads of one layer, whose cache is `words`.
+    pub(crate) fn heads(config: &Config, words: &'c mut [u32]) -> impl Iterator<Item = Self> {
+        let (packed, slots) = (packed_words(config), padded_slots(config));
+        rows_mut(words, 2 * (packed + slots)).map(move |words| {
+            let mut rest = words;
+            Self {
+                keys: bytes(take(&mut rest, packed)),
+                values: bytes(take(&mut rest, packed)),
+                key_scales: floats(take(&mut rest, slots)),
+                value_scales: floats(take(&mut rest, slots)),
             }
-            Cache::Int8 {
-                keys,
-                values,
-                key_scales,
-                value_scales,
-            } => {
-                for (rows, scales, source) in [
-                    (&mut **keys, key_scales, key),
-                    (&mut **values, value_scales, value),
-                ] {
-                    let row = rows.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
-                    let n_head = d.checked_div(d_head).unwrap_or_default();
-                    let scales = scales.get_mut(slot * n_head..).unwrap_or_default();
-                    let heads = slices::rows_mut(row, d_head).zip(slices::rows(source, d_head));
-                    for ((row, head), scale) in heads.zip(scales) {
-                        *scale = quantize(head, WEIGHT_MAX, row)?;
-                    }
+        })
+    }
+
+    /// Stores the key and the value (d_head each) of one token in its slot.
+    fn store(&mut self, slot: usize, key: &[f32], value: &[f32]) -> Result<(), NonFinite> {
+        let grid = Grid::of(key, WEIGHT_MAX)?;
+        if let Some(scale) = self.key_scales.get_mut(slot) {
+            *scale = grid.scale;
+        }
+        // Words of four values, every other one of the row pair.
+        let first = packed_index(key.len(), slot, 0) / 4;
+        let words = self.keys.as_chunks_mut::<4>().0.get_mut(first..);
+        let words = words.unwrap_or_default().chunks_mut(2);
+        for (words, key) in words.zip(key.as_chunks::<4>().0) {
+            if let Some(word) = words.first_mut() {
+                let [k0, k1, k2, k3] = key.map(|k| grid.quantize(k) as i8);
+                *word = [k0, k2, k1, k3];
+            }
+        }
+
+        let grid = Grid::of(value, WEIGHT_MAX)?;
+        if let Some(scale) = self.value_scales.get_mut(slot) {
+            *scale = grid.scale;
+        }
+        // One byte in each row: at the same place in every row pair, one word apart.
+        let slots = self.value_scales.len();
+        let (even, odd) = (packed_index(slots, 0, slot), packed_index(slots, 1, slot));
+        let pairs = rows_mut(self.values, 2 * slots).zip(value.as_chunks::<2>().0);
+        for (pair, value) in pairs {
+            for (place, value) in [even, odd].into_iter().zip(value) {
+                if let Some(byte) = pair.get_mut(place) {
+                    *byte = grid.quantize(*value) as i8;
                 }
-                let key = keys.get_mut(slot * d..(slot + 1) * d).unwrap_or_default();
-                pack_groups(key);
             }
         }
         Ok(())
     }
+}
+
+/// Stores the keys and values, (2·d_model), of one token in its slot of a layer's cache.
+pub(crate) fn store(
+    config: &Config,
+    cache: &mut [u32],
+    slot: usize,
+    keys_values: &[f32],
+) -> Result<(), NonFinite> {
+    match config.dtype {
+        Dtype::F32 => F32Cache::carve(config, cache).store(slot, keys_values),
+        Dtype::Int8 => {
+            let d = config.d_model as usize;
+            let (keys, values) = keys_values.split_at_checked(d).unwrap_or_default();
+            let heads = rows(keys, config.d_head()).zip(rows(values, config.d_head()));
+            for (mut cache, (key, value)) in Int8Cache::heads(config, cache).zip(heads) {
+                cache.store(slot, key, value)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where the newest timestep lies in the ring, and how far back its tokens see. Counts no further
@@ -121,6 +163,14 @@ pub(crate) struct Ring {
 pub(crate) struct Visible {
     pub(crate) slot: usize,
     pub(crate) runs: [Range<usize>; 2],
+}
+
+impl Visible {
+    /// The visible tokens' slots, from the oldest.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> {
+        let [old, new] = &self.runs;
+        old.clone().chain(new.clone())
+    }
 }
 
 impl Ring {
@@ -188,12 +238,7 @@ mod tests {
                 for position in 0..3 {
                     let visible = ring.visible(position);
                     slots[visible.slot] = Some((timestep, position));
-                    let seen: Vec<_> = visible
-                        .runs
-                        .iter()
-                        .flat_map(|run| run.clone())
-                        .map(|slot| slots[slot].unwrap())
-                        .collect();
+                    let seen: Vec<_> = visible.slots().map(|slot| slots[slot].unwrap()).collect();
                     let oldest = (timestep + 1).saturating_sub(context_len);
                     let expected: Vec<_> = (oldest..=timestep)
                         .flat_map(|t| (0..3).map(move |p| (t, p)))
@@ -216,7 +261,7 @@ mod tests {
         let action = ring.visible(2);
         ring.advance();
         let state = ring.visible(1);
-        let action_slots: Vec<_> = action.runs.iter().flat_map(|run| run.clone()).collect();
+        let action_slots: Vec<_> = action.slots().collect();
         assert_eq!(action_slots.len(), 6);
         assert!(!action_slots.contains(&state.slot));
         assert!(!action_slots.contains(&(state.slot - 1)));

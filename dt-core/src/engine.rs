@@ -5,13 +5,15 @@
 //! is left out; the bits are the same either way, since tokens share nothing but the cache.
 
 use crate::arena::{Layout, Memory, Work, layer_cache};
-use crate::attention::Attention;
-use crate::cache::{Ring, Visible};
+use crate::attention;
+use crate::cache::{self, Ring, Visible};
 use crate::config::{self, Head};
-use crate::model::{GROUP, Input, Model};
+use crate::linear::{GROUP, Input};
+use crate::model::Model;
 use crate::ops;
+use crate::probe::{Phase, Probe};
 use crate::quant::NonFinite;
-use crate::slices::{copy, rows, rows_mut};
+use crate::slices::{copy, rows, rows_mut, words};
 use crate::window::{History, RecordShape};
 
 /// The arena is too small for the model.
@@ -50,7 +52,7 @@ impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
     /// # Errors
     /// [`ArenaTooSmall`] names both sizes.
     pub fn new(model: &Model<'a>, mut arena: A) -> Result<Self, ArenaTooSmall> {
-        let stepper = Stepper::new(model, arena.as_mut().len())?;
+        let stepper = Stepper::new(model, arena.as_mut())?;
         Ok(Self { stepper, arena })
     }
 
@@ -82,7 +84,7 @@ impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
             action: previous_action.is_some(),
             return_to_go: Some(return_to_go),
         };
-        self.stepper.step(&mut memory, tokens, timestep)?;
+        self.stepper.step(&mut memory, tokens, timestep, &mut ())?;
         Ok(memory.work.output)
     }
 }
@@ -101,7 +103,6 @@ pub(crate) struct Pending {
 #[derive(Clone, Debug)]
 pub(crate) struct Stepper<'a> {
     model: Model<'a>,
-    attention: Attention,
     pub(crate) layout: Layout,
     ring: Ring,
     /// Timestep of the newest timestep in the ring.
@@ -110,20 +111,22 @@ pub(crate) struct Stepper<'a> {
 }
 
 impl<'a> Stepper<'a> {
-    pub(crate) fn new(model: &Model<'a>, have: usize) -> Result<Self, ArenaTooSmall> {
+    pub(crate) fn new(model: &Model<'a>, arena: &mut [u32]) -> Result<Self, ArenaTooSmall> {
         let config = model.config();
         let layout = Layout::new(config);
-        let needed = layout.words();
+        let (needed, have) = (layout.words(), arena.len());
         if have < needed {
             return Err(ArenaTooSmall { needed, have });
         }
+        // Integer sums run over all of the cache, also where nothing was stored yet: a −128 there
+        // would break their bound.
+        Memory::carve(&layout, arena).work.cache.fill(0);
         Ok(Self {
-            attention: Attention::new(config),
             layout,
             ring: Ring::new(config.context_len as usize),
             timestep: 0,
             history: History::default(),
-            model: model.clone(),
+            model: *model,
         })
     }
 
@@ -143,6 +146,7 @@ impl<'a> Stepper<'a> {
         memory: &mut Memory<'_>,
         tokens: &mut Pending,
         timestep: u32,
+        probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
         if self.is_window() {
             return Ok(());
@@ -158,7 +162,7 @@ impl<'a> Stepper<'a> {
             timestep,
             act: false,
         };
-        self.forward(&mut memory.work, &group)
+        self.forward(&mut memory.work, &group, probe)
     }
 
     /// Computes pending tokens and the state in [`Memory::state`]; leaves the unscaled action in
@@ -170,9 +174,10 @@ impl<'a> Stepper<'a> {
         memory: &mut Memory<'_>,
         tokens: Pending,
         timestep: u32,
+        probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
         if self.is_window() {
-            return self.window_step(memory, tokens, timestep);
+            return self.window_step(memory, tokens, timestep, probe);
         }
         let group = Group {
             action: tokens.action.then_some(&*memory.action),
@@ -181,7 +186,7 @@ impl<'a> Stepper<'a> {
             timestep,
             act: true,
         };
-        self.forward(&mut memory.work, &group)
+        self.forward(&mut memory.work, &group, probe)
     }
 
     fn is_window(&self) -> bool {
@@ -194,6 +199,7 @@ impl<'a> Stepper<'a> {
         memory: &mut Memory<'_>,
         tokens: Pending,
         timestep: u32,
+        probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
         let config = self.model.config();
         let (s, a) = (config.state_dim as usize, config.act_dim as usize);
@@ -224,39 +230,136 @@ impl<'a> Stepper<'a> {
                 timestep: memory.timesteps.get(slot).copied().unwrap_or_default(),
                 act: i + 1 == self.history.len,
             };
-            self.forward(&mut memory.work, &group)?;
+            self.forward(&mut memory.work, &group, probe)?;
             previous = Some(action);
         }
         Ok(())
     }
 
     /// Runs a group of tokens through the network and appends them to the cache.
-    fn forward(&mut self, work: &mut Work<'_>, group: &Group<'_>) -> Result<(), NonFinite> {
-        let Self {
-            model, attention, ..
-        } = self;
-        let config = model.config;
-        let (d, f) = (config.d_model as usize, config.d_ff as usize);
+    fn forward(
+        &mut self,
+        work: &mut Work<'_>,
+        group: &Group<'_>,
+        probe: &mut impl Probe,
+    ) -> Result<(), NonFinite> {
+        let model = self.model;
+        let config = &model.config;
+        let (d, ff) = (config.d_model as usize, config.d_ff as usize);
         let (dtype, eps) = (config.dtype, config.layer_norm_eps);
-        let mut scales = [0.0; GROUP];
+        let (wide, buffer) = (&mut *work.wide, &mut *work.input);
 
-        // x (T, d_model): the embedded tokens. `tokens`: where each goes in the cache and what
-        // it sees there.
-        let mut tokens = heapless::Vec::<Visible, GROUP>::new();
-        let mut embedded = rows_mut(work.x, d);
+        // x (T, d_model): the embedded tokens; `tokens`: where each goes in the cache and what it
+        // sees there.
+        probe.enter(Phase::Embed);
+        let tokens = self.embed(group, wide, buffer)?;
+        let count = tokens.len();
+        let mut x = work.x.get_mut(..count * d).unwrap_or_default();
+        probe.enter(Phase::Norm);
+        model.embedding().ln.forward(eps, wide, x);
+
+        for (index, layer) in model.layers().enumerate() {
+            let cache = layer_cache(config, work.cache, index);
+
+            // Keys and values of all tokens (T, 2·d_model) go into the cache.
+            probe.enter(Phase::Norm);
+            layer.ln_1.forward(eps, x, wide);
+            probe.enter(Phase::Quantize);
+            let mut input = Input::new(dtype, head(wide, count * d), d, buffer)?;
+            probe.enter(Phase::Qkv);
+            let (queries, beside) = wide.split_at_mut_checked(GROUP * d).unwrap_or_default();
+            layer.attn_qkv.outputs(d..3 * d).forward(&input, beside);
+            probe.enter(Phase::Attention);
+            for (row, token) in rows(beside, 2 * d).zip(&tokens) {
+                cache::store(config, cache, token.slot, row)?;
+            }
+
+            // The last layer's output is only needed at the state token, for the action.
+            let is_last = index + 1 == config.n_layer as usize;
+            let asking = match (is_last, group.act) {
+                (false, _) => count,
+                (true, true) => 1,
+                (true, false) => return Ok(()),
+            };
+            let first = count.saturating_sub(asking);
+            x = x.get_mut(first * d..).unwrap_or_default();
+            if asking < count {
+                input = input.last(d);
+            }
+
+            // Queries (T, d_model) become the heads' outputs, then a part of x.
+            probe.enter(Phase::Qkv);
+            layer.attn_qkv.outputs(0..d).forward(&input, queries);
+            probe.enter(Phase::Attention);
+            let queries = head_mut(queries, asking * d);
+            let visible = tokens.get(first..).unwrap_or_default();
+            let scratch = words(beside);
+            attention::forward(config, queries, visible, cache, buffer, scratch)?;
+            probe.enter(Phase::Quantize);
+            let input = Input::new(dtype, queries, d, buffer)?;
+            probe.enter(Phase::Projection);
+            layer.attn_proj.forward(&input, wide);
+            add(x, wide);
+
+            // MLP: x (T, d_model) → hidden (T, d_ff) → a part of x.
+            probe.enter(Phase::Norm);
+            layer.ln_2.forward(eps, x, wide);
+            probe.enter(Phase::Quantize);
+            let input = Input::new(dtype, head(wide, asking * d), d, buffer)?;
+            probe.enter(Phase::Mlp);
+            let hidden = head_mut(wide, asking * ff);
+            layer.mlp_fc.forward(&input, hidden);
+            ops::activate(config.activation, config.math, hidden);
+            probe.enter(Phase::Quantize);
+            let input = Input::new(dtype, hidden, ff, buffer)?;
+            probe.enter(Phase::Mlp);
+            layer.mlp_proj.forward(&input, wide);
+            add(x, wide);
+        }
+
+        // Action head on the state token, all that is left in x.
+        let output = model.output();
+        probe.enter(Phase::Norm);
+        output.ln_f.forward(eps, x, wide);
+        probe.enter(Phase::Quantize);
+        let input = Input::new(dtype, head(wide, d), d, buffer)?;
+        probe.enter(Phase::Head);
+        output.head.forward(&input, work.output);
+        for output in &mut *work.output {
+            if config.head == Head::Tanh {
+                *output = ops::tanh(config.math, *output);
+            }
+            if !output.is_finite() {
+                return Err(NonFinite);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room in the ring for the tokens of a group and embeds them, (T, d_model).
+    fn embed(
+        &mut self,
+        group: &Group<'_>,
+        out: &mut [f32],
+        buffer: &mut [u32],
+    ) -> Result<Tokens, NonFinite> {
+        let embedding = self.model.embedding();
+        let config = &self.model.config;
+        let last = (config.max_ep_len as usize).saturating_sub(1);
+        let mut tokens = Tokens::new();
+        let mut out = rows_mut(out, config.d_model as usize);
         let mut embed = |ring: &Ring, position: usize, timestep: u32, input: &[f32]| {
             let linear = match position {
-                RETURN => &model.embed_return,
-                STATE => &model.embed_state,
-                _ => &model.embed_action,
+                RETURN => &embedding.return_to_go,
+                STATE => &embedding.state,
+                _ => &embedding.action,
             };
-            let row = embedded.next().unwrap_or_default();
-            let input = Input::new(dtype, input, linear.cols, work.quantized, &mut scales)?;
+            let row = out.next().unwrap_or_default();
+            let input = Input::new(config.dtype, input, linear.cols, buffer)?;
             linear.forward(&input, row);
-            let last = (config.max_ep_len as usize).saturating_sub(1);
             let timestep = timestep as usize;
             let table_row = if timestep < last { timestep } else { last };
-            model.embed_timestep.add(table_row, row);
+            embedding.timestep.add(table_row, row);
             // A group never has more than GROUP tokens.
             tokens.push(ring.visible(position)).map_err(|_| NonFinite)
         };
@@ -271,86 +374,20 @@ impl<'a> Stepper<'a> {
         if let Some(state) = group.state {
             embed(&self.ring, STATE, group.timestep, state)?;
         }
-        let count = tokens.len();
-        let mut x = work.x.get_mut(..count * d).unwrap_or_default();
-        copy(x, work.h);
-        model
-            .embed_ln
-            .forward(eps, work.h.get(..count * d).unwrap_or_default(), x);
-
-        for (index, layer) in model.layers.iter().enumerate() {
-            let mut cache = layer_cache(&config, work.cache, index);
-
-            // Keys and values of all tokens (T, 2·d_model) go into the cache.
-            layer.ln_1.forward(eps, x, work.h);
-            let h = work.h.get(..count * d).unwrap_or_default();
-            let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
-            let (keys_values, queries) = work
-                .wide
-                .split_at_mut_checked(count * 2 * d)
-                .unwrap_or_default();
-            layer
-                .attn_qkv
-                .outputs(d..3 * d)
-                .forward(&input, keys_values);
-            for (row, token) in rows(keys_values, 2 * d).zip(&tokens) {
-                cache.store(token.slot, row, attention.d_head())?;
-            }
-
-            // The last layer's output is only needed at the state token, for the action.
-            let is_last = index + 1 == model.layers.len();
-            let asking = match (is_last, group.act) {
-                (false, _) => count,
-                (true, true) => 1,
-                (true, false) => return Ok(()),
-            };
-            let first = count.saturating_sub(asking);
-            x = x.get_mut(first * d..).unwrap_or_default();
-            let input = if asking == count {
-                input
-            } else {
-                let h = work.h.get(first * d..count * d).unwrap_or_default();
-                Input::new(dtype, h, d, work.quantized, &mut scales)?
-            };
-
-            // Attention: queries (T, d_model) → h (T, d_model) → added to x.
-            layer.attn_qkv.outputs(0..d).forward(&input, queries);
-            let asked = rows(queries, d).zip(tokens.iter().skip(first));
-            for ((query, token), out) in asked.zip(rows_mut(work.h, d)) {
-                attention.forward(query, &cache, token, &mut work.scratch, out)?;
-            }
-            let h = work.h.get(..asking * d).unwrap_or_default();
-            let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
-            layer.attn_proj.forward(&input, work.wide);
-            add(x, work.wide);
-
-            // MLP: h (T, d_model) → wide (T, d_ff) → h (T, d_model) → added to x.
-            layer.ln_2.forward(eps, x, work.h);
-            let h = work.h.get(..asking * d).unwrap_or_default();
-            let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
-            let hidden = work.wide.get_mut(..asking * f).unwrap_or_default();
-            layer.mlp_fc.forward(&input, hidden);
-            ops::activate(config.activation, config.math, hidden);
-            let input = Input::new(dtype, hidden, f, work.quantized, &mut scales)?;
-            layer.mlp_proj.forward(&input, work.h);
-            add(x, work.h);
-        }
-
-        // Action head on the state token, all that is left in x.
-        model.ln_f.forward(eps, x, work.h);
-        let h = work.h.get(..d).unwrap_or_default();
-        let input = Input::new(dtype, h, d, work.quantized, &mut scales)?;
-        model.head.forward(&input, work.output);
-        for output in &mut *work.output {
-            if config.head == Head::Tanh {
-                *output = ops::tanh(config.math, *output);
-            }
-            if !output.is_finite() {
-                return Err(NonFinite);
-            }
-        }
-        Ok(())
+        Ok(tokens)
     }
+}
+
+/// The tokens of a group, in causal order.
+type Tokens = heapless::Vec<Visible, GROUP>;
+
+/// The first `len` values.
+fn head(values: &[f32], len: usize) -> &[f32] {
+    values.get(..len).unwrap_or_default()
+}
+
+fn head_mut(values: &mut [f32], len: usize) -> &mut [f32] {
+    values.get_mut(..len).unwrap_or_default()
 }
 
 /// Position of the tokens within a timestep.

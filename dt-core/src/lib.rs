@@ -20,7 +20,8 @@
 //! - [`Guard`] stands between policy and actuators and latches a safe action ([`guard`]);
 //! - [`golden`] is the self-test: what was computed at export must come out to the bit;
 //! - [`Engine`] is the network alone, in normalized units ([`engine`], [`model`]);
-//! - [`config`], [`quant`], [`ops`] and [`kernels`] are dimensions, rounding, float and integer arithmetic.
+//! - [`config`], [`quant`], [`ops`] and [`kernels`] are dimensions, rounding, float and integer arithmetic;
+//! - [`probe`] tells a cycle counter where a control step spends its time.
 //!
 //! ```
 //! use dt_core::{Blob, Guard, Policy, golden};
@@ -68,11 +69,14 @@ pub mod golden;
 pub mod guard;
 pub mod int4;
 pub mod kernels;
+mod linear;
 pub mod model;
 pub mod ops;
 pub mod policy;
+pub mod probe;
 pub mod quant;
 mod slices;
+mod tensors;
 mod window;
 
 pub use blob::{Blob, BlobError};

@@ -10,6 +10,7 @@ use crate::blob::{Blob, RewardMode, Vectors};
 use crate::config::Config;
 use crate::engine::{ArenaTooSmall, Pending, Stepper};
 use crate::ops::clamp;
+use crate::probe::Probe;
 use crate::quant::NonFinite;
 
 /// A Decision Transformer in a control loop.
@@ -122,7 +123,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     /// # Errors
     /// [`ArenaTooSmall`] names both sizes.
     pub fn new(blob: &Blob<'a>, mut arena: A) -> Result<Self, ArenaTooSmall> {
-        let stepper = Stepper::new(&blob.model, arena.as_mut().len())?;
+        let stepper = Stepper::new(&blob.model, arena.as_mut())?;
         Ok(Self {
             stepper,
             vectors: blob.vectors,
@@ -157,6 +158,18 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     /// # Errors
     /// [`ActError`]; after [`ActError::NonFinite`] the policy needs a reset.
     pub fn act(&mut self, observation: &[f32]) -> Result<&[f32], ActError> {
+        self.act_probed(observation, &mut ())
+    }
+
+    /// [`act`](Self::act), telling `probe` what the time goes to.
+    ///
+    /// # Errors
+    /// As `act`.
+    pub fn act_probed(
+        &mut self,
+        observation: &[f32],
+        probe: &mut impl Probe,
+    ) -> Result<&[f32], ActError> {
         match self.phase {
             Phase::NotReset => return Err(ActError::NotReset),
             Phase::Acted => return Err(ActError::AwaitingAbsorb),
@@ -175,7 +188,8 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         // Until the network has run through, a failure leaves the cache half-written.
         self.phase = Phase::NotReset;
         let pending = core::mem::take(&mut self.pending);
-        self.stepper.step(&mut memory, pending, self.timestep)?;
+        self.stepper
+            .step(&mut memory, pending, self.timestep, probe)?;
         let bounds = vectors.action_low.iter().zip(vectors.action_high);
         for (action, (&low, &high)) in memory.work.output.iter_mut().zip(bounds) {
             *action = clamp(*action * half(low, high) + centre(low, high), low, high);
@@ -237,6 +251,14 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     /// # Errors
     /// [`ActError::NotReset`], or [`ActError::NonFinite`], after which the policy needs a reset.
     pub fn run_ahead(&mut self) -> Result<(), ActError> {
+        self.run_ahead_probed(&mut ())
+    }
+
+    /// [`run_ahead`](Self::run_ahead), telling `probe` what the time goes to.
+    ///
+    /// # Errors
+    /// As `run_ahead`.
+    pub fn run_ahead_probed(&mut self, probe: &mut impl Probe) -> Result<(), ActError> {
         if self.phase == Phase::NotReset {
             return Err(ActError::NotReset);
         }
@@ -251,7 +273,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         let mut memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
         let before = known;
         self.stepper
-            .run_ahead(&mut memory, &mut known, self.timestep)?;
+            .run_ahead(&mut memory, &mut known, self.timestep, probe)?;
         if before.action && !known.action {
             self.pending.action = false;
         }

@@ -2,6 +2,8 @@
 //!
 //! Used by the engine for activations and cache, and at export for weights.
 
+use crate::kernels;
+
 /// Largest magnitude of a quantized weight, key or value. −128 is never used, so that negation
 /// and the accumulator bound of [`q_max`] hold.
 pub const WEIGHT_MAX: i32 = 127;
@@ -48,42 +50,6 @@ impl core::fmt::Display for NonFinite {
 
 impl core::error::Error for NonFinite {}
 
-/// Integer types that quantized values are stored in.
-pub trait Quantized: Copy {
-    /// Converts a value already known to be in range.
-    fn from_rounded(value: i32) -> Self;
-}
-
-impl Quantized for i8 {
-    #[inline]
-    fn from_rounded(value: i32) -> Self {
-        value as i8
-    }
-}
-
-impl Quantized for i16 {
-    #[inline]
-    fn from_rounded(value: i32) -> Self {
-        value as i16
-    }
-}
-
-/// Quantizes `x` symmetrically to −`q_max`…`q_max` and returns the scale, so that
-/// `x[i] ≈ scale · q[i]`. All-zero (or vanishingly small) input gives scale 0.
-///
-/// Writes as many values as the shorter of the two slices has.
-///
-/// # Errors
-/// [`NonFinite`] if any input is NaN or infinite.
-#[inline]
-pub fn quantize<Q: Quantized>(x: &[f32], q_max: i32, q: &mut [Q]) -> Result<f32, NonFinite> {
-    let grid = Grid::of(x.iter().copied(), q_max)?;
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = Q::from_rounded(rne(x * grid.inverse));
-    }
-    Ok(grid.scale)
-}
-
 /// The quantization grid of one vector.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
@@ -94,22 +60,19 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// The grid step nearest to `x`, one of the values the grid was made for.
+    #[inline]
+    pub fn quantize(&self, x: f32) -> i32 {
+        rne(x * self.inverse)
+    }
+
     /// The grid on which the largest magnitude of `x` is `q_max` steps.
     ///
     /// # Errors
     /// [`NonFinite`] if any value is NaN or infinite.
     #[inline]
-    pub fn of(x: impl Iterator<Item = f32>, q_max: i32) -> Result<Self, NonFinite> {
-        // Magnitudes order as their bit patterns do, and NaN and ∞ sort above every number:
-        // one integer maximum finds both.
-        let mut top = 0;
-        for x in x {
-            let magnitude = x.to_bits() & 0x7fff_ffff;
-            if magnitude > top {
-                top = magnitude;
-            }
-        }
-        let max = f32::from_bits(top);
+    pub fn of(x: &[f32], q_max: i32) -> Result<Self, NonFinite> {
+        let max = f32::from_bits(kernels::magnitude(x));
         if !max.is_finite() {
             return Err(NonFinite);
         }
@@ -148,20 +111,16 @@ mod tests {
     #[test]
     fn all_zero_and_denormal_input_has_scale_zero() {
         for x in [[0.0f32, -0.0], [f32::from_bits(1), 0.0]] {
-            let mut q = [1i16; 2];
-            assert_eq!(quantize(&x, 32767, &mut q), Ok(0.0));
-            assert_eq!(q, [0, 0]);
+            let grid = Grid::of(&x, 32767).unwrap();
+            assert_eq!(grid.scale, 0.0);
+            assert_eq!(x.map(|x| grid.quantize(x)), [0, 0]);
         }
     }
 
     #[test]
     fn non_finite_input_is_an_error() {
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert_eq!(
-                quantize(&[1.0, bad], 127, &mut [0i8; 2]),
-                Err(NonFinite),
-                "{bad}"
-            );
+            assert_eq!(Grid::of(&[1.0, bad], 127).unwrap_err(), NonFinite, "{bad}");
         }
     }
 
@@ -178,11 +137,11 @@ mod tests {
             terms in 1usize..2000,
         ) {
             let q_max = q_max(terms);
-            let mut q = [0i16; 40];
-            let scale = quantize(&x, q_max, &mut q).unwrap();
-            for (x, q) in x.iter().zip(q) {
-                prop_assert!(i32::from(q).abs() <= q_max);
-                let (x, scale) = (f64::from(*x), f64::from(scale));
+            let grid = Grid::of(&x, q_max).unwrap();
+            for x in x {
+                let q = grid.quantize(x);
+                prop_assert!(q.abs() <= q_max);
+                let (x, scale) = (f64::from(x), f64::from(grid.scale));
                 // Half a step, the rounding of inverse and scale themselves, and what vanishes
                 // because its inverse would overflow.
                 let bound = 0.5 * scale + 4.0 * f64::from(f32::EPSILON) * x.abs() + 1e-34;

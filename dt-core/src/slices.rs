@@ -1,4 +1,4 @@
-//! Matrices as slices, without a division and without a way to panic.
+//! Matrices and memory as slices, without a division and without a way to panic.
 
 /// The rows of a row-major matrix, each `len` long; values after the last whole row are left out.
 #[inline]
@@ -10,6 +10,17 @@ pub(crate) fn rows<T>(matrix: &[T], len: usize) -> Rows<'_, T> {
 #[inline]
 pub(crate) fn rows_mut<T>(matrix: &mut [T], len: usize) -> RowsMut<'_, T> {
     RowsMut { rest: matrix, len }
+}
+
+/// Every `stride`-th value, from number `first` on; `stride` is not 0.
+#[inline]
+pub(crate) fn every<T>(values: &[T], first: usize, stride: usize) -> impl Iterator<Item = &T> {
+    let mut rest = values.get(first..).unwrap_or_default();
+    core::iter::from_fn(move || {
+        let value = rest.first()?;
+        rest = rest.get(stride..).unwrap_or_default();
+        Some(value)
+    })
 }
 
 /// Copies the shorter of the two lengths.
@@ -28,6 +39,33 @@ pub(crate) fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
         .unwrap_or_default();
     *rest = tail;
     taken
+}
+
+// Casting words to types of no larger size and alignment cannot fail.
+
+#[inline]
+pub(crate) fn floats(words: &mut [u32]) -> &mut [f32] {
+    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
+}
+
+#[inline]
+pub(crate) fn words(floats: &mut [f32]) -> &mut [u32] {
+    bytemuck::try_cast_slice_mut(floats).unwrap_or_default()
+}
+
+#[inline]
+pub(crate) fn integers(words: &mut [u32]) -> &mut [i32] {
+    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
+}
+
+#[inline]
+pub(crate) fn halves(words: &mut [u32]) -> &mut [i16] {
+    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
+}
+
+#[inline]
+pub(crate) fn bytes(words: &mut [u32]) -> &mut [i8] {
+    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
 }
 
 /// See [`rows`].
@@ -76,5 +114,12 @@ mod tests {
         assert!(rows(&matrix, 0).next().is_none());
         assert!(rows_mut(&mut matrix, 0).next().is_none());
         assert!(rows_mut(&mut matrix, 2).eq([&[1, 2], &[3, 4]]));
+    }
+
+    #[test]
+    fn every_other() {
+        assert!(every(&[1, 2, 3, 4, 5], 1, 2).eq(&[2, 4]));
+        assert!(every(&[1, 2, 3], 0, 3).eq(&[1]));
+        assert!(every(&[1, 2, 3], 3, 1).next().is_none());
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dt_core::blob::Blob;
-use dt_core::model::{Linear, Table};
+use dt_core::model::Table;
 use dt_core::quant::NonFinite;
 
 use crate::checkpoint::Weights;
@@ -54,41 +54,32 @@ impl Report {
                 .map(|array| array.values.as_slice())
                 .unwrap_or_default()
         };
-        let mut layers = Vec::new();
-        let [embed_return, embed_state, embed_action, head] = blob.model.ends();
-        let mut linear = |name: &str, linear: &Linear<'_>| {
-            let trained = trained(&format!("{name}.weight"));
-            layers.push(LayerError::new(name, trained, |i| {
-                linear
-                    .weight(i / linear.cols(), i % linear.cols())
-                    .unwrap_or(f32::NAN)
-            }));
-        };
-        for (name, end) in [embed_return, embed_state, embed_action] {
-            linear(name, end);
-        }
-        for (i, layer) in blob.model.layers().iter().enumerate() {
-            linear(&format!("layers.{i}.attn_qkv"), &layer.attn_qkv);
-            linear(&format!("layers.{i}.attn_proj"), &layer.attn_proj);
-            linear(&format!("layers.{i}.mlp_fc"), &layer.mlp_fc);
-            linear(&format!("layers.{i}.mlp_proj"), &layer.mlp_proj);
-        }
-        linear(head.0, head.1);
+        let mut layers: Vec<_> = blob
+            .model
+            .linears()
+            .map(|(name, linear)| {
+                let trained = trained(&format!("{name}.weight"));
+                LayerError::new(&name.to_string(), trained, |i| {
+                    linear
+                        .weight(i / linear.cols(), i % linear.cols())
+                        .unwrap_or(f32::NAN)
+                })
+            })
+            .collect();
         if blob.manifest.config.max_ep_len > 0 {
-            let table = blob.model.embed_timestep();
             let error =
-                LayerError::new(
-                    "embed_timestep",
-                    trained("embed_timestep"),
-                    |i| match *table {
-                        Table::F32 { weight, .. } => weight[i],
-                        Table::Int8 {
-                            cols,
-                            weight,
-                            scale,
-                        } => f32::from(weight[i]) * scale[i / cols],
-                    },
-                );
+                LayerError::new("embed_timestep", trained("embed_timestep"), |i| match blob
+                    .model
+                    .embedding()
+                    .timestep
+                {
+                    Table::F32 { weight, .. } => weight[i],
+                    Table::Int8 {
+                        cols,
+                        weight,
+                        scale,
+                    } => f32::from(weight[i]) * scale[i / cols],
+                });
             layers.insert(3, error);
         }
         Self {

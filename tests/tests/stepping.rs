@@ -78,16 +78,7 @@ proptest! {
         prop_assert_eq!(blob.manifest, sample.manifest());
         prop_assert_eq!(blob.vectors.state_mean, &sample.state[0][..]);
         prop_assert_eq!(blob.vectors.safe_action, &sample.action[2][..]);
-        let layers = blob.model.layers().iter().enumerate().flat_map(|(i, layer)| {
-            [
-                (format!("layers.{i}.attn_qkv"), layer.attn_qkv),
-                (format!("layers.{i}.attn_proj"), layer.attn_proj),
-                (format!("layers.{i}.mlp_fc"), layer.mlp_fc),
-                (format!("layers.{i}.mlp_proj"), layer.mlp_proj),
-            ]
-        });
-        let ends = blob.model.ends().map(|(name, linear)| (name.to_owned(), *linear));
-        for (name, linear) in layers.chain(ends) {
+        for (name, linear) in blob.model.linears() {
             let original = &sample.tensors[&format!("{name}.weight")];
             for (row, weights) in original.chunks(linear.cols()).enumerate() {
                 let largest = weights.iter().fold(0f32, |m, w| if w.abs() > m { w.abs() } else { m });

@@ -17,7 +17,7 @@ pub struct TensorName {
 }
 
 impl TensorName {
-    pub(super) const fn plain(module: &'static str) -> Self {
+    pub(crate) const fn plain(module: &'static str) -> Self {
         Self {
             layer: None,
             module,
@@ -25,7 +25,15 @@ impl TensorName {
         }
     }
 
-    pub(super) const fn part(self, part: &'static str) -> Self {
+    pub(crate) const fn of_layer(index: usize, module: &'static str) -> Self {
+        Self {
+            layer: Some(index),
+            module,
+            part: "",
+        }
+    }
+
+    pub(crate) const fn part(self, part: &'static str) -> Self {
         Self { part, ..self }
     }
 }

@@ -1,9 +1,10 @@
 //! Bytes → [`Blob`].
 
 use super::*;
-use crate::config::MAX_LAYERS;
 use crate::kernels::padded_cols;
-use crate::model::{Layer, Linear, Norm, Table, Weights};
+use crate::linear::{Linear, Weights};
+use crate::model::{Norm, Table};
+use crate::tensors::Tensors;
 
 impl<'a> Blob<'a> {
     /// Checks a whole policy file and returns views into it. Total: every input gives a usable
@@ -36,15 +37,18 @@ impl<'a> Blob<'a> {
                 found: file.len(),
             });
         }
-        let mut tensors = Tensors {
-            file,
-            at: start,
-            dtype: manifest.config.dtype,
-        };
-        let vectors = tensors.vectors(&manifest.config)?;
-        let model = tensors.model(&manifest.config)?;
-        let values = manifest.golden_steps as usize * manifest.golden_record_len();
-        let golden = tensors.f32(TensorName::plain("golden"), values)?;
+        let config = &manifest.config;
+        let mut tensors = Tensors::new(file, start, config.dtype);
+        let vectors = vectors(config, &mut tensors);
+        let model = Model::new(config, tensors);
+        let mut tensors = model.after_blocks();
+        tensors.output(config);
+        let golden_len = manifest.golden_steps as usize * manifest.golden_record_len();
+        let golden = tensors.f32(golden_len);
+        let mut check = Check { file, at: start };
+        check.vectors(&vectors)?;
+        check.model(&model)?;
+        check.f32(TensorName::plain("golden"), golden)?;
         Ok(Self {
             manifest,
             vectors,
@@ -103,200 +107,153 @@ fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
     Ok(())
 }
 
-/// Hands out the tensors of a file whose length has been checked, one after the other.
-///
-/// Runs once at boot, so `inline(never)`: small beats fast.
-struct Tensors<'a> {
-    file: &'a [u8],
-    at: usize,
-    dtype: Dtype,
+fn vectors<'a>(config: &Config, tensors: &mut Tensors<'a>) -> Vectors<'a> {
+    let (s, a) = (config.state_dim as usize, config.act_dim as usize);
+    Vectors {
+        state_mean: tensors.f32(s),
+        state_std: tensors.f32(s),
+        state_low: tensors.f32(s),
+        state_high: tensors.f32(s),
+        action_low: tensors.f32(a),
+        action_high: tensors.f32(a),
+        safe_action: tensors.f32(a),
+    }
 }
 
-impl<'a> Tensors<'a> {
+/// Looks at every value of a file, tensor by tensor in the order of the file, and at the gaps
+/// between them.
+///
+/// Runs once at boot, so `inline(never)`: small beats fast.
+struct Check<'a> {
+    file: &'a [u8],
+    /// End of the tensor checked last.
+    at: usize,
+}
+
+impl Check<'_> {
     #[inline(never)]
-    fn bytes(&mut self, name: TensorName, len: usize) -> Result<&'a [u8], BlobError> {
-        let short = BlobError::Truncated {
-            needed: self.at.saturating_add(len),
-            have: self.file.len(),
-        };
+    fn bytes(&mut self, name: TensorName, tensor: &[u8]) -> Result<(), BlobError> {
         let start = self.at.next_multiple_of(ALIGNMENT);
-        let gap = self.file.get(self.at..start).ok_or(short)?;
+        let gap = self.file.get(self.at..start).unwrap_or_default();
         if gap.iter().any(|&byte| byte != 0) {
             return Err(BlobError::Padding(name));
         }
-        self.at = start.saturating_add(len);
-        self.file.get(start..self.at).ok_or(short)
+        self.at = start.saturating_add(tensor.len());
+        Ok(())
     }
 
     #[inline(never)]
-    fn f32(&mut self, name: TensorName, len: usize) -> Result<&'a [f32], BlobError> {
-        let bytes = self.bytes(name, len.saturating_mul(4))?;
-        let values: &[f32] = bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
-        if values.iter().all(|value| value.is_finite()) {
-            Ok(values)
+    fn f32(&mut self, name: TensorName, tensor: &[f32]) -> Result<(), BlobError> {
+        self.bytes(name, bytemuck::cast_slice(tensor))?;
+        if tensor.iter().all(|value| value.is_finite()) {
+            Ok(())
         } else {
             Err(BlobError::NonFinite(name))
         }
     }
 
     #[inline(never)]
-    fn scales(&mut self, name: TensorName, len: usize) -> Result<&'a [f32], BlobError> {
-        let scales = self.f32(name, len)?;
-        if scales.iter().all(|&scale| scale >= 0.0) {
-            Ok(scales)
+    fn scales(&mut self, name: TensorName, tensor: &[f32]) -> Result<(), BlobError> {
+        self.f32(name, tensor)?;
+        if tensor.iter().all(|&scale| scale >= 0.0) {
+            Ok(())
         } else {
             Err(BlobError::Scale(name))
         }
     }
 
     #[inline(never)]
-    fn i8(&mut self, name: TensorName, len: usize) -> Result<&'a [i8], BlobError> {
-        let bytes = self.bytes(name, len)?;
-        let values: &[i8] = bytemuck::try_cast_slice(bytes).map_err(|_| BlobError::Misaligned)?;
-        if values.contains(&i8::MIN) {
+    fn i8(&mut self, name: TensorName, tensor: &[i8]) -> Result<(), BlobError> {
+        self.bytes(name, bytemuck::cast_slice(tensor))?;
+        if tensor.contains(&i8::MIN) {
             Err(BlobError::Weight(name))
         } else {
-            Ok(values)
+            Ok(())
         }
     }
 
     #[inline(never)]
-    fn norm(&mut self, name: TensorName, len: usize) -> Result<Norm<'a>, BlobError> {
-        Ok(Norm {
-            weight: self.f32(name.part("weight"), len)?,
-            bias: self.f32(name.part("bias"), len)?,
-        })
+    fn norm(&mut self, name: TensorName, norm: &Norm<'_>) -> Result<(), BlobError> {
+        self.f32(name.part("weight"), norm.weight)?;
+        self.f32(name.part("bias"), norm.bias)
     }
 
     #[inline(never)]
-    fn linear(
-        &mut self,
-        name: TensorName,
-        rows: usize,
-        cols: usize,
-    ) -> Result<Linear<'a>, BlobError> {
+    fn linear(&mut self, name: TensorName, linear: &Linear<'_>) -> Result<(), BlobError> {
         let weight = name.part("weight");
-        let weights = match self.dtype {
-            Dtype::F32 => Weights::F32(self.f32(weight, rows.saturating_mul(cols))?),
-            Dtype::Int8 => {
-                let packed = self.i8(weight, packed_len(rows, cols))?;
-                if !padding_is_zero(packed, rows, cols) {
+        match linear.weights {
+            Weights::F32(values) => self.f32(weight, values)?,
+            Weights::Int8 { packed, scale } => {
+                self.i8(weight, packed)?;
+                if !padding_is_zero(packed, linear.rows, linear.cols) {
                     return Err(BlobError::Padding(weight));
                 }
-                let scale = self.scales(name.part("scale"), rows)?;
-                Weights::Int8 { packed, scale }
+                self.scales(name.part("scale"), scale)?;
             }
-        };
-        Ok(Linear {
-            rows,
-            cols,
-            weights,
-            bias: self.f32(name.part("bias"), rows)?,
-        })
+        }
+        self.f32(name.part("bias"), linear.bias)
     }
 
-    fn table(
-        &mut self,
-        name: TensorName,
-        rows: usize,
-        cols: usize,
-    ) -> Result<Table<'a>, BlobError> {
-        // A model without the table has no bytes for it, not even alignment.
-        let len = rows.saturating_mul(cols);
-        Ok(match self.dtype {
-            Dtype::F32 if rows == 0 => Table::F32 { cols, weight: &[] },
-            Dtype::Int8 if rows == 0 => Table::Int8 {
-                cols,
-                weight: &[],
-                scale: &[],
-            },
-            Dtype::F32 => Table::F32 {
-                cols,
-                weight: self.f32(name.part("weight"), len)?,
-            },
-            Dtype::Int8 => Table::Int8 {
-                cols,
-                weight: self.i8(name.part("weight"), len)?,
-                scale: self.scales(name.part("scale"), rows)?,
-            },
-        })
+    fn table(&mut self, name: TensorName, table: &Table<'_>) -> Result<(), BlobError> {
+        match *table {
+            // No table: no tensor, not even alignment.
+            Table::F32 { weight: [], .. } | Table::Int8 { weight: [], .. } => Ok(()),
+            Table::F32 { weight, .. } => self.f32(name.part("weight"), weight),
+            Table::Int8 { weight, scale, .. } => {
+                self.i8(name.part("weight"), weight)?;
+                self.scales(name.part("scale"), scale)
+            }
+        }
     }
 
-    fn vectors(&mut self, config: &Config) -> Result<Vectors<'a>, BlobError> {
-        let (s, a) = (config.state_dim as usize, config.act_dim as usize);
-        let std_name = TensorName::plain("state_std");
-        let vectors = Vectors {
-            state_mean: self.f32(TensorName::plain("state_mean"), s)?,
-            state_std: self.scales(std_name, s)?,
-            state_low: self.f32(TensorName::plain("state_low"), s)?,
-            state_high: self.f32(TensorName::plain("state_high"), s)?,
-            action_low: self.f32(TensorName::plain("action_low"), a)?,
-            action_high: self.f32(TensorName::plain("action_high"), a)?,
-            safe_action: self.f32(TensorName::plain("safe_action"), a)?,
-        };
+    fn vectors(&mut self, vectors: &Vectors<'_>) -> Result<(), BlobError> {
+        let name = TensorName::plain;
+        self.f32(name("state_mean"), vectors.state_mean)?;
+        self.scales(name("state_std"), vectors.state_std)?;
+        self.f32(name("state_low"), vectors.state_low)?;
+        self.f32(name("state_high"), vectors.state_high)?;
+        self.f32(name("action_low"), vectors.action_low)?;
+        self.f32(name("action_high"), vectors.action_high)?;
+        self.f32(name("safe_action"), vectors.safe_action)?;
         let ordered =
             |low: &[f32], high: &[f32]| low.iter().zip(high).all(|(low, high)| low <= high);
         if vectors.state_std.contains(&0.0) {
-            return Err(BlobError::Scale(std_name));
+            return Err(BlobError::Scale(name("state_std")));
         }
         if !ordered(vectors.state_low, vectors.state_high) {
-            return Err(BlobError::Bounds(TensorName::plain("state_low")));
+            return Err(BlobError::Bounds(name("state_low")));
         }
         if !ordered(vectors.action_low, vectors.action_high) {
-            return Err(BlobError::Bounds(TensorName::plain("action_low")));
+            return Err(BlobError::Bounds(name("action_low")));
         }
         if !ordered(vectors.action_low, vectors.safe_action)
             || !ordered(vectors.safe_action, vectors.action_high)
         {
             return Err(BlobError::SafeAction);
         }
-        Ok(vectors)
+        Ok(())
     }
 
-    fn model(&mut self, config: &Config) -> Result<Model<'a>, BlobError> {
-        let [d, f, s, a] = [
-            config.d_model,
-            config.d_ff,
-            config.state_dim,
-            config.act_dim,
-        ]
-        .map(|dim| dim as usize);
+    fn model(&mut self, model: &Model<'_>) -> Result<(), BlobError> {
         let name = TensorName::plain;
-        let embed_return = self.linear(name("embed_return"), d, 1)?;
-        let embed_state = self.linear(name("embed_state"), d, s)?;
-        let embed_action = self.linear(name("embed_action"), d, a)?;
-        let rows = config.max_ep_len as usize;
-        let embed_timestep = self.table(name("embed_timestep"), rows, d)?;
-        let embed_ln = self.norm(name("embed_ln"), d)?;
-        let mut layers = heapless::Vec::<_, MAX_LAYERS>::new();
-        for layer in 0..config.n_layer as usize {
-            let name = |module| TensorName {
-                layer: Some(layer),
-                module,
-                part: "",
-            };
-            let layer = Layer {
-                ln_1: self.norm(name("ln_1"), d)?,
-                attn_qkv: self.linear(name("attn_qkv"), 3 * d, d)?,
-                attn_proj: self.linear(name("attn_proj"), d, d)?,
-                ln_2: self.norm(name("ln_2"), d)?,
-                mlp_fc: self.linear(name("mlp_fc"), f, d)?,
-                mlp_proj: self.linear(name("mlp_proj"), d, f)?,
-            };
-            // `Config::validate` has bounded n_layer.
-            layers.push(layer).map_err(|_| BlobError::Manifest)?;
+        let embedding = model.embedding();
+        self.linear(name("embed_return"), &embedding.return_to_go)?;
+        self.linear(name("embed_state"), &embedding.state)?;
+        self.linear(name("embed_action"), &embedding.action)?;
+        self.table(name("embed_timestep"), &embedding.timestep)?;
+        self.norm(name("embed_ln"), &embedding.ln)?;
+        for (index, layer) in model.layers().enumerate() {
+            let name = |module| TensorName::of_layer(index, module);
+            self.norm(name("ln_1"), &layer.ln_1)?;
+            self.linear(name("attn_qkv"), &layer.attn_qkv)?;
+            self.linear(name("attn_proj"), &layer.attn_proj)?;
+            self.norm(name("ln_2"), &layer.ln_2)?;
+            self.linear(name("mlp_fc"), &layer.mlp_fc)?;
+            self.linear(name("mlp_proj"), &layer.mlp_proj)?;
         }
-        Ok(Model {
-            config: *config,
-            embed_return,
-            embed_state,
-            embed_action,
-            embed_timestep,
-            embed_ln,
-            layers,
-            ln_f: self.norm(name("ln_f"), d)?,
-            head: self.linear(name("head"), a, d)?,
-        })
+        let output = model.output();
+        self.norm(name("ln_f"), &output.ln_f)?;
+        self.linear(name("head"), &output.head)
     }
 }
 

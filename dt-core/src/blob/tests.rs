@@ -53,7 +53,7 @@ fn round_trip() {
                 let blob = Blob::parse(bytes(&file)).unwrap();
                 assert_eq!(blob.manifest, fixture.manifest);
                 assert_eq!(blob.len, emitted_len(&fixture.manifest).unwrap());
-                assert_eq!(blob.model.layers().len(), 2);
+                assert_eq!(blob.model.layers().count(), 2);
             }
         }
     }
@@ -72,15 +72,15 @@ fn quantized_weights_are_within_half_a_step() {
     let (f32_file, int8_file) = (emit(Dtype::F32), emit(Dtype::Int8));
     let exact = Blob::parse(bytes(&f32_file)).unwrap();
     let rounded = Blob::parse(bytes(&int8_file)).unwrap();
-    let pairs = exact.model.ends().into_iter().zip(rounded.model.ends());
+    let pairs = exact.model.linears().zip(rounded.model.linears());
     for ((name, exact), (_, rounded)) in pairs {
         for row in 0..exact.rows() {
             let weight = |linear: &crate::model::Linear<'_>, col| linear.weight(row, col).unwrap();
             let max = (0..exact.cols())
-                .map(|c| weight(exact, c).abs())
+                .map(|c| weight(&exact, c).abs())
                 .fold(0.0, |max: f32, w| if w > max { w } else { max });
             for col in 0..exact.cols() {
-                let error = (weight(exact, col) - weight(rounded, col)).abs();
+                let error = (weight(&exact, col) - weight(&rounded, col)).abs();
                 assert!(error <= 0.501 * max / 127.0, "{name} {row} {col}");
             }
         }
@@ -194,7 +194,8 @@ fn forged_content_is_refused() {
         BlobError::SafeAction
     );
 
-    let crate::model::Weights::Int8 { packed, .. } = blob.model.embed_return.weights else {
+    let crate::linear::Weights::Int8 { packed, .. } = blob.model.embedding().return_to_go.weights
+    else {
         panic!("the fixture is int8")
     };
     let weights = offset(&file, packed);

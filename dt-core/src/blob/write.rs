@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernels::packed_index;
-use crate::quant::{Grid, WEIGHT_MAX, rne};
+use crate::quant::{Grid, WEIGHT_MAX};
 
 /// Weight and bias of a linear layer (weight row-major, out × in) or of a norm, in f32.
 #[derive(Clone, Copy, Debug, Default)]
@@ -181,15 +181,14 @@ impl Writer<'_> {
     ) -> Result<(), EmitError> {
         check_len(name, values, rows * cols)?;
         let grid = |row: &[f32]| {
-            Grid::of(row.iter().copied(), WEIGHT_MAX)
-                .map_err(|_| EmitError::Invalid(BlobError::NonFinite(name)))
+            Grid::of(row, WEIGHT_MAX).map_err(|_| EmitError::Invalid(BlobError::NonFinite(name)))
         };
         let bytes = self.tensor(len);
         for (r, row) in crate::slices::rows(values, cols).enumerate() {
-            let inverse = grid(row)?.inverse;
+            let grid = grid(row)?;
             for (c, value) in row.iter().enumerate() {
                 if let Some(byte) = bytes.get_mut(index(r, c)) {
-                    *byte = (rne(value * inverse) as i8).cast_unsigned();
+                    *byte = (grid.quantize(*value) as i8).cast_unsigned();
                 }
             }
         }
@@ -245,11 +244,7 @@ impl Writer<'_> {
             });
         }
         for (layer, p) in p.layers.iter().enumerate() {
-            let name = |module| TensorName {
-                layer: Some(layer),
-                module,
-                part: "",
-            };
+            let name = |module| TensorName::of_layer(layer, module);
             self.norm(name("ln_1"), &p.ln_1, d)?;
             self.linear(name("attn_qkv"), &p.attn_qkv, [3 * d, d])?;
             self.linear(name("attn_proj"), &p.attn_proj, [d, d])?;

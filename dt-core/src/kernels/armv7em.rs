@@ -1,8 +1,9 @@
-//! Cortex-M4 and M7: two products per instruction with `SMLAD`.
+//! Cortex-M4F and M7: two products per instruction with `SMLAD`.
 //!
-//! `dot_pair` for three tokens, the shape of a fused control step: per group of four columns, two
-//! weight words (one of each row) and three pairs of activation words give 24 products in 20
-//! instructions.
+//! One assembly routine per number of tokens T goes through a whole matrix, row pair by row pair.
+//! The weights of a pair, their scales and biases and the activations are each read in the order
+//! they lie in memory, four columns (one *group*) at a time. For T = 3, the shape of a fused control
+//! step, a group is 24 products in 20 instructions that load 8 words:
 //!
 //! ```text
 //! memory     r0 → | a0 a2 a1 a3 | b0 b2 b1 b3 |  …      one word of each row (packed i8)
@@ -12,236 +13,220 @@
 //! SMLAD      token 0: r2 += a·x, r3 += b·x    token 1: r4, r5    token 2: r6, r7
 //! ```
 //!
-//! All fourteen usable registers are taken, so the end of the loop lies on the stack.
+//! All fourteen usable registers are taken, so everything else lies on the stack. With two tokens,
+//! and with one, registers are left to load more words at once: 14 instructions for 16 products, 18 for
+//! two groups of 8.
+//!
+//! Sixteen groups are unrolled. A row of another length enters the unrolled code in the middle:
+//! all groups of a routine are equally long.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 
 use super::scalar;
 
-/// See [`scalar::dot_pair`], which this equals.
+/// What a routine works through. It becomes the routine's stack frame: change both together.
+#[repr(C)]
+struct Job {
+    /// First activation, and the one after the last.
+    x: *const i16,
+    x_end: *const i16,
+    /// Where a row enters the unrolled code.
+    entry: usize,
+    /// One token: where it goes on after an odd group.
+    entry_twos: usize,
+    /// Scale, bias and output of the next row pair.
+    scale: *const f32,
+    bias: *const f32,
+    y: *mut f32,
+    /// Bytes from one token's output to the next one's.
+    stride: usize,
+    /// End of `scale`, or of `y` if the sums stay integers.
+    end: *const f32,
+    /// 0 if the sums stay integers.
+    is_linear: usize,
+    x_scale: [f32; 3],
+}
+
+/// See [`super::linear`].
 #[inline]
-pub fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
-    let groups = pair.len() / 8;
-    let kernel = match T {
-        1 => dt_core_dot_pair_1,
-        2 => dt_core_dot_pair_2,
-        3 => dt_core_dot_pair_3,
-        _ => return scalar::dot_pair(pair, x),
+pub fn linear<const T: usize>(
+    packed: &[i8],
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    let rows = scale.len();
+    let pairs = rows / 2;
+    let width = x.len().checked_div(T).unwrap_or_default();
+    let fits = (1..=3).contains(&T)
+        && width >= 4
+        && width.is_multiple_of(4)
+        && packed.len() >= rows.next_multiple_of(2) * width
+        && bias.len() >= rows
+        && y.len() >= T * rows
+        && is_word_aligned(packed)
+        && is_word_aligned(x);
+    if !fits {
+        return scalar::linear(packed, x, scale, bias, x_scale, y);
+    }
+    let mut scales = [0.0; 3];
+    crate::slices::copy(x_scale, &mut scales);
+    if pairs > 0 {
+        let job = Job {
+            scale: scale.as_ptr(),
+            bias: bias.as_ptr(),
+            y: y.as_mut_ptr(),
+            stride: 4 * rows,
+            end: scale.as_ptr().wrapping_add(2 * pairs),
+            is_linear: 1,
+            x_scale: scales,
+            ..Job::new::<T>(x)
+        };
+        // SAFETY: `fits`: the routine reads 2·pairs rows of weights, `x`, and 2·pairs scales and
+        // biases, and writes 2·pairs floats for each of T tokens, `rows` apart.
+        unsafe { routine::<T>()(packed.as_ptr(), &job) };
+    }
+    // An odd last row is paired with padding.
+    if rows % 2 == 1 {
+        let mut sums = [0; 6];
+        let last = packed.get(2 * pairs * width..).unwrap_or_default();
+        products::<T>(last, x, &mut sums);
+        let parameters = scale.last().zip(bias.get(2 * pairs));
+        for (token, (sum, x_scale)) in sums.as_chunks::<2>().0.iter().zip(x_scale).enumerate() {
+            if let (Some((scale, bias)), Some(y)) = (parameters, y.get_mut(token * rows + rows - 1))
+            {
+                *y = sum[0] as f32 * (scale * x_scale) + bias;
+            }
+        }
+    }
+}
+
+/// See [`super::products`].
+#[inline]
+pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
+    let width = x.len().checked_div(T).unwrap_or_default();
+    // The matrix says how many row pairs there are; the sums must have room for them.
+    let most = sums.len().checked_div(2 * T).unwrap_or_default();
+    let pairs = packed.len().checked_div(2 * width).unwrap_or_default();
+    let pairs = if pairs < most { pairs } else { most };
+    let fits = (1..=3).contains(&T)
+        && width >= 4
+        && width.is_multiple_of(4)
+        && pairs > 0
+        && is_word_aligned(packed)
+        && is_word_aligned(x);
+    if !fits {
+        return scalar::products::<T>(packed, x, sums);
+    }
+    let y = sums.as_mut_ptr().cast::<f32>();
+    let job = Job {
+        y,
+        end: y.wrapping_add(2 * T * pairs),
+        ..Job::new::<T>(x)
     };
-    let mut sums = [[0; 2]; T];
-    if groups > 0 && x.len() >= 4 * T * groups && is_word_aligned(pair) && is_word_aligned(x) {
-        // SAFETY: the kernel reads 8·groups bytes of weights and 4·T·groups activations, which the
-        // slices hold, with loads that need word alignment, and writes 2·T sums.
-        unsafe { kernel(pair.as_ptr(), x.as_ptr(), groups, sums.as_mut_ptr().cast()) };
-        sums
+    // SAFETY: `fits`: the routine reads `pairs` row pairs of weights and `x`, and writes 2·T sums
+    // for each pair.
+    unsafe { routine::<T>()(packed.as_ptr(), &job) };
+}
+
+/// See [`super::magnitude`].
+#[inline]
+pub fn magnitude(x: &[f32]) -> u32 {
+    let (groups, tail) = x.as_chunks::<4>();
+    let of_tail = scalar::magnitude(tail);
+    if groups.is_empty() {
+        return of_tail;
+    }
+    // SAFETY: reads four floats of each of the groups, of which there is at least one.
+    let of_groups = unsafe { dt_core_magnitude(groups.as_ptr(), groups.as_ptr_range().end) };
+    if of_tail > of_groups {
+        of_tail
     } else {
-        scalar::dot_pair(pair, x)
+        of_groups
     }
 }
 
-/// Σ q\[i\]·k\[i\]; see [`scalar::dot`], which this equals.
+/// See [`super::quantize_groups`].
 #[inline]
-pub fn dot(q: &[i16], k: &[i8]) -> i32 {
-    let mut sum = 0;
-    for (&[q0, q1, q2, q3], &k) in q.as_chunks::<4>().0.iter().zip(k.as_chunks::<4>().0) {
-        let k = word(k);
-        sum = smlad(sxtb16(k), pair(q0, q1), sum);
-        sum = smlad(sxtb16(k.rotate_right(8)), pair(q2, q3), sum);
+pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
+    let fits = x.is_empty() || (x.len() - 1).saturating_mul(stride) < groups.len();
+    if !fits || x.is_empty() || !is_word_aligned(groups) {
+        return scalar::quantize_groups(x, inverse, groups, stride);
     }
-    sum
+    let (start, end) = (x.as_ptr(), x.as_ptr_range().end);
+    // SAFETY: reads every group of `x`, of which there is at least one, and writes as many of
+    // `groups`, `stride` apart; the last is within.
+    unsafe { dt_core_quantize(start, end, groups.as_mut_ptr(), 8 * stride, inverse) };
 }
 
-/// See [`scalar::weighted_sum`], which this equals: four sums stay in registers while the values
-/// go by, two rows at a time.
-#[inline]
-pub fn weighted_sum(weights: &[i16], values: &[i8], stride: usize, sums: &mut [i32]) {
-    let (pairs, last) = weights.as_chunks::<2>();
-    let mut column = values;
-    for sums in sums.as_chunks_mut::<4>().0 {
-        let mut rest = column;
-        for &[w0, w1] in pairs {
-            let below = rest.get(stride..).unwrap_or_default();
-            add_rows(sums, pair(w0, w1), group(rest), group(below));
-            rest = below.get(stride..).unwrap_or_default();
+impl Job {
+    /// Reads activations; everything else is still to be filled in.
+    fn new<const T: usize>(x: &[i16]) -> Self {
+        let groups = x.len().checked_div(4 * T).unwrap_or_default();
+        // The routine's unrolled code, its units of code bytes and how many make a row.
+        let (code, size, unrolled, units) = match T {
+            1 => (&raw const dt_core_groups_1, 18 * 4, 8, groups / 2),
+            2 => (&raw const dt_core_groups_2, 14 * 4, 16, groups),
+            _ => (&raw const dt_core_groups_3, 20 * 4, 16, groups),
+        };
+        // As many units go first as do not fill a round.
+        let skipped = match units % unrolled {
+            0 if units > 0 => 0,
+            first => unrolled - first,
+        };
+        // Code addresses are odd: Thumb.
+        let twos = (code.addr() + skipped * size) | 1;
+        let odd = (&raw const dt_core_odd_group).addr() | 1;
+        Self {
+            x: x.as_ptr(),
+            x_end: x.as_ptr_range().end,
+            entry: if T == 1 && groups % 2 == 1 { odd } else { twos },
+            entry_twos: twos,
+            scale: core::ptr::null(),
+            bias: core::ptr::null(),
+            y: core::ptr::null_mut(),
+            stride: 0,
+            end: core::ptr::null(),
+            is_linear: 0,
+            x_scale: [0.0; 3],
         }
-        if let &[weight] = last {
-            add_rows(sums, pair(weight, 0), group(rest), 0);
-        }
-        column = column.get(4..).unwrap_or_default();
     }
-}
-
-/// Adds two rows of four values, each with its weight.
-#[inline]
-fn add_rows(sums: &mut [i32; 4], weights: u32, row_0: u32, row_1: u32) {
-    // (v0, v2) and (v1, v3) of both rows, then both rows' values of one column side by side.
-    let (even_0, odd_0) = (sxtb16(row_0), sxtb16(row_0.rotate_right(8)));
-    let (even_1, odd_1) = (sxtb16(row_1), sxtb16(row_1.rotate_right(8)));
-    let [sum_0, sum_1, sum_2, sum_3] = sums;
-    *sum_0 = smlad(low_halves(even_0, even_1), weights, *sum_0);
-    *sum_1 = smlad(low_halves(odd_0, odd_1), weights, *sum_1);
-    *sum_2 = smlad(high_halves(even_0, even_1), weights, *sum_2);
-    *sum_3 = smlad(high_halves(odd_0, odd_1), weights, *sum_3);
-}
-
-/// The first four values.
-#[inline]
-fn group(values: &[i8]) -> u32 {
-    word(values.first_chunk().copied().unwrap_or_default())
-}
-
-#[inline]
-fn word(bytes: [i8; 4]) -> u32 {
-    u32::from_le_bytes(bytes.map(i8::cast_unsigned))
-}
-
-#[inline]
-fn pair(low: i16, high: i16) -> u32 {
-    u32::from(low.cast_unsigned()) | u32::from(high.cast_unsigned()) << 16
-}
-
-/// `PKHBT`.
-#[inline]
-fn low_halves(a: u32, b: u32) -> u32 {
-    a & 0xffff | b << 16
-}
-
-/// `PKHTB`.
-#[inline]
-fn high_halves(a: u32, b: u32) -> u32 {
-    a >> 16 | b & 0xffff_0000
-}
-
-/// Bytes 0 and 2, each sign-extended to 16 bits.
-#[inline]
-fn sxtb16(x: u32) -> u32 {
-    let result;
-    // SAFETY: register to register.
-    unsafe {
-        asm!("sxtb16 {}, {}", out(reg) result, in(reg) x, options(pure, nomem, nostack, preserves_flags));
-    }
-    result
-}
-
-/// `sum` plus the products of the two pairs of 16-bit halves.
-#[inline]
-fn smlad(a: u32, b: u32, sum: i32) -> i32 {
-    let result;
-    // SAFETY: register to register. (The sticky Q flag, set on overflow, is nobody's.)
-    unsafe {
-        asm!("smlad {}, {}, {}, {}", out(reg) result, in(reg) a, in(reg) b, in(reg) sum, options(pure, nomem, nostack));
-    }
-    result
 }
 
 fn is_word_aligned<T>(slice: &[T]) -> bool {
     slice.as_ptr().addr().is_multiple_of(4)
 }
 
-unsafe extern "C" {
-    fn dt_core_dot_pair_1(pair: *const i8, x: *const i16, groups: usize, sums: *mut i32);
-    fn dt_core_dot_pair_2(pair: *const i8, x: *const i16, groups: usize, sums: *mut i32);
-    fn dt_core_dot_pair_3(pair: *const i8, x: *const i16, groups: usize, sums: *mut i32);
+type Routine = unsafe extern "C" fn(packed: *const i8, job: *const Job);
+
+fn routine<const T: usize>() -> Routine {
+    match T {
+        1 => dt_core_matrix_1,
+        2 => dt_core_matrix_2,
+        _ => dt_core_matrix_3,
+    }
 }
 
-global_asm!(
-    "
-    .syntax unified
+unsafe extern "C" {
+    fn dt_core_matrix_1(packed: *const i8, job: *const Job);
+    fn dt_core_matrix_2(packed: *const i8, job: *const Job);
+    fn dt_core_matrix_3(packed: *const i8, job: *const Job);
+    /// First of the unrolled groups.
+    static dt_core_groups_1: u8;
+    static dt_core_groups_2: u8;
+    static dt_core_groups_3: u8;
+    /// The group that comes before groups in twos.
+    static dt_core_odd_group: u8;
+    fn dt_core_magnitude(x: *const [f32; 4], end: *const [f32; 4]) -> u32;
+    fn dt_core_quantize(
+        x: *const [f32; 4],
+        end: *const [f32; 4],
+        groups: *mut [i16; 4],
+        stride: usize,
+        inverse: f32,
+    );
+}
 
-    @ Widens the next weight word of both rows.
-    .macro dt_weights
-        ldrd    r8, r9, [r0], #8
-        sxtb16  r10, r8
-        sxtb16  r8, r8, ror #8
-        sxtb16  r11, r9
-        sxtb16  r9, r9, ror #8
-    .endm
-
-    @ Multiplies them with the next four activations of one token.
-    .macro dt_token sum_a, sum_b
-        ldrd    r12, lr, [r1], #8
-        smlad   \\sum_a, r10, r12, \\sum_a
-        smlad   \\sum_b, r11, r12, \\sum_b
-        smlad   \\sum_a, r8, lr, \\sum_a
-        smlad   \\sum_b, r9, lr, \\sum_b
-    .endm
-
-    .macro dt_group tokens
-        dt_weights
-        dt_token r2, r3
-        .if \\tokens > 1
-        dt_token r4, r5
-        .endif
-        .if \\tokens > 2
-        dt_token r6, r7
-        .endif
-    .endm
-
-    .macro dt_kernel tokens
-        push    {{r3-r11, lr}}              @ [sp, #8]: where the sums go
-        sub     sp, sp, #8
-        movs    r4, #(8 * \\tokens)
-        mla     r5, r2, r4, r1
-        str     r5, [sp]                    @ [sp]: end of the activations
-        bic     r6, r2, #7
-        mla     r5, r6, r4, r1
-        str     r5, [sp, #4]                @ [sp, #4]: end of the groups of eight
-        movs    r2, #0
-        movs    r3, #0
-        movs    r4, #0
-        movs    r5, #0
-        movs    r6, #0
-        movs    r7, #0
-        b       2f
-    1:
-        .rept 8
-        dt_group \\tokens
-        .endr
-    2:
-        ldr     r12, [sp, #4]
-        cmp     r1, r12
-        bne     1b
-        b       4f
-    3:
-        dt_group \\tokens
-    4:
-        ldr     r12, [sp]
-        cmp     r1, r12
-        bne     3b
-        ldr     r12, [sp, #8]
-        .if \\tokens == 1
-        stm     r12, {{r2-r3}}
-        .elseif \\tokens == 2
-        stm     r12, {{r2-r5}}
-        .else
-        stm     r12, {{r2-r7}}
-        .endif
-        add     sp, sp, #8
-        pop     {{r3-r11, pc}}
-    .endm
-
-    .section .text.dt_core_dot_pair_1, \"ax\", %progbits
-    .global dt_core_dot_pair_1
-    .type   dt_core_dot_pair_1, %function
-    .thumb_func
-    dt_core_dot_pair_1:
-        dt_kernel 1
-    .size   dt_core_dot_pair_1, . - dt_core_dot_pair_1
-
-    .section .text.dt_core_dot_pair_2, \"ax\", %progbits
-    .global dt_core_dot_pair_2
-    .type   dt_core_dot_pair_2, %function
-    .thumb_func
-    dt_core_dot_pair_2:
-        dt_kernel 2
-    .size   dt_core_dot_pair_2, . - dt_core_dot_pair_2
-
-    .section .text.dt_core_dot_pair_3, \"ax\", %progbits
-    .global dt_core_dot_pair_3
-    .type   dt_core_dot_pair_3, %function
-    .thumb_func
-    dt_core_dot_pair_3:
-        dt_kernel 3
-    .size   dt_core_dot_pair_3, . - dt_core_dot_pair_3
-    "
-);
+global_asm!(include_str!("armv7em.s"), options(raw));

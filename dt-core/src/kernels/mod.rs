@@ -1,22 +1,62 @@
-//! Integer dot products of packed i8 weights with i16 activations.
+//! Integer matrix products: packed i8 weights with i16 activations, for up to three tokens at once.
 //!
-//! Every kernel computes exactly the sums of the reference in this module's tests; integer sums
-//! have no order, so kernels differ in speed alone.
+//! Keys and values in the cache are packed matrices too, so the two products of attention are the
+//! same kernel as a linear layer. Every kernel computes exactly the sums of [`scalar`]; integer
+//! sums have no order, so kernels differ in speed alone.
 
 #![allow(unsafe_code, reason = "vector instructions")]
 
 #[cfg(arm_dsp)]
 mod armv7em;
 pub mod scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
 #[cfg(arm_dsp)]
-pub use armv7em::{dot, dot_pair, weighted_sum};
-#[cfg(not(any(arm_dsp, target_arch = "x86_64")))]
-pub use scalar::{dot, dot_pair, weighted_sum};
-#[cfg(target_arch = "x86_64")]
-pub use x86::{dot, dot_pair, weighted_sum};
+use armv7em as best;
+#[cfg(not(any(arm_dsp, all(target_arch = "x86_64", not(miri)))))]
+use scalar as best;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use x86 as best;
+
+/// y (T, rows) = W·x + b for `T` quantized tokens: y\[t, r\] = f32(Σ W\[r, c\]·x\[t, c\]) ·
+/// (scale\[r\]·x_scale\[t\]) + bias\[r\].
+///
+/// `packed` is W (rows, cols) as specified in `BLOB.md`, "Packed i8"; `x` the activations,
+/// interleaved (padded cols/4, T, 4); rows is the length of `scale`.
+#[inline]
+pub fn linear<const T: usize>(
+    packed: &[i8],
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    best::linear(packed, x, scale, bias, x_scale, y);
+}
+
+/// sums (padded rows/2, T, 2) = W·x for `T` quantized tokens, as plain integers. Shapes as in
+/// [`linear`]; the last axis is the row within a pair.
+#[inline]
+pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
+    best::products::<T>(packed, x, sums);
+}
+
+/// The bit pattern of the largest magnitude in `x`; 0 if `x` is empty.
+///
+/// Magnitudes order as their bit patterns do, and NaN and ∞ sort above every number: one integer
+/// maximum finds both.
+#[inline]
+pub fn magnitude(x: &[f32]) -> u32 {
+    best::magnitude(x)
+}
+
+/// Rounds `x · inverse` to integers, into every `stride`-th of `groups`. |x · inverse| < 2¹⁵.
+#[inline]
+pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
+    best::quantize_groups(x, inverse, groups, stride);
+}
 
 /// Columns of a packed matrix, padded to whole words of four weights.
 pub const fn padded_cols(cols: usize) -> usize {
@@ -26,13 +66,6 @@ pub const fn padded_cols(cols: usize) -> usize {
 /// Length of a packed matrix in bytes.
 pub const fn packed_len(rows: usize, cols: usize) -> usize {
     rows.next_multiple_of(2) * padded_cols(cols)
-}
-
-/// Puts every four values in packed order: (0, 2, 1, 3).
-pub fn pack_groups(values: &mut [i8]) {
-    for [_, second, third, _] in values.as_chunks_mut::<4>().0 {
-        core::mem::swap(second, third);
-    }
 }
 
 /// Where the activation of `token` for `col` lies among the interleaved activations of `tokens`
@@ -63,6 +96,75 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What every kernel computes, in one line: W·x with W (rows, cols) and x (tokens, cols).
+    fn reference(w: &[Vec<i8>], x: &[Vec<i16>]) -> Vec<Vec<i32>> {
+        let dot = |w: &[i8], x: &[i16]| {
+            w.iter()
+                .zip(x)
+                .map(|(&w, &x)| i32::from(w) * i32::from(x))
+                .sum()
+        };
+        x.iter()
+            .map(|x| w.iter().map(|w| dot(w, x)).collect())
+            .collect()
+    }
+
+    fn pack(w: &[Vec<i8>], cols: usize) -> Vec<i8> {
+        let mut packed = vec![0; packed_len(w.len(), cols)];
+        for (row, values) in w.iter().enumerate() {
+            for (col, &value) in values.iter().enumerate() {
+                packed[packed_index(cols, row, col)] = value;
+            }
+        }
+        packed
+    }
+
+    fn interleave(x: &[Vec<i16>], cols: usize) -> Vec<i16> {
+        let mut interleaved = vec![0; x.len() * padded_cols(cols)];
+        for (token, values) in x.iter().enumerate() {
+            for (col, &value) in values.iter().enumerate() {
+                interleaved[interleaved_index(x.len(), token, col)] = value;
+            }
+        }
+        interleaved
+    }
+
+    fn check<const T: usize>(w: &[Vec<i8>], x: &[Vec<i16>]) {
+        let (rows, cols) = (w.len(), w[0].len());
+        let x = &x[..T];
+        let expected = reference(w, x);
+        let (packed, interleaved) = (pack(w, cols), interleave(x, cols));
+
+        let scale: Vec<f32> = (0..rows).map(|r| 0.5 + r as f32 * 0.37).collect();
+        let bias: Vec<f32> = (0..rows).map(|r| 3.0 - r as f32).collect();
+        let x_scale: [f32; T] = core::array::from_fn(|t| 0.01 + t as f32 * 0.003);
+        let floats: Vec<f32> = expected
+            .iter()
+            .zip(x_scale)
+            .flat_map(|(sums, x_scale)| {
+                let parameters = scale.iter().zip(&bias);
+                sums.iter()
+                    .zip(parameters)
+                    .map(move |(&sum, (s, b))| sum as f32 * (s * x_scale) + b)
+            })
+            .collect();
+        for kernel in [linear::<T>, scalar::linear::<T>] {
+            let mut y = vec![f32::NAN; T * rows];
+            kernel(&packed, &interleaved, &scale, &bias, &x_scale, &mut y);
+            assert_eq!(y, floats);
+        }
+        for kernel in [products::<T>, scalar::products::<T>] {
+            let mut sums = vec![i32::MIN; T * rows.next_multiple_of(2)];
+            kernel(&packed, &interleaved, &mut sums);
+            for (row, token) in (0..rows).flat_map(|row| (0..T).map(move |token| (row, token))) {
+                assert_eq!(
+                    sums[(row / 2 * T + token) * 2 + row % 2],
+                    expected[token][row]
+                );
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn packing_is_a_bijection(rows in 1usize..9, cols in 1usize..30) {
@@ -78,67 +180,38 @@ mod tests {
         }
 
         #[test]
-        fn dot_pair_equals_the_reference(
-            w in proptest::collection::vec([-127i8..=127, -127i8..=127], 1..70),
-            x in proptest::collection::vec([any::<i16>(), any::<i16>(), any::<i16>()], 70),
+        fn kernels_equal_the_reference(
+            (w, x) in (1usize..8, 1usize..150).prop_flat_map(|(rows, cols)| {
+                let w = proptest::collection::vec(proptest::collection::vec(-127i8..=127, cols), rows);
+                (w, proptest::collection::vec(proptest::collection::vec(any::<i16>(), cols), 3))
+            }),
         ) {
-            let cols = w.len();
-            let padded = padded_cols(cols);
-            let mut packed = vec![0i8; packed_len(2, cols)];
-            let mut interleaved = vec![0i16; 3 * padded];
-            let mut single = vec![0i16; padded];
-            for (col, (w, x)) in w.iter().zip(&x).enumerate() {
-                for row in 0..2 {
-                    packed[packed_index(cols, row, col)] = w[row];
-                }
-                for token in 0..3 {
-                    interleaved[interleaved_index(3, token, col)] = x[token];
-                }
-                single[interleaved_index(1, 0, col)] = x[1];
+            check::<1>(&w, &x);
+            check::<2>(&w, &x);
+            check::<3>(&w, &x);
+        }
+
+        #[test]
+        fn magnitude_is_the_largest(x in proptest::collection::vec(any::<f32>(), 0..40)) {
+            let expected = x.iter().map(|x| x.abs().to_bits()).max().unwrap_or_default();
+            prop_assert_eq!(magnitude(&x), expected);
+            prop_assert_eq!(scalar::magnitude(&x), expected);
+        }
+
+        #[test]
+        fn quantized_groups_are_rounded(
+            x in proptest::collection::vec(proptest::array::uniform4(-1.0f32..1.0), 0..20),
+            stride in 1usize..4,
+        ) {
+            let mut groups = vec![[7; 4]; 20 * 3];
+            quantize_groups(&x, 32767.0, &mut groups, stride);
+            for (i, group) in groups.into_iter().enumerate() {
+                let expected = match x.get(i / stride) {
+                    Some(x) if i % stride == 0 => x.map(|x| (x * 32767.0).round_ties_even() as i16),
+                    _ => [7; 4],
+                };
+                prop_assert_eq!(group, expected);
             }
-            let reference: [[i32; 2]; 3] = core::array::from_fn(|token| {
-                core::array::from_fn(|row| {
-                    let products = w.iter().zip(&x).map(|(w, x)| i32::from(w[row]) * i32::from(x[token]));
-                    products.sum()
-                })
-            });
-            prop_assert_eq!(dot_pair::<3>(&packed, &interleaved), reference);
-            prop_assert_eq!(scalar::dot_pair::<3>(&packed, &interleaved), reference);
-            prop_assert_eq!(dot_pair::<1>(&packed, &single), [reference[1]]);
-            prop_assert_eq!(scalar::dot_pair::<1>(&packed, &single), [reference[1]]);
-        }
-
-        #[test]
-        fn dot_equals_the_reference(
-            pairs in proptest::collection::vec((-127i8..=127, any::<i16>()), 0..70),
-        ) {
-            let whole = pairs.len() / 4 * 4;
-            let (mut k, q): (Vec<i8>, Vec<i16>) = pairs[..whole].iter().copied().unzip();
-            let expected: i32 = k.iter().zip(&q).map(|(&k, &q)| i32::from(k) * i32::from(q)).sum();
-            pack_groups(&mut k);
-            prop_assert_eq!(dot(&q, &k), expected);
-            prop_assert_eq!(scalar::dot(&q, &k), expected);
-        }
-
-        #[test]
-        fn weighted_sum_equals_the_reference(
-            rows in proptest::collection::vec((any::<i16>(), proptest::array::uniform16(-127i8..=127)), 0..40),
-            part in 0usize..3,
-            start: [i16; 8],
-        ) {
-            let (weights, values): (Vec<i16>, Vec<[i8; 16]>) = rows.iter().copied().unzip();
-            let first = 4 * part;
-            let expected: [i32; 8] = core::array::from_fn(|i| {
-                let products = rows.iter().map(|(w, v)| i32::from(*w) * i32::from(v[first + i]));
-                i32::from(start[i]) + products.sum::<i32>()
-            });
-            let values = values.as_flattened().get(first..).unwrap_or_default();
-            let mut sums = start.map(i32::from);
-            weighted_sum(&weights, values, 16, &mut sums);
-            prop_assert_eq!(sums, expected);
-            let mut sums = start.map(i32::from);
-            scalar::weighted_sum(&weights, values, 16, &mut sums);
-            prop_assert_eq!(sums, expected);
         }
     }
 }

@@ -1,11 +1,75 @@
 //! The portable kernels: plain loops that any target compiles, and the meaning of all others.
 
+use crate::slices::{rows, rows_mut};
+
+/// See [`super::linear`].
+pub fn linear<const T: usize>(
+    packed: &[i8],
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    linear_by(dot_pair, packed, x, scale, bias, x_scale, y);
+}
+
+/// See [`super::products`].
+pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
+    products_by(dot_pair::<T>, packed, x, sums);
+}
+
+/// [`super::linear`] out of the dot products of one row pair.
+#[inline]
+pub(super) fn linear_by<const T: usize>(
+    dot_pair: impl Fn(&[i8], &[i16]) -> [[i32; 2]; T],
+    packed: &[i8],
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    let mut y = rows_mut(y, scale.len());
+    let mut y: [_; T] = core::array::from_fn(|_| y.next().unwrap_or_default().chunks_mut(2));
+    let outputs = scale.chunks(2).zip(bias.chunks(2));
+    for ((scale, bias), pair) in outputs.zip(row_pairs::<T>(packed, x)) {
+        for ((sums, y), x_scale) in dot_pair(pair, x).iter().zip(&mut y).zip(x_scale) {
+            let y = y.next().unwrap_or_default();
+            for (((y, &sum), scale), bias) in y.iter_mut().zip(sums).zip(scale).zip(bias) {
+                *y = sum as f32 * (scale * x_scale) + bias;
+            }
+        }
+    }
+}
+
+/// [`super::products`] out of the dot products of one row pair.
+#[inline]
+pub(super) fn products_by<const T: usize>(
+    dot_pair: impl Fn(&[i8], &[i16]) -> [[i32; 2]; T],
+    packed: &[i8],
+    x: &[i16],
+    sums: &mut [i32],
+) {
+    let sums = sums.as_chunks_mut::<2>().0.as_chunks_mut::<T>().0;
+    for (sums, pair) in sums.iter_mut().zip(row_pairs::<T>(packed, x)) {
+        *sums = dot_pair(pair, x);
+    }
+}
+
+/// The row pairs of a packed matrix, as wide as the activations of `T` tokens.
+#[inline]
+fn row_pairs<'w, const T: usize>(packed: &'w [i8], x: &[i16]) -> impl Iterator<Item = &'w [i8]> {
+    let cols = x.len().checked_div(T).unwrap_or_default();
+    rows(packed, 2 * cols)
+}
+
 /// The dot products of one packed row pair with the activations of `T` tokens.
 ///
 /// `pair` holds 2·cols weights in packed order, cols a multiple of 4; `x` the interleaved
 /// activations (cols/4, T, 4). Returns `[row 2p, row 2p + 1]` per token.
 #[inline]
-pub fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
+pub(super) fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     let mut sums = [[0i32; 2]; T];
     let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
     for (&[a0, a2, a1, a3, b0, b2, b1, b3], x) in pair.as_chunks::<8>().0.iter().zip(groups) {
@@ -17,29 +81,33 @@ pub fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     sums
 }
 
-/// Σ q\[i\]·k\[i\]: a query head against one cached key, whose bytes are in packed order (0, 2, 1, 3).
-#[inline]
-pub fn dot(q: &[i16], k: &[i8]) -> i32 {
-    let groups = q.as_chunks::<4>().0.iter().zip(k.as_chunks::<4>().0);
-    groups
-        .map(|(q, &[k0, k2, k1, k3])| dot4([k0, k1, k2, k3], q))
-        .sum()
-}
-
-/// sums\[i\] += Σ weights\[j\]·values\[j·stride + i\]: the cached values of one head, weighted.
-#[inline]
-pub fn weighted_sum(weights: &[i16], values: &[i8], stride: usize, sums: &mut [i32]) {
-    let mut values = values;
-    for &weight in weights {
-        for (sum, &value) in sums.iter_mut().zip(values) {
-            *sum += i32::from(weight) * i32::from(value);
-        }
-        values = values.get(stride..).unwrap_or_default();
-    }
-}
-
 #[inline]
 fn dot4(w: [i8; 4], x: &[i16; 4]) -> i32 {
     let products = w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x));
     products.sum()
+}
+
+/// See [`super::magnitude`].
+#[inline]
+pub fn magnitude(x: &[f32]) -> u32 {
+    let mut top = 0;
+    for x in x {
+        let magnitude = x.to_bits() & 0x7fff_ffff;
+        if magnitude > top {
+            top = magnitude;
+        }
+    }
+    top
+}
+
+/// See [`super::quantize_groups`].
+#[inline]
+pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
+    let mut rest = groups;
+    for x in x {
+        if let Some(group) = rest.first_mut() {
+            *group = x.map(|x| crate::quant::rne(x * inverse) as i16);
+        }
+        rest = rest.get_mut(stride..).unwrap_or_default();
+    }
 }

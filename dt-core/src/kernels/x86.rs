@@ -2,17 +2,34 @@
 //! processor has.
 
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_cvtsi128_si64, _mm_loadl_epi64, _mm_loadu_si128,
-    _mm_madd_epi16, _mm_setzero_si128, _mm_shuffle_epi32, _mm_shufflehi_epi16, _mm_shufflelo_epi16,
-    _mm_srai_epi16, _mm_unpackhi_epi64, _mm_unpacklo_epi8, _mm_unpacklo_epi64,
+    __m128i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_loadl_epi64, _mm_madd_epi16, _mm_setzero_si128,
+    _mm_shuffle_epi32, _mm_shufflelo_epi16, _mm_srai_epi16, _mm_unpackhi_epi64, _mm_unpacklo_epi8,
+    _mm_unpacklo_epi64,
 };
 
-use super::scalar;
-pub use super::scalar::weighted_sum;
+use super::scalar::{linear_by, products_by};
+pub use super::scalar::{magnitude, quantize_groups};
 
-/// See [`scalar::dot_pair`], which this equals.
+/// See [`super::linear`].
+pub fn linear<const T: usize>(
+    packed: &[i8],
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    linear_by(dot_pair, packed, x, scale, bias, x_scale, y);
+}
+
+/// See [`super::products`].
+pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
+    products_by(dot_pair::<T>, packed, x, sums);
+}
+
+/// The dot products of one packed row pair with the activations of `T` tokens.
 #[inline]
-pub fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
+fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
     // SAFETY: SSE2 is part of x86-64.
     let zero = unsafe { _mm_setzero_si128() };
@@ -40,31 +57,6 @@ pub fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
         };
         both.map(|lanes| lanes as i32)
     })
-}
-
-/// See [`scalar::dot`], which this equals.
-#[inline]
-pub fn dot(q: &[i16], k: &[i8]) -> i32 {
-    let (q, q_tail) = q.as_chunks::<8>();
-    let (k, k_tail) = k.as_chunks::<8>();
-    // SAFETY: SSE2 is part of x86-64.
-    let mut sum = unsafe { _mm_setzero_si128() };
-    for (q, k) in q.iter().zip(k) {
-        // SAFETY: SSE2; the 16 bytes loaded are those of the array, unaligned.
-        unsafe {
-            let k = _mm_srai_epi16::<8>(_mm_unpacklo_epi8(_mm_setzero_si128(), load64(k)));
-            let q = _mm_loadu_si128(q.as_ptr().cast());
-            let q = _mm_shufflelo_epi16::<0b11_01_10_00>(q);
-            let q = _mm_shufflehi_epi16::<0b11_01_10_00>(q);
-            sum = _mm_add_epi32(sum, _mm_madd_epi16(k, q));
-        }
-    }
-    // SAFETY: SSE2.
-    let sum = unsafe {
-        let sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
-        _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum)))
-    };
-    sum + scalar::dot(q_tail, k_tail)
 }
 
 /// Eight bytes in the low half of a register.

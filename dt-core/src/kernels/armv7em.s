@@ -1,0 +1,258 @@
+@ The inner loops of `armv7em.rs`, which has the register and memory diagrams.
+
+    .syntax unified
+    .thumb
+    .fpu    fpv4-sp-d16
+
+@ ---- one group of four columns ---------------------------------------------------------------
+
+@ Widens the weight words of rows a (in \a) and b (in \b): \a_lo = (a0, a1), \a = (a2, a3).
+.macro dt_widen a, a_lo, b, b_lo
+    sxtb16  \a_lo, \a
+    sxtb16  \a, \a, ror #8
+    sxtb16  \b_lo, \b
+    sxtb16  \b, \b, ror #8
+.endm
+
+@ One token: activations (x0, x1) in \x_lo, (x2, x3) in \x_hi.
+.macro dt_multiply sum_a, sum_b, a_lo, a_hi, b_lo, b_hi, x_lo, x_hi
+    smlad   \sum_a, \a_lo, \x_lo, \sum_a
+    smlad   \sum_b, \b_lo, \x_lo, \sum_b
+    smlad   \sum_a, \a_hi, \x_hi, \sum_a
+    smlad   \sum_b, \b_hi, \x_hi, \sum_b
+.endm
+
+@ Three tokens: 20 instructions of 4 bytes.
+.macro dt_group_3
+    ldrd    r8, r9, [r0], #8
+    dt_widen r8, r10, r9, r11
+    ldrd    r12, lr, [r1], #8
+    dt_multiply r2, r3, r10, r8, r11, r9, r12, lr
+    ldrd    r12, lr, [r1], #8
+    dt_multiply r4, r5, r10, r8, r11, r9, r12, lr
+    ldrd    r12, lr, [r1], #8
+    dt_multiply r6, r7, r10, r8, r11, r9, r12, lr
+.endm
+
+@ Two tokens: 14 instructions of 4 bytes; all activations of the group come with one LDM.
+.macro dt_group_2
+    ldrd    r10, r12, [r0], #8
+    dt_widen r10, r11, r12, lr
+    ldm.w   r1!, {r6-r9}
+    dt_multiply r2, r3, r11, r10, lr, r12, r6, r7
+    dt_multiply r4, r5, r11, r10, lr, r12, r8, r9
+.endm
+
+@ One token: 10 instructions.
+.macro dt_group_1
+    ldrd    r4, r5, [r0], #8
+    dt_widen r4, r12, r5, lr
+    ldrd    r8, r9, [r1], #8
+    dt_multiply r2, r3, r12, r4, lr, r5, r8, r9
+.endm
+
+@ One token, two groups: 18 instructions of 4 bytes.
+.macro dt_two_groups_1
+    ldm.w   r0!, {r4-r7}
+    ldm.w   r1!, {r8-r11}
+    dt_widen r4, r12, r5, lr
+    dt_multiply r2, r3, r12, r4, lr, r5, r8, r9
+    dt_widen r6, r12, r7, lr
+    dt_multiply r2, r3, r12, r6, lr, r7, r10, r11
+.endm
+
+@ ---- a whole matrix --------------------------------------------------------------------------
+
+@ The fields of `Job`, which becomes the stack frame.
+    .equ    DT_X, 0
+    .equ    DT_X_END, 4
+    .equ    DT_ENTRY, 8
+    .equ    DT_ENTRY_TWOS, 12
+    .equ    DT_SCALE, 16
+    .equ    DT_BIAS, 20
+    .equ    DT_Y, 24
+    .equ    DT_STRIDE, 28
+    .equ    DT_END, 32
+    .equ    DT_IS_LINEAR, 36
+    .equ    DT_X_SCALE, 40
+    .equ    DT_FRAME, 52
+
+@ y of one token = sums · (scale · x_scale) + bias.
+.macro dt_scale sum_a, sum_b, x_scale
+    vmul.f32    s10, s6, \x_scale
+    vmul.f32    s11, s7, \x_scale
+    vmul.f32    \sum_a, \sum_a, s10
+    vmul.f32    \sum_b, \sum_b, s11
+    vadd.f32    \sum_a, \sum_a, s8
+    vadd.f32    \sum_b, \sum_b, s9
+    vstmia      r10, {\sum_a, \sum_b}
+.endm
+
+@ r0: packed weights, r1: the job.
+.macro dt_matrix tokens
+    .section .text.dt_core_matrix_\tokens, "ax", %progbits
+    .global dt_core_matrix_\tokens
+    .type   dt_core_matrix_\tokens, %function
+    .thumb_func
+    .balign 4
+dt_core_matrix_\tokens:
+    push    {r4-r11, lr}
+    sub     sp, sp, #DT_FRAME
+    ldm     r1!, {r2-r9}
+    stm     sp, {r2-r9}
+    ldm     r1, {r2-r6}
+    add     r1, sp, #DT_END
+    stm     r1, {r2-r6}
+    vldr    s13, [sp, #DT_X_SCALE]
+    vldr    s14, [sp, #DT_X_SCALE + 4]
+    vldr    s15, [sp, #DT_X_SCALE + 8]
+
+    @ A row pair: sums are zero, activations begin again.
+1:  ldr     r1, [sp, #DT_X]
+    movs    r2, #0
+    movs    r3, #0
+    .if \tokens > 1
+    movs    r4, #0
+    movs    r5, #0
+    .endif
+    .if \tokens > 2
+    movs    r6, #0
+    movs    r7, #0
+    .endif
+    ldr     pc, [sp, #DT_ENTRY]
+
+    @ Sixteen groups.
+    .balign 4
+    .if \tokens == 1
+    .global dt_core_odd_group
+dt_core_odd_group:
+    dt_group_1
+    ldr     pc, [sp, #DT_ENTRY_TWOS]
+    .endif
+    .balign 4
+    .global dt_core_groups_\tokens
+dt_core_groups_\tokens:
+    .if \tokens == 1
+    .rept 8
+    dt_two_groups_1
+    .endr
+    .else
+    .rept 16
+    dt_group_\tokens
+    .endr
+    .endif
+    ldr     r12, [sp, #DT_X_END]
+    cmp     r1, r12
+    bne     dt_core_groups_\tokens
+
+    ldr     r1, [sp, #DT_IS_LINEAR]
+    cbnz    r1, 2f
+
+    @ Integers.
+    ldr     r12, [sp, #DT_Y]
+    .if \tokens == 1
+    stm     r12!, {r2-r3}
+    .elseif \tokens == 2
+    stm     r12!, {r2-r5}
+    .else
+    stm     r12!, {r2-r7}
+    .endif
+    str     r12, [sp, #DT_Y]
+    ldr     lr, [sp, #DT_END]
+    cmp     r12, lr
+    bne     1b
+    b       3f
+
+    @ Floats.
+2:  vmov    s0, s1, r2, r3
+    .if \tokens > 1
+    vmov    s2, s3, r4, r5
+    .endif
+    .if \tokens > 2
+    vmov    s4, s5, r6, r7
+    .endif
+    ldrd    r8, r9, [sp, #DT_SCALE]     @ and bias
+    ldrd    r10, r11, [sp, #DT_Y]       @ and stride
+    vldmia  r8!, {s6-s7}
+    vldmia  r9!, {s8-s9}
+    strd    r8, r9, [sp, #DT_SCALE]
+    add     r12, r10, #8
+    str     r12, [sp, #DT_Y]
+    vcvt.f32.s32 s0, s0
+    vcvt.f32.s32 s1, s1
+    dt_scale s0, s1, s13
+    .if \tokens > 1
+    vcvt.f32.s32 s2, s2
+    vcvt.f32.s32 s3, s3
+    add     r10, r10, r11
+    dt_scale s2, s3, s14
+    .endif
+    .if \tokens > 2
+    vcvt.f32.s32 s4, s4
+    vcvt.f32.s32 s5, s5
+    add     r10, r10, r11
+    dt_scale s4, s5, s15
+    .endif
+    ldr     lr, [sp, #DT_END]
+    cmp     r8, lr
+    bne     1b
+
+3:  add     sp, sp, #DT_FRAME
+    pop     {r4-r11, pc}
+    .size   dt_core_matrix_\tokens, . - dt_core_matrix_\tokens
+.endm
+
+    dt_matrix 1
+    dt_matrix 2
+    dt_matrix 3
+
+@ ---- floats ----------------------------------------------------------------------------------
+
+@ r0: x, r1: its end, a multiple of four floats further on; returns the largest magnitude's bits.
+    .section .text.dt_core_magnitude, "ax", %progbits
+    .global dt_core_magnitude
+    .type   dt_core_magnitude, %function
+    .thumb_func
+dt_core_magnitude:
+    push    {r4, r5, lr}
+    movs    r2, #0                      @ Magnitudes are kept doubled: the sign is shifted out.
+1:  ldm     r0!, {r3, r4, r5, r12}
+    .irp    value, r3, r4, r5, r12
+    cmp     r2, \value, lsl #1
+    it      lo
+    lsllo   r2, \value, #1
+    .endr
+    cmp     r0, r1
+    bne     1b
+    lsrs    r0, r2, #1
+    pop     {r4, r5, pc}
+    .size   dt_core_magnitude, . - dt_core_magnitude
+
+@ r0: x, r1: its end, a multiple of four floats further on, r2: where groups of four i16 go, r3: bytes from one group to
+@ the next, s0: what x is multiplied with. Adding 1.5·2²³ leaves the nearest integer in the low half of the float.
+    .section .text.dt_core_quantize, "ax", %progbits
+    .global dt_core_quantize
+    .type   dt_core_quantize, %function
+    .thumb_func
+dt_core_quantize:
+    push    {r4, r5, r6, lr}
+    movw    r12, #0
+    movt    r12, #0x4b40
+    vmov    s1, r12
+1:  vldmia  r0!, {s2-s5}
+    .irp    value, s2, s3, s4, s5
+    vmul.f32 \value, \value, s0
+    .endr
+    .irp    value, s2, s3, s4, s5
+    vadd.f32 \value, \value, s1
+    .endr
+    vmov    r4, r12, s2, s3
+    vmov    r5, r6, s4, s5
+    pkhbt   r4, r4, r12, lsl #16
+    pkhbt   r5, r5, r6, lsl #16
+    strd    r4, r5, [r2]
+    add     r2, r2, r3
+    cmp     r0, r1
+    bne     1b
+    pop     {r4, r5, r6, pc}
+    .size   dt_core_quantize, . - dt_core_quantize

@@ -1,0 +1,216 @@
+//! Linear layers and what goes into them.
+
+use core::ops::Range;
+
+use crate::config::Dtype;
+use crate::kernels::{self, packed_index, padded_cols};
+use crate::ops;
+use crate::quant::{Grid, NonFinite, q_max, rne};
+use crate::slices::{copy, floats, halves, rows, rows_mut};
+
+/// Tokens that go through the weights together at most: a\[t−1\], R̂\[t\], s\[t\].
+pub(crate) const GROUP: usize = 3;
+
+/// The numbers of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weights<'a> {
+    /// Row by row.
+    F32(&'a [f32]),
+    /// Packed (`BLOB.md`), with one scale per row.
+    Int8 { packed: &'a [i8], scale: &'a [f32] },
+}
+
+/// An affine map y = W·x + b.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'a> {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) weights: Weights<'a>,
+    pub(crate) bias: &'a [f32],
+}
+
+impl<'a> Linear<'a> {
+    /// Number of outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The weight at (`row`, `col`) as a real number; `None` outside the matrix.
+    pub fn weight(&self, row: usize, col: usize) -> Option<f32> {
+        if row >= self.rows || col >= self.cols {
+            return None;
+        }
+        match self.weights {
+            Weights::F32(w) => w.get(row * self.cols + col).copied(),
+            Weights::Int8 { packed, scale } => {
+                let q = packed.get(packed_index(self.cols, row, col))?;
+                Some(f32::from(*q) * scale.get(row)?)
+            }
+        }
+    }
+
+    /// The map restricted to some of its outputs; `range` starts and ends at even rows.
+    pub(crate) fn outputs(&self, range: Range<usize>) -> Linear<'a> {
+        let weights = match self.weights {
+            Weights::F32(w) => Weights::F32(
+                w.get(range.start * self.cols..range.end * self.cols)
+                    .unwrap_or_default(),
+            ),
+            Weights::Int8 { packed, scale } => {
+                let width = padded_cols(self.cols);
+                Weights::Int8 {
+                    packed: packed
+                        .get(range.start * width..range.end * width)
+                        .unwrap_or_default(),
+                    scale: scale.get(range.clone()).unwrap_or_default(),
+                }
+            }
+        };
+        Linear {
+            rows: range.len(),
+            cols: self.cols,
+            weights,
+            bias: self.bias.get(range).unwrap_or_default(),
+        }
+    }
+
+    /// y (T, rows) = W·x + b for the T ≤ [`GROUP`] tokens of `input`.
+    ///
+    /// A weight is loaded once for all tokens.
+    pub(crate) fn forward(&self, input: &Input<'_>, y: &mut [f32]) {
+        match (self.weights, input) {
+            (Weights::F32(w), Input::F32(x)) => self.forward_f32(w, x, y),
+            (Weights::Int8 { packed, scale }, Input::Int8 { q, scales, tokens }) => {
+                let (q, bias) = (&**q, self.bias);
+                let &[first, second, _] = scales;
+                match tokens {
+                    1 => kernels::linear(packed, q, scale, bias, &[first], y),
+                    2 => kernels::linear(packed, q, scale, bias, &[first, second], y),
+                    _ => kernels::linear(packed, q, scale, bias, scales, y),
+                }
+            }
+            // Weights and activations of one model have one dtype.
+            _ => {}
+        }
+    }
+
+    fn forward_f32(&self, weights: &[f32], x: &[f32], y: &mut [f32]) {
+        for (x, y) in rows(x, self.cols).zip(rows_mut(y, self.rows)) {
+            for ((y, w), b) in y.iter_mut().zip(rows(weights, self.cols)).zip(self.bias) {
+                *y = ops::dot(w, x) + b;
+            }
+        }
+    }
+}
+
+/// The activations of up to [`GROUP`] tokens, ready for a [`Linear`].
+#[derive(Debug)]
+pub(crate) enum Input<'s> {
+    /// Token by token.
+    F32(&'s [f32]),
+    /// Interleaved (padded cols/4, T, 4), padded with zeros, with one scale per token.
+    Int8 {
+        q: &'s mut [i16],
+        scales: [f32; GROUP],
+        tokens: usize,
+    },
+}
+
+impl<'s> Input<'s> {
+    /// 32-bit words of buffer that [`Input::new`] needs.
+    pub(crate) const fn words(dtype: Dtype, cols: usize) -> usize {
+        match dtype {
+            Dtype::F32 => GROUP * cols,
+            Dtype::Int8 => GROUP * padded_cols(cols) / 2,
+        }
+    }
+
+    /// Prepares `x` (T, cols) in `buffer`; `x` is not needed after that.
+    pub(crate) fn new(
+        dtype: Dtype,
+        x: &[f32],
+        cols: usize,
+        buffer: &'s mut [u32],
+    ) -> Result<Self, NonFinite> {
+        match dtype {
+            Dtype::F32 => {
+                let copied = floats(buffer).get_mut(..x.len()).unwrap_or_default();
+                copy(x, copied);
+                Ok(Input::F32(copied))
+            }
+            Dtype::Int8 => {
+                let tokens = rows(x, cols).count();
+                let mut scales = [0.0; GROUP];
+                let q = interleave(
+                    rows(x, cols),
+                    [tokens, cols],
+                    q_max(cols),
+                    &mut scales,
+                    buffer,
+                )?;
+                Ok(Input::Int8 { q, scales, tokens })
+            }
+        }
+    }
+
+    /// The last token alone.
+    pub(crate) fn last(self, cols: usize) -> Self {
+        match self {
+            Input::F32(x) => Input::F32(x.get(x.len().saturating_sub(cols)..).unwrap_or_default()),
+            Input::Int8 { q, scales, tokens } => {
+                let last = tokens.saturating_sub(1);
+                let groups = q.as_chunks_mut::<4>().0;
+                let len = padded_cols(cols) / 4;
+                for i in 0..len {
+                    let group = groups.get(i * tokens + last).copied();
+                    if let (Some(group), Some(place)) = (group, groups.get_mut(i)) {
+                        *place = group;
+                    }
+                }
+                Input::Int8 {
+                    q: q.get_mut(..4 * len).unwrap_or_default(),
+                    scales: [scales.get(last).copied().unwrap_or_default(), 0.0, 0.0],
+                    tokens: 1,
+                }
+            }
+        }
+    }
+}
+
+/// Quantizes vectors of `cols` values, one for each of `tokens` tokens, to ±`q_max`, each on its
+/// own grid: (padded cols/4, tokens, 4) in `buffer`, padded with zeros, and their scales in
+/// `scales`.
+///
+/// # Errors
+/// [`NonFinite`] if any value is NaN or infinite.
+pub(crate) fn interleave<'x, 's>(
+    vectors: impl Iterator<Item = &'x [f32]>,
+    [tokens, cols]: [usize; 2],
+    q_max: i32,
+    scales: &mut [f32; GROUP],
+    buffer: &'s mut [u32],
+) -> Result<&'s mut [i16], NonFinite> {
+    let q = halves(buffer)
+        .get_mut(..tokens * padded_cols(cols))
+        .unwrap_or_default();
+    for (token, (x, scale)) in vectors.zip(scales).enumerate() {
+        let grid = Grid::of(x, q_max)?;
+        let (whole, tail) = x.as_chunks::<4>();
+        let groups = q.as_chunks_mut::<4>().0.get_mut(token..);
+        let groups = groups.unwrap_or_default();
+        kernels::quantize_groups(whole, grid.inverse, groups, tokens);
+        if let (false, Some(group)) = (tail.is_empty(), groups.get_mut(whole.len() * tokens)) {
+            *group = [0; 4];
+            for (q, x) in group.iter_mut().zip(tail) {
+                *q = rne(x * grid.inverse) as i16;
+            }
+        }
+        *scale = grid.scale;
+    }
+    Ok(q)
+}

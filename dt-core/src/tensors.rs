@@ -1,0 +1,129 @@
+//! The tensors of a policy file, one after the other: dimensions determine where each lies.
+
+use crate::blob::ALIGNMENT;
+use crate::config::{Config, Dtype};
+use crate::kernels::packed_len;
+use crate::linear::{Linear, Weights};
+use crate::model::{Embedding, Layer, Norm, Output, Table};
+
+/// Hands out tensors in the order of the file without looking at their values. Past the end of
+/// the file they are empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tensors<'a> {
+    file: &'a [u8],
+    at: usize,
+    dtype: Dtype,
+}
+
+impl<'a> Tensors<'a> {
+    /// The tensors of `file` that begin after byte `at`.
+    pub(crate) fn new(file: &'a [u8], at: usize, dtype: Dtype) -> Self {
+        Self { file, at, dtype }
+    }
+
+    /// End of the tensor handed out last.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The same file, `bytes` further on.
+    pub(crate) fn skip(&self, bytes: usize) -> Self {
+        Self {
+            at: self.at.saturating_add(bytes),
+            ..*self
+        }
+    }
+
+    #[inline(never)]
+    fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let start = self.at.next_multiple_of(ALIGNMENT);
+        self.at = start.saturating_add(len);
+        self.file.get(start..self.at).unwrap_or_default()
+    }
+
+    // Casting aligned bytes to numbers cannot fail; every tensor is 16-byte aligned.
+
+    pub(crate) fn f32(&mut self, len: usize) -> &'a [f32] {
+        bytemuck::try_cast_slice(self.bytes(len.saturating_mul(4))).unwrap_or_default()
+    }
+
+    fn i8(&mut self, len: usize) -> &'a [i8] {
+        bytemuck::try_cast_slice(self.bytes(len)).unwrap_or_default()
+    }
+
+    pub(crate) fn norm(&mut self, d_model: usize) -> Norm<'a> {
+        Norm {
+            weight: self.f32(d_model),
+            bias: self.f32(d_model),
+        }
+    }
+
+    pub(crate) fn linear(&mut self, rows: usize, cols: usize) -> Linear<'a> {
+        let weights = match self.dtype {
+            Dtype::F32 => Weights::F32(self.f32(rows.saturating_mul(cols))),
+            Dtype::Int8 => Weights::Int8 {
+                packed: self.i8(packed_len(rows, cols)),
+                scale: self.f32(rows),
+            },
+        };
+        Linear {
+            rows,
+            cols,
+            weights,
+            bias: self.f32(rows),
+        }
+    }
+
+    fn table(&mut self, rows: usize, cols: usize) -> Table<'a> {
+        // A model without the table has no bytes for it, not even alignment.
+        let len = rows.saturating_mul(cols);
+        match self.dtype {
+            Dtype::F32 if rows == 0 => Table::F32 { cols, weight: &[] },
+            Dtype::Int8 if rows == 0 => Table::Int8 {
+                cols,
+                weight: &[],
+                scale: &[],
+            },
+            Dtype::F32 => Table::F32 {
+                cols,
+                weight: self.f32(len),
+            },
+            Dtype::Int8 => Table::Int8 {
+                cols,
+                weight: self.i8(len),
+                scale: self.f32(rows),
+            },
+        }
+    }
+
+    pub(crate) fn embedding(&mut self, config: &Config) -> Embedding<'a> {
+        let d = config.d_model as usize;
+        Embedding {
+            return_to_go: self.linear(d, 1),
+            state: self.linear(d, config.state_dim as usize),
+            action: self.linear(d, config.act_dim as usize),
+            timestep: self.table(config.max_ep_len as usize, d),
+            ln: self.norm(d),
+        }
+    }
+
+    pub(crate) fn layer(&mut self, config: &Config) -> Layer<'a> {
+        let (d, f) = (config.d_model as usize, config.d_ff as usize);
+        Layer {
+            ln_1: self.norm(d),
+            attn_qkv: self.linear(3 * d, d),
+            attn_proj: self.linear(d, d),
+            ln_2: self.norm(d),
+            mlp_fc: self.linear(f, d),
+            mlp_proj: self.linear(d, f),
+        }
+    }
+
+    pub(crate) fn output(&mut self, config: &Config) -> Output<'a> {
+        let d = config.d_model as usize;
+        Output {
+            ln_f: self.norm(d),
+            head: self.linear(config.act_dim as usize, d),
+        }
+    }
+}
