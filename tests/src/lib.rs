@@ -4,6 +4,7 @@
 //! vectors those made in `data/`.
 
 pub mod pendulum;
+pub mod recorded;
 
 use std::collections::BTreeMap;
 use std::path::Path;
