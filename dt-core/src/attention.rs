@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::arena::max;
 use crate::cache::{F32Cache, Int8Cache, Visible, padded_slots};
-use crate::config::{Config, Dtype, Math, TOKENS_PER_STEP};
+use crate::config::{Config, Dtype, MAX_CONTEXT_LEN, Math, TOKENS_PER_STEP};
 use crate::kernels;
 use crate::linear::{GROUP, interleave};
 use crate::ops;
@@ -13,6 +13,11 @@ use crate::slices::{every, floats, integers, rows, rows_mut};
 
 /// Attention weights are integers, in units of 2⁻²⁰ of the largest.
 const EXP_ONE: f32 = 1_048_576.0;
+
+/// The sum of those of all visible tokens fits an `i32`.
+const _: () = assert!(
+    (TOKENS_PER_STEP * MAX_CONTEXT_LEN as usize) as f64 * EXP_ONE as f64 <= i32::MAX as f64
+);
 
 /// 32-bit words of scratch memory that [`forward`] needs.
 pub(crate) const fn scratch_words(config: &Config) -> usize {
@@ -32,7 +37,7 @@ pub(crate) const fn widest(config: &Config) -> usize {
 /// replace. `cache` is that of one layer, `buffer` and `scratch` are overwritten.
 ///
 /// # Errors
-/// [`NonFinite`] if a query is, or an attention weight.
+/// [`NonFinite`] if a query is, a score, or an attention weight.
 pub(crate) fn forward(
     config: &Config,
     queries: &mut [f32],
@@ -157,7 +162,7 @@ impl Int8Head<'_> {
                 score[0] = sum[0] as f32 * (scale * key_scale[0]);
                 score[1] = sum[1] as f32 * (scale * key_scale[1]);
             }
-            *total = softmax(self.config.math, scores, visible, self.cache.value_scales);
+            *total = softmax(self.config.math, scores, visible, self.cache.value_scales)?;
         }
 
         // Weighted values (T, d_head): the weights of slots that a token does not see are zero.
@@ -180,10 +185,23 @@ impl Int8Head<'_> {
 
 /// Turns the scores of visible tokens into softmax numerators, each times the scale of its value,
 /// and those of all others into zeros. Returns the denominator.
-fn softmax(math: Math, scores: &mut [f32], visible: &Visible, value_scales: &[f32]) -> i32 {
+///
+/// # Errors
+/// [`NonFinite`] if a score is: the difference of two infinities is NaN, and would become a plausible
+/// integer.
+fn softmax(
+    math: Math,
+    scores: &mut [f32],
+    visible: &Visible,
+    value_scales: &[f32],
+) -> Result<i32, NonFinite> {
     let mut max = f32::NEG_INFINITY;
     for run in &visible.runs {
-        for &score in scores.get(run.clone()).unwrap_or_default() {
+        let scores = scores.get(run.clone()).unwrap_or_default();
+        if !f32::from_bits(kernels::magnitude(scores)).is_finite() {
+            return Err(NonFinite);
+        }
+        for &score in scores {
             if score > max {
                 max = score;
             }
@@ -203,7 +221,7 @@ fn softmax(math: Math, scores: &mut [f32], visible: &Visible, value_scales: &[f3
     for hidden in [new.end..old.start, old.end..scores.len()] {
         scores.get_mut(hidden).unwrap_or_default().fill(0.0);
     }
-    total
+    Ok(total)
 }
 
 fn products(tokens: usize, packed: &[i8], x: &[i16], sums: &mut [i32]) {

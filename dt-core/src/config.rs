@@ -10,6 +10,9 @@ pub const MAX_LAYERS: usize = 12;
 /// Upper bound of every dimension, so that no size computation can overflow 32 bits.
 pub const MAX_DIM: u32 = 1 << 13;
 
+/// Upper bound of `context_len`, so that softmax denominators fit 31 bits.
+pub const MAX_CONTEXT_LEN: u32 = 512;
+
 /// Upper bound of `max_ep_len`.
 pub const MAX_EP_LEN: u32 = 1 << 16;
 
@@ -165,7 +168,7 @@ impl Config {
             ("n_layer", self.n_layer, MAX_LAYERS as u32),
             ("n_head", self.n_head, MAX_DIM),
             ("d_ff", self.d_ff, MAX_DIM),
-            ("context_len", self.context_len, 1024),
+            ("context_len", self.context_len, MAX_CONTEXT_LEN),
         ];
         for (field, value, max) in bounded {
             if value == 0 || value > max {

@@ -209,7 +209,7 @@ mod tests {
 
     /// The weights of a row, before and after.
     fn round_trip(row: &[f32]) -> Vec<(f32, f32)> {
-        let grid = Grid::of(row.iter().copied(), ROW_MAX).unwrap();
+        let grid = Grid::of(row, ROW_MAX).unwrap();
         let groups = row.chunks(GROUP_COLS).flat_map(|group| {
             let quantized = quantize_group(group, grid.inverse);
             assert!(quantized.multiplier <= MULTIPLIER_MAX);

@@ -101,7 +101,8 @@ pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
     match activation {
         Activation::Relu => {
             for x in x {
-                *x = if *x > 0.0 { *x } else { 0.0 };
+                // NaN stays NaN.
+                *x = if *x <= 0.0 { 0.0 } else { *x };
             }
         }
         Activation::GeluTanh => {
@@ -113,16 +114,17 @@ pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
     }
 }
 
-/// eˣ.
+/// eˣ. NaN stays NaN, which `micromath` alone would turn into 0 or ∞.
 #[inline]
 pub fn exp(math: Math, x: f32) -> f32 {
     match math {
         Math::Libm => libm::expf(x),
+        Math::Micromath if x.is_nan() => x,
         Math::Micromath => micromath::F32(x).exp().0,
     }
 }
 
-/// tanh(x).
+/// tanh(x). NaN stays NaN.
 #[inline]
 pub fn tanh(math: Math, x: f32) -> f32 {
     match math {
@@ -130,7 +132,7 @@ pub fn tanh(math: Math, x: f32) -> f32 {
         // Here tanh is 1 in f32 already. Further out, where micromath's exp should overflow, it
         // gives NaN between 88.73 and 89.4.
         Math::Micromath if x > 10.0 => 1.0,
-        Math::Micromath => 1.0 - 2.0 / (micromath::F32(2.0 * x).exp().0 + 1.0),
+        Math::Micromath => 1.0 - 2.0 / (exp(math, 2.0 * x) + 1.0),
     }
 }
 
@@ -183,7 +185,29 @@ mod tests {
         assert!(clamp(f32::NAN, -1.0, 1.0).is_nan());
     }
 
-    /// Pins the errors that the module documentation states.
+    #[test]
+    fn nan_stays_nan() {
+        for nan in [f32::NAN, -f32::NAN] {
+            for math in [Math::Libm, Math::Micromath] {
+                assert!(
+                    exp(math, nan).is_nan() && tanh(math, nan).is_nan(),
+                    "{math:?}"
+                );
+                for activation in [Activation::Relu, Activation::GeluTanh] {
+                    let mut x = [nan];
+                    activate(activation, math, &mut x);
+                    assert!(x[0].is_nan(), "{activation:?} {math:?}");
+                }
+            }
+        }
+        let mut x = [-0.0, -1.0, 0.0, 2.0];
+        activate(Activation::Relu, Math::Libm, &mut x);
+        assert_eq!(
+            x.map(f32::to_bits),
+            [0.0, 0.0, 0.0, 2.0f32].map(f32::to_bits)
+        );
+    }
+
     #[test]
     fn micromath_tanh_is_finite_everywhere() {
         for i in 0..=20_000 {
@@ -197,6 +221,7 @@ mod tests {
         }
     }
 
+    /// Pins the errors that the module documentation states.
     #[test]
     fn micromath_error() {
         let mut worst = [[0.0f64; 2]; 2];

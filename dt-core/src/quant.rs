@@ -9,7 +9,8 @@ use crate::kernels;
 pub const WEIGHT_MAX: i32 = 127;
 
 /// Largest quantized activation for a sum of `terms` products with weights in ±127:
-/// min(32767, ⌊(2³¹ − 1) / (127 · terms)⌋), so that the sum fits an `i32` in any order.
+/// min(32767, ⌊(2³¹ − 1) / (127 · terms)⌋), so that the sum and every partial sum, in any order and
+/// grouping, fit an `i32`. `BLOB.md`, "No integer sum overflows", has the proof.
 pub const fn q_max(terms: usize) -> i32 {
     let bound = match (i32::MAX as usize / WEIGHT_MAX as usize).checked_div(terms) {
         Some(bound) => bound,

@@ -21,7 +21,7 @@ fn small() -> Vec<u128> {
 }
 
 /// Copies `file` to an aligned buffer, changes it and restores the checksum.
-fn forged(file: &[u128], change: impl FnOnce(&mut [u8])) -> Vec<u128> {
+pub(crate) fn forged(file: &[u128], change: impl FnOnce(&mut [u8])) -> Vec<u128> {
     let mut file = file.to_vec();
     let view: &mut [u8] = bytemuck::cast_slice_mut(&mut file);
     change(view);
@@ -32,7 +32,7 @@ fn forged(file: &[u128], change: impl FnOnce(&mut [u8])) -> Vec<u128> {
 }
 
 /// Byte offset of a tensor, found by its (unique) position in memory.
-fn offset<T>(file: &[u128], tensor: &[T]) -> usize {
+pub(crate) fn offset<T>(file: &[u128], tensor: &[T]) -> usize {
     tensor.as_ptr() as usize - file.as_ptr() as usize
 }
 

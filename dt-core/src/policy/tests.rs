@@ -1,6 +1,7 @@
 use super::*;
 use crate::Engine;
-use crate::config::{Attention, Config, Dtype};
+use crate::blob::tests::{forged, offset};
+use crate::config::{Attention, Config, Dtype, MAX_CONTEXT_LEN};
 use crate::fixture::{Fixture, Random, arena, bytes, config, configs, observation};
 use proptest::prelude::*;
 
@@ -303,6 +304,62 @@ fn overflow_inside_the_network_is_an_error_until_reset() {
         assert_eq!(policy.act(&[0.0; 3]), Err(ActError::NotReset), "{dtype:?}");
         policy.reset(0.0).unwrap();
         assert!(policy.act(&[0.0; 3]).is_ok());
+    }
+}
+
+/// Scales that a damaged or hostile file may well have: attention scores overflow to ∞ then, and their
+/// differences would be NaN.
+#[test]
+fn infinite_attention_scores_fail_the_step() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let qkv = blob.model.layers().next().unwrap().attn_qkv;
+    let crate::linear::Weights::Int8 { scale, .. } = qkv.weights else {
+        panic!("the fixture is int8")
+    };
+    let start = offset(&file, scale);
+    let large = forged(&file, |file| {
+        for scale in file[start..][..4 * qkv.rows()].as_chunks_mut::<4>().0 {
+            *scale = 1e25f32.to_le_bytes();
+        }
+    });
+    let blob = Blob::parse(bytes(&large)).unwrap();
+    let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+    policy.reset(0.0).unwrap();
+    assert_eq!(policy.act(&[0.1; 3]), Err(ActError::NonFinite));
+}
+
+/// Equal scores make every softmax numerator the largest there is.
+#[test]
+fn the_longest_context_sums_without_overflow() {
+    let config = Config {
+        d_model: 4,
+        n_layer: 1,
+        n_head: 1,
+        d_ff: 4,
+        context_len: MAX_CONTEXT_LEN,
+        ..config()
+    };
+    let mut fixture = Fixture::new(config, 1);
+    fixture.manifest.reward = RewardMode::Constant;
+    let file = fixture.emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let qkv = blob.model.layers().next().unwrap().attn_qkv;
+    let crate::linear::Weights::Int8 { scale, .. } = qkv.weights else {
+        panic!("the fixture is int8")
+    };
+    // No query, no preference. The queries' bias is in front of all others.
+    let (scale, bias) = (offset(&file, scale), offset(&file, qkv.bias));
+    let indifferent = forged(&file, |file| {
+        file[scale..][..4 * 4].fill(0);
+        file[bias..][..4 * 4].fill(0);
+    });
+    let blob = Blob::parse(bytes(&indifferent)).unwrap();
+    let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+    policy.reset(0.0).unwrap();
+    for t in 0..MAX_CONTEXT_LEN + 3 {
+        let action = policy.act(&[0.1, 0.2, t as f32 / 1000.0]).unwrap().to_vec();
+        policy.absorb(&action, None).unwrap();
     }
 }
 
