@@ -1,4 +1,4 @@
-//! Lets the binaries and tests of this package find libtorch where set-up put it, with no exported variable.
+//! Lets the binaries and tests of this package find libtorch and MuJoCo where set-up put them, with no exported variable.
 
 use std::env;
 use std::path::PathBuf;
@@ -18,4 +18,8 @@ fn main() {
     // Nothing refers to a symbol of libtorch.so itself, but it brings in libtorch_cuda.so, whose
     // static initializers register the GPU kernels.
     println!("cargo::rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch,--pop-state");
+    // Set by host-sim's build script.
+    if let Ok(mujoco) = env::var("DEP_HOST_SIM_LIB") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{mujoco}");
+    }
 }

@@ -12,8 +12,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // `{:#}` joins the causes with ": ": one message, one line.
             eprintln!("error: {error:#}");
-            let usage =
-                error.is::<NotBuiltYet>() || error.is::<WrongUsage>() || error.is::<MakeError>();
+            let unknown_env = |error: &MakeError| error.is_wrong_usage();
+            let usage = error.is::<NotBuiltYet>()
+                || error.is::<WrongUsage>()
+                || error.downcast_ref().is_some_and(unknown_env);
             if usage {
                 ExitCode::from(2)
             } else {

@@ -168,9 +168,9 @@ fn what_cannot_be_done_is_refused_before_the_work() {
     );
     fails(
         folder,
-        "--env hopper --agent random --steps 9 --out a",
+        "--env hoper --agent random --steps 9 --out a",
         2,
-        &["not built yet"],
+        &["did you mean `hopper`?"],
     );
     fails(
         folder,

@@ -3,6 +3,8 @@
 //! A plant that runs on the controller implements it in `core` only; `host_sim::make` opens any
 //! environment by name on the host.
 
+use serde::{Deserialize, Serialize};
+
 /// What an environment looks like from outside.
 ///
 /// Borrowed from the environment, so that it costs nothing on the controller and that an
@@ -76,6 +78,38 @@ pub trait Env: Send {
     /// # Errors
     /// [`StateError`] if a length is wrong or a value is not finite; the state is then unchanged.
     fn set_state(&mut self, qpos: &[f64], qvel: &[f64]) -> Result<(), StateError>;
+
+    /// Why the simulation broke down in this episode, if it did. The step that broke it down ends the
+    /// episode (`terminated`) with reward 0; what follows until the next reset means nothing.
+    fn fault(&self) -> Option<Fault> {
+        None
+    }
+}
+
+/// A quantity of the simulation became NaN, infinite or absurdly large: the model is unstable under
+/// these actions, or its time step is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// In the generalized positions.
+    Qpos,
+    /// In the generalized velocities.
+    Qvel,
+    /// In the generalized accelerations.
+    Qacc,
+    /// In the controls.
+    Ctrl,
+}
+
+impl core::fmt::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Qpos => "NaN, infinite or huge value in qpos",
+            Self::Qvel => "NaN, infinite or huge value in qvel",
+            Self::Qacc => "NaN, infinite or huge value in qacc",
+            Self::Ctrl => "NaN, infinite or huge value in ctrl",
+        })
+    }
 }
 
 /// Why [`Env::set_state`] refused a state.

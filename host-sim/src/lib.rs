@@ -3,7 +3,7 @@
 //! From the plant outwards:
 //!
 //! - [`env`](mod@env): the [`Env`] trait, Gymnasium's `reset` and `step`.
-//! - [`pendulum`]: Gymnasium's Pendulum-v1.
+//! - [`pendulum`]: Gymnasium's Pendulum-v1; [`random`]: seeded initial states.
 //! - [`rollout`]: the loop that connects a [`Controller`] to an environment.
 //! - [`trace`]: episodes recorded for a microcontroller to compare itself with.
 //!
@@ -14,6 +14,7 @@
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
 //! - [`report`]: returns and their statistics, as JSON and as a table.
 //! - [`replay`]: states and rewards for given actions, to compare with other simulators.
+//! - `mujoco` (feature of that name): MuJoCo environments, described by data.
 //! - [`atomic`]: output files that are never half-written; [`progress`]: the progress bar.
 //!
 //! # Example
@@ -64,11 +65,14 @@ pub mod atomic;
 #[cfg(feature = "std")]
 pub mod controller;
 pub mod env;
+#[cfg(feature = "mujoco")]
+pub mod mujoco;
 pub mod pendulum;
 #[cfg(feature = "std")]
 pub mod policy_file;
 #[cfg(feature = "std")]
 pub mod progress;
+pub mod random;
 #[cfg(feature = "std")]
 pub mod registry;
 #[cfg(feature = "std")]
@@ -78,7 +82,7 @@ pub mod report;
 pub mod rollout;
 pub mod trace;
 
-pub use env::{Env, EnvSpec, Step};
+pub use env::{Env, EnvSpec, Fault, Step};
 #[cfg(feature = "std")]
-pub use registry::{MakeError, make, make_reference, maker};
+pub use registry::{Blueprint, MakeError, make, make_reference, maker};
 pub use rollout::Controller;

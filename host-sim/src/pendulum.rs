@@ -19,10 +19,8 @@
 use core::f64::consts::{PI, TAU};
 use core::marker::PhantomData;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-
 use crate::env::{Env, EnvSpec, StateError, Step, check_state};
+use crate::random::Random;
 
 /// What `Pendulum` is called and looks like.
 pub const SPEC: EnvSpec<'static> = EnvSpec {
@@ -132,11 +130,9 @@ impl<T: Trig> Env for Pendulum<T> {
     /// θ uniform in ±π and θ̇ in ±1, as Gymnasium; but drawn from ChaCha8 keyed with the seed
     /// (Gymnasium: PCG64), so a seed names another episode there.
     fn reset(&mut self, seed: u64) {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut rng = ChaCha8Rng::from_seed(key);
-        let theta = uniform(&mut rng, PI);
-        let theta_dot = uniform(&mut rng, 1.0);
+        let mut random = Random::new(seed);
+        let theta = random.uniform(PI);
+        let theta_dot = random.uniform(1.0);
         self.start(theta, theta_dot);
     }
 
@@ -176,12 +172,6 @@ impl<T: Trig> Env for Pendulum<T> {
         self.start(qpos[0], qvel[0]);
         Ok(())
     }
-}
-
-/// Uniform in [−bound, bound).
-fn uniform(rng: &mut ChaCha8Rng, bound: f64) -> f64 {
-    let unit = (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
-    -bound + (2.0 * bound) * unit
 }
 
 /// Into [−π, π), with Python's floored modulo. The remainder is exact on every target.

@@ -1,13 +1,17 @@
 //! Environments by name.
 
+use std::path::Path;
+#[cfg(feature = "mujoco")]
+use std::sync::Arc;
+
 use crate::env::Env;
+#[cfg(feature = "mujoco")]
+use crate::mujoco::{self, LoadError, MujocoEnv, Task};
 use crate::pendulum::{LibmTrig, Pendulum, StdTrig};
 
-/// Names [`make`] accepts.
-pub const NAMES: &[&str] = &["pendulum"];
-
-/// Names that are specified but have no implementation yet: the MuJoCo environments.
-pub const PLANNED: &[&str] = &[
+/// Built-in environments. Besides these, a name that ends in `.toml` is the path of a description (`host_sim::mujoco`).
+pub const NAMES: &[&str] = &[
+    "pendulum",
     "hopper",
     "hopper-v4",
     "hopper-v5",
@@ -17,17 +21,14 @@ pub const PLANNED: &[&str] = &[
     "walker2d",
     "walker2d-v4",
     "walker2d-v5",
-    "reacher",
-    "reacher-v4",
-    "reacher-v5",
 ];
 
 /// Why there is no environment of that name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum MakeError {
     /// Nobody has heard of it.
     #[error(
-        "unknown environment `{name}`{}; known: {}",
+        "unknown environment `{name}`{}; known: {}, and paths of .toml files",
         nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default(),
         NAMES.join(", ")
     )]
@@ -37,60 +38,127 @@ pub enum MakeError {
         /// The most similar known name, if one is similar.
         nearest: Option<&'static str>,
     },
-    /// One of [`PLANNED`].
+    /// It needs MuJoCo, which this program was built without.
     #[error(
-        "environment `{name}` is not built yet: MuJoCo environments are to come; known: {}",
-        NAMES.join(", ")
+        "environment `{name}` needs MuJoCo, which this program was built without; build it with \
+         `cargo build --release -p host-sim --features mujoco`, or together with dt-train"
     )]
-    NotBuilt {
+    NoMujoco {
         /// The name asked for.
         name: String,
     },
+    /// It exists, but cannot be loaded.
+    #[cfg(feature = "mujoco")]
+    #[error("environment `{name}` cannot be loaded: {source}")]
+    Load {
+        /// The name asked for.
+        name: String,
+        /// Cause.
+        source: Box<LoadError>,
+    },
 }
 
-/// Opens an environment for rollouts: its bits are the same on every target.
+impl MakeError {
+    /// Whether the name is at fault, rather than files behind it.
+    #[must_use]
+    pub fn is_wrong_usage(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::NoMujoco { .. })
+    }
+}
+
+/// An environment that is loaded and makes any number of instances, which share its model.
+#[derive(Clone, Debug)]
+pub struct Blueprint(Plant);
+
+#[derive(Clone, Debug)]
+enum Plant {
+    Pendulum,
+    #[cfg(feature = "mujoco")]
+    Mujoco(Arc<Task>),
+}
+
+impl Blueprint {
+    /// Loads an environment by name. `assets` is the folder of Gymnasium's model files, by default where set-up
+    /// installed them.
+    ///
+    /// # Errors
+    /// [`MakeError`] lists the known names and suggests the nearest, or says what is wrong with a file.
+    pub fn new(name: &str, assets: Option<&Path>) -> Result<Self, MakeError> {
+        match name {
+            "pendulum" => Ok(Self(Plant::Pendulum)),
+            _ if NAMES.contains(&name) || name.ends_with(".toml") => Self::mujoco(name, assets),
+            _ => Err(unknown(name)),
+        }
+    }
+
+    #[cfg(feature = "mujoco")]
+    fn mujoco(name: &str, assets: Option<&Path>) -> Result<Self, MakeError> {
+        match mujoco::load(name, assets) {
+            Ok(task) => Ok(Self(Plant::Mujoco(Arc::new(task)))),
+            Err(source) => Err(MakeError::Load {
+                name: name.into(),
+                source: source.into(),
+            }),
+        }
+    }
+
+    #[cfg(not(feature = "mujoco"))]
+    fn mujoco(name: &str, _: Option<&Path>) -> Result<Self, MakeError> {
+        Err(MakeError::NoMujoco { name: name.into() })
+    }
+
+    /// An instance for rollouts: where the plant also runs on the controller, its bits are the same there.
+    #[must_use]
+    pub fn make(&self) -> Box<dyn Env> {
+        match &self.0 {
+            Plant::Pendulum => Box::new(Pendulum::<LibmTrig>::new()),
+            #[cfg(feature = "mujoco")]
+            Plant::Mujoco(task) => Box::new(MujocoEnv::new(task.clone())),
+        }
+    }
+
+    /// An instance for comparison with Gymnasium: it uses the platform's mathematics, as NumPy does, where that differs
+    /// in the last bit from the portable one of [`Blueprint::make`].
+    #[must_use]
+    pub fn make_reference(&self) -> Box<dyn Env> {
+        match &self.0 {
+            Plant::Pendulum => Box::new(Pendulum::<StdTrig>::new()),
+            #[cfg(feature = "mujoco")]
+            Plant::Mujoco(_) => self.make(),
+        }
+    }
+}
+
+/// Opens an environment for rollouts.
 ///
 /// # Errors
-/// [`MakeError`] lists the known names and suggests the nearest.
+/// As [`Blueprint::new`].
 pub fn make(name: &str) -> Result<Box<dyn Env>, MakeError> {
-    match name {
-        "pendulum" => Ok(Box::new(Pendulum::<LibmTrig>::new())),
-        _ => Err(unavailable(name)),
-    }
+    Ok(Blueprint::new(name, None)?.make())
 }
 
 /// A maker of environments of that name, for the workers of a [`rollout`](fn@crate::rollout::rollout).
 ///
 /// # Errors
-/// As [`make`].
+/// As [`Blueprint::new`].
 pub fn maker(name: &str) -> Result<impl Fn() -> Box<dyn Env> + Sync + use<>, MakeError> {
-    make(name)?;
-    let name = name.to_owned();
-    Ok(move || make(&name).expect("made before"))
+    let blueprint = Blueprint::new(name, None)?;
+    Ok(move || blueprint.make())
 }
 
-/// Opens an environment for comparison with Gymnasium: it uses the platform's mathematics, as
-/// NumPy does, where that differs in the last bit from the portable one of [`make`].
+/// Opens an environment for comparison with Gymnasium.
 ///
 /// # Errors
-/// As [`make`].
+/// As [`Blueprint::new`].
 pub fn make_reference(name: &str) -> Result<Box<dyn Env>, MakeError> {
-    match name {
-        "pendulum" => Ok(Box::new(Pendulum::<StdTrig>::new())),
-        _ => make(name),
-    }
+    Ok(Blueprint::new(name, None)?.make_reference())
 }
 
-fn unavailable(name: &str) -> MakeError {
-    if PLANNED.contains(&name) {
-        let name = name.to_owned();
-        return MakeError::NotBuilt { name };
-    }
+fn unknown(name: &str) -> MakeError {
     let lower = name.to_lowercase();
     let similarity = |known: &&str| strsim::jaro_winkler(known, &lower);
     let nearest = NAMES
         .iter()
-        .chain(PLANNED)
         .copied()
         .map(|known| (similarity(&known), known))
         .filter(|(score, _)| *score > 0.7)
@@ -107,22 +175,36 @@ mod tests {
     #[test]
     fn every_name_opens_under_its_own_id() {
         for name in NAMES {
-            assert_eq!(make(name).unwrap().spec().id, *name);
-            assert_eq!(make_reference(name).unwrap().spec().id, *name);
+            match make(name) {
+                Ok(env) => {
+                    assert_eq!(env.spec().id, *name);
+                    assert_eq!(make_reference(name).unwrap().spec().id, *name);
+                }
+                Err(error) => {
+                    assert!(matches!(error, MakeError::NoMujoco { .. }), "{error}");
+                    assert_ne!(*name, "pendulum");
+                }
+            }
         }
     }
 
     #[test]
     fn errors_say_what_to_type() {
         let message = |name| make(name).err().unwrap().to_string();
-        assert_eq!(
-            message("Pendulum-v1"),
-            "unknown environment `Pendulum-v1`, did you mean `pendulum`?; known: pendulum"
+        let message_begins = |name, expected: &str| {
+            let message = message(name);
+            assert!(message.starts_with(expected), "{message}");
+        };
+        message_begins(
+            "Pendulum-v1",
+            "unknown environment `Pendulum-v1`, did you mean `pendulum`?; known: pendulum, hopper",
         );
-        assert_eq!(
-            message("cart"),
-            "unknown environment `cart`; known: pendulum"
+        message_begins(
+            "hoper-v4",
+            "unknown environment `hoper-v4`, did you mean `hopper-v4`?",
         );
-        assert!(message("hopper-v4").contains("not built yet"));
+        message_begins("quux", "unknown environment `quux`; known: pendulum");
+        #[cfg(not(feature = "mujoco"))]
+        assert!(message("hopper").contains("--features mujoco"));
     }
 }

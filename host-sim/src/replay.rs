@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::env::Env;
+use crate::env::{Env, Fault};
 
 /// The first line of the input.
 #[derive(Deserialize)]
@@ -29,6 +29,8 @@ struct Outcome<'a> {
     reward: f64,
     terminated: bool,
     truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<Fault>,
 }
 
 /// Why a replay stopped.
@@ -61,8 +63,9 @@ pub enum ReplayError {
 ///
 /// The first line is `{"qpos":[…],"qvel":[…]}`, every further one `{"action":[…]}`; each action
 /// gives `{"observation":[…],"reward":…,"terminated":…,"truncated":…}`. It goes on after
-/// termination and after the time limit, with `truncated` true from there on. Actions are rounded
-/// to f32, as policies give them. Blank lines are skipped.
+/// termination and after the time limit, with `truncated` true from there on. Where the simulation
+/// has broken down, `"fault"` is added ([`Env::fault`]). Actions are rounded to f32, as policies
+/// give them. Blank lines are skipped.
 ///
 /// # Errors
 /// [`ReplayError`]; outcomes of the lines before have then been written.
@@ -99,6 +102,7 @@ pub fn replay(
             reward: step.reward,
             terminated: step.terminated,
             truncated: step.truncated,
+            fault: env.fault(),
         };
         serde_json::to_writer(&mut output, &outcome)
             .map_err(io::Error::from)

@@ -144,6 +144,19 @@ impl fmt::Display for Table<'_> {
             }
             writeln!(f)?;
         }
+        let episodes = self.0.iter().flat_map(|e| &e.episodes);
+        let mut faults = episodes.filter_map(|e| Some((e.seed, e.length, e.fault?)));
+        if let Some((seed, length, fault)) = faults.next() {
+            let others = faults.count();
+            write!(
+                f,
+                "the simulation broke down at step {length} of seed {seed}: {fault}"
+            )?;
+            if others > 0 {
+                write!(f, "; and in {others} more episode(s)")?;
+            }
+            writeln!(f)?;
+        }
         Ok(())
     }
 }
@@ -158,6 +171,7 @@ mod tests {
             seed,
             total_reward,
             length: 200,
+            fault: None,
         });
         Evaluation::new(spec, "p.dtb", -150.0, episodes.collect())
     }

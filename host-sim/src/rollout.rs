@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::env::Env;
+use crate::env::{Env, Fault};
 
 /// Anything that chooses actions: a policy file, an agent in training, random numbers.
 pub trait Controller {
@@ -69,6 +69,9 @@ pub struct Episode {
     pub total_reward: f64,
     /// Steps taken.
     pub length: u32,
+    /// Why the simulation broke down, if that ended the episode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
 }
 
 /// A controller failed in the middle of an episode.
@@ -129,6 +132,7 @@ where
         seed,
         total_reward: 0.0,
         length: 0,
+        fault: None,
     };
     let failed = |step, source| EpisodeError { seed, step, source };
     env.reset(seed);
@@ -157,6 +161,7 @@ where
         done.total_reward += step.reward;
         done.length += 1;
         if step.terminated || step.truncated {
+            done.fault = env.fault();
             return Ok(done);
         }
         observation.copy_from_slice(next_observation);

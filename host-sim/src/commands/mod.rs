@@ -1,7 +1,9 @@
 //! The commands of `host-sim`, one per file: its arguments and its main path.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
-use host_sim::MakeError;
+use host_sim::{Blueprint, MakeError};
 
 mod replay;
 mod rollout;
@@ -36,6 +38,30 @@ impl Cli {
             Command::Rollout(args) => rollout::run(&args),
             Command::Replay(args) => replay::run(&args),
         }
+    }
+}
+
+/// Which environment.
+#[derive(clap::Args, Debug)]
+struct Environment {
+    /// Environment: a name, or the path of a MuJoCo task's .toml
+    #[arg(long, value_name = "E")]
+    env: String,
+    /// Folder of Gymnasium's MuJoCo model files, instead of those that set-up installed
+    #[arg(long, value_name = "DIR")]
+    assets: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Loads it. An unknown name is wrong usage; a broken file is not.
+    fn load(&self) -> anyhow::Result<Blueprint> {
+        Blueprint::new(&self.env, self.assets.as_deref()).map_err(|error| {
+            if error.is_wrong_usage() {
+                UsageError::Env(error).into()
+            } else {
+                error.into()
+            }
+        })
     }
 }
 

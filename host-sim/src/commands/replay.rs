@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use host_sim::replay::{ReplayError, replay};
 
-use super::UsageError;
+use super::Environment;
 
 /// Arguments of `host-sim replay`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Environment
-    #[arg(long, value_name = "E")]
-    env: String,
+    #[command(flatten)]
+    env: Environment,
     /// First line {"qpos":[…],"qvel":[…]}, then one {"action":[…]} per line; - is stdin
     #[arg(value_name = "IN.jsonl")]
     input: PathBuf,
@@ -25,7 +24,7 @@ pub struct Args {
 /// # Errors
 /// Unknown environment, unreadable input, a bad line.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut env = host_sim::make_reference(&args.env).map_err(UsageError::from)?;
+    let mut env = args.env.load()?.make_reference();
     let (name, input) = open(&args.input)?;
     let output = BufWriter::new(io::stdout().lock());
     replay(env.as_mut(), input, output).map_err(|error| match error {

@@ -12,9 +12,9 @@ use host_sim::policy_file::PolicyFile;
 use host_sim::report::{Evaluation, Table, to_json};
 use host_sim::rollout::{Episode, Plan, Recorder, rollout};
 use host_sim::trace::{self, Tape};
-use host_sim::{maker, progress};
+use host_sim::{Blueprint, progress};
 
-use super::UsageError;
+use super::{Environment, UsageError};
 
 /// Arguments of `host-sim rollout`.
 #[derive(clap::Args, Debug)]
@@ -22,9 +22,8 @@ pub struct Args {
     /// Policy file, as `dt-train export` writes it
     #[arg(value_name = "F.dtb")]
     policy: PathBuf,
-    /// Environment
-    #[arg(long, value_name = "E")]
-    env: String,
+    #[command(flatten)]
+    env: Environment,
     /// Target returns, separated by commas
     #[arg(
         long,
@@ -89,7 +88,8 @@ impl FromStr for Location {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     check_usage(args)?;
     check_targets(&args.target_return)?;
-    let env = host_sim::make(&args.env).map_err(UsageError::from)?;
+    let blueprint = args.env.load()?;
+    let env = blueprint.make();
     let policy = PolicyFile::load(&args.policy)?;
     policy
         .check_env(&env.spec())
@@ -100,9 +100,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     let evaluations = match &args.record {
-        None => evaluate::<()>(args, &env.spec(), &policy)?.0,
+        None => evaluate::<()>(args, &blueprint, &policy)?.0,
         Some(file) => {
-            let (evaluations, tapes) = evaluate::<Tape>(args, &env.spec(), &policy)?;
+            let (evaluations, tapes) = evaluate::<Tape>(args, &blueprint, &policy)?;
             let bytes = recording(&env.spec(), &policy, &evaluations, &tapes)?;
             atomic::write(file, args.force, &bytes)?;
             evaluations
@@ -141,10 +141,10 @@ fn check_usage(args: &Args) -> Result<(), UsageError> {
 /// All targets' episodes, with what was recorded of each.
 fn evaluate<R: Recorder + Default + Send>(
     args: &Args,
-    spec: &EnvSpec<'_>,
+    blueprint: &Blueprint,
     policy: &PolicyFile,
 ) -> anyhow::Result<(Vec<Evaluation>, Vec<R>)> {
-    let make_env = maker(&args.env)?;
+    let env = blueprint.make();
     let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
     let (mut evaluations, mut recorded) = (Vec::new(), Vec::new());
     for &target_return in &args.target_return {
@@ -154,10 +154,15 @@ fn evaluate<R: Recorder + Default + Send>(
             seed: args.seed,
             threads: args.threads,
         };
-        let done = rollout(&plan, &make_env, policy.controllers(), |_| bar.inc(1))?;
+        let done = rollout(
+            &plan,
+            || blueprint.make(),
+            policy.controllers(),
+            |_| bar.inc(1),
+        )?;
         let (episodes, records): (Vec<Episode>, Vec<R>) = done.into_iter().unzip();
         let name = args.policy.display().to_string();
-        evaluations.push(Evaluation::new(spec, name, target_return, episodes));
+        evaluations.push(Evaluation::new(&env.spec(), name, target_return, episodes));
         recorded.extend(records);
     }
     bar.finish_and_clear();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::{Step, python, symlink};
 use crate::process::deps;
 
-/// `.deps/torch`, `.deps/mujoco` and `.deps/python`.
+/// `.deps/torch`, `.deps/mujoco`, `.deps/gymnasium-assets` and `.deps/python`.
 pub struct Links;
 
 impl Step for Links {
@@ -17,7 +17,7 @@ impl Step for Links {
     }
 
     fn effect(&self) -> String {
-        "making .deps/torch, .deps/mujoco and .deps/python".into()
+        "making .deps/torch, .deps/mujoco, .deps/gymnasium-assets and .deps/python".into()
     }
 
     fn is_done(&self) -> Result<bool> {
@@ -37,7 +37,7 @@ impl Step for Links {
     }
 }
 
-fn links() -> Result<[(PathBuf, PathBuf); 2]> {
+fn links() -> Result<[(PathBuf, PathBuf); 3]> {
     let installed = python::installed()?;
     Ok([
         (
@@ -45,6 +45,12 @@ fn links() -> Result<[(PathBuf, PathBuf); 2]> {
             installed.site_packages().join("torch"),
         ),
         (deps().join("mujoco"), installed.mujoco_lib()),
+        (
+            deps().join("gymnasium-assets"),
+            installed
+                .site_packages()
+                .join("gymnasium/envs/mujoco/assets"),
+        ),
     ])
 }
 
