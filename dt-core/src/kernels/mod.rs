@@ -93,6 +93,10 @@ pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
     reason = "some targets have no kernels but the portable ones"
 )]
 mod tests {
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    use super::scalar as fallback;
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    use super::x86::sse2 as fallback;
     use super::*;
     use proptest::prelude::*;
 
@@ -148,12 +152,16 @@ mod tests {
                     .map(move |(&sum, (s, b))| sum as f32 * (s * x_scale) + b)
             })
             .collect();
-        for kernel in [linear::<T>, scalar::linear::<T>] {
+        for kernel in [linear::<T>, fallback::linear::<T>, scalar::linear::<T>] {
             let mut y = vec![f32::NAN; T * rows];
             kernel(&packed, &interleaved, &scale, &bias, &x_scale, &mut y);
             assert_eq!(y, floats);
         }
-        for kernel in [products::<T>, scalar::products::<T>] {
+        for kernel in [
+            products::<T>,
+            fallback::products::<T>,
+            scalar::products::<T>,
+        ] {
             let mut sums = vec![i32::MIN; T * rows.next_multiple_of(2)];
             kernel(&packed, &interleaved, &mut sums);
             for (row, token) in (0..rows).flat_map(|row| (0..T).map(move |token| (row, token))) {
@@ -162,6 +170,30 @@ mod tests {
                     expected[token][row]
                 );
             }
+        }
+    }
+
+    /// On both sides of the widest matrix that the AVX2 kernel has room for.
+    #[test]
+    fn wide_matrices_equal_the_reference() {
+        for cols in [2041, 2048, 2049, 2053] {
+            let w: Vec<Vec<i8>> = (0..5)
+                .map(|row| {
+                    (0..cols)
+                        .map(|col| (row * 37 + col * 11) as i8 % 127)
+                        .collect()
+                })
+                .collect();
+            let x: Vec<Vec<i16>> = (0..3)
+                .map(|token| {
+                    (0..cols)
+                        .map(|col| (token * 57 + col * 23) as i16 % 500)
+                        .collect()
+                })
+                .collect();
+            check::<1>(&w, &x);
+            check::<2>(&w, &x);
+            check::<3>(&w, &x);
         }
     }
 

@@ -1,16 +1,14 @@
-//! x86-64: eight products per instruction with `PMADDWD`, part of the SSE2 that every such
-//! processor has.
+//! Eight products per instruction with `PMADDWD`, for two rows at a time.
 
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_loadl_epi64, _mm_madd_epi16, _mm_setzero_si128,
-    _mm_shuffle_epi32, _mm_shufflelo_epi16, _mm_srai_epi16, _mm_unpackhi_epi64, _mm_unpacklo_epi8,
-    _mm_unpacklo_epi64,
+    _mm_add_epi32, _mm_cvtsi128_si64, _mm_madd_epi16, _mm_setzero_si128, _mm_shuffle_epi32,
+    _mm_shufflelo_epi16, _mm_srai_epi16, _mm_unpackhi_epi64, _mm_unpacklo_epi8, _mm_unpacklo_epi64,
 };
 
-use super::scalar::{linear_by, products_by};
-pub use super::scalar::{magnitude, quantize_groups};
+use super::{ORDER, load64};
+use crate::kernels::scalar::{linear_by, products_by};
 
-/// See [`super::linear`].
+/// See [`crate::kernels::linear`].
 pub fn linear<const T: usize>(
     packed: &[i8],
     x: &[i16],
@@ -22,7 +20,7 @@ pub fn linear<const T: usize>(
     linear_by(dot_pair, packed, x, scale, bias, x_scale, y);
 }
 
-/// See [`super::products`].
+/// See [`crate::kernels::products`].
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     products_by(dot_pair::<T>, packed, x, sums);
 }
@@ -40,9 +38,9 @@ fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
         let weights = unsafe { _mm_srai_epi16::<8>(_mm_unpacklo_epi8(zero, weights)) };
         for (sum, x) in sums.iter_mut().zip(x) {
             let x = load64(x);
-            // SAFETY: SSE2. (x0, x2, x1, x3) is the byte order of packed weights; twice, for two rows.
+            // SAFETY: SSE2. In the order of packed weights; twice, for two rows.
             unsafe {
-                let x = _mm_shufflelo_epi16::<0b11_01_10_00>(x);
+                let x = _mm_shufflelo_epi16::<ORDER>(x);
                 let x = _mm_unpacklo_epi64(x, x);
                 *sum = _mm_add_epi32(*sum, _mm_madd_epi16(weights, x));
             }
@@ -57,12 +55,4 @@ fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
         };
         both.map(|lanes| lanes as i32)
     })
-}
-
-/// Eight bytes in the low half of a register.
-#[inline]
-fn load64<T, const N: usize>(bytes: &[T; N]) -> __m128i {
-    const { assert!(size_of::<T>() * N == 8) };
-    // SAFETY: reads the eight bytes of the array; the load needs no alignment.
-    unsafe { _mm_loadl_epi64(bytes.as_ptr().cast()) }
 }

@@ -1,0 +1,48 @@
+//! x86-64: SSE2, which every such processor has, or AVX2 where there is any.
+
+mod avx2;
+pub mod sse2;
+
+use core::arch::x86_64::{__m128i, _mm_loadl_epi64};
+
+pub use super::scalar::{magnitude, quantize_groups};
+
+cpufeatures::new!(has_avx2, "avx2");
+
+/// See [`super::linear`].
+pub fn linear<const T: usize>(
+    packed: &[i8],
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    if avx2::fits::<T>(x) && has_avx2::get() {
+        // SAFETY: the processor has AVX2.
+        unsafe { avx2::linear(packed, x, scale, bias, x_scale, y) }
+    } else {
+        sse2::linear(packed, x, scale, bias, x_scale, y);
+    }
+}
+
+/// See [`super::products`].
+pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
+    if avx2::fits::<T>(x) && has_avx2::get() {
+        // SAFETY: the processor has AVX2.
+        unsafe { avx2::products::<T>(packed, x, sums) }
+    } else {
+        sse2::products::<T>(packed, x, sums);
+    }
+}
+
+/// Shuffles four 16-bit lanes into the order of packed weights: 0, 2, 1, 3.
+const ORDER: i32 = 0b11_01_10_00;
+
+/// Eight bytes in the low half of a register.
+#[inline]
+fn load64<T, const N: usize>(bytes: &[T; N]) -> __m128i {
+    const { assert!(size_of::<T>() * N == 8) };
+    // SAFETY: reads the eight bytes of the array; the load needs no alignment.
+    unsafe { _mm_loadl_epi64(bytes.as_ptr().cast()) }
+}
