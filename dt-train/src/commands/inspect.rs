@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use host_sim::policy_file::PolicyFile;
 use serde_json::Value;
 
-use crate::dataset::Dataset;
 use crate::dataset::inspect::Summary;
+use crate::dataset::minari;
 use crate::run::Run;
 
 mod policy;
@@ -17,9 +17,9 @@ mod run;
 /// Arguments of `dt-train inspect`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Trajectory file, run folder or policy file
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
+    /// Trajectory file (several separated by commas) or Minari folder, run folder, or policy file
+    #[arg(value_name = "PATH", value_delimiter = ',', required = true)]
+    pub path: Vec<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -30,16 +30,15 @@ pub struct Args {
 /// # Errors
 /// Paths that are none of the three, or damaged.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if args.path.is_dir() {
-        return print(run::facts(&Run::open(&args.path)?)?, args.json);
+    if let [path] = args.path.as_slice() {
+        if path.is_dir() && minari::locate(path).is_none() {
+            return print(run::facts(&Run::open(path)?)?, args.json);
+        }
+        if is_policy(path) {
+            return print(policy::facts(&PolicyFile::load(path)?.blob()), args.json);
+        }
     }
-    if is_policy(&args.path) {
-        return print(
-            policy::facts(&PolicyFile::load(&args.path)?.blob()),
-            args.json,
-        );
-    }
-    let summary = Summary::new(&Dataset::load(&[args.path])?);
+    let summary = Summary::new(&super::load(&args.path)?);
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {

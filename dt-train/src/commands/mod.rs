@@ -1,6 +1,12 @@
 //! The commands of `dt-train`, one per file: its arguments and its main path.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
+use indicatif::ProgressBar;
+
+use crate::dataset::{DataError, Dataset};
 
 pub mod collect;
 pub mod compare;
@@ -77,6 +83,15 @@ impl Cli {
             Command::PlotDemo(args) => plot_demo::run(args),
         }
     }
+}
+
+/// Reads trajectories, which may take seconds, under a spinner.
+fn load(paths: &[PathBuf]) -> Result<Dataset, DataError> {
+    let spinner = ProgressBar::new_spinner().with_message("reading the data");
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let data = Dataset::load(paths);
+    spinner.finish_and_clear();
+    data
 }
 
 /// A documented command or option that this version does not have; exit code 2.

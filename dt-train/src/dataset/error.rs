@@ -25,6 +25,8 @@ impl DataError {
 }
 
 /// What is wrong, in which field, and what to do about it.
+///
+/// A `key` is the name of an array as the file spells it: `rewards`, `episode_3/rewards`.
 #[derive(Debug, Error)]
 pub enum Problem {
     /// It cannot be opened.
@@ -35,74 +37,174 @@ pub enum Problem {
     Locked,
     /// It is another kind of file.
     #[error(
-        "is not an HDF5 file; trajectories come as HDF5 in the D4RL layout, which `dt-train collect` writes"
+        "is not a trajectory file; trajectories come as HDF5 in the D4RL layout, which `dt-train collect` writes, \
+         as a Minari folder, or as parquet with one episode per row"
     )]
-    NotHdf5,
-    /// HDF5 cannot make sense of it.
+    UnknownFormat,
+    /// It is a folder of something else.
+    #[error(
+        "is a folder without Minari data; give the one that holds main_data.hdf5 and metadata.json"
+    )]
+    NotMinari,
+    /// Minari's other form.
+    #[error(
+        "is a Minari data set in the `{0}` form; only `hdf5` is read: \
+         collect or convert it with data_format=\"hdf5\""
+    )]
+    MinariForm(String),
+    /// The library cannot make sense of it.
     #[error(
         "{what} cannot be read, the file is truncated or damaged; copy or download it again ({detail})"
     )]
     Damaged {
-        /// `the file` or one dataset of it.
+        /// `the file` or one array of it.
         what: String,
-        /// What HDF5 said.
+        /// What the library said.
         detail: String,
     },
-    /// A dataset is not there.
-    #[error("has no dataset `{key}`; the D4RL layout needs {needs}")]
+    /// Fewer episodes or steps than its description promises.
+    #[error(
+        "holds {found} {what}, but metadata.json says {expected}; copy or download the whole data set again"
+    )]
+    Incomplete {
+        /// `episodes` or `steps`.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// An array is not there.
+    #[error("has no `{key}`; {layout} needs {needs}")]
     Missing {
         /// Which.
-        key: &'static str,
+        key: String,
+        /// The layout of which it is a part.
+        layout: &'static str,
         /// What it should be.
         needs: &'static str,
     },
-    /// A dataset has another number of dimensions.
+    /// A value per step is not a vector but several named ones.
+    #[error(
+        "`{key}` is a dictionary ({entries}); join its entries to one vector per step, \
+         as gymnasium.wrappers.FlattenObservation does"
+    )]
+    Dictionary {
+        /// Which.
+        key: String,
+        /// Its entries.
+        entries: String,
+    },
+    /// A value per step is an image.
+    #[error(
+        "`{key}` are images ({found}); this version reads vectors: \
+         store features of the images as `observations` instead"
+    )]
+    Images {
+        /// Which.
+        key: String,
+        /// Their type or shape.
+        found: String,
+    },
+    /// Actions are numbers of choices.
+    #[error(
+        "`{key}` are discrete ({found}); this version learns continuous actions, vectors of floats"
+    )]
+    Discrete {
+        /// Which.
+        key: String,
+        /// Their type.
+        found: String,
+    },
+    /// An array has another number of dimensions.
     #[error("`{key}` has shape {shape:?}; reshape it to {needs}")]
     Rank {
         /// Which.
-        key: &'static str,
+        key: String,
         /// Its shape.
         shape: Vec<usize>,
         /// What it should be.
         needs: &'static str,
     },
-    /// A dataset holds another type.
+    /// A column nests its lists otherwise.
+    #[error("`{key}` is {found}; it has to be {needs}, for each episode")]
+    Nesting {
+        /// Which.
+        key: String,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        needs: &'static str,
+    },
+    /// An array holds another type.
     #[error("`{key}` holds {found}; convert it to {needs}")]
     Type {
         /// Which.
-        key: &'static str,
+        key: String,
         /// Its type.
         found: String,
         /// What it should be.
         needs: &'static str,
     },
-    /// A dataset has more or fewer rows than the observations.
-    #[error(
-        "`{key}` has {rows} rows but `observations` has {expected}; every dataset needs one row per step"
-    )]
+    /// A column is compressed in a way this version cannot undo.
+    #[error("`{key}` is compressed with {codec}; write it with compression=\"snappy\" or \"zstd\"")]
+    Compression {
+        /// Which.
+        key: String,
+        /// How.
+        codec: String,
+    },
+    /// An array has more or fewer rows than it should.
+    #[error("`{key}` has {rows} rows but `{other}` has {other_rows}; {rule}")]
     Length {
         /// Which.
-        key: &'static str,
+        key: String,
         /// Its rows.
         rows: usize,
-        /// Rows of the observations.
-        expected: usize,
+        /// What it was compared with.
+        other: String,
+        /// Rows there.
+        other_rows: usize,
+        /// How many it should have.
+        rule: &'static str,
     },
     /// A value is NaN, infinite or beyond f32.
     #[error("`{key}`{index:?} is {value}, not a finite 32-bit number; remove that episode")]
     NonFinite {
         /// Which.
-        key: &'static str,
+        key: String,
         /// Row, and column if there are several.
         index: Vec<usize>,
         /// The value.
         value: f32,
     },
+    /// A list holds nothing or no value.
+    #[error("`{key}`[{row}] has an empty list or a null in it; remove that episode")]
+    Hole {
+        /// Which.
+        key: String,
+        /// Episode.
+        row: usize,
+    },
+    /// A vector is longer or shorter than the first one.
+    #[error(
+        "`{key}`[{row}] has a vector of length {got}, the first has {expected}; make them equal"
+    )]
+    Ragged {
+        /// Which.
+        key: String,
+        /// Episode.
+        row: usize,
+        /// Its length.
+        got: usize,
+        /// Length of the first.
+        expected: usize,
+    },
     /// A flag is neither 0 nor 1.
     #[error("`{key}`[{row}] is {value}; flags are 0 or 1")]
     NotAFlag {
         /// Which.
-        key: &'static str,
+        key: String,
         /// Row.
         row: usize,
         /// The value.
@@ -112,31 +214,44 @@ pub enum Problem {
     #[error("`{key}` is empty (shape {shape:?}); collect at least one episode")]
     Empty {
         /// Which.
-        key: &'static str,
+        key: String,
         /// Its shape.
         shape: Vec<usize>,
     },
     /// No flag is set.
     #[error(
-        "no episode ends: all {rows} rows of `terminals` and `timeouts` are 0; \
-         set `timeouts` on the last step of each episode"
+        "no episode ends: all {rows} rows of {flags} are 0; set `{set}` on the last step of each episode"
     )]
     NoEpisodeEnd {
         /// Steps in the file.
         rows: usize,
+        /// The arrays that mark ends.
+        flags: &'static str,
+        /// The one to set.
+        set: &'static str,
+    },
+    /// An episode goes on after its end.
+    #[error(
+        "`{key}` is set at step {step} of {steps}; an episode ends at its last step, so split it there"
+    )]
+    EndInside {
+        /// Which.
+        key: String,
+        /// Step, from 0.
+        step: usize,
+        /// Steps of the episode.
+        steps: usize,
     },
     /// It does not go with the files before it.
-    #[error(
-        "`{key}` has {got} columns but {first} has {expected}; train on files of one environment"
-    )]
+    #[error("`{key}` has {got} columns but {first} has {expected}; use data of one environment")]
     OtherDimensions {
         /// Which.
-        key: &'static str,
+        key: String,
         /// Columns here.
         got: usize,
         /// Columns there.
         expected: usize,
-        /// The first file.
-        first: PathBuf,
+        /// The first file, or the first array.
+        first: String,
     },
 }

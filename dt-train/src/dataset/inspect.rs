@@ -39,6 +39,16 @@ pub struct Summary {
     pub return_min: f64,
     /// Largest return.
     pub return_max: f64,
+    /// Return that a tenth of the episodes stay below.
+    pub return_p10: f64,
+    /// Median return.
+    pub return_p50: f64,
+    /// Return that nine tenths of the episodes stay below.
+    pub return_p90: f64,
+    /// Target returns to train and evaluate with: the best, and what a tenth and half of the episodes reach; rounded.
+    pub suggested_target_returns: Vec<f64>,
+    /// Scale to divide returns-to-go by: the power of ten below the largest.
+    pub suggested_return_scale: f64,
     /// Of each observation feature.
     pub state_mean: Vec<f64>,
     /// Of each observation feature, + 1e-6.
@@ -65,6 +75,10 @@ impl Summary {
         let mean = returns.iter().sum::<f64>() / n;
         let variance = returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / n;
         let lengths = data.episodes.iter().map(|episode| episode.rows.len());
+        let mut ranked = returns.clone();
+        ranked.sort_by(f64::total_cmp);
+        let [p10, p50, p90] = [0.1, 0.5, 0.9].map(|fraction| quantile(&ranked, fraction));
+        let (lowest, best) = (ranked[0], ranked[ranked.len() - 1]);
         let stats = data.state_stats();
         let action = |i: usize| {
             data.actions
@@ -92,8 +106,13 @@ impl Summary {
             length_max: lengths.max().unwrap_or_default(),
             return_mean: mean,
             return_std: variance.sqrt(),
-            return_min: returns.iter().copied().fold(f64::INFINITY, f64::min),
-            return_max: returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            return_min: lowest,
+            return_max: best,
+            return_p10: p10,
+            return_p50: p50,
+            return_p90: p90,
+            suggested_target_returns: targets(&[best, p90, p50], lowest),
+            suggested_return_scale: power_of_ten(f64::max(lowest.abs(), best.abs())),
             state_mean: exact(stats.mean),
             state_std: exact(stats.std),
             state_low: exact(stats.low),
@@ -144,6 +163,13 @@ impl Summary {
                     self.return_mean, self.return_std, self.return_min, self.return_max
                 ),
             ),
+            (
+                "quantiles",
+                format!(
+                    "10 %: {:.2}, 50 %: {:.2}, 90 %: {:.2}",
+                    self.return_p10, self.return_p50, self.return_p90
+                ),
+            ),
             ("sha256", self.sha256.clone()),
         ] {
             let _ = writeln!(out, "{name:<12} {value}");
@@ -177,7 +203,48 @@ impl Summary {
         }
         let _ = writeln!(out, "\n{:>12}  episodes", "return from");
         out.push_str(&histogram(&self.returns, self.return_min, self.return_max));
+        let _ = writeln!(
+            out,
+            "\nsuggested    --set data.return_scale={:?} --set 'eval.target_returns={:?}'",
+            self.suggested_return_scale, self.suggested_target_returns
+        );
         out
+    }
+}
+
+/// The value that `fraction` of the ascending ones stay below, linear between two of them.
+fn quantile(ranked: &[f64], fraction: f64) -> f64 {
+    let place = fraction * (ranked.len() - 1) as f64;
+    let (below, above) = (ranked[place as usize], ranked[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+/// Returns rounded to hundredths of the data's range, so that nobody takes them for exact, without repetition.
+fn targets(returns: &[f64], lowest: f64) -> Vec<f64> {
+    let range = returns[0] - lowest;
+    // A single return has no range.
+    let step = power_of_ten(if range > 0.0 { range } else { returns[0].abs() }) / 100.0;
+    // Dividing by a whole number leaves no digits behind that multiplying by a fraction would.
+    let round = |r: &f64| {
+        let steps = (r / step).round();
+        if step < 1.0 {
+            steps / (1.0 / step).round()
+        } else {
+            steps * step
+        }
+    };
+    // Adding 0 turns -0 into 0.
+    let mut targets: Vec<f64> = returns.iter().map(|r| round(r) + 0.0).collect();
+    targets.dedup();
+    targets
+}
+
+/// The largest power of ten that is not above `x`; 1 for 0.
+fn power_of_ten(x: f64) -> f64 {
+    if x > 0.0 {
+        10f64.powi(x.log10().floor() as i32)
+    } else {
+        1.0
     }
 }
 
@@ -227,5 +294,32 @@ mod tests {
             ["1", "2", "0", "0", "0", "0", "0", "0", "0", "0", "0", "1"]
         );
         assert_eq!(histogram(&[3.0, 3.0], 3.0, 3.0).lines().count(), 1);
+    }
+
+    #[test]
+    fn quantiles_lie_between_episodes() {
+        let ranked = [0.0, 10.0, 20.0, 40.0];
+        let at = |fraction| quantile(&ranked, fraction);
+        assert_eq!((at(0.0), at(0.5), at(1.0)), (0.0, 15.0, 40.0));
+        assert!((at(0.9) - 34.0).abs() < 1e-12);
+        assert_eq!(quantile(&[7.0], 0.9), 7.0);
+    }
+
+    #[test]
+    fn suggestions_are_round_and_differ() {
+        assert_eq!(
+            targets(&[3213.37, 1204.9, 312.2], 12.8),
+            [3210.0, 1200.0, 310.0]
+        );
+        assert_eq!(
+            targets(&[-1.23, -80.4, -201.7], -1503.1),
+            [0.0, -80.0, -200.0]
+        );
+        assert_eq!(targets(&[0.8768, 0.8768, 0.1], 0.0), [0.877, 0.1]);
+        assert_eq!(targets(&[5.0, 5.0, 5.0], 5.0), [5.0]);
+        assert_eq!(targets(&[0.0, 0.0, 0.0], 0.0), [0.0]);
+        // Hopper's, HalfCheetah's, Pendulum's and a goal's.
+        let scales = [3213.0, 12_000.0, 1503.0, 1.0, 0.0].map(power_of_ten);
+        assert_eq!(scales, [1000.0, 10_000.0, 1000.0, 1.0, 1.0]);
     }
 }

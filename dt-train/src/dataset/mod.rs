@@ -1,8 +1,11 @@
 //! Trajectories in memory, whatever file they came from.
 //!
-//! [`d4rl`] reads and writes the flat HDF5 layout of D4RL. Only finished episodes are kept: a return-to-go needs the
-//! rewards up to the end, so the steps after the last end of an episode would all be mislabelled.
+//! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads Minari's folders, [`parquet`] the replay
+//! data of model hubs. Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps
+//! after the last end of an episode would all be mislabelled.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +13,11 @@ use sha2::{Digest, Sha256};
 
 pub mod d4rl;
 mod error;
+mod h5;
 pub mod inspect;
+pub mod minari;
+pub mod parquet;
+mod quiet_panic;
 
 pub use error::{DataError, Problem};
 
@@ -45,9 +52,9 @@ pub struct Episode {
 /// One file of a [`Dataset`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The file.
+    /// The file, or the Minari folder.
     pub path: PathBuf,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of its bytes; of a Minari folder: of its `main_data.hdf5`.
     pub sha256: [u8; 32],
     /// Environment it names, as `--env` takes it.
     pub env: Option<String>,
@@ -71,7 +78,7 @@ pub struct StateStats {
 }
 
 impl Dataset {
-    /// Reads `paths` one after the other.
+    /// Reads `paths` one after the other, each in whatever format it is.
     ///
     /// # Errors
     /// [`DataError`] names the file, the field and what to do.
@@ -80,11 +87,24 @@ impl Dataset {
     /// If `paths` is empty.
     pub fn load(paths: &[impl AsRef<Path>]) -> Result<Self, DataError> {
         let (first, rest) = paths.split_first().expect("at least one file");
-        let mut all = d4rl::read(first.as_ref())?;
+        let mut all = read(first.as_ref())?;
         for path in rest {
-            all.append(d4rl::read(path.as_ref())?)?;
+            all.append(read(path.as_ref())?)?;
         }
         Ok(all)
+    }
+
+    /// No episodes yet; the dimensions follow from the first one.
+    fn of(source: Source) -> Self {
+        Self {
+            state_dim: 0,
+            act_dim: 0,
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
+            sources: vec![source],
+        }
     }
 
     /// Number of transitions.
@@ -145,33 +165,33 @@ impl Dataset {
 
     /// Mean, standard deviation and range of each observation feature, computed in f64.
     pub fn state_stats(&self) -> StateStats {
-        let features = 0..self.state_dim;
-        let column = |i: usize| {
-            self.observations
-                .iter()
-                .skip(i)
-                .step_by(self.state_dim)
-                .map(|&x| f64::from(x))
-        };
         let n = self.len() as f64;
-        let mean: Vec<f64> = features
-            .clone()
-            .map(|i| column(i).sum::<f64>() / n)
-            .collect();
-        let std = features.clone().map(|i| {
-            let variance = column(i).map(|x| (x - mean[i]).powi(2)).sum::<f64>() / n;
-            (variance.sqrt() + 1e-6) as f32
-        });
+        let rows = || self.observations.chunks_exact(self.state_dim);
+        let mut mean = vec![0.0; self.state_dim];
+        let mut low = vec![f32::INFINITY; self.state_dim];
+        let mut high = vec![f32::NEG_INFINITY; self.state_dim];
+        for row in rows() {
+            for (i, &x) in row.iter().enumerate() {
+                mean[i] += f64::from(x);
+                low[i] = if x < low[i] { x } else { low[i] };
+                high[i] = if x > high[i] { x } else { high[i] };
+            }
+        }
+        mean.iter_mut().for_each(|sum| *sum /= n);
+        let mut squares = vec![0.0; self.state_dim];
+        for row in rows() {
+            for (i, &x) in row.iter().enumerate() {
+                squares[i] += (f64::from(x) - mean[i]).powi(2);
+            }
+        }
         StateStats {
-            std: std.collect(),
-            low: features
-                .clone()
-                .map(|i| column(i).fold(f64::INFINITY, f64::min) as f32)
-                .collect(),
-            high: features
-                .map(|i| column(i).fold(f64::NEG_INFINITY, f64::max) as f32)
-                .collect(),
             mean: mean.into_iter().map(|x| x as f32).collect(),
+            std: squares
+                .into_iter()
+                .map(|sum: f64| ((sum / n).sqrt() + 1e-6) as f32)
+                .collect(),
+            low,
+            high,
         }
     }
 
@@ -185,11 +205,11 @@ impl Dataset {
             ("actions", self.act_dim, other.act_dim),
         ] {
             if expected != got {
-                let first = self.sources[0].path.clone();
+                let first = self.sources[0].path.display().to_string();
                 return Err(DataError::new(
                     &other.sources[0].path,
                     Problem::OtherDimensions {
-                        key,
+                        key: key.into(),
                         got,
                         expected,
                         first,
@@ -208,6 +228,45 @@ impl Dataset {
             }));
         self.sources.extend(other.sources);
         Ok(())
+    }
+}
+
+/// Reads a file or folder in whatever format it is.
+fn read(path: &Path) -> Result<Dataset, DataError> {
+    if path.is_dir() || minari::is_main_data(path) {
+        return minari::read(path);
+    }
+    let mut signature = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(8).read_to_end(&mut signature))
+        .map_err(|error| DataError::new(path, Problem::Unreadable(error)))?;
+    if signature == h5::SIGNATURE {
+        d4rl::read(path)
+    } else if signature.starts_with(&parquet::SIGNATURE) {
+        parquet::read(path)
+    } else {
+        Err(DataError::new(path, Problem::UnknownFormat))
+    }
+}
+
+/// SHA-256 of a file.
+fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().into()),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+/// Gymnasium's name of an environment as `--env` takes it.
+fn environment_name(gymnasium: &str) -> String {
+    match gymnasium.to_lowercase().as_str() {
+        "pendulum-v1" => "pendulum".into(),
+        other => other.into(),
     }
 }
 

@@ -1,35 +1,19 @@
-//! Trajectory files: every layout that is accepted, and one clear error for everything that is not.
+//! The D4RL layout.
 
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
 use dt_train::dataset::d4rl::{self, Metadata, Recording};
 use dt_train::dataset::{Dataset, Episode};
-use hdf5::H5Type;
+
+use crate::{put, ramp, refused, rejected};
 
 /// Two episodes of two steps and an unfinished step; state_dim 3, act_dim 2.
 const ROWS: usize = 5;
 const TIMEOUTS: [u8; ROWS] = [0, 1, 0, 0, 0];
 const TERMINALS: [u8; ROWS] = [0, 0, 0, 1, 0];
 
-fn ramp(n: usize) -> Vec<f32> {
-    (0..n).map(|i| i as f32).collect()
-}
-
-fn put<T: H5Type>(file: &hdf5::File, key: &str, shape: &[usize], values: &[T]) {
-    if file.link_exists(key) {
-        file.unlink(key).unwrap();
-    }
-    file.new_dataset::<T>()
-        .shape(shape)
-        .create(key)
-        .unwrap()
-        .write_raw(values)
-        .unwrap();
-}
-
 /// A good file, as `change` leaves it.
-fn file(folder: &Path, change: impl FnOnce(&hdf5::File)) -> PathBuf {
+pub fn file(folder: &Path, change: impl FnOnce(&hdf5::File)) -> PathBuf {
     let path = folder.join("data.hdf5");
     let file = hdf5::File::create(&path).unwrap();
     put(&file, "observations", &[ROWS, 3], &ramp(3 * ROWS));
@@ -39,41 +23,6 @@ fn file(folder: &Path, change: impl FnOnce(&hdf5::File)) -> PathBuf {
     put(&file, "timeouts", &[ROWS], &TIMEOUTS);
     change(&file);
     path
-}
-
-fn dt_train(args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("dt-train").unwrap();
-    command.args(args);
-    command
-}
-
-/// Reading `path` must fail with one line that begins with the file and contains `parts`.
-fn rejected(path: &Path, parts: &[&str]) -> String {
-    let message = Dataset::load(&[path]).unwrap_err().to_string();
-    assert!(
-        message.starts_with(&format!("{}: ", path.display())),
-        "{message}"
-    );
-    assert_eq!(message.lines().count(), 1, "{message}");
-    for part in parts {
-        assert!(message.contains(part), "{message:?} lacks {part:?}");
-    }
-    message
-}
-
-/// And the command line must say just that, with exit code 1. (Loading libtorch makes this slow: once per kind of
-/// error.)
-fn refused(path: &Path, parts: &[&str]) {
-    let message = rejected(path, parts);
-    let output = dt_train(&["inspect", path.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stderr),
-        format!("error: {message}\n")
-    );
-    assert_eq!(output.status.code(), Some(1));
-    assert!(output.stdout.is_empty());
 }
 
 fn refused_after(change: impl FnOnce(&hdf5::File), parts: &[&str]) {
@@ -204,21 +153,6 @@ fn a_constant_feature_is_accepted() {
 }
 
 #[test]
-fn missing_and_foreign_files_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    refused(
-        &folder.path().join("nothing"),
-        &["cannot be read", "No such file"],
-    );
-    let text = folder.path().join("text");
-    std::fs::write(&text, "observations,actions\n").unwrap();
-    refused(&text, &["is not an HDF5 file", "D4RL layout"]);
-    let empty = folder.path().join("empty");
-    std::fs::write(&empty, "").unwrap();
-    rejected(&empty, &["is not an HDF5 file"]);
-}
-
-#[test]
 fn a_file_cut_anywhere_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), |_| ());
@@ -279,12 +213,12 @@ fn every_key_is_required() {
     ] {
         rejected_after(
             |file| file.unlink(key).unwrap(),
-            &[&format!("no dataset `{key}`"), "needs a"],
+            &[&format!("has no `{key}`"), "the D4RL layout needs a"],
         );
     }
     refused_after(
         |file| file.unlink("timeouts").unwrap(),
-        &["no dataset `timeouts`", "a bool array (N)"],
+        &["has no `timeouts`", "a bool array (N)"],
     );
 }
 
@@ -315,6 +249,14 @@ fn wrong_types_are_refused() {
         &["`observations` holds int32", "floats"],
     );
     rejected_after(
+        |file| put(file, "actions", &[ROWS], &[1i64; ROWS]),
+        &["`actions` are discrete (int64)", "continuous"],
+    );
+    rejected_after(
+        |file| put(file, "observations", &[ROWS, 4, 4, 1], &[1u8; 16 * ROWS]),
+        &["`observations` are images (uint8, shape [5, 4, 4, 1])"],
+    );
+    rejected_after(
         |file| put(file, "terminals", &[ROWS], &ramp(ROWS)),
         &["`terminals` holds float32", "bool"],
     );
@@ -323,7 +265,7 @@ fn wrong_types_are_refused() {
             file.unlink("rewards").unwrap();
             file.create_group("rewards").unwrap();
         },
-        &["`rewards`"],
+        &["`rewards` is a dictionary"],
     );
 }
 
@@ -422,7 +364,7 @@ fn files_of_different_dimensions_do_not_mix() {
     assert_eq!(
         message,
         format!(
-            "{}: `actions` has 1 columns but {} has 2; train on files of one environment",
+            "{}: `actions` has 1 columns but {} has 2; use data of one environment",
             second.display(),
             first.display()
         )
@@ -431,31 +373,5 @@ fn files_of_different_dimensions_do_not_mix() {
     assert_eq!(
         (both.len(), both.episodes.len(), both.sources.len()),
         (8, 4, 2)
-    );
-}
-
-#[test]
-fn inspect_summarizes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = file(folder.path(), |_| ());
-    let output = dt_train(&["inspect", path.to_str().unwrap(), "--json"])
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let expected = serde_json::json!({
-        "kind": "dataset", "state_dim": 3, "act_dim": 2, "transitions": 5, "episodes": 2, "unfinished_steps": 1,
-        "return_mean": 3.0, "return_std": 2.0, "return_min": 1.0, "return_max": 5.0,
-    });
-    for (key, value) in expected.as_object().unwrap() {
-        assert_eq!(&summary[key], value, "{key}");
-    }
-    let table = dt_train(&["inspect", path.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let table = String::from_utf8(table.stdout).unwrap();
-    assert!(
-        table.contains("return       3.00 ± 2.00, 1.00…5.00"),
-        "{table}"
     );
 }

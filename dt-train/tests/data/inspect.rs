@@ -1,0 +1,38 @@
+//! `dt-train inspect` of trajectory files.
+
+use crate::d4rl::file;
+use crate::dt_train;
+
+#[test]
+fn inspect_summarizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), |_| ());
+    let output = dt_train(&["inspect", path.to_str().unwrap(), "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!({
+        "kind": "dataset", "state_dim": 3, "act_dim": 2, "transitions": 5, "episodes": 2, "unfinished_steps": 1,
+        "return_mean": 3.0, "return_std": 2.0, "return_min": 1.0, "return_max": 5.0,
+        "return_p10": 1.4, "return_p50": 3.0, "return_p90": 4.6,
+        "suggested_target_returns": [5.0, 4.6, 3.0], "suggested_return_scale": 1.0,
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&summary[key], value, "{key}");
+    }
+    let table = dt_train(&["inspect", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        table.contains("return       3.00 ± 2.00, 1.00…5.00"),
+        "{table}"
+    );
+    assert!(
+        table.ends_with(
+            "\nsuggested    --set data.return_scale=1.0 --set 'eval.target_returns=[5.0, 4.6, 3.0]'\n"
+        ),
+        "{table}"
+    );
+}
