@@ -37,20 +37,37 @@ pub struct Batch {
 }
 
 /// Draws batches from trajectories that are resident on the training device.
+///
+/// Which rows make a batch is decided on the host, for many updates at once, so that the device is seldom waited for;
+/// what is in them is gathered on the device.
 #[derive(Debug)]
 pub struct Sampler {
     states: Tensor,
     actions: Tensor,
     returns_to_go: Tensor,
-    timesteps: Tensor,
     /// First row of each episode, then the number of rows.
     offsets: Vec<usize>,
-    batch_size: usize,
-    sequence_len: usize,
-    burn_in: usize,
+    shape: Shape,
     seed: u64,
     device: Device,
+    drawn: Option<Drawn>,
 }
+
+/// The sequences of [`AT_ONCE`] updates; U updates, B sequences, T timesteps.
+#[derive(Debug)]
+struct Drawn {
+    /// The first of the updates.
+    first: u64,
+    /// (U, B·T)
+    rows: Tensor,
+    /// (U, B, T)
+    timesteps: Tensor,
+    /// (U, B, T)
+    loss_mask: Tensor,
+}
+
+/// Updates whose sequences are drawn together.
+const AT_ONCE: u64 = 32;
 
 /// Shape of a [`Sampler`]'s batches.
 #[derive(Clone, Copy, Debug)]
@@ -70,44 +87,28 @@ pub struct Shape {
 struct Sequence {
     /// Row of the first timestep.
     row: usize,
+    /// Its place in the episode.
+    timestep: usize,
     /// Timesteps, at least 1.
     len: usize,
-    /// The first timestep is the episode's first.
-    from_start: bool,
 }
 
 impl Sampler {
     /// Moves `trajectories` to `device`.
-    pub fn new(trajectories: &Trajectories, shape: Shape, seed: u64, device: Device) -> Self {
-        let table = |values: &[f32], cols: usize| {
-            Tensor::from_slice(values)
-                .view([-1, cols as i64])
-                .to(device)
-        };
-        let last = match shape.max_ep_len {
-            0 => usize::MAX,
-            n => n - 1,
-        };
-        let timesteps: Vec<i64> = trajectories
-            .episode_lens
-            .iter()
-            .flat_map(|&len| (0..len).map(|t| std::cmp::min(t, last) as i64))
-            .collect();
+    pub fn new(trajectories: Trajectories, shape: Shape, seed: u64, device: Device) -> Self {
         let mut offsets = vec![0];
         for len in &trajectories.episode_lens {
             offsets.push(offsets[offsets.len() - 1] + len);
         }
         Self {
-            states: table(&trajectories.states, trajectories.state_dim),
-            actions: table(&trajectories.actions, trajectories.act_dim),
-            returns_to_go: table(&trajectories.returns_to_go, 1),
-            timesteps: Tensor::from_slice(&timesteps).to(device),
+            states: resident(trajectories.states, trajectories.state_dim, device),
+            actions: resident(trajectories.actions, trajectories.act_dim, device),
+            returns_to_go: resident(trajectories.returns_to_go, 1, device),
             offsets,
-            batch_size: shape.batch_size,
-            sequence_len: shape.sequence_len,
-            burn_in: shape.burn_in,
+            shape,
             seed,
             device,
+            drawn: None,
         }
     }
 
@@ -115,35 +116,64 @@ impl Sampler {
     ///
     /// A sequence that is shorter than T because its episode is continues with masked copies of
     /// its last timestep; attention is causal, so they change no prediction before them.
-    pub fn batch(&self, update: u64) -> Batch {
-        let mut rng = generator(self.seed, update);
-        let mut bounds = Vec::with_capacity(3 * self.batch_size);
-        for _ in 0..self.batch_size {
-            let Sequence {
-                row,
-                len,
-                from_start,
-            } = self.sequence(&mut rng);
-            let first_loss = if from_start { 0 } else { self.burn_in };
-            bounds.extend([row, len, first_loss].map(|n| n as i64));
-        }
-        let (b, t) = (self.batch_size as i64, self.sequence_len as i64);
-        let bounds = Tensor::from_slice(&bounds).view([b, 3, 1]).to(self.device);
-        let [row, len, first_loss] = [0, 1, 2].map(|i| bounds.select(1, i));
-        let position = Tensor::arange(t, (Kind::Int64, self.device)).unsqueeze(0);
-        let rows = (&row + position.minimum(&(&len - 1))).flatten(0, 1);
+    pub fn batch(&mut self, update: u64) -> Batch {
+        let first = update - update % AT_ONCE;
+        let drawn = match self.drawn.take() {
+            Some(drawn) if drawn.first == first => drawn,
+            _ => self.draw(first),
+        };
+        let of_update = |tensor: &Tensor| tensor.select(0, (update - first).cast_signed());
+        let rows = of_update(&drawn.rows);
+        let (b, t) = (self.shape.batch_size as i64, self.shape.sequence_len as i64);
         let gather = |table: &Tensor| table.index_select(0, &rows).view([b, t, -1]);
-        Batch {
+        let batch = Batch {
             inputs: Inputs {
                 returns_to_go: gather(&self.returns_to_go),
                 states: gather(&self.states),
                 actions: gather(&self.actions),
-                timesteps: self.timesteps.index_select(0, &rows).view([b, t]),
+                timesteps: of_update(&drawn.timesteps),
             },
-            loss_mask: position
-                .lt_tensor(&len)
-                .logical_and(&position.ge_tensor(&first_loss))
-                .to_kind(Kind::Float),
+            loss_mask: of_update(&drawn.loss_mask),
+        };
+        self.drawn = Some(drawn);
+        batch
+    }
+
+    fn draw(&self, first: u64) -> Drawn {
+        let Shape {
+            batch_size,
+            sequence_len,
+            burn_in,
+            max_ep_len,
+        } = self.shape;
+        let last_timestep = max_ep_len.checked_sub(1).unwrap_or(usize::MAX);
+        let len = AT_ONCE as usize * batch_size * sequence_len;
+        let [mut rows, mut timesteps] = [(); 2].map(|()| Vec::<i64>::with_capacity(len));
+        let mut loss_mask = Vec::<f32>::with_capacity(len);
+        for update in first..first + AT_ONCE {
+            let mut rng = generator(self.seed, update);
+            for _ in 0..batch_size {
+                let Sequence { row, timestep, len } = self.sequence(&mut rng);
+                let first_loss = if timestep == 0 { 0 } else { burn_in };
+                for position in 0..sequence_len {
+                    let real = std::cmp::min(position, len - 1);
+                    rows.push((row + real) as i64);
+                    timesteps.push(std::cmp::min(timestep + real, last_timestep) as i64);
+                    let carries_loss = (first_loss..len).contains(&position);
+                    loss_mask.push(f32::from(u8::from(carries_loss)));
+                }
+            }
+        }
+        let [u, b, t] = [AT_ONCE as usize, batch_size, sequence_len].map(|n| n as i64);
+        Drawn {
+            first,
+            rows: Tensor::from_slice(&rows).view([u, b * t]).to(self.device),
+            timesteps: Tensor::from_slice(&timesteps)
+                .view([u, b, t])
+                .to(self.device),
+            loss_mask: Tensor::from_slice(&loss_mask)
+                .view([u, b, t])
+                .to(self.device),
         }
     }
 
@@ -156,15 +186,35 @@ impl Sampler {
         let middle = below(rng, rows);
         let episode = self.offsets.partition_point(|&offset| offset <= middle) - 1;
         let (first, end) = (self.offsets[episode], self.offsets[episode + 1]);
-        let len = std::cmp::min(self.sequence_len, end - first);
-        let start = (middle - first).saturating_sub(self.sequence_len / 2);
-        let row = first + std::cmp::min(start, end - first - len);
+        let longest = self.shape.sequence_len;
+        let len = std::cmp::min(longest, end - first);
+        let start = (middle - first).saturating_sub(longest / 2);
+        let timestep = std::cmp::min(start, end - first - len);
         Sequence {
-            row,
+            row: first + timestep,
+            timestep,
             len,
-            from_start: row == first,
         }
     }
+}
+
+/// A table (rows, columns) on the device. The values move piece by piece, each freed once it is there, so that large
+/// data are never in memory twice.
+fn resident(mut values: Vec<f32>, columns: usize, device: Device) -> Tensor {
+    const PIECE: usize = 1 << 16;
+    let mut end = values.len() / columns;
+    let table = Tensor::empty([end as i64, columns as i64], (Kind::Float, device));
+    while end > 0 {
+        let start = end.saturating_sub(PIECE);
+        let piece = Tensor::from_slice(&values[start * columns..]);
+        table
+            .narrow(0, start as i64, (end - start) as i64)
+            .copy_(&piece.view([-1, columns as i64]));
+        values.truncate(start * columns);
+        values.shrink_to_fit();
+        end = start;
+    }
+    table
 }
 
 /// Random bits of one update, independent of how many were drawn for the updates before.
@@ -206,7 +256,7 @@ mod tests {
             burn_in,
             max_ep_len: 6,
         };
-        Sampler::new(&numbered(episode_lens), shape, seed, Device::Cpu)
+        Sampler::new(numbered(episode_lens), shape, seed, Device::Cpu)
     }
 
     fn rows<T: tch::kind::Element + Copy + Default>(tensor: &Tensor) -> Vec<Vec<T>> {
@@ -254,8 +304,15 @@ mod tests {
     }
 
     #[test]
+    fn tables_larger_than_a_piece_arrive_whole() {
+        let values: Vec<f32> = (0..300_000).map(|i| i as f32).collect();
+        let table = resident(values.clone(), 3, Device::Cpu);
+        assert_eq!(rows::<f32>(&table).concat(), values);
+    }
+
+    #[test]
     fn every_timestep_is_seen_at_least_half_as_often_as_the_middle() {
-        let sampler = sampler(&[40], 10, 0, 3);
+        let mut sampler = sampler(&[40], 10, 0, 3);
         let mut seen = [0_u32; 40];
         for update in 0..200 {
             for row in rows::<f32>(&sampler.batch(update).inputs.states).concat() {
@@ -270,12 +327,21 @@ mod tests {
 
     #[test]
     fn a_batch_depends_on_seed_and_update_alone() {
-        let first = sampler(&[3, 9, 30], 5, 0, 1);
-        let states = |sampler: &Sampler, update| rows::<f32>(&sampler.batch(update).inputs.states);
-        let expected = states(&first, 7);
+        let mut first = sampler(&[3, 9, 30], 5, 0, 1);
+        let states =
+            |sampler: &mut Sampler, update| rows::<f32>(&sampler.batch(update).inputs.states);
+        let expected = states(&mut first, 7);
         first.batch(8);
-        assert_eq!(states(&first, 7), expected);
-        assert_ne!(states(&first, 8), expected);
-        assert_ne!(states(&sampler(&[3, 9, 30], 5, 0, 2), 7), expected);
+        assert_eq!(states(&mut first, 7), expected);
+        assert_ne!(states(&mut first, 8), expected);
+        // One that was drawn together with others, and from the next draw.
+        let later = states(&mut first, AT_ONCE + 7);
+        assert_ne!(later, expected);
+        assert_eq!(states(&mut first, 7), expected);
+        assert_eq!(
+            states(&mut sampler(&[3, 9, 30], 5, 0, 1), AT_ONCE + 7),
+            later
+        );
+        assert_ne!(states(&mut sampler(&[3, 9, 30], 5, 0, 2), 7), expected);
     }
 }

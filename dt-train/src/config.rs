@@ -73,6 +73,10 @@ pub struct Data {
     pub return_scale: f32,
     /// Subtract the mean and divide by the standard deviation of each state feature.
     pub normalize_states: bool,
+    /// Train on the best episodes by return only, as many as fit into this percentage of the transitions.
+    pub top_percent: f64,
+    /// All reward of an episode comes with its last step.
+    pub delayed_reward: bool,
 }
 
 /// Optimization: AdamW with linear warm-up.
@@ -175,6 +179,8 @@ impl Default for Data {
         Self {
             return_scale: 1000.0,
             normalize_states: true,
+            top_percent: 100.0,
+            delayed_reward: false,
         }
     }
 }

@@ -2,15 +2,20 @@
 
 use std::path::PathBuf;
 
-use crate::dataset::Dataset;
 use crate::train::{self, Existing, Options};
 
 /// Arguments of `dt-train train`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Trajectory files, separated by commas
+    /// Trajectory files (D4RL's HDF5, Minari folders, parquet), separated by commas
     #[arg(long, value_name = "F.hdf5,…", value_delimiter = ',', required = true)]
     pub data: Vec<PathBuf>,
+    /// Train on the best episodes by return only, as many as fit into X % of the timesteps
+    #[arg(long, value_name = "X")]
+    pub top_percent: Option<f64>,
+    /// Move all reward of each episode to its last step, and hold the return-to-go constant when acting
+    #[arg(long)]
+    pub delayed_reward: bool,
     /// Folder of the run
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
@@ -47,12 +52,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         (_, true) => Existing::Replace,
         _ => Existing::Refuse,
     };
-    let mut settings = args.set;
+    let mut settings = Vec::new();
+    if args.delayed_reward {
+        settings.push("data.delayed_reward=true".to_owned());
+        // Unless --set asks for an external one.
+        settings.push("control.reward=constant".to_owned());
+    }
+    settings.extend(args.set);
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
+    // `:?` keeps the point that makes it a float.
+    settings.extend(args.top_percent.map(|x| format!("data.top_percent={x:?}")));
     let config = train::recipe(&args.out, existing, args.config.as_deref(), &settings)?;
     train::check_folder(&args.out, existing)?;
     let device = train::device(&args.device)?;
-    let data = Dataset::load(&args.data)?;
+    let data = super::load(&args.data)?;
     let options = Options {
         out: args.out,
         existing,
@@ -60,7 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         env: args.env,
         device,
     };
-    let run = train::train(&data, options)?;
+    let run = train::train(data, options)?;
     println!("{}", train::summary(&run)?);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Ranges of a recipe's values, and values that only make sense together.
 
+use dt_core::blob::RewardMode;
 use dt_core::config::{Attention, Dtype};
 
 use super::{Config, ConfigError};
@@ -67,6 +68,23 @@ impl Config {
             if !(low..=high).contains(&value) {
                 return refuse(key, format!("is {value}; it must lie in {low}..={high}"));
             }
+        }
+        if !(data.top_percent > 0.0 && data.top_percent <= 100.0) {
+            return refuse(
+                "data.top_percent",
+                format!(
+                    "is {}; it must lie above 0 and be at most 100",
+                    data.top_percent
+                ),
+            );
+        }
+        if data.delayed_reward && control.reward == RewardMode::Observed {
+            return refuse(
+                "control.reward",
+                "\"observed\" rewards would count down a return-to-go that data.delayed_reward keeps the same \
+                 until the last step; use \"constant\" or \"external\""
+                    .to_owned(),
+            );
         }
         if self.sequence_len() <= train.burn_in as usize {
             return refuse(

@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod minari;
 pub mod parquet;
 mod quiet_panic;
+pub mod select;
 
 pub use error::{DataError, Problem};
 

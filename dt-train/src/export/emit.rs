@@ -7,6 +7,7 @@ use dt_core::config::Dtype;
 use host_sim::policy_file::PolicyFile;
 
 use crate::checkpoint::{CheckpointError, Weights};
+use crate::dataset::select::describe;
 use crate::run::Run;
 
 /// A trained network with all that its policy file says about it.
@@ -49,6 +50,7 @@ pub fn emit_bytes(
         info,
         dir,
     } = trained.run;
+    let dataset = describe(&info.dataset, &recipe.data);
     let mut manifest = Manifest {
         config: trained.run.network(dtype),
         return_scale: recipe.data.return_scale,
@@ -59,7 +61,7 @@ pub fn emit_bytes(
         golden_steps: 0,
         env: &info.env,
         provenance: Provenance {
-            dataset: &info.dataset,
+            dataset: &dataset,
             dataset_sha256: digest(&info.dataset_sha256)?,
             run: dir
                 .file_name()

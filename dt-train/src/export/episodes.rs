@@ -52,10 +52,10 @@ pub enum Source<'a> {
 /// Why not, for a note to the user.
 pub fn training_data(run: &Run) -> Result<Dataset, String> {
     let paths: Vec<&Path> = run.info.dataset.split(',').map(Path::new).collect();
-    if let Some(missing) = paths.iter().find(|path| !path.is_file()) {
+    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(format!("{} is not there", missing.display()));
     }
-    let data = Dataset::load(&paths).map_err(|error| error.to_string())?;
+    let mut data = Dataset::load(&paths).map_err(|error| error.to_string())?;
     let digest: String = data
         .sha256()
         .iter()
@@ -64,6 +64,7 @@ pub fn training_data(run: &Run) -> Result<Dataset, String> {
     if digest != run.info.dataset_sha256 {
         return Err(format!("{} has changed since", run.info.dataset));
     }
+    data.select(&run.config.data);
     Ok(data)
 }
 
@@ -107,8 +108,16 @@ impl Steps {
         let bounds = || info.action_low.iter().zip(&info.action_high);
         let centre: Vec<f32> = bounds().map(|(&low, &high)| centre(low, high)).collect();
         let half: Vec<f32> = bounds().map(|(&low, &high)| half(low, high)).collect();
-        let state = |o: &Vec<f32>| normalize(o, &info.state_mean, &info.state_std);
-        let action = |a: &Vec<f32>| scale_actions(a, &centre, &half);
+        let state = |o: &Vec<f32>| {
+            let mut state = o.clone();
+            normalize(&mut state, &info.state_mean, &info.state_std);
+            state
+        };
+        let action = |a: &Vec<f32>| {
+            let mut action = a.clone();
+            scale_actions(&mut action, &centre, &half);
+            action
+        };
         let scale = run.config.data.return_scale;
         Context {
             returns_to_go: self.returns_to_go.iter().map(|r| r / scale).collect(),

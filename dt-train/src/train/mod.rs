@@ -46,13 +46,13 @@ pub struct Options {
 ///
 /// # Errors
 /// If recipe, data, environment and folder do not fit together, or the file system refuses.
-pub fn train(data: &Dataset, options: Options) -> anyhow::Result<Run> {
-    let env = environment(options.env.as_deref(), data)?;
+pub fn train(data: Dataset, options: Options) -> anyhow::Result<Run> {
+    let env = environment(options.env.as_deref(), &data)?;
     let spec = env.as_deref().map(|env| env.spec());
     let (trajectories, info) = prepare::prepare(data, spec.as_ref(), &options.config)?;
     let network = options
         .config
-        .network(data.state_dim, data.act_dim, Dtype::F32);
+        .network(info.state_dim, info.act_dim, Dtype::F32);
     network
         .validate()
         .context("the data do not fit the network")?;
@@ -60,7 +60,7 @@ pub fn train(data: &Dataset, options: Options) -> anyhow::Result<Run> {
     if let threads @ 1.. = run.config.train.threads {
         tch::set_num_threads(threads.cast_signed());
     }
-    let mut trainer = Trainer::new(&run.config, &network, &trajectories, options.device);
+    let mut trainer = Trainer::new(&run.config, &network, trajectories, options.device);
     let progress = match &checkpoint {
         Some(checkpoint) => {
             trainer

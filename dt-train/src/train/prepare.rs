@@ -15,7 +15,7 @@ use crate::run::RunInfo;
 /// If neither the environment nor the recipe knows the action range, or a length in the recipe
 /// does not fit the data.
 pub fn prepare(
-    data: &Dataset,
+    mut data: Dataset,
     env: Option<&EnvSpec<'_>>,
     config: &Config,
 ) -> anyhow::Result<(Trajectories, RunInfo)> {
@@ -31,7 +31,9 @@ pub fn prepare(
             spec.act_dim
         );
     }
+    // Of the whole data set, as in the reference recipe: a selection changes no units.
     let stats = data.state_stats();
+    data.select(&config.data);
     let (state_low, state_high) = state_limits(&stats, env, config.control.state_margin);
     let (state_mean, state_std) = if config.data.normalize_states {
         (stats.mean, stats.std)
@@ -67,26 +69,10 @@ pub fn prepare(
         ),
         (period, _) => period,
     };
-    let returns_to_go = data.returns_to_go();
     let sources = data
         .sources
         .iter()
         .map(|source| source.path.display().to_string());
-    let trajectories = Trajectories {
-        state_dim,
-        act_dim,
-        states: normalize(&data.observations, &state_mean, &state_std),
-        actions: scale_actions(&data.actions, &centre, &half),
-        returns_to_go: returns_to_go
-            .iter()
-            .map(|r| r / config.data.return_scale)
-            .collect(),
-        episode_lens: data
-            .episodes
-            .iter()
-            .map(|episode| episode.rows.len())
-            .collect(),
-    };
     let info = RunInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         env: env
@@ -110,31 +96,57 @@ pub fn prepare(
         target_return: target_return.unwrap_or(return_max as f32),
         control_period_us,
     };
-    Ok((trajectories, info))
+    Ok((trajectories(data, &info, &centre, &half, config), info))
+}
+
+/// The data as the network reads them, in the memory that they are in.
+fn trajectories(
+    mut data: Dataset,
+    info: &RunInfo,
+    centre: &[f32],
+    half: &[f32],
+    config: &Config,
+) -> Trajectories {
+    normalize(&mut data.observations, &info.state_mean, &info.state_std);
+    scale_actions(&mut data.actions, centre, half);
+    let mut returns_to_go = data.returns_to_go();
+    for r in &mut returns_to_go {
+        *r /= config.data.return_scale;
+    }
+    Trajectories {
+        state_dim: data.state_dim,
+        act_dim: data.act_dim,
+        states: data.observations,
+        actions: data.actions,
+        returns_to_go,
+        episode_lens: data
+            .episodes
+            .iter()
+            .map(|episode| episode.rows.len())
+            .collect(),
+    }
 }
 
 /// (o − mean) / std, row by row; the formula of `BLOB.md`.
-pub fn normalize(rows: &[f32], mean: &[f32], std: &[f32]) -> Vec<f32> {
-    let columns = mean.iter().zip(std).cycle();
-    rows.iter()
-        .zip(columns)
-        .map(|(o, (mean, std))| (o - mean) / std)
-        .collect()
+pub fn normalize(rows: &mut [f32], mean: &[f32], std: &[f32]) {
+    for row in rows.chunks_exact_mut(mean.len()) {
+        for ((o, mean), std) in row.iter_mut().zip(mean).zip(std) {
+            *o = (*o - mean) / std;
+        }
+    }
 }
 
 /// (a − centre) / half, row by row, 0 where half is 0; the formula of `BLOB.md`.
-pub fn scale_actions(rows: &[f32], centre: &[f32], half: &[f32]) -> Vec<f32> {
-    let columns = centre.iter().zip(half).cycle();
-    rows.iter()
-        .zip(columns)
-        .map(|(a, (centre, half))| {
-            if *half == 0.0 {
+pub fn scale_actions(rows: &mut [f32], centre: &[f32], half: &[f32]) {
+    for row in rows.chunks_exact_mut(centre.len()) {
+        for ((a, centre), &half) in row.iter_mut().zip(centre).zip(half) {
+            *a = if half == 0.0 {
                 0.0
             } else {
-                (a - centre) / half
-            }
-        })
-        .collect()
+                (*a - centre) / half
+            };
+        }
+    }
 }
 
 /// Values outside these are faults: the range of the data, wider by `margin` times itself, and
@@ -245,7 +257,7 @@ mod tests {
     #[test]
     fn inputs_are_scaled_as_the_controller_scales_them() {
         let config = config(&["data.return_scale=2.0"]);
-        let (inputs, info) = prepare(&data(), Some(&SPEC), &config).unwrap();
+        let (inputs, info) = prepare(data(), Some(&SPEC), &config).unwrap();
         let std = ((2.0_f64 / 3.0).sqrt() + 1e-6) as f32;
         assert_eq!(inputs.states, [-1.0 / std, 0.0, 0.0, 0.0, 1.0 / std, 0.0]);
         // The second component cannot move: its scaled value is 0, whatever was logged.
@@ -259,9 +271,34 @@ mod tests {
     }
 
     #[test]
+    fn a_selection_is_trained_on_in_the_units_of_all_data() {
+        let settings = ["data.return_scale=2.0", "data.top_percent=67.0"];
+        let (inputs, info) = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
+        let std = ((2.0_f64 / 3.0).sqrt() + 1e-6) as f32;
+        assert_eq!(inputs.states, [-1.0 / std, 0.0, 0.0, 0.0]);
+        assert_eq!(
+            (inputs.returns_to_go, inputs.episode_lens),
+            (vec![1.5, 1.0], vec![2])
+        );
+        assert_eq!(
+            (info.transitions, info.episodes, info.return_mean),
+            (2, 1, 3.0)
+        );
+
+        let settings = [
+            "data.return_scale=2.0",
+            "data.delayed_reward=true",
+            "control.reward=constant",
+        ];
+        let (inputs, info) = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
+        assert_eq!(inputs.returns_to_go, [1.5, 1.5, -2.0]);
+        assert_eq!((info.transitions, info.return_max), (3, 3.0));
+    }
+
+    #[test]
     fn normalization_can_be_switched_off() {
         let config = config(&["data.normalize_states=false"]);
-        let (inputs, info) = prepare(&data(), Some(&SPEC), &config).unwrap();
+        let (inputs, info) = prepare(data(), Some(&SPEC), &config).unwrap();
         assert_eq!(inputs.states, data().observations);
         assert_eq!(info.state_std, [1.0, 1.0]);
     }
@@ -269,7 +306,7 @@ mod tests {
     #[test]
     fn state_limits_cover_data_margin_and_environment() {
         let (_, info) =
-            prepare(&data(), Some(&SPEC), &config(&["control.state_margin=0.5"])).unwrap();
+            prepare(data(), Some(&SPEC), &config(&["control.state_margin=0.5"])).unwrap();
         // 1…3 is inside the environment's ±50; the constant 7 gets half of 7 + 1.
         assert_eq!(info.state_low, [-50.0, 3.0]);
         assert_eq!(info.state_high, [50.0, 11.0]);
@@ -278,7 +315,7 @@ mod tests {
     #[test]
     fn without_an_environment_the_recipe_must_say_what_it_would_know() {
         let refusal = |settings: &[&str]| {
-            prepare(&data(), None, &config(settings))
+            prepare(data(), None, &config(settings))
                 .unwrap_err()
                 .to_string()
         };
@@ -291,7 +328,7 @@ mod tests {
         assert!(refusal(&[low, below]).contains("is above"));
 
         let settings = [low, high, "control.period_us=1000"];
-        let (inputs, info) = prepare(&data(), None, &config(&settings)).unwrap();
+        let (inputs, info) = prepare(data(), None, &config(&settings)).unwrap();
         assert_eq!(inputs.actions[..2], [-2.0, -0.75]);
         assert_eq!((info.env.as_str(), info.control_period_us), ("", 1000));
     }
@@ -302,7 +339,7 @@ mod tests {
             state_dim: 3,
             ..SPEC
         };
-        let error = prepare(&data(), Some(&spec), &config(&[])).unwrap_err();
+        let error = prepare(data(), Some(&spec), &config(&[])).unwrap_err();
         assert!(
             error.to_string().contains("environment `arm` has 3 and 2"),
             "{error}"

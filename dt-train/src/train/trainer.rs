@@ -37,7 +37,7 @@ pub struct Averages {
 
 impl Trainer {
     /// Fresh parameters and optimizer, drawn from the recipe's seed.
-    pub fn new(config: &Config, network: &Network, data: &Trajectories, device: Device) -> Self {
+    pub fn new(config: &Config, network: &Network, data: Trajectories, device: Device) -> Self {
         let recipe = config.train.clone();
         let shape = Shape {
             batch_size: recipe.batch_size as usize,
@@ -202,7 +202,7 @@ mod tests {
         config.train.learning_rate = 3e-3;
         config.train.dropout = 0.0;
         let network = config.network(2, 1, dt_core::config::Dtype::F32);
-        Trainer::new(&config, &network, &trajectories(), Device::Cpu)
+        Trainer::new(&config, &network, trajectories(), Device::Cpu)
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod d4rl;
 mod inspect;
 mod minari;
 mod parquet;
+mod select;
 
 fn ramp(n: usize) -> Vec<f32> {
     (0..n).map(|i| i as f32).collect()

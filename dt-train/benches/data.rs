@@ -1,0 +1,152 @@
+//! Memory and speed of data on their way to the network, at the size of the D4RL benchmark.
+//!
+//! ```sh
+//! cargo bench -p dt-train --bench data
+//! ```
+//!
+//! writes a D4RL file of 1,000,000 steps of Hopper's dimensions to a temporary folder, then a second process, on one
+//! thread, reads it, moves it to the training device (the CPU) and draws batches of 64 windows of 20 timesteps. It
+//! prints the highest resident memory beyond what the process takes without data, against the raw size of what is read:
+//! observations, actions, rewards, terminals and timeouts.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use dt_train::batch::{Sampler, Shape, Trajectories};
+use dt_train::dataset::Dataset;
+use dt_train::dataset::d4rl::{self, Metadata, Recording};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+const STEPS: usize = 1_000_000;
+const STATE_DIM: usize = 11;
+const ACT_DIM: usize = 3;
+const SHAPE: Shape = Shape {
+    batch_size: 64,
+    sequence_len: 20,
+    burn_in: 0,
+    max_ep_len: 1000,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    match std::env::args().skip_while(|a| a != "measure").nth(1) {
+        Some(file) => measure(Path::new(&file)),
+        None => {
+            let folder = tempfile::tempdir()?;
+            let file = folder.path().join("data.hdf5");
+            write(&file)?;
+            let status = Command::new(std::env::current_exe()?)
+                .args(["measure".as_ref(), file.as_os_str()])
+                .status()?;
+            assert!(status.success(), "the measuring process failed");
+            Ok(())
+        }
+    }
+}
+
+/// Random numbers: nothing in them compresses well, as in real data.
+fn write(file: &Path) -> Result<(), Box<dyn Error>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut numbers = |n: usize| (0..n).map(|_| rng.random::<f32>()).collect::<Vec<_>>();
+    // Between 100 and 1000 steps each, as when an agent falls.
+    let mut timeouts = vec![false; STEPS];
+    let mut end = 0;
+    for i in 0.. {
+        end += 100 + i * 389 % 901;
+        match timeouts.get_mut(end - 1) {
+            Some(flag) => *flag = true,
+            None => break,
+        }
+    }
+    timeouts[STEPS - 1] = true;
+    let recording = Recording {
+        observations: numbers(STEPS * STATE_DIM),
+        actions: numbers(STEPS * ACT_DIM),
+        rewards: numbers(STEPS),
+        next_observations: numbers(STEPS * STATE_DIM),
+        terminals: vec![false; STEPS],
+        timeouts,
+    };
+    let metadata = Metadata {
+        env: "hopper",
+        policy: "noise",
+        seed: 0,
+    };
+    Ok(d4rl::write(file, false, &recording, &metadata)?)
+}
+
+fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
+    tch::set_num_threads(1);
+    // Loads what libtorch loads on first use.
+    let _ = Tensor::zeros([1], (Kind::Float, Device::Cpu)).index_select(0, &Tensor::from(0_i64));
+    let without_data = memory("VmRSS")?;
+    let raw = STEPS * (4 * (STATE_DIM + ACT_DIM + 1) + 2);
+    let report = |what: &str| -> Result<(), Box<dyn Error>> {
+        let used = memory("VmHWM")?.saturating_sub(without_data);
+        println!(
+            "peak memory, {what}: {:.1} MB = {:.2} x raw size of {:.1} MB (wanted: <= 1.5)",
+            used as f64 / 1e6,
+            used as f64 / raw as f64,
+            raw as f64 / 1e6
+        );
+        Ok(())
+    };
+
+    let start = Instant::now();
+    let data = Dataset::load(&[file])?;
+    println!(
+        "{STEPS} steps, {} episodes loaded in {:.2} s",
+        data.episodes.len(),
+        seconds(start)
+    );
+    report("loaded")?;
+
+    let trajectories = Trajectories {
+        state_dim: data.state_dim,
+        act_dim: data.act_dim,
+        returns_to_go: data.returns_to_go(),
+        episode_lens: data
+            .episodes
+            .iter()
+            .map(|episode| episode.rows.len())
+            .collect(),
+        states: data.observations,
+        actions: data.actions,
+    };
+    let mut sampler = Sampler::new(trajectories, SHAPE, 0, Device::Cpu);
+    report("resident as tensors")?;
+
+    const UPDATES: u64 = 3200;
+    (0..UPDATES / 10).for_each(|update| drop(sampler.batch(update)));
+    let mut rates = Vec::new();
+    for round in 1..=5 {
+        let start = Instant::now();
+        (0..UPDATES).for_each(|update| drop(sampler.batch(round * UPDATES + update)));
+        rates.push((UPDATES as usize * SHAPE.batch_size) as f64 / seconds(start));
+    }
+    rates.sort_by(f64::total_cmp);
+    println!(
+        "windows/s on one thread, batches of {} x {} timesteps: median {:.0}, least {:.0} (wanted: >= 300000)",
+        SHAPE.batch_size, SHAPE.sequence_len, rates[2], rates[0]
+    );
+    Ok(())
+}
+
+fn seconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64()
+}
+
+/// A line of `/proc/self/status`, in bytes.
+fn memory(key: &str) -> Result<usize, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .ok_or(key)?;
+    Ok(kib.parse::<usize>()? * 1024)
+}

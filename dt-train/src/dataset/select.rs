@@ -1,0 +1,166 @@
+//! What of the data is trained on, and how its rewards are seen: the variations of the Decision Transformer paper.
+
+use super::{Dataset, Episode};
+use crate::config;
+
+/// The data files of a run and what of them it was trained on, in words.
+pub fn describe(files: &str, recipe: &config::Data) -> String {
+    let mut words = files.to_owned();
+    if recipe.top_percent < 100.0 {
+        words += &format!(", best {} % by return", recipe.top_percent);
+    }
+    if recipe.delayed_reward {
+        words += ", delayed reward";
+    }
+    words
+}
+
+impl Dataset {
+    /// Leaves what a recipe trains on.
+    pub fn select(&mut self, recipe: &config::Data) {
+        if recipe.top_percent < 100.0 {
+            self.keep_top(recipe.top_percent);
+        }
+        if recipe.delayed_reward {
+            self.delay_rewards();
+        }
+    }
+
+    /// Keeps the best episodes by return, as many as fit into `percent` % of the transitions, at least one; the order
+    /// of those kept stays. Of equal returns the earlier comes first. (Chen et al. 2021, "%BC".)
+    pub fn keep_top(&mut self, percent: f64) {
+        let returns = self.returns();
+        let mut ranked: Vec<usize> = (0..self.episodes.len()).collect();
+        ranked.sort_by(|&a, &b| returns[b].total_cmp(&returns[a]));
+        let limit = percent / 100.0 * self.len() as f64;
+        let mut rows = 0;
+        let fitting = ranked.iter().take_while(|&&episode| {
+            rows += self.episodes[episode].rows.len();
+            rows as f64 <= limit
+        });
+        let mut kept = ranked[..std::cmp::max(fitting.count(), 1)].to_vec();
+        kept.sort_unstable();
+        self.keep(&kept);
+    }
+
+    /// Moves all reward of each episode to its last step. (Chen et al. 2021, "delayed returns".)
+    pub fn delay_rewards(&mut self) {
+        for (episode, sum) in self.episodes.iter().zip(self.returns()) {
+            let rewards = &mut self.rewards[episode.rows.clone()];
+            rewards.fill(0.0);
+            if let Some(last) = rewards.last_mut() {
+                *last = sum as f32;
+            }
+        }
+    }
+
+    /// Drops all episodes but these, which ascend; in place, since the data may fill half the memory.
+    fn keep(&mut self, kept: &[usize]) {
+        let mut end = 0;
+        let mut episodes = Vec::with_capacity(kept.len());
+        for &episode in kept {
+            let Episode { rows, terminated } = self.episodes[episode].clone();
+            for (values, columns) in [
+                (&mut self.observations, self.state_dim),
+                (&mut self.actions, self.act_dim),
+                (&mut self.rewards, 1),
+            ] {
+                values.copy_within(rows.start * columns..rows.end * columns, end * columns);
+            }
+            let rows = end..end + rows.len();
+            end = rows.end;
+            episodes.push(Episode { rows, terminated });
+        }
+        self.episodes = episodes;
+        for (values, columns) in [
+            (&mut self.observations, self.state_dim),
+            (&mut self.actions, self.act_dim),
+            (&mut self.rewards, 1),
+        ] {
+            values.truncate(end * columns);
+            values.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Episodes of the given lengths and returns; row i has i in every column.
+    fn data(episodes: &[(usize, f32)]) -> Dataset {
+        let mut data = Dataset {
+            state_dim: 2,
+            act_dim: 1,
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
+            sources: Vec::new(),
+        };
+        for &(steps, total) in episodes {
+            let start = data.len();
+            for row in start..start + steps {
+                data.observations.extend([row as f32; 2]);
+                data.actions.push(row as f32);
+                data.rewards.push(total / steps as f32);
+            }
+            data.episodes.push(Episode {
+                rows: start..start + steps,
+                terminated: total > 5.0,
+            });
+        }
+        data
+    }
+
+    fn top(percent: f64) -> (Vec<usize>, Vec<f32>) {
+        let mut data = data(&[(4, 1.0), (2, 8.0), (1, 3.0), (1, 8.0), (2, 2.0)]);
+        data.keep_top(percent);
+        assert_eq!(data.observations.len(), 2 * data.len());
+        assert_eq!(
+            data.actions,
+            data.observations
+                .iter()
+                .copied()
+                .step_by(2)
+                .collect::<Vec<_>>()
+        );
+        let ends: Vec<usize> = data.episodes.iter().map(|e| e.rows.end).collect();
+        assert_eq!(ends.last(), Some(&data.len()));
+        (ends, data.actions)
+    }
+
+    #[test]
+    fn the_best_episodes_are_kept_in_their_order() {
+        // By return: rows 4 and 5 (8), row 7 (8), row 6 (3), rows 8 and 9 (2), rows 0 to 3 (1).
+        assert_eq!(top(30.0), (vec![2, 3], vec![4.0, 5.0, 7.0]));
+        assert_eq!(top(40.0), (vec![2, 3, 4], vec![4.0, 5.0, 6.0, 7.0]));
+        // The next one does not fit whole, and what comes after it is worse.
+        assert_eq!(top(59.0).1, [4.0, 5.0, 6.0, 7.0]);
+        assert_eq!(top(60.0).1, [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+        assert_eq!(top(100.0).1.len(), 10);
+        // At least one, whatever the limit.
+        assert_eq!(top(0.1).1, [4.0, 5.0]);
+    }
+
+    #[test]
+    fn a_selection_is_told_in_words() {
+        let mut recipe = config::Data::default();
+        assert_eq!(describe("a,b", &recipe), "a,b");
+        recipe.top_percent = 12.5;
+        recipe.delayed_reward = true;
+        assert_eq!(
+            describe("a", &recipe),
+            "a, best 12.5 % by return, delayed reward"
+        );
+    }
+
+    #[test]
+    fn a_delayed_reward_is_the_return() {
+        let mut data = data(&[(4, 2.0), (1, 8.0)]);
+        data.delay_rewards();
+        assert_eq!(data.rewards, [0.0, 0.0, 0.0, 2.0, 8.0]);
+        assert_eq!(data.returns(), [2.0, 8.0]);
+        assert_eq!(data.returns_to_go(), [2.0, 2.0, 2.0, 2.0, 8.0]);
+    }
+}
