@@ -24,7 +24,7 @@ pub(crate) const fn scratch_words(config: &Config) -> usize {
     let slots = padded_slots(config);
     match config.dtype {
         Dtype::F32 => slots,
-        Dtype::Int8 => GROUP * (slots + max(slots, config.d_head())),
+        Dtype::Int8 | Dtype::Int4 => GROUP * (slots + max(slots, config.d_head())),
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn forward(
                 }
             }
         }
-        Dtype::Int8 => {
+        Dtype::Int8 | Dtype::Int4 => {
             for (head, cache) in Int8Cache::heads(config, cache).enumerate() {
                 let attention = Int8Head {
                     config,

@@ -30,7 +30,9 @@ const fn packed_words(config: &Config) -> usize {
 pub(crate) const fn layer_words(config: &Config) -> usize {
     match config.dtype {
         Dtype::F32 => 2 * slots(config) * config.d_model as usize,
-        Dtype::Int8 => 2 * config.n_head as usize * (packed_words(config) + padded_slots(config)),
+        Dtype::Int8 | Dtype::Int4 => {
+            2 * config.n_head as usize * (packed_words(config) + padded_slots(config))
+        }
     }
 }
 
@@ -134,7 +136,7 @@ pub(crate) fn store(
 ) -> Result<(), NonFinite> {
     match config.dtype {
         Dtype::F32 => F32Cache::carve(config, cache).store(slot, keys_values),
-        Dtype::Int8 => {
+        Dtype::Int8 | Dtype::Int4 => {
             let d = config.d_model as usize;
             let (keys, values) = keys_values.split_at_checked(d).unwrap_or_default();
             let heads = rows(keys, config.d_head()).zip(rows(values, config.d_head()));

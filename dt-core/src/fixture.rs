@@ -236,6 +236,22 @@ pub fn configs() -> impl Iterator<Item = Config> {
             Math::Micromath,
             0,
         ),
+        (
+            Dtype::Int4,
+            Attention::Streaming,
+            Activation::Relu,
+            Head::Tanh,
+            Math::Libm,
+            9,
+        ),
+        (
+            Dtype::Int4,
+            Attention::Window,
+            Activation::GeluTanh,
+            Head::Tanh,
+            Math::Libm,
+            0,
+        ),
     ];
     choices.into_iter().map(
         |(dtype, attention, activation, head, math, max_ep_len)| Config {
@@ -245,6 +261,8 @@ pub fn configs() -> impl Iterator<Item = Config> {
             head,
             math,
             max_ep_len,
+            // A whole group of int4's 32 columns and some more; heads of another size.
+            d_model: if dtype == Dtype::Int4 { 40 } else { 8 },
             ..config()
         },
     )

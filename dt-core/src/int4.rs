@@ -7,6 +7,8 @@
 //!
 //! A matrix has an even number of rows, and columns in multiples of four.
 
+use core::ops::Range;
+
 use crate::quant::rne;
 
 /// Columns of a row that share a multiplier. The last group of a row may be shorter.
@@ -43,6 +45,39 @@ pub const fn encode_nibble(row: usize, nibble: i8) -> u8 {
         nibble.wrapping_add(8) & 15
     } else {
         nibble << 4
+    }
+}
+
+/// The bytes of a matrix of known dimensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    /// Two rows' nibbles per byte, [`packed_len`] long.
+    pub nibbles: &'a [u8],
+    /// Two rows' multipliers per byte, [`multipliers_len`] long.
+    pub multipliers: &'a [u8],
+}
+
+impl<'a> Packed<'a> {
+    /// The weight at (`row`, `col`) of a matrix of `cols` columns, in grid steps.
+    pub fn weight(&self, cols: usize, row: usize, col: usize) -> Option<i8> {
+        let nibbles = *self.nibbles.get(packed_index(cols, row, col))?;
+        let group = row / 2 * cols.div_ceil(GROUP_COLS) + col / GROUP_COLS;
+        let multipliers = *self.multipliers.get(group)?;
+        let mut weights = [0; 8];
+        decode_group(&[nibbles; 4], multipliers, &mut weights);
+        weights.get(row % 2 * 4).copied()
+    }
+
+    /// Some of its rows; `range` starts and ends at even ones.
+    pub(crate) fn rows(&self, cols: usize, range: Range<usize>) -> Packed<'a> {
+        let part = |bytes: &'a [u8], width: usize| {
+            let range = range.start / 2 * width..range.end / 2 * width;
+            bytes.get(range).unwrap_or_default()
+        };
+        Packed {
+            nibbles: part(self.nibbles, cols),
+            multipliers: part(self.multipliers, cols.div_ceil(GROUP_COLS)),
+        }
     }
 }
 

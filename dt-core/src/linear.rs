@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::config::Dtype;
+use crate::int4;
 use crate::kernels::{self, packed_index, padded_cols};
 use crate::ops;
 use crate::quant::{Grid, NonFinite, q_max, rne};
@@ -18,6 +19,11 @@ pub(crate) enum Weights<'a> {
     F32(&'a [f32]),
     /// Packed (`BLOB.md`), with one scale per row.
     Int8 { packed: &'a [i8], scale: &'a [f32] },
+    /// Packed in four bits (`BLOB.md`), with one scale per row.
+    Int4 {
+        packed: int4::Packed<'a>,
+        scale: &'a [f32],
+    },
 }
 
 /// An affine map y = W·x + b.
@@ -51,6 +57,10 @@ impl<'a> Linear<'a> {
                 let q = packed.get(packed_index(self.cols, row, col))?;
                 Some(f32::from(*q) * scale.get(row)?)
             }
+            Weights::Int4 { packed, scale } => {
+                let q = packed.weight(self.cols, row, col)?;
+                Some(f32::from(q) * scale.get(row)?)
+            }
         }
     }
 
@@ -70,6 +80,10 @@ impl<'a> Linear<'a> {
                     scale: scale.get(range.clone()).unwrap_or_default(),
                 }
             }
+            Weights::Int4 { packed, scale } => Weights::Int4 {
+                packed: packed.rows(self.cols, range.clone()),
+                scale: scale.get(range.clone()).unwrap_or_default(),
+            },
         };
         Linear {
             rows: range.len(),
@@ -85,17 +99,28 @@ impl<'a> Linear<'a> {
     pub(crate) fn forward(&self, input: &Input<'_>, y: &mut [f32]) {
         match (self.weights, input) {
             (Weights::F32(w), Input::F32(x)) => self.forward_f32(w, x, y),
-            (Weights::Int8 { packed, scale }, Input::Int8 { q, scales, tokens }) => {
-                let (q, bias) = (&**q, self.bias);
+            (_, Input::Int8 { q, scales, tokens }) => {
                 let &[first, second, _] = scales;
                 match tokens {
-                    1 => kernels::linear(packed, q, scale, bias, &[first], y),
-                    2 => kernels::linear(packed, q, scale, bias, &[first, second], y),
-                    _ => kernels::linear(packed, q, scale, bias, scales, y),
+                    1 => self.forward_quantized(q, &[first], y),
+                    2 => self.forward_quantized(q, &[first, second], y),
+                    _ => self.forward_quantized(q, scales, y),
                 }
             }
-            // Weights and activations of one model have one dtype.
+            // Weights and activations of one model go together.
             _ => {}
+        }
+    }
+
+    fn forward_quantized<const T: usize>(&self, q: &[i16], scales: &[f32; T], y: &mut [f32]) {
+        match self.weights {
+            Weights::F32(_) => {}
+            Weights::Int8 { packed, scale } => {
+                kernels::linear(packed, q, scale, self.bias, scales, y);
+            }
+            Weights::Int4 { packed, scale } => {
+                kernels::linear_int4(packed, q, scale, self.bias, scales, y);
+            }
         }
     }
 
@@ -126,7 +151,7 @@ impl<'s> Input<'s> {
     pub(crate) const fn words(dtype: Dtype, cols: usize) -> usize {
         match dtype {
             Dtype::F32 => GROUP * cols,
-            Dtype::Int8 => GROUP * padded_cols(cols) / 2,
+            Dtype::Int8 | Dtype::Int4 => GROUP * padded_cols(cols) / 2,
         }
     }
 
@@ -143,7 +168,7 @@ impl<'s> Input<'s> {
                 copy(x, copied);
                 Ok(Input::F32(copied))
             }
-            Dtype::Int8 => {
+            Dtype::Int8 | Dtype::Int4 => {
                 let tokens = rows(x, cols).count();
                 let mut scales = [0.0; GROUP];
                 let q = interleave(

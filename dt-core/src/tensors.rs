@@ -2,6 +2,7 @@
 
 use crate::blob::ALIGNMENT;
 use crate::config::{Config, Dtype};
+use crate::int4;
 use crate::kernels::packed_len;
 use crate::linear::{Linear, Weights};
 use crate::model::{Embedding, Layer, Norm, Output, Table};
@@ -58,11 +59,18 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    pub(crate) fn linear(&mut self, rows: usize, cols: usize) -> Linear<'a> {
-        let weights = match self.dtype {
+    fn linear(&mut self, dtype: Dtype, rows: usize, cols: usize) -> Linear<'a> {
+        let weights = match dtype {
             Dtype::F32 => Weights::F32(self.f32(rows.saturating_mul(cols))),
             Dtype::Int8 => Weights::Int8 {
                 packed: self.i8(packed_len(rows, cols)),
+                scale: self.f32(rows),
+            },
+            Dtype::Int4 => Weights::Int4 {
+                packed: int4::Packed {
+                    nibbles: self.bytes(int4::packed_len(rows, cols)),
+                    multipliers: self.bytes(int4::multipliers_len(rows, cols)),
+                },
                 scale: self.f32(rows),
             },
         };
@@ -79,7 +87,7 @@ impl<'a> Tensors<'a> {
         let len = rows.saturating_mul(cols);
         match self.dtype {
             Dtype::F32 if rows == 0 => Table::F32 { cols, weight: &[] },
-            Dtype::Int8 if rows == 0 => Table::Int8 {
+            Dtype::Int8 | Dtype::Int4 if rows == 0 => Table::Int8 {
                 cols,
                 weight: &[],
                 scale: &[],
@@ -88,7 +96,7 @@ impl<'a> Tensors<'a> {
                 cols,
                 weight: self.f32(len),
             },
-            Dtype::Int8 => Table::Int8 {
+            Dtype::Int8 | Dtype::Int4 => Table::Int8 {
                 cols,
                 weight: self.i8(len),
                 scale: self.f32(rows),
@@ -97,33 +105,33 @@ impl<'a> Tensors<'a> {
     }
 
     pub(crate) fn embedding(&mut self, config: &Config) -> Embedding<'a> {
-        let d = config.d_model as usize;
+        let (d, dtype) = (config.d_model as usize, self.dtype.outside_blocks());
         Embedding {
-            return_to_go: self.linear(d, 1),
-            state: self.linear(d, config.state_dim as usize),
-            action: self.linear(d, config.act_dim as usize),
+            return_to_go: self.linear(dtype, d, 1),
+            state: self.linear(dtype, d, config.state_dim as usize),
+            action: self.linear(dtype, d, config.act_dim as usize),
             timestep: self.table(config.max_ep_len as usize, d),
             ln: self.norm(d),
         }
     }
 
     pub(crate) fn layer(&mut self, config: &Config) -> Layer<'a> {
-        let (d, f) = (config.d_model as usize, config.d_ff as usize);
+        let (d, f, dtype) = (config.d_model as usize, config.d_ff as usize, self.dtype);
         Layer {
             ln_1: self.norm(d),
-            attn_qkv: self.linear(3 * d, d),
-            attn_proj: self.linear(d, d),
+            attn_qkv: self.linear(dtype, 3 * d, d),
+            attn_proj: self.linear(dtype, d, d),
             ln_2: self.norm(d),
-            mlp_fc: self.linear(f, d),
-            mlp_proj: self.linear(d, f),
+            mlp_fc: self.linear(dtype, f, d),
+            mlp_proj: self.linear(dtype, d, f),
         }
     }
 
     pub(crate) fn output(&mut self, config: &Config) -> Output<'a> {
-        let d = config.d_model as usize;
+        let (d, dtype) = (config.d_model as usize, self.dtype.outside_blocks());
         Output {
             ln_f: self.norm(d),
-            head: self.linear(config.act_dim as usize, d),
+            head: self.linear(dtype, config.act_dim as usize, d),
         }
     }
 }

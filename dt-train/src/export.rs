@@ -27,9 +27,16 @@ pub use source::policy_rs;
 /// merely run in another order.
 pub const TORCH_TOLERANCE: f64 = 1e-4;
 
-/// Largest RMS difference of unscaled actions between a quantized policy and the f32 one: a
-/// hundredth of the span −1…1. Policies for Pendulum measured less than a fifth of it.
-pub const QUANTIZED_TOLERANCE: f64 = 0.02;
+/// Largest RMS difference of unscaled actions, which span −1…1, between a quantized policy and the f32 one.
+///
+/// Trained policies measure less than a fifth of it in int8 and less than a third in int4.
+pub const fn quantized_tolerance(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => 0.0,
+        Dtype::Int8 => 0.02,
+        Dtype::Int4 => 0.06,
+    }
+}
 
 /// A policy that passed every check, with what the checks measured.
 pub struct Exported {
@@ -71,11 +78,16 @@ pub enum ExportError {
     Torch(ActionError),
     /// Quantization changes the actions too much.
     #[error(
-        "quantized actions differ from f32 by {} RMS, more than {QUANTIZED_TOLERANCE}; nothing was written. \
-         Train on, or export with --dtype f32",
-        .0.rms
+        "quantized actions differ from f32 by {} RMS, more than {tolerance}; nothing was written. \
+         Train on, or export with more bits: --dtype int8 or f32",
+        .error.rms
     )]
-    Quantized(ActionError),
+    Quantized {
+        /// How much.
+        error: ActionError,
+        /// What is accepted for the dtype.
+        tolerance: f64,
+    },
 }
 
 impl From<NonFinite> for ExportError {
@@ -115,11 +127,12 @@ pub fn export(
     let bare = emit_bytes(trained, dtype, &[])?;
     let against_f32 = match dtype {
         Dtype::F32 => None,
-        Dtype::Int8 => {
+        Dtype::Int8 | Dtype::Int4 => {
+            let tolerance = quantized_tolerance(dtype);
             let error = ActionError::over(&bare.blob(), &reference.blob(), &measured)?;
-            let is_close = error.rms <= QUANTIZED_TOLERANCE;
+            let is_close = error.rms <= tolerance;
             if !is_close {
-                return Err(ExportError::Quantized(error));
+                return Err(ExportError::Quantized { error, tolerance });
             }
             Some(error)
         }
@@ -179,7 +192,8 @@ impl fmt::Display for Exported {
         if let Some(error) = &self.against_f32 {
             writeln!(
                 f,
-                "quantized against f32: {error}; at most {QUANTIZED_TOLERANCE} RMS is accepted"
+                "quantized against f32: {error}; at most {} RMS is accepted",
+                quantized_tolerance(self.file.blob().manifest.config.dtype)
             )?;
         }
         write!(

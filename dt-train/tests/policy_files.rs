@@ -63,6 +63,23 @@ fn int8_export_reports_what_quantization_costs() {
     );
 }
 
+#[test]
+fn int4_export_takes_half_of_the_blocks() {
+    let lab = Lab::new(Attention::Streaming);
+    lab.run(&["export", "RUN", "--out", "p.dtb"]).success();
+    let int8 = PolicyFile::load(&lab.path("p.dtb")).unwrap();
+    lab.run(&[
+        "export", "RUN", "--out", "p.dtb", "--force", "--dtype", "int4",
+    ])
+    .success()
+    .stdout(predicate::str::contains("at most 0.06 RMS is accepted"));
+    let int4 = PolicyFile::load(&lab.path("p.dtb")).unwrap();
+    assert_eq!(int4.blob().manifest.config.dtype, Dtype::Int4);
+    assert!(int4.bytes().len() < int8.bytes().len());
+    let source = fs::read_to_string(lab.path("policy.rs")).unwrap();
+    assert!(source.contains("Dtype::Int4"), "{source}");
+}
+
 /// `tests/data/policy.rs` is compiled by `tests/tests/golden.rs`.
 #[test]
 fn policy_rs_is_the_one_that_is_known_to_compile() {
@@ -101,11 +118,6 @@ fn export_refuses_what_it_cannot_do() {
             .code(code)
             .stderr(predicate::str::contains(message));
     };
-    failing(
-        &["export", "RUN", "--out", "p.dtb", "--dtype", "int4"],
-        2,
-        "not built yet",
-    );
     failing(
         &["export", "RUN", "--out", "p.dtb", "--dtype", "int3"],
         2,

@@ -149,7 +149,7 @@ def read_manifest(data):
     p = Postcard(data)
     dims = "state_dim act_dim d_model n_layer n_head d_ff context_len max_ep_len"
     m = {name: p.varint() for name in dims.split()}
-    m["dtype"] = p.one_of("f32", "int8")
+    m["dtype"] = p.one_of("f32", "int8", "int4")
     m["attention"] = p.one_of("streaming", "window")
     m["activation"] = p.one_of("relu", "gelu_tanh")
     m["head"] = p.one_of("tanh", "linear")
@@ -174,7 +174,7 @@ class Tensors:
 
     def __init__(self, data, at, m):
         self.data, self.at = data, at
-        self.int8, self.eps = m["dtype"] == "int8", m["layer_norm_eps"]
+        self.dtype, self.eps = m["dtype"], m["layer_norm_eps"]
 
     def raw(self, dtype, *shape):
         self.at = -(-self.at // 16) * 16
@@ -187,7 +187,7 @@ class Tensors:
         return self.raw("<f4", *shape)
 
     def matrix(self, rows, cols):
-        if not self.int8:
+        if self.dtype == "f32":
             return Matrix(self.f32(rows, cols), None, self.f32(rows))
         pairs, groups = -(-rows // 2), -(-cols // 4)
         words = self.raw("i1", pairs, groups, 2, 4)
@@ -195,8 +195,19 @@ class Tensors:
         weight = natural[:rows, :cols].astype(np.int64)
         return Matrix(weight, self.f32(rows), self.f32(rows))
 
+    def block_matrix(self, rows, cols):
+        if self.dtype != "int4":
+            return self.matrix(rows, cols)
+        pairs, groups = rows // 2, -(-cols // 32)
+        both = self.raw("i1", pairs, cols // 4, 4)[..., [0, 2, 1, 3]].reshape(pairs, cols)
+        nibbles = np.stack([(both & 15) - 8, both >> 4], 1).astype(np.int64)
+        shared = self.raw("u1", pairs, groups)
+        multipliers = np.stack([shared & 15, shared >> 4], 1).astype(np.int64)
+        weight = nibbles * multipliers.repeat(32, -1)[..., :cols]
+        return Matrix(weight.reshape(rows, cols), self.f32(rows), self.f32(rows))
+
     def table(self, rows, cols):
-        if not self.int8:
+        if self.dtype == "f32":
             return self.f32(rows, cols)
         q = self.raw("i1", rows, cols)
         return q.astype(F) * self.f32(rows)[:, None]
@@ -231,7 +242,12 @@ class Blob:
         self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
         self.embed_ln = t.norm(d)
         self.layers = [
-            Layer(t.norm(d), t.matrix(3 * d, d), t.matrix(d, d), t.norm(d), t.matrix(f, d), t.matrix(d, f))
+            Layer(
+                t.norm(d),
+                *(t.block_matrix(rows, d) for rows in (3 * d, d)),
+                t.norm(d),
+                *(t.block_matrix(rows, cols) for rows, cols in ((f, d), (d, f))),
+            )
             for _ in range(m["n_layer"])
         ]
         self.ln_f = t.norm(d)
@@ -258,7 +274,7 @@ class Network:
     def __init__(self, blob):
         self.blob, self.m = blob, blob.manifest
         self.math = {"libm": libm_f32, "micromath": micromath_f32}[self.m["math"]]
-        self.int8 = self.m["dtype"] == "int8"
+        self.integer = self.m["dtype"] != "f32"
         self.memory = [Keys() for _ in blob.layers]
 
     def token(self, embed, inputs, timestep):
@@ -284,13 +300,13 @@ class Network:
         return relu(x) if self.m["activation"] == "relu" else gelu(x, self.math)
 
     def remember(self, k, v):
-        return (quantize(k, 127), quantize(v, 127)) if self.int8 else (k, v)
+        return (quantize(k, 127), quantize(v, 127)) if self.integer else (k, v)
 
     def attend(self, q, seen):
         """One head's mix of the values of the tokens seen, oldest first."""
         keys, values = zip(*seen)
         c = F(1) / np.sqrt(F(len(q)))
-        if not self.int8:
+        if not self.integer:
             scores = lanes(np.stack(keys) * q) * c
             e = self.math.expf(scores - scores.max())
             return running(e[:, None] * np.stack(values)) * (F(1) / running(e))

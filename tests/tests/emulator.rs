@@ -49,6 +49,30 @@ fn int8_window() {
 }
 
 #[test]
+fn int4_streaming() {
+    let config = Config {
+        dtype: Dtype::Int4,
+        // A whole group of columns and some more.
+        d_model: 40,
+        d_ff: 76,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Observed, 8);
+}
+
+#[test]
+fn int4_window() {
+    let config = Config {
+        dtype: Dtype::Int4,
+        attention: Attention::Window,
+        n_head: 4,
+        activation: Activation::GeluTanh,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Constant, 9);
+}
+
+#[test]
 fn f32_streaming() {
     let config = Config {
         dtype: Dtype::F32,

@@ -97,10 +97,19 @@ fn run(
 }
 
 fn random_policy(dtype: Dtype, reward: RewardMode) -> PolicyFile {
-    let config = Config {
+    let small = Config {
         dtype,
         max_ep_len: 200,
         ..small_config()
+    };
+    let config = match dtype {
+        // A whole group of columns and some more.
+        Dtype::Int4 => Config {
+            d_model: 40,
+            d_ff: 76,
+            ..small
+        },
+        Dtype::Int8 | Dtype::F32 => small,
     };
     pendulum::policy(config, reward, 3)
 }
@@ -117,6 +126,7 @@ fn flip(value: &mut f32, bits: u32) {
 fn not_a_bit_differs_between_host_and_controller() {
     for (dtype, reward) in [
         (Dtype::Int8, RewardMode::Observed),
+        (Dtype::Int4, RewardMode::Observed),
         (Dtype::F32, RewardMode::Constant),
     ] {
         let policy = random_policy(dtype, reward);

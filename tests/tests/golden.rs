@@ -29,6 +29,7 @@ fn recorded_vectors_pass_and_any_other_weight_fails() {
     for (attention, dtype) in [
         (Attention::Streaming, Dtype::Int8),
         (Attention::Streaming, Dtype::F32),
+        (Attention::Streaming, Dtype::Int4),
         (Attention::Window, Dtype::Int8),
         (Attention::Window, Dtype::F32),
     ] {
@@ -43,10 +44,10 @@ fn recorded_vectors_pass_and_any_other_weight_fails() {
         let file = with_golden(&sample, &golden);
         assert_eq!(golden::check(&mut policy(&file), &file.blob()), Ok(steps));
 
-        // A step or two of the int8 grid.
+        // More than a step of any grid.
         let mut other = sample.clone();
         let weight = &mut other.tensors.get_mut("layers.1.attn_qkv.weight").unwrap()[7];
-        *weight += 0.01;
+        *weight += 0.3;
         let file = with_golden(&other, &golden);
         let error = golden::check(&mut policy(&file), &file.blob()).unwrap_err();
         assert!(

@@ -2,6 +2,7 @@
 
 use dt_core::blob::RewardMode;
 use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::int4;
 use dt_core::policy::Policy;
 use proptest::prelude::*;
 use tests::{Episode, Random, Sample, small_config, smallest_spread};
@@ -69,7 +70,7 @@ proptest! {
         }
     }
 
-    /// What is emitted is what parses: f32 to the bit, int8 to half a grid step.
+    /// What is emitted is what parses: f32 to the bit, int8 to half a grid step, int4 to what its quantizer loses at most.
     #[test]
     fn a_file_gives_back_what_went_into_it(config in configs(), seed: u64) {
         let sample = Sample::random(config, seed);
@@ -82,9 +83,13 @@ proptest! {
             let original = &sample.tensors[&format!("{name}.weight")];
             for (row, weights) in original.chunks(linear.cols()).enumerate() {
                 let largest = weights.iter().fold(0f32, |m, w| if w.abs() > m { w.abs() } else { m });
-                let half_step = match config.dtype {
+                let dtype = if name.layer.is_some() { config.dtype } else { config.dtype.outside_blocks() };
+                let group_len = std::cmp::min(weights.len(), int4::GROUP_COLS);
+                let half_step = match dtype {
                     Dtype::F32 => 0.0,
                     Dtype::Int8 => largest / 127.0 * 0.500_01,
+                    // A group's squared error is at most that of multiplier 15, whose half step is 7.5 of 112.
+                    Dtype::Int4 => largest * 7.501 / 112.0 * (group_len as f32).sqrt(),
                 };
                 for (col, weight) in weights.iter().enumerate() {
                     let stored = linear.weight(row, col).unwrap();
@@ -129,7 +134,7 @@ fn configs() -> impl Strategy<Value = Config> {
     let dims = (1..=6u32, 1..=4u32, 1..=3u32, 1..=3u32, 1..=9u32, 1..=7u32);
     let max_ep_len = prop_oneof![Just(0), 1..60u32];
     let choices = (
-        any::<bool>(),
+        0..3usize,
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
@@ -137,7 +142,7 @@ fn configs() -> impl Strategy<Value = Config> {
     );
     (dims, 1..=2u32, max_ep_len, choices).prop_map(|(dims, head_words, max_ep_len, choices)| {
         let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
-        let (int8, window, relu, tanh, libm) = choices;
+        let (dtype, window, relu, tanh, libm) = choices;
         Config {
             state_dim,
             act_dim,
@@ -147,7 +152,7 @@ fn configs() -> impl Strategy<Value = Config> {
             d_ff: 4 * ff_words,
             context_len,
             max_ep_len,
-            dtype: if int8 { Dtype::Int8 } else { Dtype::F32 },
+            dtype: [Dtype::F32, Dtype::Int8, Dtype::Int4][dtype],
             attention: if window {
                 Attention::Window
             } else {

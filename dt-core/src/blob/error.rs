@@ -12,7 +12,7 @@ pub struct TensorName {
     pub layer: Option<usize>,
     /// Module, such as `attn_qkv`.
     pub module: &'static str,
-    /// Part of it: `weight`, `scale` or `bias`; empty for plain vectors.
+    /// Part of it: `weight`, `multiplier`, `scale` or `bias`; empty for plain vectors.
     pub part: &'static str,
 }
 

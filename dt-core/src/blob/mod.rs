@@ -12,6 +12,7 @@ use core::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Dtype};
+use crate::int4;
 use crate::kernels::packed_len;
 use crate::model::Model;
 
@@ -167,7 +168,6 @@ impl Blob<'_> {
 /// bytes each takes.
 #[derive(Clone, Copy)]
 struct Extent {
-    dtype: Dtype,
     end: Option<usize>,
 }
 
@@ -185,11 +185,16 @@ impl Extent {
     }
 
     #[inline(never)]
-    fn linear(&mut self, rows: usize, cols: usize) {
-        match self.dtype {
+    fn linear(&mut self, dtype: Dtype, rows: usize, cols: usize) {
+        match dtype {
             Dtype::F32 => self.f32(rows * cols),
             Dtype::Int8 => {
                 self.tensor(packed_len(rows, cols));
+                self.f32(rows);
+            }
+            Dtype::Int4 => {
+                self.tensor(int4::packed_len(rows, cols));
+                self.tensor(int4::multipliers_len(rows, cols));
                 self.f32(rows);
             }
         }
@@ -213,21 +218,19 @@ impl Extent {
             config.act_dim,
         ]
         .map(|dim| dim as usize);
-        let mut extent = Extent {
-            dtype: config.dtype,
-            end: Some(start),
-        };
+        let (dtype, outside) = (config.dtype, config.dtype.outside_blocks());
+        let mut extent = Extent { end: Some(start) };
         for len in [s, s, s, s, a, a, a] {
             extent.f32(len);
         }
         for cols in [1, s, a] {
-            extent.linear(d, cols);
+            extent.linear(outside, d, cols);
         }
         if config.max_ep_len > 0 {
             let rows = config.max_ep_len as usize;
-            match config.dtype {
+            match dtype {
                 Dtype::F32 => extent.f32(rows * d),
-                Dtype::Int8 => {
+                Dtype::Int8 | Dtype::Int4 => {
                     extent.tensor(rows * d);
                     extent.f32(rows);
                 }
@@ -236,14 +239,14 @@ impl Extent {
         extent.norm(d);
         for _ in 0..config.n_layer {
             extent.norm(d);
-            extent.linear(3 * d, d);
-            extent.linear(d, d);
+            extent.linear(dtype, 3 * d, d);
+            extent.linear(dtype, d, d);
             extent.norm(d);
-            extent.linear(f, d);
-            extent.linear(d, f);
+            extent.linear(dtype, f, d);
+            extent.linear(dtype, d, f);
         }
         extent.norm(d);
-        extent.linear(a, d);
+        extent.linear(outside, a, d);
         let golden = (manifest.golden_steps as usize)
             .checked_mul(manifest.golden_record_len())
             .and_then(|values| values.checked_mul(4))?;

@@ -190,6 +190,11 @@ impl Check<'_> {
                 }
                 self.scales(name.part("scale"), scale)?;
             }
+            Weights::Int4 { packed, scale } => {
+                self.bytes(weight, packed.nibbles)?;
+                self.bytes(name.part("multiplier"), packed.multipliers)?;
+                self.scales(name.part("scale"), scale)?;
+            }
         }
         self.f32(name.part("bias"), linear.bias)
     }

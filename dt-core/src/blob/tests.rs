@@ -38,7 +38,7 @@ pub(crate) fn offset<T>(file: &[u128], tensor: &[T]) -> usize {
 
 #[test]
 fn round_trip() {
-    for dtype in [Dtype::F32, Dtype::Int8] {
+    for dtype in [Dtype::F32, Dtype::Int8, Dtype::Int4] {
         for max_ep_len in [0, 9] {
             for (state_dim, act_dim) in [(3, 1), (5, 4), (1, 2)] {
                 let config = Config {
@@ -87,6 +87,58 @@ fn quantized_weights_are_within_half_a_step() {
         assert_eq!(exact.weight(exact.rows(), 0), None);
         assert_eq!(exact.weight(0, exact.cols()), None);
     }
+}
+
+/// Blocks hold what the quantizer makes of them; everything else is as in an int8 file.
+#[test]
+fn int4_files_have_four_bits_per_weight_of_a_block() {
+    let emit = |dtype| {
+        let config = Config {
+            dtype,
+            d_model: 40,
+            d_ff: 72,
+            ..config()
+        };
+        Fixture::new(config, 1).emit().unwrap()
+    };
+    let files = [Dtype::F32, Dtype::Int8, Dtype::Int4].map(emit);
+    let [exact, int8, int4] = files.each_ref().map(|f| Blob::parse(bytes(f)).unwrap());
+    let mut in_blocks = 0;
+    for ((name, exact), ((_, int8), (_, int4))) in exact
+        .model
+        .linears()
+        .zip(int8.model.linears().zip(int4.model.linears()))
+    {
+        for row in 0..exact.rows() {
+            let row_of = |linear: &crate::model::Linear<'_>| -> Vec<f32> {
+                let cols = 0..linear.cols();
+                cols.map(|col| linear.weight(row, col).unwrap()).collect()
+            };
+            let (exact, stored) = (row_of(&exact), row_of(&int4));
+            if name.layer.is_none() {
+                assert_eq!(stored, row_of(&int8), "{name} {row}");
+                continue;
+            }
+            in_blocks += 1;
+            let grid = crate::quant::Grid::of(&exact, int4::ROW_MAX).unwrap();
+            let groups = exact.chunks(int4::GROUP_COLS);
+            for (group, stored) in groups.zip(stored.chunks(int4::GROUP_COLS)) {
+                let group = int4::quantize_group(group, grid.inverse);
+                let steps = group
+                    .nibbles
+                    .map(|q| i32::from(q) * i32::from(group.multiplier));
+                let expected = steps.map(|steps| steps as f32 * grid.scale);
+                assert_eq!(stored, &expected[..stored.len()], "{name} {row}");
+            }
+        }
+    }
+    assert_eq!(in_blocks, 2 * (3 * 40 + 40 + 72 + 40));
+    let weights = 2 * (4 * 40 * 40 + 2 * 40 * 72);
+    assert!(
+        int8.len - int4.len > weights / 2 - weights / 8,
+        "{}",
+        int4.len
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Weights → bytes, quantizing on the way.
 
 use super::*;
+use crate::int4;
 use crate::kernels::packed_index;
 use crate::quant::{Grid, WEIGHT_MAX};
 
@@ -135,6 +136,16 @@ impl Writer<'_> {
         self.file.get_mut(start..self.at).unwrap_or_default()
     }
 
+    /// The next two tensors, the first with the gap after it.
+    fn two_tensors(&mut self, first: usize, second: usize) -> (&mut [u8], &mut [u8]) {
+        let start = self.at.next_multiple_of(ALIGNMENT);
+        let middle = (start + first).next_multiple_of(ALIGNMENT);
+        self.at = middle + second;
+        let both = self.file.get_mut(start..self.at).unwrap_or_default();
+        both.split_at_mut_checked(middle - start)
+            .unwrap_or_default()
+    }
+
     fn f32(&mut self, name: TensorName, values: &[f32], expected: usize) -> Result<(), EmitError> {
         check_len(name, values, expected)?;
         let bytes = self.tensor(4 * expected);
@@ -153,10 +164,11 @@ impl Writer<'_> {
         &mut self,
         name: TensorName,
         linear: &Affine<'_>,
+        dtype: Dtype,
         [rows, cols]: [usize; 2],
     ) -> Result<(), EmitError> {
         let weight = name.part("weight");
-        match self.dtype {
+        match dtype {
             Dtype::F32 => self.f32(weight, linear.weight, rows * cols)?,
             Dtype::Int8 => self.quantized(
                 weight,
@@ -165,6 +177,7 @@ impl Writer<'_> {
                 packed_len(rows, cols),
                 |row, col| packed_index(cols, row, col),
             )?,
+            Dtype::Int4 => self.four_bits(weight, linear.weight, [rows, cols])?,
         }
         self.f32(name.part("bias"), linear.bias, rows)
     }
@@ -180,26 +193,59 @@ impl Writer<'_> {
         index: impl Fn(usize, usize) -> usize,
     ) -> Result<(), EmitError> {
         check_len(name, values, rows * cols)?;
-        let grid = |row: &[f32]| {
-            Grid::of(row, WEIGHT_MAX).map_err(|_| EmitError::Invalid(BlobError::NonFinite(name)))
-        };
         let bytes = self.tensor(len);
         for (r, row) in crate::slices::rows(values, cols).enumerate() {
-            let grid = grid(row)?;
+            let grid = row_grid(name, row, WEIGHT_MAX)?;
             for (c, value) in row.iter().enumerate() {
                 if let Some(byte) = bytes.get_mut(index(r, c)) {
                     *byte = (grid.quantize(*value) as i8).cast_unsigned();
                 }
             }
         }
-        let bytes = self.tensor(4 * rows);
-        for (bytes, row) in bytes
-            .as_chunks_mut::<4>()
-            .0
-            .iter_mut()
-            .zip(crate::slices::rows(values, cols))
-        {
-            *bytes = grid(row)?.scale.to_le_bytes();
+        self.scales(name, values, [rows, cols], WEIGHT_MAX)
+    }
+
+    /// Quantizes a matrix to four bits: nibbles, multipliers and scales go to one tensor each.
+    fn four_bits(
+        &mut self,
+        name: TensorName,
+        values: &[f32],
+        [rows, cols]: [usize; 2],
+    ) -> Result<(), EmitError> {
+        check_len(name, values, rows * cols)?;
+        let groups = cols.div_ceil(int4::GROUP_COLS);
+        let (nibbles, multipliers) = self.two_tensors(
+            int4::packed_len(rows, cols),
+            int4::multipliers_len(rows, cols),
+        );
+        for (r, row) in crate::slices::rows(values, cols).enumerate() {
+            let grid = row_grid(name, row, int4::ROW_MAX)?;
+            for (g, group) in row.chunks(int4::GROUP_COLS).enumerate() {
+                let quantized = int4::quantize_group(group, grid.inverse);
+                for (c, nibble) in (g * int4::GROUP_COLS..cols).zip(quantized.nibbles) {
+                    if let Some(byte) = nibbles.get_mut(int4::packed_index(cols, r, c)) {
+                        *byte = byte.wrapping_add(int4::encode_nibble(r, nibble));
+                    }
+                }
+                if let Some(byte) = multipliers.get_mut(r / 2 * groups + g) {
+                    *byte |= quantized.multiplier << (r % 2 * 4);
+                }
+            }
+        }
+        self.scales(name, values, [rows, cols], int4::ROW_MAX)
+    }
+
+    /// The scales of a matrix on whose rows' grids the largest value is `q_max` steps.
+    fn scales(
+        &mut self,
+        name: TensorName,
+        values: &[f32],
+        [rows, cols]: [usize; 2],
+        q_max: i32,
+    ) -> Result<(), EmitError> {
+        let scales = self.tensor(4 * rows).as_chunks_mut::<4>().0;
+        for (bytes, row) in scales.iter_mut().zip(crate::slices::rows(values, cols)) {
+            *bytes = row_grid(name, row, q_max)?.scale.to_le_bytes();
         }
         Ok(())
     }
@@ -230,9 +276,10 @@ impl Writer<'_> {
         ]
         .map(|dim| dim as usize);
         let name = TensorName::plain;
-        self.linear(name("embed_return"), &p.embed_return, [d, 1])?;
-        self.linear(name("embed_state"), &p.embed_state, [d, s])?;
-        self.linear(name("embed_action"), &p.embed_action, [d, a])?;
+        let (dtype, outside) = (config.dtype, config.dtype.outside_blocks());
+        self.linear(name("embed_return"), &p.embed_return, outside, [d, 1])?;
+        self.linear(name("embed_state"), &p.embed_state, outside, [d, s])?;
+        self.linear(name("embed_action"), &p.embed_action, outside, [d, a])?;
         self.table(config.max_ep_len as usize, d, p.embed_timestep)?;
         self.norm(name("embed_ln"), &p.embed_ln, d)?;
         let n_layer = config.n_layer as usize;
@@ -246,14 +293,14 @@ impl Writer<'_> {
         for (layer, p) in p.layers.iter().enumerate() {
             let name = |module| TensorName::of_layer(layer, module);
             self.norm(name("ln_1"), &p.ln_1, d)?;
-            self.linear(name("attn_qkv"), &p.attn_qkv, [3 * d, d])?;
-            self.linear(name("attn_proj"), &p.attn_proj, [d, d])?;
+            self.linear(name("attn_qkv"), &p.attn_qkv, dtype, [3 * d, d])?;
+            self.linear(name("attn_proj"), &p.attn_proj, dtype, [d, d])?;
             self.norm(name("ln_2"), &p.ln_2, d)?;
-            self.linear(name("mlp_fc"), &p.mlp_fc, [f, d])?;
-            self.linear(name("mlp_proj"), &p.mlp_proj, [d, f])?;
+            self.linear(name("mlp_fc"), &p.mlp_fc, dtype, [f, d])?;
+            self.linear(name("mlp_proj"), &p.mlp_proj, dtype, [d, f])?;
         }
         self.norm(name("ln_f"), &p.ln_f, d)?;
-        self.linear(name("head"), &p.head, [a, d])
+        self.linear(name("head"), &p.head, outside, [a, d])
     }
 
     fn table(&mut self, rows: usize, cols: usize, values: &[f32]) -> Result<(), EmitError> {
@@ -261,11 +308,17 @@ impl Writer<'_> {
         match self.dtype {
             _ if rows == 0 => check_len(name, values, 0),
             Dtype::F32 => self.f32(name, values, rows * cols),
-            Dtype::Int8 => self.quantized(name, values, [rows, cols], rows * cols, |row, col| {
-                row * cols + col
-            }),
+            Dtype::Int8 | Dtype::Int4 => {
+                self.quantized(name, values, [rows, cols], rows * cols, |row, col| {
+                    row * cols + col
+                })
+            }
         }
     }
+}
+
+fn row_grid(tensor: TensorName, row: &[f32], q_max: i32) -> Result<Grid, EmitError> {
+    Grid::of(row, q_max).map_err(|_| EmitError::Invalid(BlobError::NonFinite(tensor)))
 }
 
 fn check_len(tensor: TensorName, values: &[f32], expected: usize) -> Result<(), EmitError> {

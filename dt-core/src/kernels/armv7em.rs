@@ -20,9 +20,12 @@
 //! Sixteen groups are unrolled. A row of another length enters the unrolled code in the middle:
 //! all groups of a routine are equally long.
 
+mod int4;
+
 use core::arch::global_asm;
 
 use super::scalar;
+pub use int4::linear_int4;
 
 /// What a routine works through. It becomes the routine's stack frame: change both together.
 #[repr(C)]
@@ -229,4 +232,8 @@ unsafe extern "C" {
     );
 }
 
-global_asm!(include_str!("armv7em.s"), options(raw));
+global_asm!(
+    include_str!("armv7em.s"),
+    include_str!("armv7em/int4.s"),
+    options(raw)
+);

@@ -12,6 +12,8 @@ pub mod scalar;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
+use crate::int4::Packed;
+
 #[cfg(arm_dsp)]
 use armv7em as best;
 #[cfg(not(any(arm_dsp, all(target_arch = "x86_64", not(miri)))))]
@@ -34,6 +36,20 @@ pub fn linear<const T: usize>(
     y: &mut [f32],
 ) {
     best::linear(packed, x, scale, bias, x_scale, y);
+}
+
+/// [`linear`] with four-bit weights: `packed` as specified in `BLOB.md`, "Packed int4"; an even
+/// number of rows, columns in multiples of four.
+#[inline]
+pub fn linear_int4<const T: usize>(
+    packed: Packed<'_>,
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    best::linear_int4(packed, x, scale, bias, x_scale, y);
 }
 
 /// sums (padded rows/2, T, 2) = W·x for `T` quantized tokens, as plain integers. Shapes as in
@@ -98,6 +114,7 @@ mod tests {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     use super::x86::sse2 as fallback;
     use super::*;
+    use crate::int4;
     use proptest::prelude::*;
 
     /// What every kernel computes, in one line: W·x with W (rows, cols) and x (tokens, cols).
@@ -133,25 +150,36 @@ mod tests {
         interleaved
     }
 
+    fn parameters(rows: usize) -> (Vec<f32>, Vec<f32>) {
+        let parameters = (0..rows)
+            .map(|r| r as f32)
+            .map(|r| (0.5 + r * 0.37, 3.0 - r));
+        parameters.unzip()
+    }
+
+    fn x_scales<const T: usize>() -> [f32; T] {
+        core::array::from_fn(|t| 0.01 + t as f32 * 0.003)
+    }
+
+    fn dequantized(sums: &[Vec<i32>], scale: &[f32], bias: &[f32], x_scale: &[f32]) -> Vec<f32> {
+        let tokens = sums.iter().zip(x_scale).flat_map(|(sums, x_scale)| {
+            let parameters = scale.iter().zip(bias);
+            sums.iter()
+                .zip(parameters)
+                .map(move |(&sum, (s, b))| sum as f32 * (s * x_scale) + b)
+        });
+        tokens.collect()
+    }
+
     fn check<const T: usize>(w: &[Vec<i8>], x: &[Vec<i16>]) {
         let (rows, cols) = (w.len(), w[0].len());
         let x = &x[..T];
         let expected = reference(w, x);
         let (packed, interleaved) = (pack(w, cols), interleave(x, cols));
 
-        let scale: Vec<f32> = (0..rows).map(|r| 0.5 + r as f32 * 0.37).collect();
-        let bias: Vec<f32> = (0..rows).map(|r| 3.0 - r as f32).collect();
-        let x_scale: [f32; T] = core::array::from_fn(|t| 0.01 + t as f32 * 0.003);
-        let floats: Vec<f32> = expected
-            .iter()
-            .zip(x_scale)
-            .flat_map(|(sums, x_scale)| {
-                let parameters = scale.iter().zip(&bias);
-                sums.iter()
-                    .zip(parameters)
-                    .map(move |(&sum, (s, b))| sum as f32 * (s * x_scale) + b)
-            })
-            .collect();
+        let (scale, bias) = parameters(rows);
+        let x_scale = x_scales::<T>();
+        let floats = dequantized(&expected, &scale, &bias, &x_scale);
         for kernel in [linear::<T>, fallback::linear::<T>, scalar::linear::<T>] {
             let mut y = vec![f32::NAN; T * rows];
             kernel(&packed, &interleaved, &scale, &bias, &x_scale, &mut y);
@@ -197,6 +225,50 @@ mod tests {
         }
     }
 
+    fn check_int4<const T: usize>(nibbles: &[Vec<i8>], multipliers: &[Vec<u8>], x: &[Vec<i16>]) {
+        let (rows, cols) = (nibbles.len(), nibbles[0].len());
+        let groups = cols.div_ceil(int4::GROUP_COLS);
+        let x = &x[..T];
+        let mut bytes = vec![0; int4::packed_len(rows, cols)];
+        let mut shared = vec![0; int4::multipliers_len(rows, cols)];
+        let mut weights = vec![vec![0; cols]; rows];
+        for row in 0..rows {
+            for col in 0..cols {
+                let (nibble, multiplier) =
+                    (nibbles[row][col], multipliers[row][col / int4::GROUP_COLS]);
+                bytes[int4::packed_index(cols, row, col)] += int4::encode_nibble(row, nibble);
+                weights[row][col] = nibble * multiplier as i8;
+            }
+            for group in 0..groups {
+                shared[row / 2 * groups + group] |= multipliers[row][group] << (row % 2 * 4);
+            }
+        }
+        let packed = Packed {
+            nibbles: &bytes,
+            multipliers: &shared,
+        };
+        for (row, weights) in weights.iter().enumerate() {
+            for (col, weight) in weights.iter().enumerate() {
+                assert_eq!(packed.weight(cols, row, col), Some(*weight));
+            }
+        }
+        let (scale, bias) = parameters(rows);
+        let x_scale = x_scales::<T>();
+        let expected = dequantized(&reference(&weights, x), &scale, &bias, &x_scale);
+        for kernel in [linear_int4::<T>, scalar::linear_int4::<T>] {
+            let mut y = vec![f32::NAN; T * rows];
+            kernel(
+                packed,
+                &interleave(x, cols),
+                &scale,
+                &bias,
+                &x_scale,
+                &mut y,
+            );
+            assert_eq!(y, expected);
+        }
+    }
+
     proptest! {
         #[test]
         fn packing_is_a_bijection(rows in 1usize..9, cols in 1usize..30) {
@@ -221,6 +293,21 @@ mod tests {
             check::<1>(&w, &x);
             check::<2>(&w, &x);
             check::<3>(&w, &x);
+        }
+
+        #[test]
+        fn int4_kernels_equal_the_reference(
+            (nibbles, multipliers, x) in (1usize..4, 1usize..40).prop_flat_map(|(pairs, quads)| {
+                let (rows, cols) = (2 * pairs, 4 * quads);
+                let matrix = proptest::collection::vec(proptest::collection::vec(-8i8..=7, cols), rows);
+                let groups = proptest::collection::vec(0u8..=15, cols.div_ceil(int4::GROUP_COLS));
+                let x = proptest::collection::vec(any::<i16>(), cols);
+                (matrix, proptest::collection::vec(groups, rows), proptest::collection::vec(x, 3))
+            }),
+        ) {
+            check_int4::<1>(&nibbles, &multipliers, &x);
+            check_int4::<2>(&nibbles, &multipliers, &x);
+            check_int4::<3>(&nibbles, &multipliers, &x);
         }
 
         #[test]

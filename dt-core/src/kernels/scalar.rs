@@ -1,5 +1,6 @@
 //! The portable kernels: plain loops that any target compiles, and the meaning of all others.
 
+use crate::int4::{GROUP_COLS, Packed, decode_group};
 use crate::slices::{rows, rows_mut};
 
 /// See [`super::linear`].
@@ -19,6 +20,18 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     products_by(dot_pair::<T>, packed, x, sums);
 }
 
+/// See [`super::linear_int4`].
+pub fn linear_int4<const T: usize>(
+    packed: Packed<'_>,
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    linear_int4_by(dot_pair, packed, x, scale, bias, x_scale, y);
+}
+
 /// [`super::linear`] out of the dot products of one row pair.
 #[inline]
 pub(super) fn linear_by<const T: usize>(
@@ -30,11 +43,58 @@ pub(super) fn linear_by<const T: usize>(
     x_scale: &[f32; T],
     y: &mut [f32],
 ) {
+    let sums = row_pairs::<T>(packed, x).map(|pair| dot_pair(pair, x));
+    dequantize(sums, scale, bias, x_scale, y);
+}
+
+/// [`super::linear_int4`]: decodes a group of a row pair at a time for the int8 kernel.
+#[inline]
+pub(super) fn linear_int4_by<const T: usize>(
+    dot_pair: impl Fn(&[i8], &[i16]) -> [[i32; 2]; T],
+    packed: Packed<'_>,
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    let cols = x.len().checked_div(T).unwrap_or_default();
+    let pairs = rows(packed.nibbles, cols);
+    let multipliers = rows(packed.multipliers, cols.div_ceil(GROUP_COLS));
+    let sums = pairs.zip(multipliers).map(|(pair, multipliers)| {
+        let mut totals = [[0; 2]; T];
+        let groups = pair.chunks(GROUP_COLS).zip(x.chunks(T * GROUP_COLS));
+        for ((group, x), &multipliers) in groups.zip(multipliers) {
+            let mut weights = [0; 2 * GROUP_COLS];
+            decode_group(group, multipliers, &mut weights);
+            let sums = dot_pair(weights.get(..2 * group.len()).unwrap_or_default(), x);
+            for (total, sum) in totals
+                .as_flattened_mut()
+                .iter_mut()
+                .zip(sums.as_flattened())
+            {
+                *total += sum;
+            }
+        }
+        totals
+    });
+    dequantize(sums, scale, bias, x_scale, y);
+}
+
+/// Turns the integer sums of each row pair into outputs.
+#[inline]
+fn dequantize<const T: usize>(
+    sums: impl Iterator<Item = [[i32; 2]; T]>,
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
     let mut y = rows_mut(y, scale.len());
     let mut y: [_; T] = core::array::from_fn(|_| y.next().unwrap_or_default().chunks_mut(2));
     let outputs = scale.chunks(2).zip(bias.chunks(2));
-    for ((scale, bias), pair) in outputs.zip(row_pairs::<T>(packed, x)) {
-        for ((sums, y), x_scale) in dot_pair(pair, x).iter().zip(&mut y).zip(x_scale) {
+    for ((scale, bias), sums) in outputs.zip(sums) {
+        for ((sums, y), x_scale) in sums.iter().zip(&mut y).zip(x_scale) {
             let y = y.next().unwrap_or_default();
             for (((y, &sum), scale), bias) in y.iter_mut().zip(sums).zip(scale).zip(bias) {
                 *y = sum as f32 * (scale * x_scale) + bias;

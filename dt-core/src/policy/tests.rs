@@ -147,7 +147,7 @@ fn config_of(blob: &Blob<'_>) -> Config {
 /// Window attention is, by definition, a fresh network on the last K steps.
 #[test]
 fn window_forgets_what_lies_further_back() {
-    for dtype in [Dtype::F32, Dtype::Int8] {
+    for dtype in [Dtype::F32, Dtype::Int8, Dtype::Int4] {
         let config = Config {
             dtype,
             attention: Attention::Window,
@@ -223,7 +223,7 @@ proptest! {
 
     /// Fused and split steps, mixed at random over several wraps of the ring.
     #[test]
-    fn running_ahead_never_changes_a_bit(seed: u64, choice in 0usize..5, reward in 0usize..3) {
+    fn running_ahead_never_changes_a_bit(seed: u64, choice in 0..configs().count(), reward in 0usize..3) {
         let config = configs().nth(choice).unwrap();
         let mut fixture = Fixture::new(config, seed);
         fixture.manifest.reward =
@@ -264,7 +264,7 @@ proptest! {
     #[test]
     fn extreme_input_gives_a_bounded_action_or_an_error(
         seed: u64,
-        choice in 0usize..5,
+        choice in 0..configs().count(),
         inputs in proptest::collection::vec((any::<f32>(), any::<[f32; 3]>(), any::<f32>(), any::<f32>()), 1..20),
     ) {
         let config = configs().nth(choice).unwrap();
@@ -291,7 +291,7 @@ fn overflow_inside_the_network_is_an_error_until_reset() {
         max_ep_len: 0,
         ..config()
     };
-    for dtype in [Dtype::F32, Dtype::Int8] {
+    for dtype in [Dtype::F32, Dtype::Int8, Dtype::Int4] {
         let file = Fixture::new(Config { dtype, ..config }, 1).emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut policy = Policy::new(&blob, arena(&config_of(&blob))).unwrap();

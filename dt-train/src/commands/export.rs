@@ -8,7 +8,6 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 
-use super::NotBuiltYet;
 use crate::atomic;
 use crate::export::{Source, Trained, export, policy_rs, training_data};
 use crate::run::{self, Run};
@@ -38,7 +37,7 @@ pub struct Args {
 pub enum Dtype {
     /// 8-bit weights, 16-bit activations
     Int8,
-    /// 4-bit weights
+    /// 4-bit weights in the transformer blocks, the rest as int8
     Int4,
     /// The reference
     F32,
@@ -61,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let dtype = match args.dtype {
         Dtype::Int8 => dt_core::config::Dtype::Int8,
         Dtype::F32 => dt_core::config::Dtype::F32,
-        Dtype::Int4 => return Err(NotBuiltYet("export --dtype int4").into()),
+        Dtype::Int4 => dt_core::config::Dtype::Int4,
     };
     let source_path = args.out.with_file_name("policy.rs");
     ensure!(

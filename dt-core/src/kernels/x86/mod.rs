@@ -6,6 +6,7 @@ pub mod sse2;
 use core::arch::x86_64::{__m128i, _mm_loadl_epi64};
 
 pub use super::scalar::{magnitude, quantize_groups};
+pub use sse2::linear_int4;
 
 cpufeatures::new!(has_avx2, "avx2");
 

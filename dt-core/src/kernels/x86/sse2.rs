@@ -6,7 +6,8 @@ use core::arch::x86_64::{
 };
 
 use super::{ORDER, load64};
-use crate::kernels::scalar::{linear_by, products_by};
+use crate::int4::Packed;
+use crate::kernels::scalar::{linear_by, linear_int4_by, products_by};
 
 /// See [`crate::kernels::linear`].
 pub fn linear<const T: usize>(
@@ -18,6 +19,18 @@ pub fn linear<const T: usize>(
     y: &mut [f32],
 ) {
     linear_by(dot_pair, packed, x, scale, bias, x_scale, y);
+}
+
+/// See [`crate::kernels::linear_int4`].
+pub fn linear_int4<const T: usize>(
+    packed: Packed<'_>,
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    linear_int4_by(dot_pair, packed, x, scale, bias, x_scale, y);
 }
 
 /// See [`crate::kernels::products`].
