@@ -19,7 +19,7 @@ use core::arch::x86_64::{
 };
 use core::mem::MaybeUninit;
 
-use super::{ORDER, load64};
+use super::{ORDER, load64, scalar};
 use crate::slices::rows_mut;
 
 /// Pairs of groups in the widest matrix, which bounds the stack: 24 KiB for three tokens.
@@ -97,6 +97,12 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
             }
         }
     }
+}
+
+/// See [`crate::kernels::magnitude`]: the portable loop, which the compiler turns into `VPMAXSD`.
+#[target_feature(enable = "avx2")]
+pub fn magnitude(x: &[f32]) -> u32 {
+    scalar::magnitude(x)
 }
 
 /// The row pairs of a packed matrix, two by two; the last one may come alone, and twice.

@@ -5,8 +5,8 @@ pub mod sse2;
 
 use core::arch::x86_64::{__m128i, _mm_loadl_epi64};
 
-pub use super::scalar::{magnitude, quantize_groups};
-pub use sse2::linear_int4;
+use super::scalar;
+pub use sse2::{linear_int4, quantize_groups};
 
 cpufeatures::new!(has_avx2, "avx2");
 
@@ -34,6 +34,16 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
         unsafe { avx2::products::<T>(packed, x, sums) }
     } else {
         sse2::products::<T>(packed, x, sums);
+    }
+}
+
+/// See [`super::magnitude`].
+pub fn magnitude(x: &[f32]) -> u32 {
+    if has_avx2::get() {
+        // SAFETY: the processor has AVX2.
+        unsafe { avx2::magnitude(x) }
+    } else {
+        scalar::magnitude(x)
     }
 }
 

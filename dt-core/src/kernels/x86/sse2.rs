@@ -1,8 +1,9 @@
 //! Eight products per instruction with `PMADDWD`, for two rows at a time.
 
 use core::arch::x86_64::{
-    _mm_add_epi32, _mm_cvtsi128_si64, _mm_madd_epi16, _mm_setzero_si128, _mm_shuffle_epi32,
-    _mm_shufflelo_epi16, _mm_srai_epi16, _mm_unpackhi_epi64, _mm_unpacklo_epi8, _mm_unpacklo_epi64,
+    _mm_add_epi32, _mm_cvtps_epi32, _mm_cvtsi128_si64, _mm_loadu_ps, _mm_madd_epi16, _mm_mul_ps,
+    _mm_packs_epi32, _mm_set1_ps, _mm_setzero_si128, _mm_shuffle_epi32, _mm_shufflelo_epi16,
+    _mm_srai_epi16, _mm_storel_epi64, _mm_unpackhi_epi64, _mm_unpacklo_epi8, _mm_unpacklo_epi64,
 };
 
 use super::{ORDER, load64};
@@ -36,6 +37,24 @@ pub fn linear_int4<const T: usize>(
 /// See [`crate::kernels::products`].
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     products_by(dot_pair::<T>, packed, x, sums);
+}
+
+/// See [`crate::kernels::quantize_groups`].
+pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
+    let mut rest = groups;
+    for x in x {
+        if let Some(group) = rest.first_mut() {
+            // SAFETY: SSE2. Reads the 16 bytes of `x` and writes the 8 of `group`; neither needs
+            // an alignment. The conversion rounds to the nearest integer, ties to even.
+            unsafe {
+                let scaled = _mm_mul_ps(_mm_loadu_ps(x.as_ptr()), _mm_set1_ps(inverse));
+                let rounded = _mm_cvtps_epi32(scaled);
+                let rounded = _mm_packs_epi32(rounded, rounded);
+                _mm_storel_epi64(group.as_mut_ptr().cast(), rounded);
+            }
+        }
+        rest = rest.get_mut(stride..).unwrap_or_default();
+    }
 }
 
 /// The dot products of one packed row pair with the activations of `T` tokens.
