@@ -9,7 +9,7 @@ use crate::kernels;
 use crate::linear::{GROUP, interleave};
 use crate::ops;
 use crate::quant::{NonFinite, q_max, rne};
-use crate::slices::{every, floats, integers, rows, rows_mut};
+use crate::slices::{floats, integers, rows, rows_mut};
 
 /// Attention weights are integers, in units of 2⁻²⁰ of the largest.
 const EXP_ONE: f32 = 1_048_576.0;
@@ -152,15 +152,20 @@ impl Int8Head<'_> {
         // Scores (T, slots): of all slots, whether the token sees them or not.
         let parts = rows(queries, d).map(|row| row.get(self.columns.clone()).unwrap_or_default());
         let q = interleave(parts, [tokens, d_head], q_max(d_head), &mut scales, buffer)?;
-        products(tokens, self.cache.keys, q, sums);
-        let each = rows_mut(scores, slots).zip(visible).zip(&mut totals);
-        for (token, (((scores, visible), total), scale)) in each.zip(scales).enumerate() {
-            let pairs = every(sums.as_chunks::<2>().0, token, tokens);
+        products([tokens, slots], self.cache.keys, q, sums);
+        let each = rows_mut(scores, slots).zip(rows(sums, slots));
+        let each = each.zip(visible).zip(&mut totals).zip(scales);
+        for ((((scores, sums), visible), total), scale) in each {
             let scale = scale * self.scale;
-            let pairs = pairs.zip(self.cache.key_scales.as_chunks::<2>().0);
-            for (score, (sum, key_scale)) in scores.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
-                score[0] = sum[0] as f32 * (scale * key_scale[0]);
-                score[1] = sum[1] as f32 * (scale * key_scale[1]);
+            let keys = sums
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .zip(self.cache.key_scales.as_chunks::<4>().0);
+            for (score, (sum, key_scale)) in scores.as_chunks_mut::<4>().0.iter_mut().zip(keys) {
+                for ((score, sum), key_scale) in score.iter_mut().zip(sum).zip(key_scale) {
+                    *score = *sum as f32 * (scale * key_scale);
+                }
             }
             *total = softmax(self.config.math, scores, visible, self.cache.value_scales)?;
         }
@@ -169,13 +174,20 @@ impl Int8Head<'_> {
         let weight_max = q_max(TOKENS_PER_STEP * self.config.context_len as usize);
         let weights = rows(scores, slots);
         let q = interleave(weights, [tokens, slots], weight_max, &mut scales, buffer)?;
-        products(tokens, self.cache.values, q, sums);
-        let each = rows_mut(queries, d).zip(scales).zip(totals);
-        for (token, ((row, scale), total)) in each.enumerate() {
+        products([tokens, d_head], self.cache.values, q, sums);
+        let each = rows_mut(queries, d)
+            .zip(rows(sums, d_head))
+            .zip(scales)
+            .zip(totals);
+        for (((row, sums), scale), total) in each {
             let out = row.get_mut(self.columns.clone()).unwrap_or_default();
             let scale = scale / total as f32;
-            let pairs = every(sums.as_chunks::<2>().0, token, tokens);
-            for (out, sum) in out.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+            for (out, sum) in out
+                .as_chunks_mut()
+                .0
+                .iter_mut()
+                .zip(sums.as_chunks::<4>().0)
+            {
                 *out = sum.map(|sum| sum as f32 * scale);
             }
         }
@@ -224,7 +236,9 @@ fn softmax(
     Ok(total)
 }
 
-fn products(tokens: usize, packed: &[i8], x: &[i16], sums: &mut [i32]) {
+/// See [`kernels::products`].
+fn products([tokens, rows]: [usize; 2], packed: &[i8], x: &[i16], sums: &mut [i32]) {
+    let sums = sums.get_mut(..tokens * rows).unwrap_or_default();
     match tokens {
         1 => kernels::products::<1>(packed, x, sums),
         2 => kernels::products::<2>(packed, x, sums),

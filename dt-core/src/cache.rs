@@ -6,9 +6,9 @@
 use core::ops::Range;
 
 use crate::config::{Config, Dtype, TOKENS_PER_STEP};
-use crate::kernels::{packed_index, packed_len};
+use crate::kernels::{self, packed_index, packed_len};
 use crate::quant::{Grid, NonFinite, WEIGHT_MAX};
-use crate::slices::{bytes, copy, floats, rows, rows_mut, take};
+use crate::slices::{bytes, copy, floats, halves, rows, rows_mut, take};
 
 /// Token slots in the ring, K + 1 timesteps.
 const fn slots(config: &Config) -> usize {
@@ -91,48 +91,67 @@ impl<'c> Int8Cache<'c> {
         })
     }
 
-    /// Stores the key and the value (d_head each) of one token in its slot.
-    fn store(&mut self, slot: usize, key: &[f32], value: &[f32]) -> Result<(), NonFinite> {
-        let grid = Grid::of(key, WEIGHT_MAX)?;
-        if let Some(scale) = self.key_scales.get_mut(slot) {
-            *scale = grid.scale;
-        }
+    /// Stores the key and the value (d_head each) of one token in its slot. `buffer` has room for
+    /// d_head halfwords.
+    fn store(
+        &mut self,
+        slot: usize,
+        key: &[f32],
+        value: &[f32],
+        buffer: &mut [u32],
+    ) -> Result<(), NonFinite> {
         // Words of four values, every other one of the row pair.
-        let first = packed_index(key.len(), slot, 0) / 4;
+        let (scale, key) = quantize(key, buffer)?;
+        if let Some(place) = self.key_scales.get_mut(slot) {
+            *place = scale;
+        }
+        let first = packed_index(4 * key.len(), slot, 0) / 4;
         let words = self.keys.as_chunks_mut::<4>().0.get_mut(first..);
         let words = words.unwrap_or_default().chunks_mut(2);
-        for (words, key) in words.zip(key.as_chunks::<4>().0) {
+        for (words, &[k0, k1, k2, k3]) in words.zip(key) {
             if let Some(word) = words.first_mut() {
-                let [k0, k1, k2, k3] = key.map(|k| grid.quantize(k) as i8);
-                *word = [k0, k2, k1, k3];
+                *word = [k0, k2, k1, k3].map(|k| k as i8);
             }
         }
 
-        let grid = Grid::of(value, WEIGHT_MAX)?;
-        if let Some(scale) = self.value_scales.get_mut(slot) {
-            *scale = grid.scale;
-        }
         // One byte in each row: at the same place in every row pair, one word apart.
+        let (scale, value) = quantize(value, buffer)?;
+        if let Some(place) = self.value_scales.get_mut(slot) {
+            *place = scale;
+        }
         let slots = self.value_scales.len();
-        let (even, odd) = (packed_index(slots, 0, slot), packed_index(slots, 1, slot));
-        let pairs = rows_mut(self.values, 2 * slots).zip(value.as_chunks::<2>().0);
-        for (pair, value) in pairs {
-            for (place, value) in [even, odd].into_iter().zip(value) {
-                if let Some(byte) = pair.get_mut(place) {
-                    *byte = grid.quantize(*value) as i8;
-                }
+        let first = packed_index(slots, 0, slot);
+        let pairs = rows_mut(self.values, 2 * slots);
+        for (pair, value) in pairs.zip(value.as_flattened().as_chunks::<2>().0) {
+            if let Some([even, _, _, _, odd]) =
+                pair.get_mut(first..).and_then(<[_]>::first_chunk_mut)
+            {
+                [*even, *odd] = value.map(|v| v as i8);
             }
         }
         Ok(())
     }
 }
 
-/// Stores the keys and values, (2·d_model), of one token in its slot of a layer's cache.
+/// Quantizes a vector, whose length is a multiple of four, to ±127. Returns its scale and, in
+/// `buffer`, the values.
+fn quantize<'b>(x: &[f32], buffer: &'b mut [u32]) -> Result<(f32, &'b [[i16; 4]]), NonFinite> {
+    let grid = Grid::of(x, WEIGHT_MAX)?;
+    let (x, _) = x.as_chunks::<4>();
+    let groups = halves(buffer).as_chunks_mut::<4>().0;
+    let groups = groups.get_mut(..x.len()).unwrap_or_default();
+    kernels::quantize_groups(x, grid.inverse, groups, 1);
+    Ok((grid.scale, groups))
+}
+
+/// Stores the keys and values, (2·d_model), of one token in its slot of a layer's cache. `buffer` is
+/// overwritten.
 pub(crate) fn store(
     config: &Config,
     cache: &mut [u32],
     slot: usize,
     keys_values: &[f32],
+    buffer: &mut [u32],
 ) -> Result<(), NonFinite> {
     match config.dtype {
         Dtype::F32 => F32Cache::carve(config, cache).store(slot, keys_values),
@@ -141,7 +160,7 @@ pub(crate) fn store(
             let (keys, values) = keys_values.split_at_checked(d).unwrap_or_default();
             let heads = rows(keys, config.d_head()).zip(rows(values, config.d_head()));
             for (mut cache, (key, value)) in Int8Cache::heads(config, cache).zip(heads) {
-                cache.store(slot, key, value)?;
+                cache.store(slot, key, value, buffer)?;
             }
         }
     }

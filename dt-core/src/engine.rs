@@ -8,6 +8,7 @@ use crate::arena::{Layout, Memory, Work, layer_cache};
 use crate::attention;
 use crate::cache::{self, Ring, Visible};
 use crate::config::{self, Head};
+use crate::kernels;
 use crate::linear::{GROUP, Input};
 use crate::model::Model;
 use crate::ops;
@@ -270,8 +271,9 @@ impl<'a> Stepper<'a> {
             let (queries, beside) = wide.split_at_mut_checked(GROUP * d).unwrap_or_default();
             layer.attn_qkv.outputs(d..3 * d).forward(&input, beside);
             probe.enter(Phase::Attention);
+            let scratch = words(queries);
             for (row, token) in rows(beside, 2 * d).zip(&tokens) {
-                cache::store(config, cache, token.slot, row)?;
+                cache::store(config, cache, token.slot, row, scratch)?;
             }
 
             // The last layer's output is only needed at the state token, for the action.
@@ -299,7 +301,7 @@ impl<'a> Stepper<'a> {
             let input = Input::new(dtype, queries, d, buffer)?;
             probe.enter(Phase::Projection);
             layer.attn_proj.forward(&input, wide);
-            add(x, wide);
+            kernels::add(x, wide);
 
             // MLP: x (T, d_model) → hidden (T, d_ff) → a part of x.
             probe.enter(Phase::Norm);
@@ -314,7 +316,7 @@ impl<'a> Stepper<'a> {
             let input = Input::new(dtype, hidden, ff, buffer)?;
             probe.enter(Phase::Mlp);
             layer.mlp_proj.forward(&input, wide);
-            add(x, wide);
+            kernels::add(x, wide);
         }
 
         // Action head on the state token, all that is left in x.
@@ -407,10 +409,4 @@ struct Group<'i> {
     timestep: u32,
     /// Whether the action for the state is wanted.
     act: bool,
-}
-
-fn add(x: &mut [f32], y: &[f32]) {
-    for (x, y) in x.iter_mut().zip(y) {
-        *x += y;
-    }
 }

@@ -2,8 +2,8 @@
 
 use crate::blob::{ALIGNMENT, TensorName};
 use crate::config::Config;
+use crate::kernels;
 pub use crate::linear::Linear;
-use crate::ops;
 use crate::slices::{rows, rows_mut};
 use crate::tensors::Tensors;
 
@@ -149,7 +149,7 @@ impl Norm<'_> {
     pub(crate) fn forward(&self, eps: f32, x: &[f32], out: &mut [f32]) {
         let width = self.weight.len();
         for (x, out) in rows(x, width).zip(rows_mut(out, width)) {
-            ops::layer_norm(x, self.weight, self.bias, eps, out);
+            kernels::layer_norm(x, self.weight, self.bias, eps, out);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! 1.1·10⁻³; `libm` stays within 10⁻⁷ in both.
 
 use crate::config::{Activation, Math};
+use crate::kernels;
 use crate::slices::copy;
 
 /// Partial sums that [`sum`] and [`dot`] keep: enough to fill a SIMD register on the host,
@@ -81,30 +82,10 @@ fn padded(tail: &[f32]) -> [f32; LANES] {
     lanes
 }
 
-/// Layer normalization (Ba et al. 2016) of one token: `out` = (x − μ)/√(σ² + ε) · weight + bias.
-pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-    let n = x.len() as f32;
-    let mean = sum(x) / n;
-    for (out, x) in out.iter_mut().zip(x) {
-        let centred = x - mean;
-        *out = centred * centred;
-    }
-    let variance = sum(out) / n;
-    let inverse = 1.0 / libm::sqrtf(variance + eps);
-    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-        *out = ((x - mean) * inverse) * weight + bias;
-    }
-}
-
 /// Applies the MLP's nonlinearity in place.
 pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
     match activation {
-        Activation::Relu => {
-            for x in x {
-                // NaN stays NaN.
-                *x = if *x <= 0.0 { 0.0 } else { *x };
-            }
-        }
+        Activation::Relu => kernels::relu(x),
         Activation::GeluTanh => {
             for x in x {
                 let cubic = *x + 0.044_715 * ((*x * *x) * *x);
@@ -166,16 +147,6 @@ mod tests {
         assert_eq!(sum(&x).to_bits(), expected.to_bits());
         assert_eq!(dot(&x, &[1.0; 19]).to_bits(), expected.to_bits());
         assert_ne!(sum(&x), x.iter().sum::<f32>());
-    }
-
-    #[test]
-    fn layer_norm_normalizes() {
-        let x = [1.0, 2.0, 3.0, 10.0];
-        let mut y = [0.0; 4];
-        layer_norm(&x, &[1.0; 4], &[0.0; 4], 1e-5, &mut y);
-        let mean = y.iter().sum::<f32>() / 4.0;
-        let variance = y.iter().map(|y| y * y).sum::<f32>() / 4.0;
-        assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{y:?}");
     }
 
     #[test]

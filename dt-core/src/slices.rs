@@ -12,17 +12,6 @@ pub(crate) fn rows_mut<T>(matrix: &mut [T], len: usize) -> RowsMut<'_, T> {
     RowsMut { rest: matrix, len }
 }
 
-/// Every `stride`-th value, from number `first` on; `stride` is not 0.
-#[inline]
-pub(crate) fn every<T>(values: &[T], first: usize, stride: usize) -> impl Iterator<Item = &T> {
-    let mut rest = values.get(first..).unwrap_or_default();
-    core::iter::from_fn(move || {
-        let value = rest.first()?;
-        rest = rest.get(stride..).unwrap_or_default();
-        Some(value)
-    })
-}
-
 /// Copies the shorter of the two lengths.
 #[inline]
 pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [T]) {
@@ -114,12 +103,5 @@ mod tests {
         assert!(rows(&matrix, 0).next().is_none());
         assert!(rows_mut(&mut matrix, 0).next().is_none());
         assert!(rows_mut(&mut matrix, 2).eq([&[1, 2], &[3, 4]]));
-    }
-
-    #[test]
-    fn every_other() {
-        assert!(every(&[1, 2, 3, 4, 5], 1, 2).eq(&[2, 4]));
-        assert!(every(&[1, 2, 3], 0, 3).eq(&[1]));
-        assert!(every(&[1, 2, 3], 3, 1).next().is_none());
     }
 }

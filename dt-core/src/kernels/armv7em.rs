@@ -93,14 +93,14 @@ pub fn linear<const T: usize>(
     }
     // An odd last row is paired with padding.
     if rows % 2 == 1 {
-        let mut sums = [0; 6];
+        let mut sums = [[0; 2]; T];
         let last = packed.get(2 * pairs * width..).unwrap_or_default();
-        products::<T>(last, x, &mut sums);
+        products::<T>(last, x, sums.as_flattened_mut());
         let parameters = scale.last().zip(bias.get(2 * pairs));
-        for (token, (sum, x_scale)) in sums.as_chunks::<2>().0.iter().zip(x_scale).enumerate() {
+        for (token, (sums, x_scale)) in sums.iter().zip(x_scale).enumerate() {
             if let (Some((scale, bias)), Some(y)) = (parameters, y.get_mut(token * rows + rows - 1))
             {
-                *y = sum[0] as f32 * (scale * x_scale) + bias;
+                *y = sums[0] as f32 * (scale * x_scale) + bias;
             }
         }
     }
@@ -110,14 +110,13 @@ pub fn linear<const T: usize>(
 #[inline]
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     let width = x.len().checked_div(T).unwrap_or_default();
-    // The matrix says how many row pairs there are; the sums must have room for them.
-    let most = sums.len().checked_div(2 * T).unwrap_or_default();
-    let pairs = packed.len().checked_div(2 * width).unwrap_or_default();
-    let pairs = if pairs < most { pairs } else { most };
+    let rows = sums.len().checked_div(T).unwrap_or_default();
     let fits = (1..=3).contains(&T)
         && width >= 4
         && width.is_multiple_of(4)
-        && pairs > 0
+        && rows > 0
+        && rows.is_multiple_of(2)
+        && packed.len() >= rows.saturating_mul(width)
         && is_word_aligned(packed)
         && is_word_aligned(x);
     if !fits {
@@ -126,42 +125,98 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     let y = sums.as_mut_ptr().cast::<f32>();
     let job = Job {
         y,
-        end: y.wrapping_add(2 * T * pairs),
+        stride: 4 * rows,
+        end: y.wrapping_add(rows),
         ..Job::new::<T>(x)
     };
-    // SAFETY: `fits`: the routine reads `pairs` row pairs of weights and `x`, and writes 2·T sums
-    // for each pair.
+    // SAFETY: `fits`: the routine reads `rows` rows of weights and `x`, and writes as many sums for
+    // each token.
     unsafe { routine::<T>()(packed.as_ptr(), &job) };
 }
 
 /// See [`super::magnitude`].
 #[inline]
 pub fn magnitude(x: &[f32]) -> u32 {
-    let (groups, tail) = x.as_chunks::<4>();
+    let (blocks, tail) = x.as_chunks::<8>();
     let of_tail = scalar::magnitude(tail);
-    if groups.is_empty() {
+    if blocks.is_empty() {
         return of_tail;
     }
-    // SAFETY: reads four floats of each of the groups, of which there is at least one.
-    let of_groups = unsafe { dt_core_magnitude(groups.as_ptr(), groups.as_ptr_range().end) };
-    if of_tail > of_groups {
+    // SAFETY: reads the blocks, of which there is at least one.
+    let of_blocks = unsafe { dt_core_magnitude(blocks.as_ptr(), blocks.as_ptr_range().end) };
+    if of_tail > of_blocks {
         of_tail
     } else {
-        of_groups
+        of_blocks
     }
 }
 
 /// See [`super::quantize_groups`].
 #[inline]
 pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
-    let fits = x.is_empty() || (x.len() - 1).saturating_mul(stride) < groups.len();
-    if !fits || x.is_empty() || !is_word_aligned(groups) {
+    let (blocks, tail) = x.as_chunks::<2>();
+    let done = x.len() - tail.len();
+    let fits = x.len().saturating_sub(1).saturating_mul(stride) < groups.len();
+    if !fits || blocks.is_empty() || !is_word_aligned(groups) {
         return scalar::quantize_groups(x, inverse, groups, stride);
     }
-    let (start, end) = (x.as_ptr(), x.as_ptr_range().end);
-    // SAFETY: reads every group of `x`, of which there is at least one, and writes as many of
-    // `groups`, `stride` apart; the last is within.
+    let (start, end) = (blocks.as_ptr(), blocks.as_ptr_range().end);
+    // SAFETY: reads the blocks, of which there is at least one, and writes two groups for each,
+    // `stride` apart; `fits`: the last is within `groups`.
     unsafe { dt_core_quantize(start, end, groups.as_mut_ptr(), 8 * stride, inverse) };
+    let rest = groups.get_mut(done.saturating_mul(stride)..);
+    scalar::quantize_groups(tail, inverse, rest.unwrap_or_default(), stride);
+}
+
+/// See [`super::relu`].
+#[inline]
+pub fn relu(x: &mut [f32]) {
+    let (blocks, tail) = x.as_chunks_mut::<8>();
+    scalar::relu(tail);
+    if !blocks.is_empty() {
+        let ends = blocks.as_mut_ptr_range();
+        // SAFETY: rewrites the blocks, of which there is at least one.
+        unsafe { dt_core_relu(ends.start, ends.end) };
+    }
+}
+
+/// See [`super::add`].
+#[inline]
+pub fn add(x: &mut [f32], y: &[f32]) {
+    let (blocks, tail) = x.as_chunks_mut::<8>();
+    let Some((y, y_tail)) = y.split_at_checked(8 * blocks.len()) else {
+        return scalar::add(x, y);
+    };
+    scalar::add(tail, y_tail);
+    if !blocks.is_empty() {
+        let ends = blocks.as_mut_ptr_range();
+        // SAFETY: rewrites the blocks, of which there is at least one; `y` is as long.
+        unsafe { dt_core_add(ends.start, ends.end, y.as_ptr()) };
+    }
+}
+
+/// See [`super::layer_norm`].
+#[inline]
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let n = x.len();
+    let fits = n > 0 && n.is_multiple_of(8) && [weight.len(), bias.len(), out.len()] == [n; 3];
+    if !fits {
+        return scalar::layer_norm(x, weight, bias, eps, out);
+    }
+    let x = x.as_ptr_range();
+    let (weight, bias) = (weight.as_ptr(), bias.as_ptr());
+    // SAFETY: `fits`: reads and writes n floats each, in blocks of eight.
+    unsafe {
+        dt_core_layer_norm(
+            x.start,
+            x.end,
+            weight,
+            bias,
+            out.as_mut_ptr(),
+            n as f32,
+            eps,
+        )
+    };
 }
 
 impl Job {
@@ -222,13 +277,24 @@ unsafe extern "C" {
     static dt_core_groups_3: u8;
     /// The group that comes before groups in twos.
     static dt_core_odd_group: u8;
-    fn dt_core_magnitude(x: *const [f32; 4], end: *const [f32; 4]) -> u32;
+    fn dt_core_magnitude(x: *const [f32; 8], end: *const [f32; 8]) -> u32;
     fn dt_core_quantize(
-        x: *const [f32; 4],
-        end: *const [f32; 4],
+        x: *const [[f32; 4]; 2],
+        end: *const [[f32; 4]; 2],
         groups: *mut [i16; 4],
         stride: usize,
         inverse: f32,
+    );
+    fn dt_core_relu(x: *mut [f32; 8], end: *mut [f32; 8]);
+    fn dt_core_add(x: *mut [f32; 8], end: *mut [f32; 8], y: *const f32);
+    fn dt_core_layer_norm(
+        x: *const f32,
+        end: *const f32,
+        weight: *const f32,
+        bias: *const f32,
+        out: *mut f32,
+        n: f32,
+        eps: f32,
     );
 }
 

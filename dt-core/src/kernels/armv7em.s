@@ -149,15 +149,18 @@ dt_core_groups_\tokens:
     cbnz    r1, 2f
 
     @ Integers.
-    ldr     r12, [sp, #DT_Y]
-    .if \tokens == 1
-    stm     r12!, {r2-r3}
-    .elseif \tokens == 2
-    stm     r12!, {r2-r5}
-    .else
-    stm     r12!, {r2-r7}
-    .endif
+    ldrd    r10, r11, [sp, #DT_Y]       @ and stride
+    add     r12, r10, #8
     str     r12, [sp, #DT_Y]
+    strd    r2, r3, [r10]
+    .if \tokens > 1
+    add     r10, r10, r11
+    strd    r4, r5, [r10]
+    .endif
+    .if \tokens > 2
+    add     r10, r10, r11
+    strd    r6, r7, [r10]
+    .endif
     ldr     lr, [sp, #DT_END]
     cmp     r12, lr
     bne     1b
@@ -208,16 +211,16 @@ dt_core_groups_\tokens:
 
 @ ---- floats ----------------------------------------------------------------------------------
 
-@ r0: x, r1: its end, a multiple of four floats further on; returns the largest magnitude's bits.
+@ r0: x, r1: its end, a multiple of eight floats further on; returns the largest magnitude's bits.
     .section .text.dt_core_magnitude, "ax", %progbits
     .global dt_core_magnitude
     .type   dt_core_magnitude, %function
     .thumb_func
 dt_core_magnitude:
-    push    {r4, r5, lr}
+    push    {r4-r9, lr}
     movs    r2, #0                      @ Magnitudes are kept doubled: the sign is shifted out.
-1:  ldm     r0!, {r3, r4, r5, r12}
-    .irp    value, r3, r4, r5, r12
+1:  ldm     r0!, {r3-r9, r12}
+    .irp    value, r3, r4, r5, r6, r7, r8, r9, r12
     cmp     r2, \value, lsl #1
     it      lo
     lsllo   r2, \value, #1
@@ -225,25 +228,23 @@ dt_core_magnitude:
     cmp     r0, r1
     bne     1b
     lsrs    r0, r2, #1
-    pop     {r4, r5, pc}
+    pop     {r4-r9, pc}
     .size   dt_core_magnitude, . - dt_core_magnitude
 
-@ r0: x, r1: its end, a multiple of four floats further on, r2: where groups of four i16 go, r3: bytes from one group to
-@ the next, s0: what x is multiplied with. Adding 1.5·2²³ leaves the nearest integer in the low half of the float.
+@ r0: x, r1: its end, a multiple of eight floats further on, r2: where groups of four i16 go, r3: bytes from one group
+@ to the next, s0: what x is multiplied with. Adding 1.5·2²³ leaves the nearest integer in the low half of the float.
     .section .text.dt_core_quantize, "ax", %progbits
     .global dt_core_quantize
     .type   dt_core_quantize, %function
     .thumb_func
 dt_core_quantize:
-    push    {r4, r5, r6, lr}
+    push    {r4-r6, lr}
     movw    r12, #0
     movt    r12, #0x4b40
     vmov    s1, r12
-1:  vldmia  r0!, {s2-s5}
-    .irp    value, s2, s3, s4, s5
+1:  vldmia  r0!, {s2-s9}
+    .irp    value, s2, s3, s4, s5, s6, s7, s8, s9
     vmul.f32 \value, \value, s0
-    .endr
-    .irp    value, s2, s3, s4, s5
     vadd.f32 \value, \value, s1
     .endr
     vmov    r4, r12, s2, s3
@@ -252,7 +253,153 @@ dt_core_quantize:
     pkhbt   r5, r5, r6, lsl #16
     strd    r4, r5, [r2]
     add     r2, r2, r3
+    vmov    r4, r12, s6, s7
+    vmov    r5, r6, s8, s9
+    pkhbt   r4, r4, r12, lsl #16
+    pkhbt   r5, r5, r6, lsl #16
+    strd    r4, r5, [r2]
+    add     r2, r2, r3
     cmp     r0, r1
     bne     1b
-    pop     {r4, r5, r6, pc}
+    pop     {r4-r6, pc}
     .size   dt_core_quantize, . - dt_core_quantize
+
+@ r0: x, r1: its end, a multiple of eight floats further on. As signed integers, what is negative reaches from −0 up to
+@ −∞ (0xff800000), and above that lies NaN.
+    .section .text.dt_core_relu, "ax", %progbits
+    .global dt_core_relu
+    .type   dt_core_relu, %function
+    .thumb_func
+dt_core_relu:
+    push    {r4-r9, lr}
+1:  ldm     r0, {r2-r9}
+    .irp    value, r2, r3, r4, r5, r6, r7, r8, r9
+    cmn     \value, #0x00800000
+    it      le
+    movle   \value, #0
+    .endr
+    stm     r0!, {r2-r9}
+    cmp     r0, r1
+    bne     1b
+    pop     {r4-r9, pc}
+    .size   dt_core_relu, . - dt_core_relu
+
+@ r0: x, r1: its end, a multiple of eight floats further on, r2: y; x += y.
+    .section .text.dt_core_add, "ax", %progbits
+    .global dt_core_add
+    .type   dt_core_add, %function
+    .thumb_func
+dt_core_add:
+    vpush   {d8-d11}
+1:  vldmia  r0, {s8-s15}
+    vldmia  r2!, {s16-s23}
+    vadd.f32 s8, s8, s16
+    vadd.f32 s9, s9, s17
+    vadd.f32 s10, s10, s18
+    vadd.f32 s11, s11, s19
+    vadd.f32 s12, s12, s20
+    vadd.f32 s13, s13, s21
+    vadd.f32 s14, s14, s22
+    vadd.f32 s15, s15, s23
+    vstmia  r0!, {s8-s15}
+    cmp     r0, r1
+    bne     1b
+    vpop    {d8-d11}
+    bx      lr
+    .size   dt_core_add, . - dt_core_add
+
+@ Eight partial sums in s8-s15 → their sum in s8, in the order of the numerics contract.
+.macro dt_fold
+    vadd.f32 s8, s8, s12
+    vadd.f32 s10, s10, s14
+    vadd.f32 s9, s9, s13
+    vadd.f32 s11, s11, s15
+    vadd.f32 s8, s8, s10
+    vadd.f32 s9, s9, s11
+    vadd.f32 s8, s8, s9
+.endm
+
+@ s8-s15 = 0.
+.macro dt_zero_lanes
+    vmov    s8, r12
+    .irp    lane, s9, s10, s11, s12, s13, s14, s15
+    vmov.f32 \lane, s8
+    .endr
+.endm
+
+@ r0: x, r1: its end, a multiple of eight floats further on, r2: weight, r3: bias, on the stack: out; s0: their number, s1: ε.
+@ VMLA rounds the product, then the sum: it is no fused operation.
+    .section .text.dt_core_layer_norm, "ax", %progbits
+    .global dt_core_layer_norm
+    .type   dt_core_layer_norm, %function
+    .thumb_func
+dt_core_layer_norm:
+    push    {r4, lr}
+    vpush   {d8-d15}
+    mov     lr, r0
+    movs    r4, #0
+    mov     r12, r4
+
+    @ s2: mean.
+    dt_zero_lanes
+1:  vldmia  r0!, {s16-s23}
+    vadd.f32 s8, s8, s16
+    vadd.f32 s9, s9, s17
+    vadd.f32 s10, s10, s18
+    vadd.f32 s11, s11, s19
+    vadd.f32 s12, s12, s20
+    vadd.f32 s13, s13, s21
+    vadd.f32 s14, s14, s22
+    vadd.f32 s15, s15, s23
+    cmp     r0, r1
+    bne     1b
+    dt_fold
+    vdiv.f32 s2, s8, s0
+
+    @ s3: 1 / √(variance + ε).
+    mov     r0, lr
+    dt_zero_lanes
+2:  vldmia  r0!, {s16-s23}
+    .irp    value, s16, s17, s18, s19, s20, s21, s22, s23
+    vsub.f32 \value, \value, s2
+    .endr
+    vmla.f32 s8, s16, s16
+    vmla.f32 s9, s17, s17
+    vmla.f32 s10, s18, s18
+    vmla.f32 s11, s19, s19
+    vmla.f32 s12, s20, s20
+    vmla.f32 s13, s21, s21
+    vmla.f32 s14, s22, s22
+    vmla.f32 s15, s23, s23
+    cmp     r0, r1
+    bne     2b
+    dt_fold
+    vdiv.f32 s8, s8, s0
+    vadd.f32 s8, s8, s1
+    vsqrt.f32 s8, s8
+    vmov.f32 s3, #1.0
+    vdiv.f32 s3, s3, s8
+
+    mov     r0, lr
+    ldr     r4, [sp, #8 + 64]
+3:  vldmia  r0!, {s16-s23}
+    vldmia  r2!, {s24-s31}
+    vldmia  r3!, {s8-s15}
+    .irp    value, s16, s17, s18, s19, s20, s21, s22, s23
+    vsub.f32 \value, \value, s2
+    vmul.f32 \value, \value, s3
+    .endr
+    vmla.f32 s8, s16, s24
+    vmla.f32 s9, s17, s25
+    vmla.f32 s10, s18, s26
+    vmla.f32 s11, s19, s27
+    vmla.f32 s12, s20, s28
+    vmla.f32 s13, s21, s29
+    vmla.f32 s14, s22, s30
+    vmla.f32 s15, s23, s31
+    vstmia  r4!, {s8-s15}
+    cmp     r0, r1
+    bne     3b
+    vpop    {d8-d15}
+    pop     {r4, pc}
+    .size   dt_core_layer_norm, . - dt_core_layer_norm

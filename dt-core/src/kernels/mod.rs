@@ -1,8 +1,10 @@
-//! Integer matrix products: packed i8 weights with i16 activations, for up to three tokens at once.
+//! The inner loops. Above all integer matrix products: packed i8 weights with i16 activations, for
+//! up to three tokens at once.
 //!
 //! Keys and values in the cache are packed matrices too, so the two products of attention are the
-//! same kernel as a linear layer. Every kernel computes exactly the sums of [`scalar`]; integer
-//! sums have no order, so kernels differ in speed alone.
+//! same kernel as a linear layer. Every kernel computes exactly what [`scalar`] does: integer sums
+//! have no order, and floats are computed in the one order of the numerics contract (`BLOB.md`).
+//! Kernels differ in speed alone.
 
 #![allow(unsafe_code, reason = "vector instructions")]
 
@@ -52,8 +54,7 @@ pub fn linear_int4<const T: usize>(
     best::linear_int4(packed, x, scale, bias, x_scale, y);
 }
 
-/// sums (padded rows/2, T, 2) = W·x for `T` quantized tokens, as plain integers. Shapes as in
-/// [`linear`]; the last axis is the row within a pair.
+/// sums (T, rows) = W·x for `T` quantized tokens, as plain integers. Shapes as in [`linear`].
 #[inline]
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     best::products::<T>(packed, x, sums);
@@ -72,6 +73,25 @@ pub fn magnitude(x: &[f32]) -> u32 {
 #[inline]
 pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
     best::quantize_groups(x, inverse, groups, stride);
+}
+
+/// +0 where x ≤ 0, in place; NaN stays NaN.
+#[inline]
+pub fn relu(x: &mut [f32]) {
+    best::relu(x);
+}
+
+/// x += y, over the shorter length.
+#[inline]
+pub fn add(x: &mut [f32], y: &[f32]) {
+    best::add(x, y);
+}
+
+/// Layer normalization (Ba et al. 2016) of one token: `out` = (x − μ)/√(σ² + ε) · weight + bias,
+/// in the order of the numerics contract.
+#[inline]
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    best::layer_norm(x, weight, bias, eps, out);
 }
 
 /// Columns of a packed matrix, padded to whole words of four weights.
@@ -190,14 +210,9 @@ mod tests {
             fallback::products::<T>,
             scalar::products::<T>,
         ] {
-            let mut sums = vec![i32::MIN; T * rows.next_multiple_of(2)];
+            let mut sums = vec![i32::MIN; T * rows];
             kernel(&packed, &interleaved, &mut sums);
-            for (row, token) in (0..rows).flat_map(|row| (0..T).map(move |token| (row, token))) {
-                assert_eq!(
-                    sums[(row / 2 * T + token) * 2 + row % 2],
-                    expected[token][row]
-                );
-            }
+            assert_eq!(sums, expected.concat());
         }
     }
 
@@ -267,6 +282,16 @@ mod tests {
             );
             assert_eq!(y, expected);
         }
+    }
+
+    #[test]
+    fn layer_norm_normalizes() {
+        let x = [1.0, 2.0, 3.0, 10.0];
+        let mut y = [0.0; 4];
+        layer_norm(&x, &[1.0; 4], &[0.0; 4], 1e-5, &mut y);
+        let mean = y.iter().sum::<f32>() / 4.0;
+        let variance = y.iter().map(|y| y * y).sum::<f32>() / 4.0;
+        assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{y:?}");
     }
 
     proptest! {

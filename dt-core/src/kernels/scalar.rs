@@ -1,7 +1,8 @@
 //! The portable kernels: plain loops that any target compiles, and the meaning of all others.
 
 use crate::int4::{GROUP_COLS, Packed, decode_group};
-use crate::slices::{rows, rows_mut};
+use crate::ops;
+use crate::slices::{copy, rows, rows_mut};
 
 /// See [`super::linear`].
 pub fn linear<const T: usize>(
@@ -111,9 +112,13 @@ pub(super) fn products_by<const T: usize>(
     x: &[i16],
     sums: &mut [i32],
 ) {
-    let sums = sums.as_chunks_mut::<2>().0.as_chunks_mut::<T>().0;
-    for (sums, pair) in sums.iter_mut().zip(row_pairs::<T>(packed, x)) {
-        *sums = dot_pair(pair, x);
+    let rows = sums.len().checked_div(T).unwrap_or_default();
+    let mut sums = rows_mut(sums, rows);
+    let mut sums: [_; T] = core::array::from_fn(|_| sums.next().unwrap_or_default().chunks_mut(2));
+    for pair in row_pairs::<T>(packed, x) {
+        for (sums, dots) in sums.iter_mut().zip(dot_pair(pair, x)) {
+            copy(&dots, sums.next().unwrap_or_default());
+        }
     }
 }
 
@@ -169,5 +174,37 @@ pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], st
             *group = x.map(|x| crate::quant::rne(x * inverse) as i16);
         }
         rest = rest.get_mut(stride..).unwrap_or_default();
+    }
+}
+
+/// See [`super::relu`].
+#[inline]
+pub fn relu(x: &mut [f32]) {
+    for x in x {
+        *x = if *x <= 0.0 { 0.0 } else { *x };
+    }
+}
+
+/// See [`super::add`].
+#[inline]
+pub fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// See [`super::layer_norm`].
+#[inline]
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let n = x.len() as f32;
+    let mean = ops::sum(x) / n;
+    for (out, x) in out.iter_mut().zip(x) {
+        let centred = x - mean;
+        *out = centred * centred;
+    }
+    let variance = ops::sum(out) / n;
+    let inverse = 1.0 / libm::sqrtf(variance + eps);
+    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *out = ((x - mean) * inverse) * weight + bias;
     }
 }

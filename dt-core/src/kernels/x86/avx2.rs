@@ -20,7 +20,7 @@ use core::arch::x86_64::{
 use core::mem::MaybeUninit;
 
 use super::{ORDER, load64, scalar};
-use crate::slices::rows_mut;
+use crate::slices::{copy, rows_mut};
 
 /// Pairs of groups in the widest matrix, which bounds the stack: 24 KiB for three tokens.
 const MAX_PAIRS: usize = 256;
@@ -80,21 +80,12 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     let blocks = four_rows::<T>(packed, x);
     let mut buffer = [const { MaybeUninit::uninit() }; MAX_PAIRS];
     let x = lay_out::<T>(x, &mut buffer);
-    let sums = sums.as_chunks_mut::<2>().0.as_chunks_mut::<T>().0;
-    for (sums, weights) in sums.chunks_mut(2).zip(blocks) {
-        let of_block = dot_products(weights, x);
-        if let [first, second] = sums {
-            let outputs = first.iter_mut().zip(second).zip(&of_block);
-            for ((first, second), sums) in outputs {
-                let [a, b, c, d] = lanes(*sums);
-                *first = [a, b];
-                *second = [c, d];
-            }
-        } else if let [last] = sums {
-            for (last, sums) in last.iter_mut().zip(&of_block) {
-                let [a, b, ..] = lanes(*sums);
-                *last = [a, b];
-            }
+    let rows = sums.len() / T;
+    let mut sums = rows_mut(sums, rows);
+    let mut sums: [_; T] = core::array::from_fn(|_| sums.next().unwrap_or_default().chunks_mut(4));
+    for weights in blocks {
+        for (sums, of_block) in sums.iter_mut().zip(dot_products(weights, x)) {
+            copy(&lanes(of_block), sums.next().unwrap_or_default());
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod sse2;
 use core::arch::x86_64::{__m128i, _mm_loadl_epi64};
 
 use super::scalar;
+pub use super::scalar::{add, layer_norm, relu};
 pub use sse2::{linear_int4, quantize_groups};
 
 cpufeatures::new!(has_avx2, "avx2");
