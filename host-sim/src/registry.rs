@@ -21,6 +21,10 @@ pub const NAMES: &[&str] = &[
     "walker2d",
     "walker2d-v4",
     "walker2d-v5",
+    "reacher",
+    "reacher-v4",
+    "reacher-v5",
+    "reacher-dt",
 ];
 
 /// Why there is no environment of that name.

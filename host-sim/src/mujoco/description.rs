@@ -55,7 +55,9 @@ pub struct View {
     pub only: Option<Vec<String>>,
     /// All joints but these.
     pub except: Option<Vec<String>>,
-    /// Values are clipped to ± this.
+    /// Values are multiplied by this, 1 by default.
+    pub scale: Option<f64>,
+    /// Values are clipped to ± this, after `scale`.
     pub clip: Option<f64>,
 }
 
@@ -154,8 +156,22 @@ pub struct Reach {
     pub bodies: [String; 2],
     /// m.
     pub within: f64,
+    /// How distance is measured.
+    #[serde(default)]
+    pub norm: Norm,
     /// What it earns.
     pub weight: f64,
+}
+
+/// A measure of distance.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// |Δx| + |Δy| + |Δz|.
+    L1,
+    /// Euclidean.
+    #[default]
+    L2,
 }
 
 /// Squares in the reward.
@@ -214,8 +230,8 @@ pub struct Noise {
     pub uniform: Option<f64>,
     /// Adds normal noise of this standard deviation.
     pub normal: Option<f64>,
-    /// Replaces two values by a point uniform in the disc of this radius.
-    pub disc: Option<f64>,
+    /// Replaces two values by a point uniform between circles of these radii around 0.
+    pub ring: Option<(f64, f64)>,
 }
 
 const fn three() -> usize {

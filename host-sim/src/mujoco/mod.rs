@@ -19,9 +19,10 @@ use crate::random::Random;
 
 pub mod description;
 pub mod model;
+mod resolve;
 pub mod task;
 
-use description::When;
+use description::{Norm, When};
 pub use model::LoadError;
 pub use task::Task;
 use task::{Data, Draw, Kind, Term};
@@ -36,6 +37,9 @@ fn builtin(name: &str) -> Option<&'static str> {
         }
         "walker2d" | "walker2d-v5" => include_str!("tasks/walker2d-v5.toml"),
         "walker2d-v4" => include_str!("tasks/walker2d-v4.toml"),
+        "reacher" | "reacher-v5" => include_str!("tasks/reacher-v5.toml"),
+        "reacher-v4" => include_str!("tasks/reacher-v4.toml"),
+        "reacher-dt" => include_str!("tasks/reacher-dt.toml"),
         _ => return None,
     })
 }
@@ -48,7 +52,10 @@ fn builtin(name: &str) -> Option<&'static str> {
 /// [`LoadError`] names the file and what is wrong with it.
 pub fn load(name: &str, assets: Option<&Path>) -> Result<Task, LoadError> {
     if let Some(text) = builtin(name) {
-        return Task::new(name, name, text, &model::assets(assets)?, model::REMEDY);
+        return Task::new(name, name, text, |file| match file {
+            "reacher-dt.xml" => model::from_text(file, include_str!("tasks/reacher-dt.xml")),
+            _ => model::load(&model::assets(assets)?.join(file), model::REMEDY),
+        });
     }
     let path = Path::new(name);
     let text = std::fs::read_to_string(path).map_err(|source| LoadError::Read {
@@ -57,13 +64,10 @@ pub fn load(name: &str, assets: Option<&Path>) -> Result<Task, LoadError> {
     })?;
     let id = path.file_stem().unwrap_or_default().to_string_lossy();
     let folder = path.parent().unwrap_or(Path::new(""));
-    Task::new(
-        &id,
-        name,
-        &text,
-        folder,
-        "`model` is relative to the description's folder",
-    )
+    Task::new(&id, name, &text, |file| {
+        let remedy = "`model` is relative to the description's folder";
+        model::load(&folder.join(file), remedy)
+    })
 }
 
 /// A simulated robot with its task.
@@ -125,7 +129,7 @@ impl MujocoEnv {
         for (value, term) in self.before.iter_mut().zip(&self.task.rewards) {
             *value = match *term {
                 Term::Velocity(i, _) => self.data.qpos()[i],
-                Term::Distance(bodies, _, When::Before) => distance(&self.data, bodies),
+                Term::Distance(bodies, _, When::Before) => distance(&self.data, bodies, Norm::L2),
                 _ => 0.0,
             };
         }
@@ -141,9 +145,11 @@ impl MujocoEnv {
             Term::Constant(weight) => weight,
             Term::Control(weight) => f64::from(weight * action.iter().map(|a| a * a).sum::<f32>()),
             Term::Distance(_, weight, When::Before) => weight * before,
-            Term::Distance(bodies, weight, When::After) => weight * distance(data, bodies),
-            Term::Reach(bodies, within, weight) => {
-                weight * f64::from(u8::from(distance(data, bodies) < within))
+            Term::Distance(bodies, weight, When::After) => {
+                weight * distance(data, bodies, Norm::L2)
+            }
+            Term::Reach(bodies, norm, within, weight) => {
+                weight * f64::from(u8::from(distance(data, bodies, norm) < within))
             }
             Term::Squares(ref sources, weight) => {
                 let squares = sources.iter().map(|source| source.read(data).powi(2));
@@ -242,17 +248,14 @@ impl Env for MujocoEnv {
     }
 }
 
-impl task::Channel {
-    fn read(self, data: &Data) -> f64 {
-        self.source.read(data).clamp(-self.clip, self.clip)
-    }
-}
-
-/// ‖a − b‖ of two bodies' frames, summed in the order x, y, z, as NumPy's `norm` does.
-fn distance(data: &Data, [a, b]: [usize; 2]) -> f64 {
+/// Distance between two bodies' frames, summed in the order x, y, z, as NumPy's `norm` does.
+fn distance(data: &Data, [a, b]: [usize; 2], norm: Norm) -> f64 {
     let (a, b) = (data.xpos()[a], data.xpos()[b]);
     let [x, y, z] = [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
-    (x * x + y * y + z * z).sqrt()
+    match norm {
+        Norm::L1 => x.abs() + y.abs() + z.abs(),
+        Norm::L2 => (x * x + y * y + z * z).sqrt(),
+    }
 }
 
 /// What MuJoCo's counters say: it notices bad numbers itself, resets the state and goes on.
@@ -285,11 +288,11 @@ fn perturb(data: &mut Data, draw: &Draw, random: &mut Random) {
                 values[i] += deviation * random.normal();
             }
         }
-        // Points of the square around it until one lies inside: 1.3 tries on average.
-        Kind::Disc(radius) => {
+        // Points of the square around it until one lies inside.
+        Kind::Ring(inner, outer) => {
             let (x, y) = loop {
-                let (x, y) = (random.uniform(radius), random.uniform(radius));
-                if x * x + y * y < radius * radius || radius == 0.0 {
+                let (x, y) = (random.uniform(outer), random.uniform(outer));
+                if (inner..=outer).contains(&libm::hypot(x, y)) {
                     break (x, y);
                 }
             };

@@ -89,19 +89,36 @@ pub const REMEDY: &str = "run `cargo xtask setup`, which installs Gymnasium's mo
 /// # Errors
 /// [`LoadError::Missing`] with `remedy`, [`LoadError::Mjcf`] or [`LoadError::Version`].
 pub fn load(path: &Path, remedy: &'static str) -> Result<MjModel, LoadError> {
-    check_version(mujoco_rs::mujoco_version())?;
-    quiet();
+    prepare()?;
     let path = path.to_owned();
     if !path.is_file() {
         return Err(LoadError::Missing { path, remedy });
     }
-    MjModel::from_xml(&path).map_err(|error| {
-        let problem = match error {
-            MjModelError::LoadFailed(message) => message.replace('\n', "; "),
-            other => other.to_string(),
-        };
-        LoadError::Mjcf { path, problem }
-    })
+    MjModel::from_xml(&path).map_err(|error| refused(path, error))
+}
+
+/// Loads MJCF text; `name` stands for it in errors.
+///
+/// # Errors
+/// [`LoadError::Mjcf`] or [`LoadError::Version`].
+pub fn from_text(name: &str, text: &str) -> Result<MjModel, LoadError> {
+    prepare()?;
+    MjModel::from_xml_string(text).map_err(|error| refused(name.into(), error))
+}
+
+fn refused(path: PathBuf, error: MjModelError) -> LoadError {
+    let problem = match error {
+        MjModelError::LoadFailed(message) => message.trim().replace('\n', "; "),
+        other => other.to_string(),
+    };
+    LoadError::Mjcf { path, problem }
+}
+
+/// Before anything else is asked of MuJoCo.
+fn prepare() -> Result<(), LoadError> {
+    check_version(mujoco_rs::mujoco_version())?;
+    keep_quiet();
+    Ok(())
 }
 
 fn check_version(found: &str) -> Result<(), LoadError> {
@@ -116,7 +133,7 @@ fn check_version(found: &str) -> Result<(), LoadError> {
 
 /// Keeps MuJoCo from writing `MUJOCO_LOG.TXT` and to the terminal: warnings of the simulation are read from its counters.
 #[expect(unsafe_code, reason = "the handler is a global variable of MuJoCo")]
-fn quiet() {
+fn keep_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: no other thread uses MuJoCo yet. Whatever uses it here needs a model first, models come from `load`
