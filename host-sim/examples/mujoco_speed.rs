@@ -1,0 +1,121 @@
+//! Times control steps of a MuJoCo environment. `benches/mujoco.py` runs this, in turns with Gymnasium.
+//!
+//! Usage: `mujoco_speed ENV STEPS bare|env|rollout [THREADS]`; prints control steps per second.
+//!
+//! - `bare`: the same number of `mj_step`s on the same model, with random controls, and nothing else.
+//! - `env`: [`Env::step`] and [`Env::observation`], with the same controls.
+//! - `rollout`: whole episodes of random actions, through the rollout loop, on THREADS threads.
+//!
+//! The first two start anew every 100 control steps, fallen or not, so that their physics is the same.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use host_sim::env::Env;
+use host_sim::mujoco::{self, MujocoEnv};
+use host_sim::random::Random;
+use host_sim::rollout::{Controller, Plan, rollout};
+use mujoco_rs::prelude::MjData;
+
+const EPISODE: usize = 100;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let usage = "usage: mujoco_speed ENV STEPS bare|env|rollout [THREADS]";
+    let [name, steps, mode, threads @ ..] = arguments.as_slice() else {
+        panic!("{usage}");
+    };
+    let steps: usize = steps.parse().expect(usage);
+    let task = Arc::new(mujoco::load(name, None).expect("a MuJoCo environment"));
+    let mut env = MujocoEnv::new(task);
+    let act_dim = env.spec().act_dim;
+    let mut random = Random::new(0);
+    let mut action = || -> Vec<f32> { (0..act_dim).map(|_| random.uniform(1.0) as f32).collect() };
+    let actions: Vec<Vec<f32>> = (0..steps.min(10_000)).map(|_| action()).collect();
+    let actions = actions.iter().cycle().take(steps);
+
+    let rate = match mode.as_str() {
+        "bare" => bare(&env, actions),
+        "env" => steps_of(&mut env, actions),
+        "rollout" => episodes(&env, steps, threads[0].parse().expect(usage)),
+        _ => panic!("{usage}"),
+    };
+    println!("{rate}");
+}
+
+fn bare<'a>(env: &MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> f64 {
+    let task = env.task();
+    let mut data = MjData::new(task.model.clone());
+    let mut count = 0;
+    let start = Instant::now();
+    for action in actions {
+        if count % EPISODE == 0 {
+            data.reset();
+            data.forward();
+        }
+        for (ctrl, &action) in data.ctrl_mut().iter_mut().zip(action) {
+            *ctrl = action.into();
+        }
+        for _ in 0..task.frame_skip {
+            data.step();
+        }
+        count += 1;
+    }
+    black_box(data.qpos());
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+fn steps_of<'a>(env: &mut MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> f64 {
+    let mut observation = vec![0.0; env.spec().state_dim];
+    let (mut count, mut total) = (0, 0.0);
+    let start = Instant::now();
+    for action in actions {
+        if count % EPISODE == 0 {
+            env.reset(count as u64);
+        }
+        total += env.step(action).reward;
+        env.observation(&mut observation);
+        count += 1;
+    }
+    black_box((observation, total));
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+struct Uniform(Random, Vec<f32>);
+
+impl Controller for Uniform {
+    type Error = Infallible;
+    fn reset(&mut self, seed: u64, _target_return: f32) -> Result<(), Infallible> {
+        self.0 = Random::new(seed);
+        Ok(())
+    }
+    fn act(&mut self, _observation: &[f32]) -> Result<&[f32], Infallible> {
+        for value in &mut self.1 {
+            *value = self.0.uniform(1.0) as f32;
+        }
+        Ok(&self.1)
+    }
+    fn feedback(&mut self, _applied: &[f32], _reward: f32) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// Enough episodes for about `steps` steps in all, where none ends early.
+fn episodes(env: &MujocoEnv, steps: usize, threads: usize) -> f64 {
+    let spec = env.spec();
+    let plan = Plan {
+        target_return: 0.0,
+        episodes: (steps as u32).div_ceil(spec.max_episode_steps),
+        seed: 0,
+        threads,
+    };
+    let make_env = host_sim::maker(spec.id).expect("opened before");
+    let controller = || Uniform(Random::new(0), vec![0.0; spec.act_dim]);
+    let start = Instant::now();
+    let done =
+        rollout::<_, ()>(&plan, make_env, controller, |_| {}).unwrap_or_else(|e| match e.source {});
+    let steps: u32 = done.iter().map(|(episode, ())| episode.length).sum();
+    f64::from(steps) / start.elapsed().as_secs_f64()
+}
