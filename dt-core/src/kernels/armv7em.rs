@@ -17,7 +17,7 @@
 //! and with one, registers are left to load more words at once: 14 instructions for 16 products, 18 for
 //! two groups of 8.
 //!
-//! Sixteen groups are unrolled. A row of another length enters the unrolled code in the middle:
+//! 32 groups are unrolled. A row of another length enters the unrolled code in the middle:
 //! all groups of a routine are equally long.
 
 mod int4;
@@ -30,11 +30,17 @@ pub use int4::linear_int4;
 /// What a routine works through. It becomes the routine's stack frame: change both together.
 #[repr(C)]
 struct Job {
-    /// First activation, and the one after the last.
+    /// What a row pair begins with: the first activation, sums of zero, and where in the unrolled
+    /// code it begins.
     x: *const i16,
-    x_end: *const i16,
-    /// Where a row enters the unrolled code.
+    zeros: [i32; 6],
     entry: usize,
+    /// What follows the unrolled code: `finish`, or a look at whether the row has another round.
+    next: usize,
+    /// The activation after the last.
+    x_end: *const i16,
+    /// What is done with the sums.
+    finish: usize,
     /// One token: where it goes on after an odd group.
     entry_twos: usize,
     /// Scale, bias and output of the next row pair.
@@ -43,10 +49,8 @@ struct Job {
     y: *mut f32,
     /// Bytes from one token's output to the next one's.
     stride: usize,
-    /// End of `scale`, or of `y` if the sums stay integers.
+    /// End of `scale`, or of the first token's `y` if the sums stay integers.
     end: *const f32,
-    /// 0 if the sums stay integers.
-    is_linear: usize,
     x_scale: [f32; 3],
 }
 
@@ -83,9 +87,8 @@ pub fn linear<const T: usize>(
             y: y.as_mut_ptr(),
             stride: 4 * rows,
             end: scale.as_ptr().wrapping_add(2 * pairs),
-            is_linear: 1,
             x_scale: scales,
-            ..Job::new::<T>(x)
+            ..Job::new::<T>(x, Finish::Floats)
         };
         // SAFETY: `fits`: the routine reads 2·pairs rows of weights, `x`, and 2·pairs scales and
         // biases, and writes 2·pairs floats for each of T tokens, `rows` apart.
@@ -127,7 +130,7 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
         y,
         stride: 4 * rows,
         end: y.wrapping_add(rows),
-        ..Job::new::<T>(x)
+        ..Job::new::<T>(x, Finish::Integers)
     };
     // SAFETY: `fits`: the routine reads `rows` rows of weights and `x`, and writes as many sums for
     // each token.
@@ -219,38 +222,100 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [
     };
 }
 
+/// What a routine does with a row pair's sums.
+#[derive(Clone, Copy)]
+enum Finish {
+    /// Scales them and adds the bias.
+    Floats,
+    /// Writes them as they are.
+    Integers,
+}
+
 impl Job {
-    /// Reads activations; everything else is still to be filled in.
-    fn new<const T: usize>(x: &[i16]) -> Self {
+    /// Reads activations; what is done with the sums is still to be filled in.
+    fn new<const T: usize>(x: &[i16], finish: Finish) -> Self {
         let groups = x.len().checked_div(4 * T).unwrap_or_default();
-        // The routine's unrolled code, its units of code bytes and how many make a row.
+        // The unrolled code consists of `unrolled` units of `size` bytes; `units` make a row.
         let (code, size, unrolled, units) = match T {
-            1 => (&raw const dt_core_groups_1, 18 * 4, 8, groups / 2),
-            2 => (&raw const dt_core_groups_2, 14 * 4, 16, groups),
-            _ => (&raw const dt_core_groups_3, 20 * 4, 16, groups),
+            1 => (Code::of_1(), 18 * 4, 16, groups / 2),
+            2 => (Code::of_2(), 14 * 4, 32, groups),
+            _ => (Code::of_3(), 20 * 4, 32, groups),
         };
         // As many units go first as do not fill a round.
-        let skipped = match units % unrolled {
-            0 if units > 0 => 0,
-            first => unrolled - first,
+        let rounds = units.div_ceil(unrolled);
+        let skipped = if units == 0 {
+            unrolled
+        } else {
+            rounds * unrolled - units
         };
-        // Code addresses are odd: Thumb.
-        let twos = (code.addr() + skipped * size) | 1;
-        let odd = (&raw const dt_core_odd_group).addr() | 1;
+        let start = thumb(code.groups) + skipped * size;
+        let finish = thumb(match finish {
+            Finish::Floats => code.floats,
+            Finish::Integers => code.integers,
+        });
+        let is_odd = T == 1 && groups % 2 == 1;
         Self {
             x: x.as_ptr(),
+            zeros: [0; 6],
+            entry: if is_odd {
+                thumb(&raw const dt_core_odd_group)
+            } else {
+                start
+            },
+            next: if rounds > 1 { thumb(code.more) } else { finish },
             x_end: x.as_ptr_range().end,
-            entry: if T == 1 && groups % 2 == 1 { odd } else { twos },
-            entry_twos: twos,
+            finish,
+            entry_twos: start,
             scale: core::ptr::null(),
             bias: core::ptr::null(),
             y: core::ptr::null_mut(),
             stride: 0,
             end: core::ptr::null(),
-            is_linear: 0,
             x_scale: [0.0; 3],
         }
     }
+}
+
+/// Places in a routine.
+struct Code {
+    groups: *const u8,
+    more: *const u8,
+    floats: *const u8,
+    integers: *const u8,
+}
+
+impl Code {
+    fn of_1() -> Self {
+        Self {
+            groups: &raw const dt_core_groups_1,
+            more: &raw const dt_core_more_1,
+            floats: &raw const dt_core_floats_1,
+            integers: &raw const dt_core_integers_1,
+        }
+    }
+
+    fn of_2() -> Self {
+        Self {
+            groups: &raw const dt_core_groups_2,
+            more: &raw const dt_core_more_2,
+            floats: &raw const dt_core_floats_2,
+            integers: &raw const dt_core_integers_2,
+        }
+    }
+
+    fn of_3() -> Self {
+        Self {
+            groups: &raw const dt_core_groups_3,
+            more: &raw const dt_core_more_3,
+            floats: &raw const dt_core_floats_3,
+            integers: &raw const dt_core_integers_3,
+        }
+    }
+}
+
+/// Addresses of Thumb code are odd when they are jumped to.
+fn thumb(code: *const u8) -> usize {
+    code.addr() | 1
 }
 
 fn is_word_aligned<T>(slice: &[T]) -> bool {
@@ -271,12 +336,23 @@ unsafe extern "C" {
     fn dt_core_matrix_1(packed: *const i8, job: *const Job);
     fn dt_core_matrix_2(packed: *const i8, job: *const Job);
     fn dt_core_matrix_3(packed: *const i8, job: *const Job);
-    /// First of the unrolled groups.
+    /// The unrolled groups.
     static dt_core_groups_1: u8;
     static dt_core_groups_2: u8;
     static dt_core_groups_3: u8;
     /// The group that comes before groups in twos.
     static dt_core_odd_group: u8;
+    /// After a round of unrolled groups.
+    static dt_core_more_1: u8;
+    static dt_core_more_2: u8;
+    static dt_core_more_3: u8;
+    /// After the last one.
+    static dt_core_floats_1: u8;
+    static dt_core_floats_2: u8;
+    static dt_core_floats_3: u8;
+    static dt_core_integers_1: u8;
+    static dt_core_integers_2: u8;
+    static dt_core_integers_3: u8;
     fn dt_core_magnitude(x: *const [f32; 8], end: *const [f32; 8]) -> u32;
     fn dt_core_quantize(
         x: *const [[f32; 4]; 2],

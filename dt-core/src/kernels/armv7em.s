@@ -63,22 +63,24 @@
 
 @ ---- a whole matrix --------------------------------------------------------------------------
 
-@ The fields of `Job`, which becomes the stack frame.
-    .equ    DT_X, 0
-    .equ    DT_X_END, 4
-    .equ    DT_ENTRY, 8
-    .equ    DT_ENTRY_TWOS, 12
-    .equ    DT_SCALE, 16
-    .equ    DT_BIAS, 20
-    .equ    DT_Y, 24
-    .equ    DT_STRIDE, 28
-    .equ    DT_END, 32
-    .equ    DT_IS_LINEAR, 36
-    .equ    DT_X_SCALE, 40
-    .equ    DT_FRAME, 52
+@ The fields of `Job`, which becomes the stack frame. A row pair begins by loading the first eight words into r1-r7 and pc.
+    .equ    DT_BEGIN, 0                 @ x, six zeros, entry
+    .equ    DT_NEXT, 32
+    .equ    DT_X_END, 36
+    .equ    DT_FINISH, 40
+    .equ    DT_ENTRY_TWOS, 44
+    .equ    DT_SCALE, 48
+    .equ    DT_BIAS, 52
+    .equ    DT_Y, 56
+    .equ    DT_STRIDE, 60
+    .equ    DT_END, 64
+    .equ    DT_X_SCALE, 68
+    .equ    DT_FRAME, 84                @ 20 words and one to keep the stack aligned
 
-@ y of one token = sums · (scale · x_scale) + bias.
+@ y of one token = bias + sums · (scale · x_scale). VMLA rounds the product, then the sum: it is no fused operation.
 .macro dt_scale sum_a, sum_b, x_scale
+    vcvt.f32.s32 \sum_a, \sum_a
+    vcvt.f32.s32 \sum_b, \sum_b
     vmul.f32    s10, s6, \x_scale
     vmul.f32    s11, s7, \x_scale
     vmul.f32    \sum_a, \sum_a, s10
@@ -86,6 +88,18 @@
     vadd.f32    \sum_a, \sum_a, s8
     vadd.f32    \sum_b, \sum_b, s9
     vstmia      r10, {\sum_a, \sum_b}
+    add         r10, r10, r11
+.endm
+
+@ The same for the last token, after which the biases are not needed any more.
+.macro dt_scale_last sum_a, sum_b, x_scale
+    vcvt.f32.s32 \sum_a, \sum_a
+    vcvt.f32.s32 \sum_b, \sum_b
+    vmul.f32    s10, s6, \x_scale
+    vmul.f32    s11, s7, \x_scale
+    vmla.f32    s8, \sum_a, s10
+    vmla.f32    s9, \sum_b, s11
+    vstmia      r10!, {s8-s9}
 .endm
 
 @ r0: packed weights, r1: the job.
@@ -98,30 +112,20 @@
 dt_core_matrix_\tokens:
     push    {r4-r11, lr}
     sub     sp, sp, #DT_FRAME
+    mov     r12, sp
+    .rept 2
     ldm     r1!, {r2-r9}
-    stm     sp, {r2-r9}
-    ldm     r1, {r2-r6}
-    add     r1, sp, #DT_END
-    stm     r1, {r2-r6}
+    stm     r12!, {r2-r9}
+    .endr
+    ldm     r1, {r2-r5}
+    stm     r12, {r2-r5}
     vldr    s13, [sp, #DT_X_SCALE]
     vldr    s14, [sp, #DT_X_SCALE + 4]
     vldr    s15, [sp, #DT_X_SCALE + 8]
 
-    @ A row pair: sums are zero, activations begin again.
-1:  ldr     r1, [sp, #DT_X]
-    movs    r2, #0
-    movs    r3, #0
-    .if \tokens > 1
-    movs    r4, #0
-    movs    r5, #0
-    .endif
-    .if \tokens > 2
-    movs    r6, #0
-    movs    r7, #0
-    .endif
-    ldr     pc, [sp, #DT_ENTRY]
+    @ A row pair: activations begin again, sums are zero, and on to the entry.
+1:  ldm     sp, {r1-r7, pc}
 
-    @ Sixteen groups.
     .balign 4
     .if \tokens == 1
     .global dt_core_odd_group
@@ -129,26 +133,34 @@ dt_core_odd_group:
     dt_group_1
     ldr     pc, [sp, #DT_ENTRY_TWOS]
     .endif
+
+    @ The unrolled groups, and what comes after them: the finish, or a look at whether there are more.
     .balign 4
     .global dt_core_groups_\tokens
 dt_core_groups_\tokens:
     .if \tokens == 1
-    .rept 8
+    .rept 16
     dt_two_groups_1
     .endr
     .else
-    .rept 16
+    .rept 32
     dt_group_\tokens
     .endr
     .endif
+    ldr     pc, [sp, #DT_NEXT]
+
+    .balign 4
+    .global dt_core_more_\tokens
+dt_core_more_\tokens:
     ldr     r12, [sp, #DT_X_END]
     cmp     r1, r12
     bne     dt_core_groups_\tokens
+    ldr     pc, [sp, #DT_FINISH]
 
-    ldr     r1, [sp, #DT_IS_LINEAR]
-    cbnz    r1, 2f
-
-    @ Integers.
+    @ The finish in integers.
+    .balign 4
+    .global dt_core_integers_\tokens
+dt_core_integers_\tokens:
     ldrd    r10, r11, [sp, #DT_Y]       @ and stride
     add     r12, r10, #8
     str     r12, [sp, #DT_Y]
@@ -166,35 +178,31 @@ dt_core_groups_\tokens:
     bne     1b
     b       3f
 
-    @ Floats.
-2:  vmov    s0, s1, r2, r3
-    .if \tokens > 1
-    vmov    s2, s3, r4, r5
-    .endif
-    .if \tokens > 2
-    vmov    s4, s5, r6, r7
-    .endif
+    @ The finish in floats.
+    .balign 4
+    .global dt_core_floats_\tokens
+dt_core_floats_\tokens:
     ldrd    r8, r9, [sp, #DT_SCALE]     @ and bias
     ldrd    r10, r11, [sp, #DT_Y]       @ and stride
+    vmov    s0, s1, r2, r3
     vldmia  r8!, {s6-s7}
     vldmia  r9!, {s8-s9}
     strd    r8, r9, [sp, #DT_SCALE]
+    .if \tokens == 1
+    dt_scale_last s0, s1, s13
+    str     r10, [sp, #DT_Y]
+    .else
     add     r12, r10, #8
     str     r12, [sp, #DT_Y]
-    vcvt.f32.s32 s0, s0
-    vcvt.f32.s32 s1, s1
     dt_scale s0, s1, s13
-    .if \tokens > 1
-    vcvt.f32.s32 s2, s2
-    vcvt.f32.s32 s3, s3
-    add     r10, r10, r11
+    vmov    s2, s3, r4, r5
+    .if \tokens == 2
+    dt_scale_last s2, s3, s14
+    .else
     dt_scale s2, s3, s14
+    vmov    s4, s5, r6, r7
+    dt_scale_last s4, s5, s15
     .endif
-    .if \tokens > 2
-    vcvt.f32.s32 s4, s4
-    vcvt.f32.s32 s5, s5
-    add     r10, r10, r11
-    dt_scale s4, s5, s15
     .endif
     ldr     lr, [sp, #DT_END]
     cmp     r8, lr
