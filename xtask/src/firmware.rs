@@ -159,6 +159,8 @@ pub enum Program {
     /// Overflows its stack, on purpose
     #[value(name = "stack_overflow", hide = true)]
     StackOverflow,
+    /// Compares the integer kernels with their reference; needs no policy
+    Kernels,
 }
 
 impl Program {
@@ -168,6 +170,7 @@ impl Program {
             Self::Replay => "replay",
             Self::ClosedLoop => "closed_loop",
             Self::StackOverflow => "stack_overflow",
+            Self::Kernels => "kernels",
         }
     }
 }
@@ -202,6 +205,10 @@ pub fn run(command: Command) -> Result<()> {
         }
         Command::Run(arguments) => {
             let report = match &arguments.recording {
+                _ if arguments.selection.bin == Program::Kernels => {
+                    let image = image::build(&arguments.selection, None)?;
+                    emulator::run(arguments.selection.board, &image)?
+                }
                 Some(recording) => run_with(&arguments.selection, recording)?,
                 None => record_and_run(&arguments.selection, arguments.episodes)?,
             };

@@ -1,0 +1,233 @@
+//! Vectors of floats.
+
+use super::{Aligned, GARBAGE, MARGIN, MAX_TOKENS, Mismatch, Random};
+use crate::ops;
+
+type Magnitude = fn(&[f32]) -> u32;
+type QuantizeGroups = fn(&[[f32; 4]], f32, &mut [[i16; 4]], usize);
+type LayerNorm = fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    pub magnitude: Magnitude,
+    pub quantize_groups: QuantizeGroups,
+    pub relu: fn(&mut [f32]),
+    pub add: fn(&mut [f32], &[f32]),
+    pub layer_norm: LayerNorm,
+}
+
+/// Groups of four in the longest vector.
+const GROUPS: usize = if cfg!(miri) { 5 } else { 70 };
+const LEN: usize = 4 * GROUPS;
+
+/// What a vector may hold anywhere.
+const SPECIAL: [f32; 6] = [
+    0.0,
+    -0.0,
+    f32::NAN,
+    f32::NEG_INFINITY,
+    -f32::MIN_POSITIVE,
+    f32::from_bits(1),
+];
+
+#[derive(Clone, Debug)]
+pub struct Memory {
+    x: Aligned<[[f32; 4]; GROUPS + MARGIN]>,
+    y: Aligned<[f32; LEN + 2 * MARGIN]>,
+    groups: Aligned<[[i16; 4]; MAX_TOKENS * GROUPS + MARGIN]>,
+}
+
+impl Memory {
+    pub const fn new() -> Self {
+        Self {
+            x: Aligned([[0.0; 4]; _]),
+            y: Aligned([0.0; _]),
+            groups: Aligned([[0; 4]; _]),
+        }
+    }
+
+    pub fn run(&mut self, kernels: &Kernels, random: &mut Random) -> Result<u32, Mismatch> {
+        let mut count = 0;
+        for offset in 0..4 {
+            for len in 0..=LEN {
+                for special in SPECIAL {
+                    self.magnitude(len, offset, special, kernels.magnitude, random)?;
+                    self.relu(len, offset, special, kernels.relu, random)?;
+                    count += 2;
+                }
+                self.add(len, offset, kernels.add, random)?;
+                self.layer_norm(len, offset, kernels.layer_norm, random)?;
+                count += 2;
+            }
+            for groups in 0..=GROUPS {
+                for stride in 1..=MAX_TOKENS {
+                    self.quantize(groups, stride, offset, kernels.quantize_groups, random)?;
+                    count += 1;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn magnitude(
+        &mut self,
+        len: usize,
+        offset: usize,
+        special: f32,
+        magnitude: Magnitude,
+        random: &mut Random,
+    ) -> Result<(), Mismatch> {
+        let x = self.input(len, offset, random);
+        if len > 0 {
+            x[random.next() as usize % len] = special;
+        }
+        let expected = x.iter().map(|x| x.abs().to_bits()).max();
+        let (expected, got) = (expected.unwrap_or_default(), magnitude(x));
+        if got != expected {
+            return Err(Mismatch {
+                expected: expected.into(),
+                got: got.into(),
+                ..mismatch("magnitude", len, offset)
+            });
+        }
+        Ok(())
+    }
+
+    fn relu(
+        &mut self,
+        len: usize,
+        offset: usize,
+        special: f32,
+        relu: fn(&mut [f32]),
+        random: &mut Random,
+    ) -> Result<(), Mismatch> {
+        let x = self.input(len, offset, random);
+        if len > 0 {
+            x[random.next() as usize % len] = special;
+        }
+        self.y.0.fill(GARBAGE);
+        let y = &mut self.y.0[MARGIN + offset..][..len];
+        y.copy_from_slice(&self.x.0.as_flattened()[offset..][..len]);
+        relu(y);
+        let x = &self.x.0.as_flattened()[offset..][..len];
+        mismatch("relu", len, offset).between(&self.y.0, MARGIN + offset, |i| {
+            x.get(i).map(|&x| if x <= 0.0 { 0.0 } else { x })
+        })
+    }
+
+    fn add(
+        &mut self,
+        len: usize,
+        offset: usize,
+        add: fn(&mut [f32], &[f32]),
+        random: &mut Random,
+    ) -> Result<(), Mismatch> {
+        let mut before = [0.0; LEN];
+        before.fill_with(|| random.float());
+        self.input(len, offset, random);
+        self.y.0.fill(GARBAGE);
+        let y = &mut self.y.0[MARGIN + offset..][..len];
+        y.copy_from_slice(&before[..len]);
+        let x = &self.x.0.as_flattened()[offset..][..len];
+        add(y, x);
+        mismatch("add", len, offset).between(&self.y.0, MARGIN + offset, |i| {
+            x.get(i).map(|x| before[i] + x)
+        })
+    }
+
+    /// The reference is the numerics contract in `BLOB.md`.
+    fn layer_norm(
+        &mut self,
+        len: usize,
+        offset: usize,
+        layer_norm: LayerNorm,
+        random: &mut Random,
+    ) -> Result<(), Mismatch> {
+        let [mut weight, mut bias] = [[0.0; LEN]; 2];
+        weight.fill_with(|| random.float());
+        bias.fill_with(|| random.float());
+        // Of one magnitude, as in a residual stream.
+        for x in self.input(len, offset, random) {
+            *x = 1.0 / (1.0 + x.abs()) - 0.5;
+        }
+        self.y.0.fill(GARBAGE);
+        let y = &mut self.y.0[MARGIN + offset..][..len];
+        let x = &self.x.0.as_flattened()[offset..][..len];
+        layer_norm(x, &weight[..len], &bias[..len], 1e-5, y);
+
+        let n = len as f32;
+        let mean = ops::sum(x) / n;
+        let mut squares = [0.0; LEN];
+        for (square, x) in squares.iter_mut().zip(x) {
+            *square = (x - mean) * (x - mean);
+        }
+        let r = 1.0 / libm::sqrtf(ops::sum(&squares[..len]) / n + 1e-5);
+        mismatch("layer_norm", len, offset).between(&self.y.0, MARGIN + offset, |i| {
+            x.get(i).map(|x| ((x - mean) * r) * weight[i] + bias[i])
+        })
+    }
+
+    fn quantize(
+        &mut self,
+        len: usize,
+        stride: usize,
+        offset: usize,
+        quantize_groups: QuantizeGroups,
+        random: &mut Random,
+    ) -> Result<(), Mismatch> {
+        const UNTOUCHED: i16 = i16::MIN;
+        for x in self.x.0.as_flattened_mut() {
+            // Integers, ties and what lies between, up to the largest that 16 bits take, and −0.
+            let quarters = random.below(4 * i32::from(i16::MAX) + 1);
+            *x = random.sign() as f32 * (quarters as f32 / 4.0);
+        }
+        let inverse = [1.0, 0.5, 0.0][len % 3];
+        self.groups.0.fill([UNTOUCHED; 4]);
+        let x = &self.x.0[offset..][..len];
+        let room = (len.max(1) - 1) * stride + 1;
+        quantize_groups(x, inverse, &mut self.groups.0[offset..][..room], stride);
+        for (i, &got) in self.groups.0.iter().enumerate() {
+            let index = i.wrapping_sub(offset);
+            let expected = match x.get(index / stride) {
+                Some(x) if index.is_multiple_of(stride) => {
+                    x.map(|x| libm::rintf(x * inverse) as i16)
+                }
+                _ => [UNTOUCHED; 4],
+            };
+            if got != expected {
+                let [expected, got] =
+                    [expected, got].map(|group| i64::from_ne_bytes(bytemuck::cast(group)));
+                return Err(Mismatch {
+                    tokens: stride,
+                    index,
+                    expected,
+                    got,
+                    ..mismatch("quantize_groups", 4 * len, offset)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// `len` random values, among garbage.
+    fn input(&mut self, len: usize, offset: usize, random: &mut Random) -> &mut [f32] {
+        let x = self.x.0.as_flattened_mut();
+        x.fill(GARBAGE);
+        let x = &mut x[offset..][..len];
+        x.fill_with(|| random.float());
+        x
+    }
+}
+
+fn mismatch(function: &'static str, cols: usize, offset: usize) -> Mismatch {
+    Mismatch {
+        function,
+        tokens: 1,
+        rows: 1,
+        cols,
+        offset,
+        index: 0,
+        expected: 0,
+        got: 0,
+    }
+}

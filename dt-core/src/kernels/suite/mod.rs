@@ -1,0 +1,195 @@
+//! The suite that every kernel runs, on the host and on the controller: against one-line references,
+//! to the bit.
+//!
+//! All lengths up to 1100 and some around the 2048 that the AVX2 kernels have room for, odd and even
+//! numbers of rows, one to three tokens, all alignments, random values and the largest that the
+//! accumulator bound allows, and garbage wherever a kernel must not look or whatever it reads must not
+//! matter.
+
+#![allow(clippy::indexing_slicing, reason = "test code")]
+
+mod floats;
+mod matrices;
+
+#[cfg(arm_dsp)]
+use super::armv7em;
+use super::scalar;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use super::x86;
+
+const MAX_TOKENS: usize = 3;
+/// Values before and after what a kernel is given, which it must leave alone.
+const MARGIN: usize = 16;
+const GARBAGE: f32 = f32::NAN;
+
+/// One implementation of the functions in [`super`].
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    /// Its module.
+    pub name: &'static str,
+    matrices: (
+        matrices::Kernels<1>,
+        matrices::Kernels<2>,
+        matrices::Kernels<3>,
+    ),
+    floats: floats::Kernels,
+}
+
+macro_rules! kernels {
+    ($name:literal, $matrices:path, $others:path) => {{
+        use $matrices::{linear, products};
+        use $others::{add, layer_norm, linear_int4, magnitude, quantize_groups, relu};
+        Kernels {
+            name: $name,
+            matrices: (
+                (linear, linear_int4, products::<1>),
+                (linear, linear_int4, products::<2>),
+                (linear, linear_int4, products::<3>),
+            ),
+            floats: floats::Kernels {
+                magnitude,
+                quantize_groups,
+                relu,
+                add,
+                layer_norm,
+            },
+        }
+    }};
+}
+
+/// The kernels that this machine can run.
+pub fn available() -> impl Iterator<Item = Kernels> {
+    [
+        kernels!("scalar", scalar, scalar),
+        #[cfg(arm_dsp)]
+        kernels!("armv7em", armv7em, armv7em),
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        kernels!("sse2", x86::sse2, x86),
+        // AVX2, where there is any.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        kernels!("x86", x86, x86),
+    ]
+    .into_iter()
+}
+
+/// The first difference from the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Mismatch {
+    /// What was computed.
+    pub function: &'static str,
+    /// Of how many tokens; of `quantize_groups`, the stride.
+    pub tokens: usize,
+    /// Rows of the matrix.
+    pub rows: usize,
+    /// Columns of the matrix, or length of the vector.
+    pub cols: usize,
+    /// How many values behind a multiple of 16 bytes the inputs began.
+    pub offset: usize,
+    /// Where in the output; beyond its end: something was written that must not be.
+    pub index: usize,
+    /// The reference's integer or bits.
+    pub expected: i64,
+    /// The kernel's.
+    pub got: i64,
+}
+
+impl Mismatch {
+    /// Compares the bits of all of `got` with what `expected` says of each; the output began after `margin`
+    /// values.
+    fn between(
+        self,
+        got: &[f32],
+        margin: usize,
+        expected: impl Fn(usize) -> Option<f32>,
+    ) -> Result<(), Self> {
+        for (i, got) in got.iter().enumerate() {
+            let index = i.wrapping_sub(margin);
+            let [expected, got] = [expected(index).unwrap_or(GARBAGE), *got].map(f32::to_bits);
+            if got != expected {
+                let [expected, got] = [expected, got].map(i64::from);
+                return Err(Self {
+                    index,
+                    expected,
+                    got,
+                    ..self
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the suite works in, about 40 KiB.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    matrices: matrices::Memory,
+    floats: floats::Memory,
+    random: Random,
+}
+
+impl Default for Suite {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Suite {
+    /// Fresh memory. A `const fn`, so that a controller can have it in a `static`.
+    pub const fn new() -> Self {
+        Self {
+            matrices: matrices::Memory::new(),
+            floats: floats::Memory::new(),
+            random: Random(1),
+        }
+    }
+
+    /// Runs it all and counts the comparisons of a kernel's output with its reference.
+    ///
+    /// # Errors
+    /// The first [`Mismatch`].
+    pub fn run(&mut self, kernels: &Kernels) -> Result<u32, Mismatch> {
+        let Self {
+            matrices,
+            floats,
+            random,
+        } = self;
+        Ok(matrices.run(kernels.matrices, random)? + floats.run(&kernels.floats, random)?)
+    }
+}
+
+#[derive(Clone, Debug)]
+#[repr(C, align(16))]
+struct Aligned<T>(T);
+
+/// xorshift32.
+#[derive(Clone, Debug)]
+struct Random(u32);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0
+    }
+
+    /// 0…n − 1.
+    fn below(&mut self, n: i32) -> i32 {
+        (self.next() % n.cast_unsigned()).cast_signed()
+    }
+
+    fn sign(&mut self) -> i32 {
+        alternating(self.next() as usize >> 9)
+    }
+
+    /// Of either sign, between 2⁻³⁰ and 2³⁰.
+    fn float(&mut self) -> f32 {
+        let exponent = 127 - 30 + self.next() % 60;
+        self.sign() as f32 * f32::from_bits(exponent << 23 | self.next() >> 9)
+    }
+}
+
+fn alternating(i: usize) -> i32 {
+    if i.is_multiple_of(2) { 1 } else { -1 }
+}

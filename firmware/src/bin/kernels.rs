@@ -1,0 +1,44 @@
+//! Runs the suite of `dt_core::kernels` on the controller: every kernel against its reference, to the bit.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    use dt_core::kernels::suite::{Suite, available};
+    use firmware::board::mps2::{self, Mps2};
+    use firmware::compare::Spans;
+    use firmware::image::Comparison;
+
+    if let Err(mode) = Mps2::take() {
+        defmt::error!("floating-point mode {}", mode);
+        mps2::exit(false)
+    }
+    let suite = cortex_m::singleton!(: Suite = Suite::new()).expect("called once");
+    let mut comparison = Comparison {
+        steps: 0,
+        differing_bits: 0,
+        busy: Spans::default(),
+        mean_return: None,
+    };
+    for kernels in available() {
+        match suite.run(&kernels) {
+            Ok(count) => {
+                defmt::info!("{=str}: {=u32} comparisons", kernels.name, count);
+                comparison.steps += count;
+            }
+            Err(mismatch) => {
+                defmt::error!("{=str}: {}", kernels.name, mismatch);
+                let differing = (mismatch.expected ^ mismatch.got).count_ones();
+                comparison.differing_bits += u64::from(differing);
+            }
+        }
+    }
+    let passed = comparison.steps > 0 && comparison.differing_bits == 0;
+    comparison.finish("kernels", passed)
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is a controller's image: run it with `cargo xtask firmware run`");
+    std::process::exit(2);
+}
