@@ -10,6 +10,8 @@
 
 #[cfg(arm_dsp)]
 mod armv7em;
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod neon;
 pub mod scalar;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -20,7 +22,12 @@ use crate::int4::Packed;
 
 #[cfg(arm_dsp)]
 use armv7em as best;
-#[cfg(not(any(arm_dsp, all(target_arch = "x86_64", not(miri)))))]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+use neon as best;
+#[cfg(any(
+    miri,
+    not(any(arm_dsp, target_arch = "x86_64", target_arch = "aarch64"))
+))]
 use scalar as best;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use x86 as best;

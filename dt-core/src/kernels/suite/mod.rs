@@ -13,6 +13,8 @@ mod matrices;
 
 #[cfg(arm_dsp)]
 use super::armv7em;
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+use super::neon;
 use super::scalar;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use super::x86;
@@ -63,6 +65,8 @@ pub fn available() -> impl Iterator<Item = Kernels> {
         kernels!("scalar", scalar, scalar),
         #[cfg(arm_dsp)]
         kernels!("armv7em", armv7em, armv7em),
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        kernels!("neon", neon, neon),
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         kernels!("sse2", x86::sse2, x86),
         // AVX2, where there is any.
