@@ -1,6 +1,6 @@
-//! Times control steps of a MuJoCo environment. `benches/mujoco.py` runs this, in turns with Gymnasium.
+//! Times control steps of a MuJoCo environment. `benches/mujoco_speed.py` runs this, in turns with Gymnasium.
 //!
-//! Usage: `mujoco_speed ENV STEPS bare|env|rollout [THREADS]`; prints control steps per second.
+//! Usage: `mujoco_speed ENV STEPS bare|env|rollout [THREADS]`; prints control steps, and how many per second.
 //!
 //! - `bare`: the same number of `mj_step`s on the same model, with random controls, and nothing else.
 //! - `env`: [`Env::step`] and [`Env::observation`], with the same controls.
@@ -36,20 +36,20 @@ fn main() {
     let actions: Vec<Vec<f32>> = (0..steps.min(10_000)).map(|_| action()).collect();
     let actions = actions.iter().cycle().take(steps);
 
-    let rate = match mode.as_str() {
+    let start = Instant::now();
+    let steps = match mode.as_str() {
         "bare" => bare(&env, actions),
         "env" => steps_of(&mut env, actions),
         "rollout" => episodes(&env, steps, threads[0].parse().expect(usage)),
         _ => panic!("{usage}"),
     };
-    println!("{rate}");
+    println!("{steps} {}", steps as f64 / start.elapsed().as_secs_f64());
 }
 
-fn bare<'a>(env: &MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> f64 {
+fn bare<'a>(env: &MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> usize {
     let task = env.task();
     let mut data = MjData::new(task.model.clone());
     let mut count = 0;
-    let start = Instant::now();
     for action in actions {
         if count % EPISODE == 0 {
             data.reset();
@@ -64,13 +64,12 @@ fn bare<'a>(env: &MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> f64
         count += 1;
     }
     black_box(data.qpos());
-    count as f64 / start.elapsed().as_secs_f64()
+    count
 }
 
-fn steps_of<'a>(env: &mut MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> f64 {
+fn steps_of<'a>(env: &mut MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> usize {
     let mut observation = vec![0.0; env.spec().state_dim];
     let (mut count, mut total) = (0, 0.0);
-    let start = Instant::now();
     for action in actions {
         if count % EPISODE == 0 {
             env.reset(count as u64);
@@ -80,7 +79,7 @@ fn steps_of<'a>(env: &mut MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>
         count += 1;
     }
     black_box((observation, total));
-    count as f64 / start.elapsed().as_secs_f64()
+    count
 }
 
 struct Uniform(Random, Vec<f32>);
@@ -103,7 +102,7 @@ impl Controller for Uniform {
 }
 
 /// Enough episodes for about `steps` steps in all, where none ends early.
-fn episodes(env: &MujocoEnv, steps: usize, threads: usize) -> f64 {
+fn episodes(env: &MujocoEnv, steps: usize, threads: usize) -> usize {
     let spec = env.spec();
     let plan = Plan {
         target_return: 0.0,
@@ -113,9 +112,9 @@ fn episodes(env: &MujocoEnv, steps: usize, threads: usize) -> f64 {
     };
     let make_env = host_sim::maker(spec.id).expect("opened before");
     let controller = || Uniform(Random::new(0), vec![0.0; spec.act_dim]);
-    let start = Instant::now();
     let done =
         rollout::<_, ()>(&plan, make_env, controller, |_| {}).unwrap_or_else(|e| match e.source {});
-    let steps: u32 = done.iter().map(|(episode, ())| episode.length).sum();
-    f64::from(steps) / start.elapsed().as_secs_f64()
+    done.iter()
+        .map(|(episode, ())| episode.length as usize)
+        .sum()
 }
