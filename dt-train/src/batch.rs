@@ -201,7 +201,7 @@ impl Sampler {
 /// A table (rows, columns) on the device. The values move piece by piece, each freed once it is there, so that large
 /// data are never in memory twice.
 fn resident(mut values: Vec<f32>, columns: usize, device: Device) -> Tensor {
-    const PIECE: usize = 1 << 16;
+    const PIECE: usize = 1 << 14;
     let mut end = values.len() / columns;
     let table = Tensor::empty([end as i64, columns as i64], (Kind::Float, device));
     while end > 0 {
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn tables_larger_than_a_piece_arrive_whole() {
-        let values: Vec<f32> = (0..300_000).map(|i| i as f32).collect();
+        let values: Vec<f32> = (0..150_000).map(|i| i as f32).collect();
         let table = resident(values.clone(), 3, Device::Cpu);
         assert_eq!(rows::<f32>(&table).concat(), values);
     }

@@ -6,6 +6,8 @@ use std::process::Output;
 use assert_cmd::Command;
 use dt_train::collect::actor::{Actor, Shape};
 use dt_train::collect::agent_file::{self, Training};
+use dt_train::collect::learn::{Learner, Next};
+use dt_train::collect::part;
 use dt_train::collect::sac::Config;
 use dt_train::dataset::Dataset;
 
@@ -270,4 +272,89 @@ fn unusable_agents_are_refused() {
         .unwrap_err()
         .to_string();
     assert!(message.contains("not finite"), "{message}");
+}
+
+#[test]
+fn a_collection_that_was_stopped_goes_on_to_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sac = "--env pendulum --agent sac --steps 220 --seed 1 --out";
+    succeeds(folder, &format!("{sac} whole.hdf5 --save-agent whole"));
+
+    // What a stopped process leaves.
+    tch::set_num_threads(1);
+    let mut env = host_sim::make("pendulum").unwrap();
+    let mut learner = Learner::new(env.as_mut(), &Config::for_env("pendulum"), 220, 1);
+    learner.learn(|_| Ok::<_, ()>(Next::Stop)).unwrap();
+    assert_eq!(learner.done(), 200);
+    part::save(&folder.join("resumed.hdf5.part"), &learner).unwrap();
+
+    let resumed = format!("{sac} resumed.hdf5 --save-agent resumed");
+    fails(
+        folder,
+        &resumed,
+        1,
+        &["resumed.hdf5.part", "--resume", "--force"],
+    );
+    fails(
+        folder,
+        "--env pendulum --agent sac --steps 220 --seed 2 --out resumed.hdf5 --resume",
+        1,
+        &["resumed.hdf5.part: was started with --seed 1, not 2"],
+    );
+    succeeds(folder, &format!("{resumed} --resume"));
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    assert_eq!(read("resumed"), read("whole"));
+    assert_eq!(read("resumed.hdf5"), read("whole.hdf5"));
+    assert!(!folder.join("resumed.hdf5.part").exists());
+}
+
+#[test]
+fn recipes_make_data_sets_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    succeeds(
+        folder,
+        "--env pendulum --agent random --steps 300 --seed 3 --out agent.hdf5",
+    );
+    succeeds(
+        folder,
+        "--env pendulum --recipe random --steps 300 --seed 3 --out recipe.hdf5",
+    );
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    assert_eq!(read("agent.hdf5"), read("recipe.hdf5"));
+
+    // 100 updates make no agent medium.
+    let output = collect(
+        folder,
+        "--env pendulum --recipe medium-replay --steps 200 --out replay.hdf5",
+    );
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && note.contains("not medium yet (mean return of -865.02)"),
+        "{note}"
+    );
+    assert_eq!(
+        Dataset::load(&[folder.join("replay.hdf5")]).unwrap().len(),
+        200
+    );
+    fails(
+        folder,
+        "--env pendulum --recipe medium --train-steps 200 --steps 200 --out medium.hdf5",
+        1,
+        &[
+            "after 200 steps the agent is not medium yet",
+            "--train-steps",
+        ],
+    );
+    for arguments in [
+        "--recipe medium --agent sac --steps 9",
+        "--agent sac --train-steps 9 --steps 9",
+        "--recipe expert-ish --steps 9",
+        "--steps 9",
+        "--agent random --steps 9 --resume",
+    ] {
+        let output = collect(folder, &format!("--env pendulum --out a {arguments}"));
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+    }
 }

@@ -12,6 +12,8 @@ pub mod actor;
 pub mod agent_file;
 pub mod learn;
 pub mod noise;
+pub mod part;
+pub mod recipe;
 pub mod replay;
 pub mod sac;
 

@@ -79,6 +79,39 @@ impl Replay {
         self.len += 1;
     }
 
+    /// Transitions so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Values of a row: state, action, next state, reward, whether the task continues.
+    pub fn width(&self) -> usize {
+        (2 * self.sizes.state + self.sizes.action) as usize + 2
+    }
+
+    /// The rows so far, one after the other.
+    pub fn values(&self) -> Vec<f32> {
+        let rows = self.rows.narrow(0, 0, self.len as i64);
+        let mut values = vec![0.0; rows.numel()];
+        rows.copy_data(&mut values, rows.numel());
+        values
+    }
+
+    /// Replaces the rows.
+    ///
+    /// # Panics
+    /// If there are more than the capacity, or the last is incomplete.
+    pub fn restore(&mut self, values: &[f32]) {
+        let rows = Tensor::from_slice(values).view([-1, self.width() as i64]);
+        self.len = rows.size()[0] as usize;
+        self.rows.narrow(0, 0, self.len as i64).copy_(&rows);
+    }
+
     /// `size` transitions drawn with replacement.
     ///
     /// # Panics

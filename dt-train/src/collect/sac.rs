@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::actor::{Actor, LOG_STD, Shape};
-use super::noise::Noise;
+use super::noise::{Noise, Position};
 use super::replay::Batch;
 use crate::flat::{Flat, Layout};
 use crate::optim::{AdamW, AdamWConfig};
@@ -50,6 +50,14 @@ impl Config {
             learning_starts,
         }
     }
+}
+
+/// How far a learner is, besides its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Updates made.
+    pub updates: u64,
+    noise: Position,
 }
 
 /// A learner: one [`update`](Self::update) per environment step.
@@ -176,6 +184,61 @@ impl Sac {
         };
         self.copy_actor(&mut actor);
         actor
+    }
+
+    /// Every tensor that updates change, by name, and where the noise is.
+    pub fn state(&self) -> (Vec<(&'static str, Tensor)>, Progress) {
+        let progress = Progress {
+            updates: self.actor_optimizer.state().2,
+            noise: self.noise.position(),
+        };
+        (self.tensors(), progress)
+    }
+
+    /// Goes back to a [`state`](Self::state) of a learner with the same configuration, shape and seed; `find` fills
+    /// each tensor, by name.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub fn restore<E>(
+        &mut self,
+        progress: Progress,
+        find: impl Fn(&str, &mut Tensor) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (name, mut tensor) in self.tensors() {
+            find(name, &mut tensor)?;
+        }
+        for optimizer in [
+            &mut self.actor_optimizer,
+            &mut self.critic_optimizer,
+            &mut self.alpha_optimizer,
+        ] {
+            let (first, second, _) = optimizer.state();
+            let (first, second) = (first.shallow_clone(), second.shallow_clone());
+            optimizer.restore(&first, &second, progress.updates);
+        }
+        self.noise.resume(progress.noise);
+        Ok(())
+    }
+
+    /// Views: what is written to them is written to the learner.
+    fn tensors(&self) -> Vec<(&'static str, Tensor)> {
+        let optimizers = [
+            ("actor.m", "actor.v", &self.actor_optimizer),
+            ("critics.m", "critics.v", &self.critic_optimizer),
+            ("log_alpha.m", "log_alpha.v", &self.alpha_optimizer),
+        ];
+        let mut tensors = vec![
+            ("actor", self.actor.values().detach()),
+            ("critics", self.critics.values().detach()),
+            ("targets", self.targets.values().detach()),
+            ("log_alpha", self.log_alpha.values().detach()),
+        ];
+        for (m, v, optimizer) in optimizers {
+            let (first, second, _) = optimizer.state();
+            tensors.extend([(m, first.shallow_clone()), (v, second.shallow_clone())]);
+        }
+        tensors
     }
 
     fn normal(&mut self, rows: i64) -> Tensor {

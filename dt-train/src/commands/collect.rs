@@ -1,28 +1,41 @@
-//! `dt-train collect`: trajectories from a random, a saved or a freshly trained SAC agent.
+//! `dt-train collect`: trajectories from a random, a saved or a freshly trained SAC agent, or by a recipe's name.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use host_sim::Env;
 
 use super::WrongUsage;
 use crate::atomic;
 use crate::collect::agent_file::{self, Training};
+use crate::collect::learn::{Learner, Next};
+use crate::collect::recipe::{self, Recipe, Watch};
 use crate::collect::sac::Config;
-use crate::collect::{self, Agent, learn};
+use crate::collect::{self, Agent, part};
 use crate::dataset::d4rl::{self, Metadata, Recording};
 
 /// Arguments of `dt-train collect`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Environment: pendulum
+    /// Environment, such as pendulum or hopper
     #[arg(long, value_name = "E")]
     pub env: String,
     /// `random`, `sac` (train one and keep its whole replay buffer), or a file written by --save-agent
-    #[arg(long, value_name = "random|sac|FILE")]
-    pub agent: String,
-    /// Environment steps to record
+    #[arg(
+        long,
+        value_name = "random|sac|FILE",
+        required_unless_present = "recipe"
+    )]
+    pub agent: Option<String>,
+    /// Make one of the usual offline data sets; trains the agents it needs
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "agent")]
+    pub recipe: Option<Recipe>,
+    /// With --recipe: steps after which an agent is an expert [default: 20000 for pendulum, else 1000000]
+    #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..))]
+    pub train_steps: Option<u32>,
+    /// Environment steps to record; with --recipe medium-replay: at most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
     /// Seed of the environment, the agent and its training
@@ -37,6 +50,9 @@ pub struct Args {
     /// With --agent FILE: always take the most likely action
     #[arg(long)]
     pub deterministic: bool,
+    /// Where agents are trained: go on from the last 10000 steps before training was stopped
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
     /// Replace existing output files
     #[arg(long)]
     pub force: bool,
@@ -45,32 +61,53 @@ pub struct Args {
 /// Episodes that the final SAC agent is judged on.
 const EVALUATION_EPISODES: u32 = 100;
 
+/// Training steps between two saves.
+const SAVE_EVERY: usize = 10_000;
+
 /// Runs the command.
 ///
 /// # Errors
 /// Unknown environments or agents, unreadable agent files, outputs that exist or cannot be written.
 pub fn run(args: Args) -> Result<()> {
     // Everything that can be refused is refused before the work.
-    if args.save_agent.is_some() && args.agent != "sac" {
+    let agent = args.agent.as_deref().unwrap_or_default();
+    let trains = agent == "sac" || args.recipe.is_some_and(|recipe| recipe != Recipe::Random);
+    if args.save_agent.is_some() && agent != "sac" {
         return Err(
             WrongUsage("--save-agent only goes with --agent sac: the others do not learn").into(),
         );
     }
-    if args.deterministic && matches!(args.agent.as_str(), "random" | "sac") {
+    if args.deterministic && (args.recipe.is_some() || matches!(agent, "random" | "sac")) {
         return Err(
             WrongUsage("--deterministic only goes with a saved agent: --agent FILE").into(),
         );
+    }
+    if args.resume && !trains {
+        return Err(WrongUsage(
+            "--resume only goes with --agent sac and recipes that train: the others take seconds",
+        )
+        .into());
     }
     let make_env = host_sim::maker(&args.env)?;
     atomic::check(&args.out, args.force)?;
     if let Some(path) = &args.save_agent {
         atomic::check(path, args.force)?;
     }
+    let part = part::path(&args.out);
+    if trains && part.exists() && !args.resume && !args.force {
+        bail!(
+            "{} is the part of a collection that was stopped; go on with --resume, or start anew with --force",
+            part.display()
+        );
+    }
     let steps = args.steps as usize;
-    let recording = match args.agent.as_str() {
-        "random" => collect::record(&make_env, Agent::Random, steps, args.seed),
-        "sac" => learn_and_save(&args, &make_env)?,
-        file => {
+    let recording = match (args.recipe, agent) {
+        (Some(Recipe::Random), _) | (None, "random") => {
+            collect::record(&make_env, Agent::Random, steps, args.seed)
+        }
+        (Some(recipe), _) => by_recipe(&args, recipe, &make_env)?,
+        (None, "sac") => learn_and_save(&args, &make_env)?,
+        (None, file) => {
             let (actor, _) = agent_file::load(Path::new(file), make_env().spec().id)?;
             let agent = Agent::Trained {
                 actor: &actor,
@@ -79,55 +116,148 @@ pub fn run(args: Args) -> Result<()> {
             collect::record(&make_env, agent, steps, args.seed)
         }
     };
+    let name = args.recipe.and_then(|recipe| recipe.to_possible_value());
     // The file's name, not its path: data say nothing about the machine they were made on.
-    let policy = Path::new(&args.agent)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
+    let policy = match &name {
+        Some(recipe) => recipe.get_name().into(),
+        None => Path::new(agent)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy(),
+    };
     let metadata = Metadata {
         env: &args.env,
         policy: &policy,
         seed: args.seed,
     };
     d4rl::write(&args.out, args.force, &recording, &metadata)?;
+    if trains && part.exists() {
+        std::fs::remove_file(&part).with_context(|| format!("cannot remove {}", part.display()))?;
+    }
     summarize(&args.out, &recording);
     Ok(())
 }
 
+/// Data of agents that are trained for them.
+fn by_recipe(
+    args: &Args,
+    recipe: Recipe,
+    make_env: &(impl Fn() -> Box<dyn Env> + Sync),
+) -> Result<Recording> {
+    let mut env = make_env();
+    let spec = env.spec();
+    let medium = recipe::medium_return(&spec).with_context(|| {
+        format!("environment `{}` has no `score_range`, which says what a medium agent is: add it to its description", args.env)
+    })?;
+    let train_steps = match recipe {
+        Recipe::MediumReplay => args.steps,
+        _ => args
+            .train_steps
+            .unwrap_or_else(|| recipe::expert_steps(&spec)),
+    };
+    let until_expert = recipe == Recipe::MediumExpert;
+    let mut learner = learner(args, env.as_mut(), train_steps)?;
+    let mut watch = Watch::new(medium, until_expert, evaluation_seed(args), &learner);
+    learn(args, &mut learner, |learner| watch.next(learner, make_env))?;
+    let done = learner.done();
+    let (last, kept, replay) = learner.into_parts();
+    match watch.reached() {
+        Some(steps) => {
+            println!("medium agent (mean return of {medium:.2}): after {steps} steps of training")
+        }
+        // It was reached before training was stopped and resumed.
+        None if kept.is_some() => {}
+        None if recipe == Recipe::MediumReplay => {
+            eprintln!(
+                "note: the agent is not medium yet (mean return of {medium:.2}); it takes more --steps"
+            );
+        }
+        None => bail!(
+            "after {done} steps the agent is not medium yet (mean return of {medium:.2}); it takes more --train-steps"
+        ),
+    }
+    let steps = args.steps as usize;
+    Ok(match recipe {
+        Recipe::MediumReplay => replay,
+        Recipe::MediumExpert => {
+            let medium = kept.as_ref().unwrap_or(&last);
+            recipe::medium_expert(make_env, medium, &last, steps, args.seed)
+        }
+        _ => {
+            let agent = Agent::Trained {
+                actor: &last,
+                deterministic: false,
+            };
+            collect::record(make_env, agent, steps, args.seed)
+        }
+    })
+}
+
 /// Trains a SAC agent, saves and evaluates it; returns its replay buffer.
 fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) -> Result<Recording> {
-    // The matrices are too small to share between cores: waiting at every barrier costs more than it gains, and
-    // one thread gives the same bits however many cores there are.
-    tch::set_num_threads(1);
-    let config = Config::for_env(&args.env);
     let start = Instant::now();
-    let (actor, recording) =
-        learn::learn(make_env().as_mut(), &config, args.steps as usize, args.seed);
+    let mut env = make_env();
+    let mut learner = learner(args, env.as_mut(), args.steps)?;
+    let before = learner.done();
+    learn(args, &mut learner, |_| Next::Learn)?;
+    let (actor, _, recording) = learner.into_parts();
     let seconds = start.elapsed().as_secs_f64();
     if let Some(path) = &args.save_agent {
         let training = Training {
             steps: args.steps.into(),
             seed: args.seed,
-            sac: config,
+            sac: Config::for_env(&args.env),
             version: env!("CARGO_PKG_VERSION").into(),
         };
         agent_file::save(path, args.force, &actor, &training)?;
     }
-    // Seeds far from those of rollouts, so that evaluation and data do not share episodes.
-    let (mean, std) = collect::evaluate(
-        make_env,
-        &actor,
-        EVALUATION_EPISODES,
-        args.seed.wrapping_add(1 << 32),
-    );
+    let (mean, std) =
+        collect::evaluate(make_env, &actor, EVALUATION_EPISODES, evaluation_seed(args));
     println!(
         "trained in {seconds:.1} s ({:.0} steps/s)",
-        f64::from(args.steps) / seconds
+        (f64::from(args.steps) - before as f64) / seconds
     );
     println!(
         "final agent: return {mean:.2} ± {std:.2} over {EVALUATION_EPISODES} episodes, most likely actions"
     );
     Ok(recording)
+}
+
+/// Far from the seeds of rollouts, so that evaluation and data do not share episodes.
+fn evaluation_seed(args: &Args) -> u64 {
+    args.seed.wrapping_add(1 << 32)
+}
+
+/// A learner at its beginning, or where it was stopped.
+fn learner<'a>(args: &Args, env: &'a mut dyn Env, steps: u32) -> Result<Learner<'a>> {
+    // The matrices are too small to share between cores: waiting at every barrier costs more than it gains, and
+    // one thread gives the same bits however many cores there are.
+    tch::set_num_threads(1);
+    let config = Config::for_env(&args.env);
+    let mut learner = Learner::new(env, &config, steps as usize, args.seed);
+    let part = part::path(&args.out);
+    if args.resume && part.exists() {
+        part::restore(&part, &mut learner)?;
+    }
+    Ok(learner)
+}
+
+/// Trains, and saves the state now and then.
+fn learn(
+    args: &Args,
+    learner: &mut Learner,
+    mut after_episode: impl FnMut(&Learner) -> Next,
+) -> Result<()> {
+    let part = part::path(&args.out);
+    let mut saved = learner.done() / SAVE_EVERY;
+    learner.learn(|learner| {
+        let next = after_episode(learner);
+        if learner.done() / SAVE_EVERY > saved && next == Next::Learn {
+            saved = learner.done() / SAVE_EVERY;
+            part::save(&part, learner)?;
+        }
+        Ok(next)
+    })
 }
 
 fn summarize(path: &Path, recording: &Recording) {

@@ -97,17 +97,17 @@ impl Arrays<'_> {
             return Err(Problem::Rank { key, shape, needs });
         }
         self.same_length(name, shape[0], beside, rows)?;
-        // As integers: a byte that is neither 0 nor 1 must not become a `bool`.
-        let values: Vec<i64> = dataset
-            .read_raw()
-            .map_err(|error| damaged(&format!("`{key}`"), &error))?;
+        // As integers: a byte that is neither 0 nor 1 must not become a `bool`. What does not fit into an i8 becomes its
+        // largest or smallest value, which are no flags either.
+        let read = |error| damaged(&format!("`{key}`"), &error);
+        let values: Vec<i8> = dataset.read_raw().map_err(read)?;
         match values.iter().position(|value| !matches!(value, 0 | 1)) {
             None => Ok(values.into_iter().map(|value| value == 1).collect()),
-            Some(row) => Err(Problem::NotAFlag {
-                key,
-                row,
-                value: values[row],
-            }),
+            Some(row) => {
+                let exact: Vec<i64> = dataset.read_raw().map_err(read)?;
+                let value = exact[row];
+                Err(Problem::NotAFlag { key, row, value })
+            }
         }
     }
 

@@ -263,11 +263,11 @@ fn digest(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// Gymnasium's name of an environment as `--env` takes it.
+/// Gymnasium's name of an environment as `--env` takes it: there, a bare name means MuJoCo's version 5.
 fn environment_name(gymnasium: &str) -> String {
     match gymnasium.to_lowercase().as_str() {
         "pendulum-v1" => "pendulum".into(),
-        other => other.into(),
+        other => other.strip_suffix("-v5").unwrap_or(other).into(),
     }
 }
 
@@ -336,6 +336,12 @@ mod tests {
         let data = small();
         let expected: [u8; 32] = Sha256::digest([[1u8; 32], [2u8; 32]].concat()).into();
         assert_eq!(data.sha256(), expected);
+    }
+
+    #[test]
+    fn environments_have_one_name() {
+        let names = ["Pendulum-v1", "Hopper-v5", "hopper", "Hopper-v4"].map(environment_name);
+        assert_eq!(names, ["pendulum", "hopper", "hopper", "hopper-v4"]);
     }
 
     #[test]

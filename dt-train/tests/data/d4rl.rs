@@ -332,6 +332,11 @@ fn flags_other_than_0_and_1_are_located() {
         |file| put(file, "terminals", &[ROWS], &[0u8, 0, 0, 2, 0]),
         &["`terminals`[3] is 2", "0 or 1"],
     );
+    // 257 is 1 in its lowest byte.
+    rejected_after(
+        |file| put(file, "timeouts", &[ROWS], &[0i64, 257, 0, 1, 0]),
+        &["`timeouts`[1] is 257"],
+    );
 }
 
 #[test]

@@ -1,0 +1,284 @@
+//! A collection that is not finished: everything a [`Learner`] needs to go on, between two episodes, to the same bits
+//! as if it had not been stopped.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::actor::Actor;
+use super::learn::Learner;
+use super::noise::Position;
+use super::sac::{Config, Progress};
+use crate::atomic::{self, OutputError};
+
+/// Key of the metadata entry.
+const ENTRY: &str = "dt-train collection";
+
+/// Where the unfinished part of an output lies: beside it.
+pub fn path(out: &Path) -> PathBuf {
+    let mut name = OsString::from(out);
+    name.push(".part");
+    name.into()
+}
+
+/// Why a collection cannot be continued.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {problem}; repeat the command it was started with, or start anew with --force")]
+pub struct PartError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with the file of an unfinished collection.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It cannot be opened.
+    #[error("cannot be read: {0}")]
+    Unreadable(std::io::Error),
+    /// It is another kind of file, or damaged.
+    #[error("is not the intact part of a collection: {0}")]
+    NotAPart(String),
+    /// It was started otherwise.
+    #[error("was started with {key} {before}, not {now}")]
+    Other {
+        /// What differs.
+        key: &'static str,
+        /// There.
+        before: String,
+        /// Here.
+        now: String,
+    },
+    /// It is longer than asked for.
+    #[error("has {done} steps already, more than the {asked} asked for")]
+    TooLong {
+        /// Steps taken.
+        done: usize,
+        /// Steps asked for.
+        asked: usize,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    version: String,
+    env: String,
+    seed: u64,
+    config: Config,
+    next_episode: u64,
+    noise: Position,
+    sac: Progress,
+}
+
+/// Writes the state of `learner`, which is between two episodes.
+///
+/// # Errors
+/// The file system's.
+pub fn save(path: &Path, learner: &Learner) -> Result<(), OutputError> {
+    let (tensors, sac) = learner.sac.state();
+    let entry = Entry {
+        version: env!("CARGO_PKG_VERSION").into(),
+        env: learner.shape.env.clone(),
+        seed: learner.seed,
+        config: learner.config.clone(),
+        next_episode: learner.next_episode,
+        noise: learner.noise.position(),
+        sac,
+    };
+    let json = serde_json::to_string(&entry).expect("strings and numbers");
+    let mut arrays: Vec<(&str, Vec<f32>)> = tensors
+        .into_iter()
+        .map(|(name, tensor)| {
+            let mut values = vec![0.0; tensor.numel()];
+            tensor.copy_data(&mut values, tensor.numel());
+            (name, values)
+        })
+        .collect();
+    arrays.push(("replay", learner.replay.values()));
+    if let Some(kept) = &learner.kept {
+        arrays.push(("kept", kept.weights.clone()));
+    }
+    let timeouts: Vec<f32> = learner
+        .timeouts
+        .iter()
+        .map(|&t| f32::from(u8::from(t)))
+        .collect();
+    arrays.push(("timeouts", timeouts));
+    let views = arrays.iter().map(|(name, values)| {
+        let bytes = bytemuck::cast_slice(values);
+        let view = TensorView::new(Dtype::F32, vec![values.len()], bytes);
+        (*name, view.expect("as many values as the shape says"))
+    });
+    let metadata = HashMap::from([(ENTRY.to_owned(), json)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).expect("few tensors");
+    atomic::write(path, true, &bytes)
+}
+
+/// Puts a fresh `learner` into the state that [`save`] wrote.
+///
+/// # Errors
+/// [`PartError`] names the file and what to do.
+pub fn restore(path: &Path, learner: &mut Learner) -> Result<(), PartError> {
+    parse(path, learner).map_err(|problem| PartError {
+        path: path.into(),
+        problem,
+    })
+}
+
+fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
+    let bytes = std::fs::read(path).map_err(Problem::Unreadable)?;
+    let not_a_part = |error: &dyn std::fmt::Display| Problem::NotAPart(error.to_string());
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| not_a_part(&error))?;
+    let entries = metadata.metadata().as_ref();
+    let json = entries
+        .and_then(|entries| entries.get(ENTRY))
+        .ok_or_else(|| not_a_part(&"its metadata is missing"))?;
+    let entry: Entry = serde_json::from_str(json).map_err(|error| not_a_part(&error))?;
+    let settings = |config: &Config| serde_json::to_string(config).unwrap_or_default();
+    for (key, before, now) in [
+        (
+            "version",
+            entry.version,
+            env!("CARGO_PKG_VERSION").to_owned(),
+        ),
+        ("--env", entry.env, learner.shape.env.clone()),
+        ("--seed", entry.seed.to_string(), learner.seed.to_string()),
+        (
+            "settings",
+            settings(&entry.config),
+            settings(&learner.config),
+        ),
+    ] {
+        if before != now {
+            return Err(Problem::Other { key, before, now });
+        }
+    }
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| not_a_part(&error))?;
+    let values = |name: &str, len: usize| {
+        let tensor = tensors.tensor(name).map_err(|error| not_a_part(&error))?;
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
+        if tensor.dtype() != Dtype::F32 || values.len() != len {
+            return Err(not_a_part(&format!("`{name}` is not {len} f32 values")));
+        }
+        Ok(values)
+    };
+    let done = tensors
+        .tensor("timeouts")
+        .map_or(0, |tensor| tensor.shape().iter().product());
+    if done > learner.steps() {
+        let asked = learner.steps();
+        return Err(Problem::TooLong { done, asked });
+    }
+    let timeouts = values("timeouts", done)?;
+    let replay = values("replay", done * learner.replay.width())?;
+    if tensors.names().contains(&"kept") {
+        learner.kept = Some(Actor {
+            weights: values("kept", learner.actor.weights.len())?,
+            shape: learner.shape.clone(),
+        });
+    }
+    learner
+        .sac
+        .restore(entry.sac, |name, tensor: &mut Tensor| {
+            tensor.copy_(&Tensor::from_slice(&values(name, tensor.numel())?));
+            Ok(())
+        })?;
+    learner.sac.copy_actor(&mut learner.actor);
+    learner.replay.restore(&replay);
+    learner.timeouts = timeouts.into_iter().map(|flag| flag == 1.0).collect();
+    learner.next_episode = entry.next_episode;
+    learner.noise.resume(entry.noise);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use host_sim::make;
+
+    use super::*;
+    use crate::collect::learn::Next;
+    use crate::dataset::d4rl::Recording;
+
+    fn learner(env: &mut dyn host_sim::Env, steps: usize) -> Learner<'_> {
+        let config = Config {
+            hidden: 16,
+            batch_size: 8,
+            ..Config::for_env("pendulum")
+        };
+        Learner::new(env, &config, steps, 3)
+    }
+
+    /// The rest of the steps; the agent is kept after the second episode.
+    fn finish(mut learner: Learner) -> (Actor, Option<Actor>, Recording) {
+        let Ok(()) = learner.learn(|learner| {
+            Ok::<_, Infallible>(if learner.done() == 400 {
+                Next::Keep
+            } else {
+                Next::Learn
+            })
+        });
+        learner.into_parts()
+    }
+
+    #[test]
+    fn a_resumed_collection_is_the_same_to_the_bit() {
+        tch::set_num_threads(1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(&folder.path().join("out.hdf5"));
+        let mut env = make("pendulum").unwrap();
+        let whole = finish(learner(env.as_mut(), 700));
+        assert_eq!(whole.2.rewards.len(), 700);
+
+        for episodes in [1, 2] {
+            let mut first = learner(env.as_mut(), 700);
+            let Ok(()) = first.learn(|learner| {
+                Ok::<_, Infallible>(match learner.done() {
+                    done if done == 200 * episodes => Next::Stop,
+                    _ => Next::Learn,
+                })
+            });
+            first.kept = (episodes == 2).then(|| first.actor.clone());
+            save(&path, &first).unwrap();
+            let mut second = learner(env.as_mut(), 700);
+            restore(&path, &mut second).unwrap();
+            assert_eq!(finish(second), whole, "after {episodes} episodes");
+        }
+    }
+
+    #[test]
+    fn another_collection_is_not_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part");
+        let mut env = make("pendulum").unwrap();
+        let refusal = |learner: &mut Learner| restore(&path, learner).unwrap_err().to_string();
+        assert!(refusal(&mut learner(env.as_mut(), 9)).contains("cannot be read"));
+
+        let mut first = learner(env.as_mut(), 300);
+        let Ok(()) = first.learn(|_| Ok::<_, Infallible>(Next::Stop));
+        save(&path, &first).unwrap();
+        let message = refusal(&mut learner(env.as_mut(), 100));
+        assert!(
+            message.contains("has 200 steps already, more than the 100"),
+            "{message}"
+        );
+        let mut other = learner(env.as_mut(), 300);
+        other.seed = 4;
+        let message = refusal(&mut other);
+        assert!(
+            message.contains("--seed 3, not 4") && message.contains("--force"),
+            "{message}"
+        );
+
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let message = refusal(&mut learner(env.as_mut(), 300));
+        assert!(message.contains("not the intact part"), "{message}");
+    }
+}
