@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::process::{cargo, run_openly};
+use crate::firmware::image::target_directory;
+use crate::process::{cargo, command, project, run_openly, succeeds};
 use crate::setup;
 use crate::setup::cortex_m::{self, Toolchain, cargo_for_target, recorded};
 
@@ -16,7 +17,7 @@ use crate::setup::cortex_m::{self, Toolchain, cargo_for_target, recorded};
 pub fn run() -> Result<()> {
     setup::ensure()?;
     let mut summary = Vec::new();
-    for (name, mut command) in stages()? {
+    for (name, mut command) in stages()?.into_iter().chain(nightly_stages()?) {
         eprintln!("test: {name}");
         let start = Instant::now();
         run_openly(&mut command).with_context(|| format!("test: {name}"))?;
@@ -76,6 +77,56 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),
     ])
+}
+
+/// What needs a nightly compiler and tools that set-up does not install. Where one is missing, a line says how to get it.
+fn nightly_stages() -> Result<Vec<(&'static str, Command)>> {
+    let mut stages = Vec::new();
+    if has_nightly("miri", "rustup toolchain install nightly --component miri") {
+        stages.push(("Miri: kernels and memory of dt-core", miri()));
+    }
+    if has_nightly(
+        "fuzz",
+        "rustup toolchain install nightly && cargo install cargo-fuzz",
+    ) {
+        stages.push(("fuzzing policies, 10 s", fuzz("parse_and_run", 10)?));
+        stages.push(("fuzzing kernels, 10 s", fuzz("kernels", 10)?));
+    }
+    Ok(stages)
+}
+
+fn has_nightly(tool: &str, installation: &str) -> bool {
+    let found = succeeds(command("cargo").args(["+nightly", tool, "--version"]));
+    if !found {
+        eprintln!("test: skipping `cargo +nightly {tool}`, which is not installed: {installation}");
+    }
+    found
+}
+
+/// The only unsafe code is that of the kernels; memory is cast in the arena and the cache.
+fn miri() -> Command {
+    let mut cargo = command("cargo");
+    cargo
+        .args(["+nightly", "miri", "test", "-p", "dt-core", "--lib", "--"])
+        .args(["kernels", "arena", "cache", "quant", "slices"])
+        .env("PROPTEST_CASES", "2")
+        // Proptest looks for its regression files.
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation");
+    cargo
+}
+
+/// Starts from the committed corpus; what is new goes to the build folder.
+fn fuzz(target: &str, seconds: u32) -> Result<Command> {
+    let package = "tests/fuzz";
+    let found = target_directory()?.join("fuzz-corpus").join(target);
+    std::fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
+    let mut cargo = command("cargo");
+    cargo
+        .args(["+nightly", "fuzz", "run", "--fuzz-dir", package, target])
+        .arg(found)
+        .arg(project().join(package).join("corpus").join(target))
+        .args(["--", &format!("-max_total_time={seconds}")]);
+    Ok(cargo)
 }
 
 fn host(arguments: &[&str]) -> Command {

@@ -29,11 +29,7 @@ const GARBAGE: f32 = f32::NAN;
 pub struct Kernels {
     /// Its module.
     pub name: &'static str,
-    matrices: (
-        matrices::Kernels<1>,
-        matrices::Kernels<2>,
-        matrices::Kernels<3>,
-    ),
+    matrices: matrices::KernelsByTokens,
     floats: floats::Kernels,
 }
 
@@ -129,7 +125,6 @@ impl Mismatch {
 pub struct Suite {
     matrices: matrices::Memory,
     floats: floats::Memory,
-    random: Random,
 }
 
 impl Default for Suite {
@@ -144,7 +139,6 @@ impl Suite {
         Self {
             matrices: matrices::Memory::new(),
             floats: floats::Memory::new(),
-            random: Random(1),
         }
     }
 
@@ -153,12 +147,19 @@ impl Suite {
     /// # Errors
     /// The first [`Mismatch`].
     pub fn run(&mut self, kernels: &Kernels) -> Result<u32, Mismatch> {
-        let Self {
-            matrices,
-            floats,
-            random,
-        } = self;
-        Ok(matrices.run(kernels.matrices, random)? + floats.run(&kernels.floats, random)?)
+        let random = &mut Random::new(&[]);
+        let count = self.matrices.run(&kernels.matrices, random)?;
+        Ok(count + self.floats.run(&kernels.floats, random)?)
+    }
+
+    /// Runs one matrix and one vector, whose sizes and numbers `choices` determines: for a fuzzer.
+    ///
+    /// # Errors
+    /// The first [`Mismatch`].
+    pub fn run_one(&mut self, kernels: &Kernels, choices: &[u8]) -> Result<u32, Mismatch> {
+        let random = &mut Random::new(choices);
+        let count = self.floats.run_one(&kernels.floats, random)?;
+        Ok(count + self.matrices.run_one(&kernels.matrices, random)?)
     }
 }
 
@@ -166,16 +167,27 @@ impl Suite {
 #[repr(C, align(16))]
 struct Aligned<T>(T);
 
-/// xorshift32.
-#[derive(Clone, Debug)]
-struct Random(u32);
+/// Numbers that somebody chose, and when those are used up, xorshift32.
+#[derive(Debug)]
+struct Random<'c> {
+    choices: &'c [u8],
+    state: u32,
+}
 
-impl Random {
+impl<'c> Random<'c> {
+    fn new(choices: &'c [u8]) -> Self {
+        Self { choices, state: 1 }
+    }
+
     fn next(&mut self) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 17;
-        self.0 ^= self.0 << 5;
-        self.0
+        if let Some((chosen, rest)) = self.choices.split_first_chunk() {
+            self.choices = rest;
+            return u32::from_le_bytes(*chosen);
+        }
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 17;
+        self.state ^= self.state << 5;
+        self.state
     }
 
     /// 0…n − 1.

@@ -1,0 +1,294 @@
+//! Policy files out of fuzz inputs.
+
+use std::ops::Range;
+
+use dt_core::blob::{
+    ALIGNMENT, Affine, AtMaxEpLen, Blob, BlobError, EmitError, LayerParameters, MAGIC, Manifest,
+    Parameters, Provenance, RewardMode, VERSION, Vectors, emit, emitted_len,
+};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::script::Script;
+
+/// Larger files would only be slower.
+const MAX_LEN: usize = 1 << 16;
+
+// BLOB.md, "Layout".
+const VERSION_FIELD: Range<usize> = 8..12;
+const CRC_FIELD: Range<usize> = 12..16;
+const LENGTH_FIELD: Range<usize> = 16..20;
+const HEADER_LEN: usize = 24;
+
+/// Aligned bytes.
+pub struct File {
+    words: Vec<u128>,
+    len: usize,
+}
+
+impl File {
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut file = Self {
+            words: Vec::new(),
+            len: 0,
+        };
+        file.resize(bytes.len());
+        file.bytes_mut().copy_from_slice(bytes);
+        file
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.len]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.words.resize(len.div_ceil(ALIGNMENT), 0);
+        self.len = len;
+    }
+
+    /// A file and the script that follows it, the header made right: magic, version, length and CRC.
+    pub fn repaired(input: &[u8]) -> (Self, Script<'_>) {
+        let stated = input
+            .get(LENGTH_FIELD)
+            .and_then(|field| field.try_into().ok());
+        let stated = stated.map_or(0, |field| u32::from_le_bytes(field) as usize);
+        let len = if (HEADER_LEN..=input.len()).contains(&stated) {
+            stated
+        } else {
+            input.len()
+        };
+        let (file, script) = input.split_at(len);
+        let mut file = Self::new(file);
+        file.resize(len.max(HEADER_LEN));
+        file.seal();
+        // If all that is wrong is the length, the error says which is right.
+        let error = Blob::parse(file.bytes()).err();
+        if let Some(BlobError::Length {
+            expected: Some(len),
+            ..
+        }) = error
+            && len <= MAX_LEN
+        {
+            file.resize(len);
+            file.seal();
+        }
+        (file, Script::new(script))
+    }
+
+    /// The small policy that a script describes, with some of its bytes changed after quantization.
+    pub fn described(mut script: Script<'_>) -> (Self, Script<'_>) {
+        let mut file = Self::new(&[]);
+        // Numbers may be too large to scale; then there is no file.
+        if file.emit(&mut script).is_err() {
+            file.resize(0);
+            return (file, script);
+        }
+        for _ in 0..script.below(8) {
+            let at = usize::from(script.u16()) % file.len;
+            file.bytes_mut()[at] = script.byte();
+        }
+        file.seal();
+        (file, script)
+    }
+
+    fn seal(&mut self) {
+        let len = u32::try_from(self.len).expect("a small file");
+        let file = self.bytes_mut();
+        file[..MAGIC.len()].copy_from_slice(&MAGIC);
+        file[VERSION_FIELD].copy_from_slice(&VERSION.to_le_bytes());
+        file[LENGTH_FIELD].copy_from_slice(&len.to_le_bytes());
+        let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+        let mut digest = crc.digest();
+        digest.update(&file[..CRC_FIELD.start]);
+        digest.update(&file[CRC_FIELD.end..]);
+        let checksum = digest.finalize();
+        file[CRC_FIELD].copy_from_slice(&checksum.to_le_bytes());
+    }
+
+    fn emit(&mut self, script: &mut Script<'_>) -> Result<(), EmitError> {
+        let manifest = manifest(script);
+        let config = &manifest.config;
+        let [d, f, s, a, t] = [
+            config.d_model,
+            config.d_ff,
+            config.state_dim,
+            config.act_dim,
+            config.max_ep_len,
+        ]
+        .map(|dim| dim as usize);
+        let mut random = Random::new(script);
+        let ends = [(d, 1), (d, s), (d, a), (a, d)].map(|(rows, cols)| random.linear(rows, cols));
+        let table = random.numbers(t * d, random.weight);
+        let norms = [random.norm(d), random.norm(d)];
+        let layers: Vec<_> = (0..config.n_layer)
+            .map(|_| Layer {
+                norms: [random.norm(d), random.norm(d)],
+                linears: [(3 * d, d), (d, d), (f, d), (d, f)]
+                    .map(|(rows, cols)| random.linear(rows, cols)),
+            })
+            .collect();
+        let layers: Vec<_> = layers.iter().map(Layer::borrow).collect();
+        let [embed_return, embed_state, embed_action, head] = ends.each_ref().map(Owned::borrow);
+        let [embed_ln, ln_f] = norms.each_ref().map(Owned::borrow);
+        let parameters = Parameters {
+            embed_return,
+            embed_state,
+            embed_action,
+            embed_timestep: &table,
+            embed_ln,
+            layers: &layers,
+            ln_f,
+            head,
+        };
+
+        let state_std: Vec<_> = script.numbers(s).into_iter().map(f32::abs).collect();
+        let (state_low, state_high) = ordered(script, s);
+        let (action_low, action_high) = ordered(script, a);
+        let vectors = Vectors {
+            state_mean: &script.numbers(s),
+            state_std: &state_std,
+            state_low: &state_low,
+            state_high: &state_high,
+            action_low: &action_low,
+            action_high: &action_high,
+            safe_action: &action_low,
+        };
+        let golden = script.numbers(manifest.golden_steps as usize * manifest.golden_record_len());
+        self.resize(emitted_len(&manifest)?);
+        emit(&manifest, &vectors, &parameters, &golden, self.bytes_mut())?;
+        Ok(())
+    }
+}
+
+fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
+    let mut dim = |max| u32::from(1 + script.below(max));
+    // Small, since what a dimension can break it breaks at a small size, and speed is coverage.
+    let n_head = dim(2);
+    let config = Config {
+        state_dim: dim(5),
+        act_dim: dim(3),
+        d_model: 4 * n_head * dim(2),
+        n_layer: dim(2),
+        n_head,
+        d_ff: 4 * dim(5),
+        context_len: dim(4),
+        max_ep_len: dim(12) - 1,
+        dtype: [Dtype::Int8, Dtype::F32, Dtype::Int4][usize::from(script.below(3))],
+        attention: [Attention::Streaming, Attention::Window][usize::from(script.below(2))],
+        activation: [Activation::Relu, Activation::GeluTanh][usize::from(script.below(2))],
+        head: [Head::Tanh, Head::Linear][usize::from(script.below(2))],
+        math: [Math::Libm, Math::Micromath][usize::from(script.below(2))],
+        layer_norm_eps: [1e-5, f32::MIN_POSITIVE, f32::from_bits(1), 1e30]
+            [usize::from(script.below(4))],
+    };
+    Manifest {
+        config,
+        return_scale: [1000.0, 1.0, f32::MIN_POSITIVE, f32::MAX][usize::from(script.below(4))],
+        target_return: script.number(),
+        reward: [
+            RewardMode::Observed,
+            RewardMode::Constant,
+            RewardMode::External,
+        ][usize::from(script.below(3))],
+        control_period_us: 1,
+        at_max_ep_len: [AtMaxEpLen::Saturate, AtMaxEpLen::Fault][usize::from(script.below(2))],
+        golden_steps: u32::from(script.below(3)),
+        env: "pendulum",
+        provenance: Provenance {
+            dataset: "",
+            dataset_sha256: [0; 32],
+            run: "",
+            version: "",
+            seed: 0,
+            updates: 0,
+        },
+    }
+}
+
+/// Two vectors, the first nowhere above the second.
+fn ordered(script: &mut Script<'_>, len: usize) -> (Vec<f32>, Vec<f32>) {
+    (0..len)
+        .map(|_| {
+            let (a, b) = (script.number(), script.number());
+            if a <= b { (a, b) } else { (b, a) }
+        })
+        .unzip()
+}
+
+/// Weight and bias.
+struct Owned(Vec<f32>, Vec<f32>);
+
+impl Owned {
+    fn borrow(&self) -> Affine<'_> {
+        Affine {
+            weight: &self.0,
+            bias: &self.1,
+        }
+    }
+}
+
+struct Layer {
+    norms: [Owned; 2],
+    linears: [Owned; 4],
+}
+
+impl Layer {
+    fn borrow(&self) -> LayerParameters<'_> {
+        let [ln_1, ln_2] = self.norms.each_ref().map(Owned::borrow);
+        let [attn_qkv, attn_proj, mlp_fc, mlp_proj] = self.linears.each_ref().map(Owned::borrow);
+        LayerParameters {
+            ln_1,
+            attn_qkv,
+            attn_proj,
+            ln_2,
+            mlp_fc,
+            mlp_proj,
+        }
+    }
+}
+
+/// Weights by the thousand: random, of magnitudes that the script chooses.
+struct Random {
+    source: ChaCha8Rng,
+    weight: f32,
+    bias: f32,
+    norm: f32,
+}
+
+impl Random {
+    fn new(script: &mut Script<'_>) -> Self {
+        let source = ChaCha8Rng::seed_from_u64(script.byte().into());
+        let mut gain = || match script.byte() {
+            // Ordinary half of the time, else 2^-128 to 2^126.
+            ordinary @ 0..128 => f32::from(ordinary) / 64.0,
+            other => 2f32.powi(2 * (i32::from(other) - 192)),
+        };
+        Self {
+            weight: gain(),
+            bias: gain(),
+            norm: gain(),
+            source,
+        }
+    }
+
+    fn numbers(&mut self, len: usize, gain: f32) -> Vec<f32> {
+        (0..len)
+            .map(|_| gain * self.source.random_range(-1.0f32..=1.0))
+            .collect()
+    }
+
+    fn linear(&mut self, rows: usize, cols: usize) -> Owned {
+        let weight = self.numbers(rows * cols, self.weight);
+        Owned(weight, self.numbers(rows, self.bias))
+    }
+
+    fn norm(&mut self, len: usize) -> Owned {
+        let weight = self.numbers(len, self.norm);
+        Owned(weight, self.numbers(len, self.bias))
+    }
+}
