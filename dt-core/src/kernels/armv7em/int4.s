@@ -1,4 +1,4 @@
-@ The inner loops of `int4.rs`, which has the register and memory diagrams. Macros of `armv7em.s` are used.
+@ The inner loops of `int4.rs`, which has the register and memory diagrams. `dt_scale` comes from `armv7em.s`.
 
 @ ---- four columns of both rows ---------------------------------------------------------------
 
@@ -190,22 +190,19 @@ dt_core_int4_\tokens:
     vldmia  r8!, {s6-s7}
     vldmia  r9!, {s8-s9}
     strd    r8, r9, [sp, #DT4_SCALE]
+    .if \tokens == 1
+    dt_scale_last s0, s1, s13
+    str     r10, [sp, #DT4_Y]
+    .else
     add     r12, r10, #8
     str     r12, [sp, #DT4_Y]
-    vcvt.f32.s32 s0, s0
-    vcvt.f32.s32 s1, s1
     dt_scale s0, s1, s13
-    .if \tokens > 1
-    vcvt.f32.s32 s2, s2
-    vcvt.f32.s32 s3, s3
-    add     r10, r10, r11
+    .if \tokens == 2
+    dt_scale_last s2, s3, s14
+    .else
     dt_scale s2, s3, s14
+    dt_scale_last s4, s5, s15
     .endif
-    .if \tokens > 2
-    vcvt.f32.s32 s4, s4
-    vcvt.f32.s32 s5, s5
-    add     r10, r10, r11
-    dt_scale s4, s5, s15
     .endif
     ldr     lr, [sp, #DT4_END]
     cmp     r8, lr
