@@ -10,26 +10,23 @@
 
 #[cfg(arm_dsp)]
 mod armv7em;
-#[cfg(all(target_arch = "aarch64", not(miri)))]
+#[cfg(neon_kernels)]
 mod neon;
 pub mod scalar;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(sse2_kernels)]
 mod x86;
 
 use crate::int4::Packed;
 
 #[cfg(arm_dsp)]
 use armv7em as best;
-#[cfg(all(target_arch = "aarch64", not(miri)))]
+#[cfg(neon_kernels)]
 use neon as best;
-#[cfg(any(
-    miri,
-    not(any(arm_dsp, target_arch = "x86_64", target_arch = "aarch64"))
-))]
+#[cfg(not(any(arm_dsp, neon_kernels, sse2_kernels)))]
 use scalar as best;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(sse2_kernels)]
 use x86 as best;
 
 /// y (T, rows) = W·x + b for `T` quantized tokens: y\[t, r\] = f32(Σ W\[r, c\]·x\[t, c\]) ·

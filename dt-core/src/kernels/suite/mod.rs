@@ -13,10 +13,10 @@ mod matrices;
 
 #[cfg(arm_dsp)]
 use super::armv7em;
-#[cfg(all(target_arch = "aarch64", not(miri)))]
+#[cfg(neon_kernels)]
 use super::neon;
 use super::scalar;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(sse2_kernels)]
 use super::x86;
 
 const MAX_TOKENS: usize = 3;
@@ -61,12 +61,12 @@ pub fn available() -> impl Iterator<Item = Kernels> {
         kernels!("scalar", scalar, scalar),
         #[cfg(arm_dsp)]
         kernels!("armv7em", armv7em, armv7em),
-        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        #[cfg(neon_kernels)]
         kernels!("neon", neon, neon),
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        #[cfg(sse2_kernels)]
         kernels!("sse2", x86::sse2, x86),
         // AVX2, where there is any.
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        #[cfg(sse2_kernels)]
         kernels!("x86", x86, x86),
     ]
     .into_iter()

@@ -9,7 +9,11 @@ use super::scalar;
 pub use super::scalar::{add, layer_norm, relu};
 pub use sse2::{linear_int4, quantize_groups};
 
-cpufeatures::new!(has_avx2, "avx2");
+cpufeatures::new!(avx2_token, "avx2");
+
+fn has_avx2() -> bool {
+    cfg!(avx2_kernels) && avx2_token::get()
+}
 
 /// See [`super::linear`].
 pub fn linear<const T: usize>(
@@ -20,7 +24,7 @@ pub fn linear<const T: usize>(
     x_scale: &[f32; T],
     y: &mut [f32],
 ) {
-    if avx2::fits::<T>(x) && has_avx2::get() {
+    if avx2::fits::<T>(x) && has_avx2() {
         // SAFETY: the processor has AVX2.
         unsafe { avx2::linear(packed, x, scale, bias, x_scale, y) }
     } else {
@@ -30,7 +34,7 @@ pub fn linear<const T: usize>(
 
 /// See [`super::products`].
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
-    if avx2::fits::<T>(x) && has_avx2::get() {
+    if avx2::fits::<T>(x) && has_avx2() {
         // SAFETY: the processor has AVX2.
         unsafe { avx2::products::<T>(packed, x, sums) }
     } else {
@@ -40,7 +44,7 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
 
 /// See [`super::magnitude`].
 pub fn magnitude(x: &[f32]) -> u32 {
-    if has_avx2::get() {
+    if has_avx2() {
         // SAFETY: the processor has AVX2.
         unsafe { avx2::magnitude(x) }
     } else {
