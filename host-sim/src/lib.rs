@@ -14,7 +14,7 @@
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
 //! - [`report`]: returns and their statistics, as JSON and as a table.
 //! - [`replay`]: states and rewards for given actions, to compare with other simulators.
-//! - `mujoco` (feature of that name): MuJoCo environments, described by data.
+//! - `mujoco` (feature of that name): MuJoCo environments, described by data; `film`: episodes of them as pictures.
 //! - [`atomic`]: output files that are never half-written; [`progress`]: the progress bar.
 //!
 //! # Example
@@ -65,6 +65,8 @@ pub mod atomic;
 #[cfg(feature = "std")]
 pub mod controller;
 pub mod env;
+#[cfg(feature = "mujoco")]
+pub mod film;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
 pub mod pendulum;

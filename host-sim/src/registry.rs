@@ -121,6 +121,16 @@ impl Blueprint {
         }
     }
 
+    /// The MuJoCo task behind it, if it is one.
+    #[cfg(feature = "mujoco")]
+    #[must_use]
+    pub fn task(&self) -> Option<&Arc<Task>> {
+        match &self.0 {
+            Plant::Pendulum => None,
+            Plant::Mujoco(task) => Some(task),
+        }
+    }
+
     /// An instance for comparison with Gymnasium: it uses the platform's mathematics, as NumPy does, where that differs
     /// in the last bit from the portable one of [`Blueprint::make`].
     #[must_use]

@@ -206,7 +206,10 @@ fn wrong_usage_exits_with_two() {
         "--controller cloud",
         "expected host, qemu or serial:DEV",
     );
+    #[cfg(feature = "mujoco")]
     wrong("--seed 7", "--render out.gif", "--render is not built yet");
+    #[cfg(not(feature = "mujoco"))]
+    wrong("--seed 7", "--render out.gif", "without; build it with");
     wrong(
         "--seed 7",
         "--json out --record out",

@@ -495,3 +495,57 @@ fn policies_of_other_dimensions_are_refused() {
         .code(1)
         .stderr(contains("trained for environment `reacher`, not `hopper`"));
 }
+
+/// Needs EGL, which Mesa gives without a GPU.
+#[test]
+fn episodes_are_drawn_with_target_and_return() {
+    let w = Workplace::new();
+    w.policy("p.dtb", "hopper", 11, 3);
+    let rollout = "rollout p.dtb --env hopper --target-return 3600 --episodes 2 --seed 5";
+    for format in ["gif", "png"] {
+        w.run(&format!(
+            "{rollout} --render film.{format} --json {format}.json"
+        ))
+        .success();
+    }
+    w.run(&format!("{rollout} --json without.json")).success();
+    assert_eq!(w.evaluation("gif.json"), w.evaluation("without.json"));
+
+    let sheet = image::open(w.path("film.png")).unwrap().to_rgb8();
+    assert_eq!(sheet.dimensions(), (3 * 400, 2 * 300));
+    let moment = |i: u32| {
+        let (x, y) = (i % 3 * 400, i / 3 * 300);
+        image::imageops::crop_imm(&sheet, x, y, 400, 300).to_image()
+    };
+    // The caption changes with the return, and the robot moves in what is not under the caption.
+    let caption = |i| image::imageops::crop_imm(&moment(i), 6, 6, 130, 60).to_image();
+    let scene = |i| image::imageops::crop_imm(&moment(i), 150, 70, 250, 230).to_image();
+    assert_ne!(caption(0), caption(5));
+    assert_ne!(scene(0), scene(5));
+
+    let file = std::fs::File::open(w.path("film.gif")).unwrap();
+    let mut reader = gif::DecodeOptions::new().read_info(file).unwrap();
+    let (mut frames, mut time) = (0, 0);
+    while let Some(frame) = reader.read_next_frame().unwrap() {
+        assert_eq!((frame.width, frame.height), (400, 300));
+        frames += 1;
+        time += u32::from(frame.delay);
+    }
+    // 8 ms per step; the last picture stays for 2 s.
+    let steps = w.evaluation("gif.json").episodes[0].length;
+    assert_eq!(frames, steps.div_ceil(5) + 1);
+    assert!(
+        (steps * 4 / 5).abs_diff(time - 200) <= 2,
+        "{steps} steps in {time} hundredths of a second"
+    );
+
+    w.run(&format!("{rollout} --render film.gif"))
+        .code(1)
+        .stderr(contains("film.gif already exists"));
+    w.run(&format!("{rollout} --render film.mp4"))
+        .code(2)
+        .stderr(contains("pictures are .gif or .png"));
+    let pendulum =
+        "rollout p.dtb --env pendulum --target-return 1 --episodes 1 --render film.gif --force";
+    w.run(pendulum).code(1);
+}

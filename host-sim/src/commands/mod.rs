@@ -74,6 +74,10 @@ pub enum UsageError {
     /// Two results would replace each other.
     #[error("--json and --record name the same file; give each its own")]
     SameFile,
+    /// The name of a picture's file.
+    #[cfg(feature = "mujoco")]
+    #[error("--render")]
+    Render(#[from] host_sim::film::FilmError),
     /// Specified, but yet to come.
     #[error("{0}")]
     NotBuiltYet(&'static str),

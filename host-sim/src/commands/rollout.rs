@@ -8,6 +8,8 @@ use anyhow::Context;
 use host_sim::atomic;
 use host_sim::controller::check_targets;
 use host_sim::env::EnvSpec;
+#[cfg(feature = "mujoco")]
+use host_sim::film::{self, Actions, Format, Scene};
 use host_sim::policy_file::PolicyFile;
 use host_sim::report::{Evaluation, Table, to_json};
 use host_sim::rollout::{Episode, Plan, Recorder, rollout};
@@ -48,13 +50,13 @@ pub struct Args {
     /// Write observations, actions and rewards, for a controller to replay
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Draw the first episode
-    #[arg(long, value_name = "OUT.gif")]
+    /// Draw the first episode of a MuJoCo environment, as an animation or as six moments of it
+    #[arg(long, value_name = "OUT.gif|OUT.png")]
     render: Option<PathBuf>,
     /// Worker threads, 0 for one per core; results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Replace existing --json and --record files
+    /// Replace existing --json, --record and --render files
     #[arg(long)]
     force: bool,
 }
@@ -94,7 +96,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     policy
         .check_env(&env.spec())
         .with_context(|| format!("{}", args.policy.display()))?;
-    for output in [&args.json, &args.record].into_iter().flatten() {
+    #[cfg(feature = "mujoco")]
+    check_render(args, &blueprint)?;
+    for output in [&args.json, &args.record, &args.render]
+        .into_iter()
+        .flatten()
+    {
         if !is_stdout(output) {
             atomic::check(output, args.force)?;
         }
@@ -108,7 +115,51 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             evaluations
         }
     };
-    print(args, &evaluations)
+    print(args, &evaluations)?;
+    #[cfg(feature = "mujoco")]
+    draw(args, &blueprint, &policy)?;
+    Ok(())
+}
+
+#[cfg(feature = "mujoco")]
+fn check_render(args: &Args, blueprint: &Blueprint) -> Result<(), UsageError> {
+    if let Some(path) = &args.render {
+        Format::of(path)?;
+        if blueprint.task().is_none() {
+            return Err(UsageError::NotBuiltYet(
+                "--render is not built yet for environments without MuJoCo",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The first episode once more, for its actions, and then its pictures.
+#[cfg(feature = "mujoco")]
+fn draw(args: &Args, blueprint: &Blueprint, policy: &PolicyFile) -> anyhow::Result<()> {
+    let (Some(path), Some(task)) = (&args.render, blueprint.task()) else {
+        return Ok(());
+    };
+    let target_return = args.target_return[0];
+    let plan = Plan {
+        target_return,
+        episodes: 1,
+        seed: args.seed,
+        threads: 1,
+    };
+    let done = rollout::<_, Actions>(&plan, || blueprint.make(), policy.controllers(), |_| {})?;
+    for (episode, actions) in &done {
+        let scene = Scene {
+            task,
+            seed: episode.seed,
+            target_return,
+            actions,
+        };
+        let bar = progress::pictures(film::pictures(&scene, path)? as u64);
+        film::write(&scene, path, args.force, || bar.inc(1))?;
+        bar.finish_and_clear();
+    }
+    Ok(())
 }
 
 fn check_usage(args: &Args) -> Result<(), UsageError> {
@@ -130,9 +181,10 @@ fn check_usage(args: &Args) -> Result<(), UsageError> {
     if args.json.is_some() && args.json == args.record {
         return Err(UsageError::SameFile);
     }
+    #[cfg(not(feature = "mujoco"))]
     if args.render.is_some() {
         return Err(UsageError::NotBuiltYet(
-            "--render is not built yet: it will draw the first episode as an animation",
+            "--render draws MuJoCo environments, which this program was built without; build it with --features mujoco",
         ));
     }
     Ok(())

@@ -109,6 +109,11 @@ impl MujocoEnv {
         &self.data
     }
 
+    /// The same for drawing, which records in it what it has drawn.
+    pub(crate) fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+
     /// As Gymnasium: reset, set positions and velocities, compute everything that depends on them.
     fn start(&mut self, set: impl FnOnce(&mut Data)) {
         self.data.reset();
