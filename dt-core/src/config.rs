@@ -27,12 +27,13 @@ pub enum Dtype {
     F32,
     /// Weights and cache i8, activations i16, accumulators i32.
     Int8,
-    /// As int8, but the matrices of the blocks have four bits per weight ([`crate::int4`]).
+    /// As int8, but the matrices of the blocks and the timestep table have four bits per weight
+    /// ([`crate::int4`]).
     Int4,
 }
 
 impl Dtype {
-    /// Of the matrices and the table outside the transformer blocks, which are few and small.
+    /// Of the matrices outside the transformer blocks, which are few and small.
     pub const fn outside_blocks(self) -> Self {
         match self {
             Self::F32 => Self::F32,

@@ -5,7 +5,8 @@
 //! (|m·q| ≤ 120) with one scale per row: sums stay integer and keep the bound of
 //! [`q_max`](crate::quant::q_max). `BLOB.md`, "Packed int4", specifies the bytes.
 //!
-//! A matrix has an even number of rows, and columns in multiples of four.
+//! A matrix has an even number of rows, and columns in multiples of four. The timestep table, which is
+//! packed the same way, may have an odd one: the last is then paired with a row of zeros.
 
 use core::ops::Range;
 
@@ -19,12 +20,12 @@ pub const MULTIPLIER_MAX: u8 = 15;
 
 /// Bytes of the nibbles: one per column of a row pair.
 pub const fn packed_len(rows: usize, cols: usize) -> usize {
-    rows / 2 * cols
+    rows.div_ceil(2) * cols
 }
 
 /// Bytes of the multipliers: one per group of a row pair.
 pub const fn multipliers_len(rows: usize, cols: usize) -> usize {
-    rows / 2 * cols.div_ceil(GROUP_COLS)
+    rows.div_ceil(2) * cols.div_ceil(GROUP_COLS)
 }
 
 /// The byte that holds the nibble of (`row`, `col`): the high one of odd rows, the low one of even
@@ -65,7 +66,8 @@ impl<'a> Packed<'a> {
         let multipliers = *self.multipliers.get(group)?;
         let mut weights = [0; 8];
         decode_group(&[nibbles; 4], multipliers, &mut weights);
-        weights.get(row % 2 * 4).copied()
+        let [even, _, _, _, odd, ..] = weights;
+        Some(if row.is_multiple_of(2) { even } else { odd })
     }
 
     /// Some of its rows; `range` starts and ends at even ones.
@@ -212,6 +214,7 @@ mod tests {
         assert_eq!(multipliers_len(6, 36), 6);
         assert_eq!(multipliers_len(2, 32), 1);
         assert_eq!(multipliers_len(2, 4), 1);
+        assert_eq!((packed_len(3, 36), multipliers_len(3, 36)), (72, 4));
     }
 
     #[test]

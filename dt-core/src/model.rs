@@ -2,6 +2,7 @@
 
 use crate::blob::{ALIGNMENT, TensorName};
 use crate::config::Config;
+use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
 use crate::slices::{rows, rows_mut};
@@ -173,6 +174,15 @@ pub enum Table<'a> {
         /// Size of a grid step per row.
         scale: &'a [f32],
     },
+    /// Packed in four bits (`BLOB.md`), with one scale per row.
+    Int4 {
+        /// Row length.
+        cols: usize,
+        /// Values in grid steps.
+        packed: int4::Packed<'a>,
+        /// Size of a grid step per row.
+        scale: &'a [f32],
+    },
 }
 
 impl Table<'_> {
@@ -194,6 +204,18 @@ impl Table<'_> {
                 let row = rows(weight, cols).nth(row);
                 for (x, w) in x.iter_mut().zip(row.unwrap_or_default()) {
                     *x += f32::from(*w) * scale;
+                }
+            }
+            Table::Int4 {
+                cols,
+                packed,
+                scale,
+            } => {
+                if let Some(scale) = scale.get(row) {
+                    for (col, x) in x.iter_mut().enumerate() {
+                        let w = packed.weight(cols, row, col).unwrap_or_default();
+                        *x += f32::from(w) * scale;
+                    }
                 }
             }
         }

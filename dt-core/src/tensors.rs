@@ -52,6 +52,13 @@ impl<'a> Tensors<'a> {
         bytemuck::try_cast_slice(self.bytes(len)).unwrap_or_default()
     }
 
+    fn int4(&mut self, rows: usize, cols: usize) -> int4::Packed<'a> {
+        int4::Packed {
+            nibbles: self.bytes(int4::packed_len(rows, cols)),
+            multipliers: self.bytes(int4::multipliers_len(rows, cols)),
+        }
+    }
+
     pub(crate) fn norm(&mut self, d_model: usize) -> Norm<'a> {
         Norm {
             weight: self.f32(d_model),
@@ -67,10 +74,7 @@ impl<'a> Tensors<'a> {
                 scale: self.f32(rows),
             },
             Dtype::Int4 => Weights::Int4 {
-                packed: int4::Packed {
-                    nibbles: self.bytes(int4::packed_len(rows, cols)),
-                    multipliers: self.bytes(int4::multipliers_len(rows, cols)),
-                },
+                packed: self.int4(rows, cols),
                 scale: self.f32(rows),
             },
         };
@@ -87,18 +91,31 @@ impl<'a> Tensors<'a> {
         let len = rows.saturating_mul(cols);
         match self.dtype {
             Dtype::F32 if rows == 0 => Table::F32 { cols, weight: &[] },
-            Dtype::Int8 | Dtype::Int4 if rows == 0 => Table::Int8 {
+            Dtype::Int8 if rows == 0 => Table::Int8 {
                 cols,
                 weight: &[],
+                scale: &[],
+            },
+            Dtype::Int4 if rows == 0 => Table::Int4 {
+                cols,
+                packed: int4::Packed {
+                    nibbles: &[],
+                    multipliers: &[],
+                },
                 scale: &[],
             },
             Dtype::F32 => Table::F32 {
                 cols,
                 weight: self.f32(len),
             },
-            Dtype::Int8 | Dtype::Int4 => Table::Int8 {
+            Dtype::Int8 => Table::Int8 {
                 cols,
                 weight: self.i8(len),
+                scale: self.f32(rows),
+            },
+            Dtype::Int4 => Table::Int4 {
+                cols,
+                packed: self.int4(rows, cols),
                 scale: self.f32(rows),
             },
         }

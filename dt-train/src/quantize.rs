@@ -79,6 +79,13 @@ impl Report {
                         weight,
                         scale,
                     } => f32::from(weight[i]) * scale[i / cols],
+                    Table::Int4 {
+                        cols,
+                        packed,
+                        scale,
+                    } => packed
+                        .weight(cols, i / cols, i % cols)
+                        .map_or(f32::NAN, |q| f32::from(q) * scale[i / cols]),
                 });
             layers.insert(3, error);
         }

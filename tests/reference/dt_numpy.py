@@ -198,18 +198,21 @@ class Tensors:
     def block_matrix(self, rows, cols):
         if self.dtype != "int4":
             return self.matrix(rows, cols)
-        pairs, groups = rows // 2, -(-cols // 32)
+        return Matrix(self.int4(rows, cols), self.f32(rows), self.f32(rows))
+
+    def int4(self, rows, cols):
+        pairs, groups = -(-rows // 2), -(-cols // 32)
         both = self.raw("i1", pairs, cols // 4, 4)[..., [0, 2, 1, 3]].reshape(pairs, cols)
         nibbles = np.stack([(both & 15) - 8, both >> 4], 1).astype(np.int64)
         shared = self.raw("u1", pairs, groups)
         multipliers = np.stack([shared & 15, shared >> 4], 1).astype(np.int64)
         weight = nibbles * multipliers.repeat(32, -1)[..., :cols]
-        return Matrix(weight.reshape(rows, cols), self.f32(rows), self.f32(rows))
+        return weight.reshape(2 * pairs, cols)[:rows]
 
     def table(self, rows, cols):
         if self.dtype == "f32":
             return self.f32(rows, cols)
-        q = self.raw("i1", rows, cols)
+        q = self.int4(rows, cols) if self.dtype == "int4" else self.raw("i1", rows, cols)
         return q.astype(F) * self.f32(rows)[:, None]
 
     def norm(self, d):

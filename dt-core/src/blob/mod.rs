@@ -230,8 +230,13 @@ impl Extent {
             let rows = config.max_ep_len as usize;
             match dtype {
                 Dtype::F32 => extent.f32(rows * d),
-                Dtype::Int8 | Dtype::Int4 => {
+                Dtype::Int8 => {
                     extent.tensor(rows * d);
+                    extent.f32(rows);
+                }
+                Dtype::Int4 => {
+                    extent.tensor(int4::packed_len(rows, d));
+                    extent.tensor(int4::multipliers_len(rows, d));
                     extent.f32(rows);
                 }
             }

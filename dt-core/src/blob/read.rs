@@ -1,6 +1,7 @@
 //! Bytes → [`Blob`].
 
 use super::*;
+use crate::int4::Packed;
 use crate::kernels::padded_cols;
 use crate::linear::{Linear, Weights};
 use crate::model::{Norm, Table};
@@ -172,6 +173,11 @@ impl Check<'_> {
         }
     }
 
+    fn int4(&mut self, name: TensorName, packed: &Packed<'_>) -> Result<(), BlobError> {
+        self.bytes(name.part("weight"), packed.nibbles)?;
+        self.bytes(name.part("multiplier"), packed.multipliers)
+    }
+
     #[inline(never)]
     fn norm(&mut self, name: TensorName, norm: &Norm<'_>) -> Result<(), BlobError> {
         self.f32(name.part("weight"), norm.weight)?;
@@ -191,8 +197,7 @@ impl Check<'_> {
                 self.scales(name.part("scale"), scale)?;
             }
             Weights::Int4 { packed, scale } => {
-                self.bytes(weight, packed.nibbles)?;
-                self.bytes(name.part("multiplier"), packed.multipliers)?;
+                self.int4(name, &packed)?;
                 self.scales(name.part("scale"), scale)?;
             }
         }
@@ -202,10 +207,26 @@ impl Check<'_> {
     fn table(&mut self, name: TensorName, table: &Table<'_>) -> Result<(), BlobError> {
         match *table {
             // No table: no tensor, not even alignment.
-            Table::F32 { weight: [], .. } | Table::Int8 { weight: [], .. } => Ok(()),
+            Table::F32 { weight: [], .. }
+            | Table::Int8 { weight: [], .. }
+            | Table::Int4 { scale: [], .. } => Ok(()),
             Table::F32 { weight, .. } => self.f32(name.part("weight"), weight),
             Table::Int8 { weight, scale, .. } => {
                 self.i8(name.part("weight"), weight)?;
+                self.scales(name.part("scale"), scale)
+            }
+            Table::Int4 {
+                cols,
+                packed,
+                scale,
+            } => {
+                self.int4(name, &packed)?;
+                // An odd last row is paired with nothing.
+                let rows = scale.len();
+                let is_zero = |col| packed.weight(cols, rows, col) == Some(0);
+                if rows % 2 == 1 && !(0..cols).all(is_zero) {
+                    return Err(BlobError::Padding(name.part("weight")));
+                }
                 self.scales(name.part("scale"), scale)
             }
         }

@@ -451,3 +451,27 @@ fn worked_example_is_what_the_specification_says() {
         );
     }
 }
+
+#[test]
+fn the_row_that_pads_an_int4_table_must_be_zero() {
+    let config = Config {
+        dtype: Dtype::Int4,
+        ..config()
+    };
+    assert_eq!(config.max_ep_len % 2, 1);
+    let file = Fixture::new(config, 3).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let crate::model::Table::Int4 { packed, .. } = blob.model.embedding().timestep else {
+        panic!("not an int4 table");
+    };
+    let nibble = offset(&file, packed.nibbles) + packed.nibbles.len() - 1;
+    let multiplier = offset(&file, packed.multipliers) + packed.multipliers.len() - 1;
+    let bad = forged(&file, |file| {
+        file[nibble] |= 0x10;
+        file[multiplier] |= 0x10;
+    });
+    assert_eq!(
+        Blob::parse(bytes(&bad)).unwrap_err(),
+        BlobError::Padding(TensorName::plain("embed_timestep").part("weight"))
+    );
+}

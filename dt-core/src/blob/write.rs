@@ -308,11 +308,10 @@ impl Writer<'_> {
         match self.dtype {
             _ if rows == 0 => check_len(name, values, 0),
             Dtype::F32 => self.f32(name, values, rows * cols),
-            Dtype::Int8 | Dtype::Int4 => {
-                self.quantized(name, values, [rows, cols], rows * cols, |row, col| {
-                    row * cols + col
-                })
-            }
+            Dtype::Int8 => self.quantized(name, values, [rows, cols], rows * cols, |row, col| {
+                row * cols + col
+            }),
+            Dtype::Int4 => self.four_bits(name, values, [rows, cols]),
         }
     }
 }

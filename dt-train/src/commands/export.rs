@@ -37,7 +37,7 @@ pub struct Args {
 pub enum Dtype {
     /// 8-bit weights, 16-bit activations
     Int8,
-    /// 4-bit weights in the transformer blocks, the rest as int8
+    /// 4-bit weights in the transformer blocks and the timestep table, the rest as int8
     Int4,
     /// The reference
     F32,
