@@ -29,12 +29,12 @@ pub const TORCH_TOLERANCE: f64 = 1e-4;
 
 /// Largest RMS difference of unscaled actions, which span −1…1, between a quantized policy and the f32 one.
 ///
-/// Trained policies measure less than a fifth of it in int8 and less than a third in int4.
+/// Trained policies measured less than a quarter of it in int8, and less than half in int4 (RESULTS.md).
 pub const fn quantized_tolerance(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F32 => 0.0,
         Dtype::Int8 => 0.02,
-        Dtype::Int4 => 0.06,
+        Dtype::Int4 => 0.1,
     }
 }
 

@@ -72,7 +72,7 @@ fn int4_export_takes_half_of_the_blocks() {
         "export", "RUN", "--out", "p.dtb", "--force", "--dtype", "int4",
     ])
     .success()
-    .stdout(predicate::str::contains("at most 0.06 RMS is accepted"));
+    .stdout(predicate::str::contains("at most 0.1 RMS is accepted"));
     let int4 = PolicyFile::load(&lab.path("p.dtb")).unwrap();
     assert_eq!(int4.blob().manifest.config.dtype, Dtype::Int4);
     assert!(int4.bytes().len() < int8.bytes().len());
