@@ -53,12 +53,12 @@ pub enum MakeError {
     },
     /// It exists, but cannot be loaded.
     #[cfg(feature = "mujoco")]
-    #[error("environment `{name}` cannot be loaded: {source}")]
+    #[error("environment `{name}` cannot be loaded: {cause}")]
     Load {
         /// The name asked for.
         name: String,
-        /// Cause.
-        source: Box<LoadError>,
+        /// Why not.
+        cause: Box<LoadError>,
     },
 }
 
@@ -99,9 +99,9 @@ impl Blueprint {
     fn mujoco(name: &str, assets: Option<&Path>) -> Result<Self, MakeError> {
         match mujoco::load(name, assets) {
             Ok(task) => Ok(Self(Plant::Mujoco(Arc::new(task)))),
-            Err(source) => Err(MakeError::Load {
+            Err(cause) => Err(MakeError::Load {
                 name: name.into(),
-                source: source.into(),
+                cause: cause.into(),
             }),
         }
     }

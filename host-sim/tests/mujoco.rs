@@ -365,6 +365,9 @@ fn missing_model_files_are_named_with_a_remedy() {
         "{missing}"
     );
     assert!(!missing.is_wrong_usage());
+    w.run("replay --env none.toml in.jsonl")
+        .code(1)
+        .stderr("error: environment `none.toml` cannot be loaded: cannot read none.toml: No such file or directory (os error 2)\n");
 }
 
 #[test]

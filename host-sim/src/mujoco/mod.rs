@@ -58,9 +58,9 @@ pub fn load(name: &str, assets: Option<&Path>) -> Result<Task, LoadError> {
         });
     }
     let path = Path::new(name);
-    let text = std::fs::read_to_string(path).map_err(|source| LoadError::Read {
+    let text = std::fs::read_to_string(path).map_err(|cause| LoadError::Read {
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     let id = path.file_stem().unwrap_or_default().to_string_lossy();
     let folder = path.parent().unwrap_or(Path::new(""));

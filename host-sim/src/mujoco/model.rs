@@ -15,20 +15,20 @@ const INSTALLED: Option<&str> = option_env!("GYMNASIUM_ASSETS");
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The description cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Cause.
-        source: std::io::Error,
+        /// What the system said.
+        cause: std::io::Error,
     },
     /// The description is not what [`description`](super::description) specifies.
-    #[error("{file}: {source}")]
+    #[error("{file}: {cause}")]
     Toml {
         /// The file, or the name of a built-in task.
         file: String,
         /// What is wrong, with its line.
-        source: toml::de::Error,
+        cause: toml::de::Error,
     },
     /// A value of the description makes no sense.
     #[error("{file}: {field}: {problem}")]

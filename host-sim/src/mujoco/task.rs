@@ -159,9 +159,9 @@ impl Task {
         text: &str,
         open: impl FnOnce(&str) -> Result<MjModel, LoadError>,
     ) -> Result<Self, LoadError> {
-        let description: Description = toml::from_str(text).map_err(|source| LoadError::Toml {
+        let description: Description = toml::from_str(text).map_err(|cause| LoadError::Toml {
             file: file.into(),
-            source,
+            cause,
         })?;
         let model = open(&description.model)?;
         let resolver = Resolver {
