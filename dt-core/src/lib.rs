@@ -62,6 +62,7 @@ mod attention;
 pub mod blob;
 mod cache;
 pub mod config;
+pub mod cost;
 pub mod engine;
 #[cfg(test)]
 mod fixture;

@@ -26,9 +26,9 @@ macro_rules! refuse {
 }
 
 /// Bytes of RAM for a policy's arena: what stack (`memory/`) and statics leave of 128 KiB.
-pub const RAM_FOR_POLICY: usize = (128 - 32 - 4) * 1024;
+pub const RAM_FOR_POLICY: usize = (128 - 8 - 4) * 1024;
 const _: () = assert!(
-    4 * ARENA_WORDS <= RAM_FOR_POLICY,
+    RAM_FOR_POLICY.checked_sub(4 * ARENA_WORDS).is_some(),
     "the policy's arena (ARENA_WORDS in policy.rs) does not fit the controller's 128 KiB of RAM"
 );
 

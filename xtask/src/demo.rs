@@ -3,7 +3,7 @@
 //! collect (SAC) → train → export → simulate → run on the emulated controller → table and picture
 
 mod folder;
-mod table;
+pub mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,17 @@
 //! `cargo xtask firmware`: builds, measures and runs the controller's images.
 
+pub mod bench;
 pub mod emulator;
 pub mod image;
 pub mod recording;
 pub mod size;
+pub mod stack;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::setup::{self, cortex_m};
 use emulator::Report;
@@ -22,8 +25,8 @@ pub enum Command {
     Run(RunArguments),
     /// Flash and RAM of an image, and its code by crate
     Size(Selection),
-    /// Instructions per control step of several models (not built yet)
-    Bench(Selection),
+    /// Instructions, estimated cycles, flash and RAM of several models; fails if one has become slower
+    Bench(bench::Arguments),
 }
 
 /// Which image.
@@ -104,7 +107,8 @@ pub struct Episodes {
 }
 
 /// Emulated controllers, all as if with 128 KiB of RAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Board {
     /// Cortex-M4F
     #[value(alias = "mps2-an386")]
@@ -156,6 +160,12 @@ pub enum Program {
     /// Runs the control loop with the plant on the controller
     #[value(name = "closed_loop", alias = "closed-loop")]
     ClosedLoop,
+    /// Links only if `dt-core` cannot panic; `size` bounds the stack that `dt-core` needs
+    #[value(name = "no_panic", hide = true)]
+    NoPanic,
+    /// Measures what `cargo xtask firmware bench` hands it
+    #[value(hide = true)]
+    Bench,
     /// Overflows its stack, on purpose
     #[value(name = "stack_overflow", hide = true)]
     StackOverflow,
@@ -169,39 +179,32 @@ impl Program {
         match self {
             Self::Replay => "replay",
             Self::ClosedLoop => "closed_loop",
+            Self::NoPanic => "no_panic",
+            Self::Bench => "bench",
             Self::StackOverflow => "stack_overflow",
             Self::Kernels => "kernels",
         }
     }
 }
 
-/// Specified, but yet to come; exit code 2.
-#[derive(Debug)]
-pub struct NotBuiltYet(&'static str);
-
-impl std::error::Error for NotBuiltYet {}
-
-impl std::fmt::Display for NotBuiltYet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is not built yet", self.0)
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
-/// If set-up, the build or the image fails; [`NotBuiltYet`] for `bench`.
+/// If set-up, the build or the image fails.
 pub fn run(command: Command) -> Result<()> {
-    if let Command::Bench(_) = command {
-        return Err(NotBuiltYet("firmware bench").into());
-    }
     setup::ensure()?;
     match command {
         Command::Build(selection) => println!("{}", image::build(&selection, None)?.display()),
         Command::Size(selection) => {
-            let sizes = size::measure(&image::build(&selection, None)?)?;
+            let image = image::build(&selection, None)?;
+            let sizes = size::measure(&image)?;
             print!("{sizes}");
             sizes.check()?;
+            if selection.bin == Program::NoPanic {
+                let bound = stack::bound(&image)?;
+                print!("{bound}");
+                bound.check()?;
+            }
         }
         Command::Run(arguments) => {
             let report = match &arguments.recording {
@@ -215,7 +218,7 @@ pub fn run(command: Command) -> Result<()> {
             println!("{}", report.json());
             report.check()?;
         }
-        Command::Bench(_) => unreachable!("handled above"),
+        Command::Bench(arguments) => bench::run(&arguments)?,
     }
     Ok(())
 }

@@ -71,11 +71,15 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         ),
         firmware_lints,
         (
-            "no panic: dt-core links without a panic handler",
-            target(&["build", "--profile", "firmware", "--bin", "no_panic"])?,
+            "dt-core cannot panic, and its stack is bounded",
+            host(&["xtask", "firmware", "size", "--bin", "no_panic"]),
         ),
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),
+        (
+            "cost: instructions of a control step",
+            host(&["xtask", "firmware", "bench", "--quick"]),
+        ),
     ])
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,27 +75,36 @@ impl Report {
 /// # Errors
 /// If the emulator cannot be started, takes too long, or the image ends without its figures.
 pub fn run(board: Board, image: &Path) -> Result<Report> {
-    // One instruction per nanosecond of virtual time, so that the board's timer counts instructions.
-    let mut qemu = command("qemu-system-arm")
-        .args([
-            "-M",
-            board.machine(),
-            "-nographic",
-            "-monitor",
-            "none",
-            "-serial",
-            "null",
-        ])
-        .args([
-            "-semihosting-config",
-            "enable=on,target=native",
-            "-icount",
-            "shift=0",
-            "-kernel",
-        ])
-        .arg(image)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+    let Ended { mut lines, status } = start(board, image, &[])?;
+    let Some(line) = lines.pop() else {
+        bail!("the image ended ({status}) without its figures; the reason is in its log above");
+    };
+    let figures = parse(&line)?;
+    Ok(Report {
+        line,
+        passed: status.success(),
+        figures,
+    })
+}
+
+/// How an image ended.
+pub struct Ended {
+    /// What it said in JSON, line by line.
+    pub lines: Vec<String>,
+    /// 0 if it was content.
+    pub status: ExitStatus,
+}
+
+/// Runs the image to its end, with further arguments for the emulator; its log goes to stderr.
+///
+/// One instruction takes one nanosecond of virtual time, so that the board's timer counts instructions.
+///
+/// # Errors
+/// If the emulator cannot be started or takes too long.
+pub fn start(board: Board, image: &Path, arguments: &[String]) -> Result<Ended> {
+    let mut qemu = qemu(board, image)
+        .args(["-icount", "shift=0"])
+        .args(arguments)
         .spawn()
         .context("cannot start qemu-system-arm")?;
     let frames = qemu.stdout.take().context("stdout was asked for")?;
@@ -117,33 +126,60 @@ pub fn run(board: Board, image: &Path) -> Result<Report> {
     let reader = thread::spawn(move || read(text));
     let status = wait(&mut qemu);
     // It ends once the emulator has closed its output.
-    let line = reader
+    let lines = reader
         .join()
         .map_err(|_| anyhow::anyhow!("the reader of the log died"))?;
     printer.wait()?;
     let status = status?;
-    let Some(line) = line else {
-        bail!("the image ended ({status}) without its figures; the reason is in its log above");
-    };
-    let figures = parse(&line)?;
-    Ok(Report {
-        line,
-        passed: status.success(),
-        figures,
-    })
+    Ok(Ended { lines, status })
 }
 
-/// Passes the log on to stderr and gives the line with the figures.
-fn read(text: ChildStdout) -> Option<String> {
-    let mut figures = None;
+/// Runs the image while `reader` reads the emulator's record of every block of code translated and executed.
+///
+/// # Errors
+/// The reader's, and if the emulator cannot be started.
+pub fn record<T>(
+    board: Board,
+    image: &Path,
+    arguments: &[String],
+    reader: impl FnOnce(ChildStderr) -> Result<T>,
+) -> Result<T> {
+    let mut qemu = qemu(board, image)
+        .args(["-d", "in_asm,exec,nochain"])
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start qemu-system-arm")?;
+    let record = qemu.stderr.take().context("stderr was asked for")?;
+    let read = reader(record);
+    end(&mut qemu);
+    read
+}
+
+fn qemu(board: Board, image: &Path) -> Command {
+    let mut qemu = command("qemu-system-arm");
+    qemu.args(["-M", board.machine(), "-nographic"])
+        .args(["-monitor", "none", "-serial", "null"])
+        .args(["-semihosting-config", "enable=on,target=native"])
+        .arg("-kernel")
+        .arg(image)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    qemu
+}
+
+/// Passes the log on to stderr and gives the lines that are JSON objects.
+fn read(text: ChildStdout) -> Vec<String> {
+    let mut objects = Vec::new();
     for line in BufReader::new(text).lines().map_while(Result::ok) {
         if line.starts_with('{') {
-            figures = Some(line);
+            objects.push(line);
         } else {
             eprintln!("{line}");
         }
     }
-    figures
+    objects
 }
 
 fn parse(line: &str) -> Result<Figures> {

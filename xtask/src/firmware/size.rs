@@ -42,6 +42,12 @@ impl Sizes {
         total(&self.flash)
     }
 
+    /// One section of the flash.
+    pub fn flash_of(&self, section: &str) -> u64 {
+        let parts = self.flash.iter().filter(|(name, _)| name == section);
+        parts.map(|(_, bytes)| bytes).sum()
+    }
+
     /// All static memory.
     pub fn ram_total(&self) -> u64 {
         total(&self.ram)

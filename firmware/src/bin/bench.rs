@@ -1,0 +1,218 @@
+//! Measures the policy that the emulator puts into the board's spare memory; `cargo xtask firmware bench` makes tables of it.
+//!
+//! One JSON line per figure. The policy does not lie in this image, so that one image measures all: see [`firmware::spare`].
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod image {
+    use core::hint::black_box;
+
+    use cortex_m::singleton;
+    use dt_core::blob::{Blob, RewardMode};
+    use dt_core::golden;
+    use dt_core::policy::{ActError, Policy};
+    use firmware::bench::{Cost, Inputs, Kind, Phases, Schedule, drive};
+    use firmware::board::mps2::{self, INSTRUCTIONS_PER_COUNT, Mps2};
+    use firmware::compare::Spans;
+    use firmware::image::RAM_FOR_POLICY;
+    use firmware::spare::{self, Job};
+
+    #[cortex_m_rt::entry]
+    fn main() -> ! {
+        if let Err(mode) = Mps2::take() {
+            defmt::error!("floating-point mode {}", mode);
+            mps2::exit(false)
+        }
+        let arena = singleton!(: [u32; RAM_FOR_POLICY / 4] = [0; _]).expect("called once");
+        let (job, file) = spare::read();
+        let mut blob = parse(file);
+        let passed = if job.trace > 0 {
+            trace(&blob, arena)
+        } else {
+            measure(&job, &mut blob, arena)
+        };
+        if let Err(error) = passed {
+            defmt::error!("the policy refused a step: {}", error);
+        }
+        mps2::exit(passed.is_ok())
+    }
+
+    fn measure(job: &Job, blob: &mut Blob<'static>, arena: &mut [u32]) -> Result<(), ActError> {
+        use {Kind::*, RewardMode::*, Schedule::*};
+        let inputs = singleton!(: Inputs = Inputs::new(Usual)).expect("called once");
+        self_test(blob, arena);
+        let mut clock = |reward, schedule, kind, steps, names| {
+            blob.manifest.reward = reward;
+            inputs.restart(kind);
+            clocked(blob, arena, schedule, inputs, steps, names)
+        };
+        clock(Observed, Fused, Usual, job.steps, ["", "fused"])?;
+        if job.split > 0 {
+            let names = ["split_return_and_state", "split_return_and_state_total"];
+            clock(External, Split, Usual, job.steps, names)?;
+            let names = ["split_state", "split_state_total"];
+            clock(Constant, Split, Usual, job.steps, names)?;
+        }
+        if job.any_steps > 0 {
+            clock(Observed, Fused, Any, job.any_steps, ["", "any_input"])?;
+        }
+        blob.manifest.reward = Observed;
+        inputs.restart(Usual);
+        phases(blob, arena, inputs, job.steps)?;
+        let config = &blob.manifest.config;
+        defmt::println!(
+            "{{\"measure\":\"arena\",\"mean\":{=usize}}}",
+            4 * config.arena_words()
+        );
+        defmt::println!(
+            "{{\"measure\":\"stack\",\"mean\":{=usize}}}",
+            mps2::stack_used()
+        );
+        Ok(())
+    }
+
+    // Each of these has its own stack frame, as in a product that does only one of them.
+
+    #[inline(never)]
+    fn parse(file: &'static [u8]) -> Blob<'static> {
+        let start = mps2::now();
+        match Blob::parse(file) {
+            Ok(blob) => {
+                one("parse", mps2::now() - start);
+                blob
+            }
+            Err(error) => {
+                defmt::error!("bad policy: {}", error);
+                mps2::exit(false)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn self_test(blob: &Blob<'static>, arena: &mut [u32]) {
+        let mut policy = policy(blob, arena);
+        let start = mps2::now();
+        if let Err(error) = golden::check(&mut policy, blob) {
+            defmt::error!("self-test failed: {}", error);
+            mps2::exit(false)
+        }
+        one("self_test", mps2::now() - start);
+    }
+
+    /// `names` are those of what is waited for the action, and of the whole step; an empty one is not reported.
+    #[inline(never)]
+    fn clocked(
+        blob: &Blob<'static>,
+        arena: &mut [u32],
+        schedule: Schedule,
+        inputs: &mut Inputs,
+        steps: u32,
+        names: [&str; 2],
+    ) -> Result<(), ActError> {
+        let reward = blob.manifest.reward;
+        let mut policy = policy(blob, arena);
+        policy.reset(blob.manifest.target_return)?;
+        let fill = blob.manifest.config.context_len + 1; // the ring
+        drive(&mut policy, reward, schedule, inputs, fill, mps2::now)?;
+        let Cost { to_action, step } =
+            drive(&mut policy, reward, schedule, inputs, steps, mps2::now)?;
+        for (name, counts) in names.into_iter().zip([to_action, step]) {
+            if !name.is_empty() {
+                spans(name, counts);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn phases(
+        blob: &Blob<'static>,
+        arena: &mut [u32],
+        inputs: &mut Inputs,
+        steps: u32,
+    ) -> Result<(), ActError> {
+        let reward = blob.manifest.reward;
+        let mut policy = policy(blob, arena);
+        policy.reset(blob.manifest.target_return)?;
+        let fill = blob.manifest.config.context_len + 1;
+        drive(
+            &mut policy,
+            reward,
+            Schedule::Fused,
+            inputs,
+            fill,
+            mps2::now,
+        )?;
+        let mut phases = Phases::new(mps2::counter);
+        phases.drive(&mut policy, inputs, steps)?;
+        for (phase, counts) in phases.counts() {
+            let instructions = (counts * INSTRUCTIONS_PER_COUNT) / u64::from(steps.max(1));
+            defmt::println!("{{\"phase\":\"{}\",\"mean\":{=u64}}}", phase, instructions);
+        }
+        Ok(())
+    }
+
+    /// One control step between two marks, after a few others: for the emulator's own record of instructions.
+    #[inline(never)]
+    fn trace(blob: &Blob<'static>, arena: &mut [u32]) -> Result<(), ActError> {
+        const BEFORE: u32 = 2;
+        let mut policy = policy(blob, arena);
+        policy.reset(blob.manifest.target_return)?;
+        let mut inputs = Inputs::new(Kind::Usual);
+        let mut step = |steps| {
+            let reward = blob.manifest.reward;
+            drive(
+                &mut policy,
+                reward,
+                Schedule::Fused,
+                &mut inputs,
+                steps,
+                || 0,
+            )
+        };
+        step(BEFORE)?;
+        spare::dt_bench_mark();
+        let cost = step(1);
+        spare::dt_bench_mark();
+        black_box(cost).map(drop)
+    }
+
+    #[inline(never)]
+    fn policy<'a>(blob: &Blob<'static>, arena: &'a mut [u32]) -> Policy<'static, &'a mut [u32]> {
+        let words = blob.manifest.config.arena_words();
+        let arena = arena.get_mut(..words).unwrap_or_default();
+        match Policy::new(blob, arena) {
+            Ok(policy) => policy,
+            Err(error) => {
+                defmt::error!("too large for this board: {}", error);
+                mps2::exit(false)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn one(name: &str, counts: u64) {
+        let mut span = Spans::default();
+        span.add(counts);
+        spans(name, span);
+    }
+
+    #[inline(never)]
+    fn spans(name: &str, counts: Spans) {
+        let cost = counts.scaled(INSTRUCTIONS_PER_COUNT);
+        defmt::println!(
+            "{{\"measure\":\"{=str}\",\"steps\":{=u32},\"min\":{=u64},\"mean\":{=u64},\"max\":{=u64}}}",
+            name,
+            cost.len,
+            cost.min,
+            cost.mean(),
+            cost.max
+        );
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is a controller's image: run it with `cargo xtask firmware bench`");
+    std::process::exit(2);
+}

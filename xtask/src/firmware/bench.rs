@@ -1,0 +1,159 @@
+//! `cargo xtask firmware bench`: what a control step costs on the emulated controllers.
+//!
+//! Instructions are counted by the emulator and exact; they differ from cycles. Cycles are estimates ([`trace`]).
+
+mod case;
+mod models;
+mod parts;
+mod row;
+mod snapshot;
+mod table;
+mod trace;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Board, Flash, Program, Selection, image, size};
+use case::Case;
+use models::Model;
+
+/// What to measure.
+#[derive(Args)]
+pub struct Arguments {
+    /// Measure this policy, instead of the models in the tables of RESULTS.md
+    #[arg(long, value_name = "F.dtb")]
+    policy: Option<PathBuf>,
+    /// Measure on this controller alone
+    #[arg(long, value_enum)]
+    board: Option<Board>,
+    /// The program whose flash is measured
+    #[arg(long, value_enum, default_value_t = Program::Replay)]
+    bin: Program,
+    /// Only what a test has the time for: instructions of two models on the Cortex-M4F
+    #[arg(long, conflicts_with_all = ["policy", "board"])]
+    quick: bool,
+    /// Write the figures down: as those to compare with, and into RESULTS.md and README.md
+    #[arg(long, conflicts_with_all = ["policy", "board", "quick"])]
+    update: bool,
+}
+
+/// Measures, prints the tables, and compares with what was written down or writes it down anew.
+///
+/// # Errors
+/// If building or emulating fails, or something costs more than it may.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let cases = cases(arguments)?;
+    let mut rows = Vec::new();
+    for (board, cases) in &cases {
+        let images = Images::build(*board, arguments.bin, cases)?;
+        for case in cases {
+            eprintln!("bench: {} on {board:?}", case.name);
+            rows.push(case.measure(&images, arguments.quick)?);
+        }
+    }
+    print!("{}", table::table(&rows).text());
+    rows.iter().try_for_each(row::Row::check)?;
+    if arguments.policy.is_some() {
+        return Ok(());
+    }
+    if arguments.update {
+        snapshot::write(&rows)?;
+        table::write(&rows)
+    } else {
+        snapshot::compare(&rows)
+    }
+}
+
+/// What to measure on which controller.
+fn cases(arguments: &Arguments) -> Result<Vec<(Board, Vec<Case>)>> {
+    if let Some(policy) = &arguments.policy {
+        let board = arguments.board.unwrap_or(Board::M4f);
+        return Ok(vec![(board, vec![Case::of_file(policy)?])]);
+    }
+    let all: &[(Board, &[Model])] = &[
+        (
+            Board::M4f,
+            &[
+                models::PENDULUM,
+                models::PAPER,
+                models::PAPER_4_HEADS,
+                models::PAPER_INT4,
+                models::PAPER_INT4_ENDLESS,
+                models::PAPER_WINDOW,
+            ],
+        ),
+        (Board::M7, &[models::PAPER]),
+        (Board::M3, &[models::PAPER]),
+        (
+            Board::M0plus,
+            &[models::PENDULUM, models::PAPER, models::PAPER_INT4],
+        ),
+    ];
+    let quick: &[(Board, &[Model])] = &[(Board::M4f, &[models::PENDULUM, models::PAPER])];
+    let chosen = if arguments.quick { quick } else { all };
+    let wanted = |board: Board| arguments.board.is_none_or(|only| only == board);
+    let chosen = chosen.iter().filter(|(board, _)| wanted(*board));
+    chosen
+        .map(|(board, models)| {
+            let cases = models.iter().map(Case::of_model).collect::<Result<_>>()?;
+            Ok((*board, cases))
+        })
+        .collect()
+}
+
+/// What the models of a controller share, since the code does not depend on the policy.
+struct Images {
+    board: Board,
+    /// The image that measures.
+    bench: PathBuf,
+    /// Flash of a program without its policy, in bytes.
+    code: u64,
+}
+
+impl Images {
+    fn build(board: Board, bin: Program, cases: &[Case]) -> Result<Self> {
+        let mut code = 0;
+        for (i, case) in cases.iter().enumerate() {
+            // One is as good as another to measure the code; but what is for small controllers has to link.
+            if i == 0 || case.flash != Flash::Large {
+                let mut selection = Selection::new(board, bin, Some(case.policy.clone()));
+                selection.flash = case.flash;
+                let sizes = size::measure(&image::build(&selection, None)?)?;
+                code = sizes.flash_total() - sizes.flash_of(".policy");
+            }
+        }
+        Ok(Self {
+            board,
+            bench: image::build(&Selection::new(board, Program::Bench, None), None)?,
+            code,
+        })
+    }
+}
+
+impl Board {
+    /// As in the tables.
+    fn core_name(self) -> &'static str {
+        match self {
+            Self::M4f => "M4F",
+            Self::M7 => "M7",
+            Self::M3 => "M3",
+            Self::M0plus => "M0+",
+        }
+    }
+
+    fn has_dsp(self) -> bool {
+        matches!(self, Self::M4f | Self::M7)
+    }
+
+    /// Whose timing its cycles are estimated by, and what these are divided by.
+    fn timing(self) -> (trace::Core, f64) {
+        match self {
+            Self::M4f => (trace::Core::M4, 1.0),
+            Self::M7 => (trace::Core::M4, trace::M7_PER_M4),
+            Self::M3 => (trace::Core::M3, 1.0),
+            Self::M0plus => (trace::Core::M0plus, 1.0),
+        }
+    }
+}

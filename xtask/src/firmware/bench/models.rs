@@ -1,0 +1,330 @@
+//! The models that are measured: real dimensions, random weights. What a step costs does not depend on them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::firmware::Flash;
+use anyhow::{Context, Result, anyhow};
+use dt_core::blob::{
+    Affine, AtMaxEpLen, Blob, LayerParameters, Manifest, Parameters, Provenance, RewardMode,
+    Vectors, emit, emitted_len,
+};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::golden;
+use dt_core::policy::Policy;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A model by its dimensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// As in the tables.
+    pub name: &'static str,
+    /// Dimensions.
+    pub config: Config,
+    /// The flash of a controller that it is for: an image with it that does not fit does not link.
+    pub flash: Flash,
+}
+
+/// The published model for locomotion (Chen et al. 2021), with Hopper's dimensions.
+pub const PAPER: Model = Model {
+    name: "paper",
+    config: Config {
+        state_dim: 11,
+        act_dim: 3,
+        d_model: 128,
+        n_layer: 3,
+        n_head: 1,
+        d_ff: 512,
+        context_len: 20,
+        max_ep_len: 1000,
+        dtype: Dtype::Int8,
+        attention: Attention::Streaming,
+        activation: Activation::Relu,
+        head: Head::Tanh,
+        math: Math::Libm,
+        layer_norm_eps: 1e-5,
+    },
+    flash: Flash::Large,
+};
+
+/// The recipe of `dt-train/configs/pendulum.toml`.
+pub const PENDULUM: Model = Model {
+    name: "pendulum",
+    config: Config {
+        state_dim: 3,
+        act_dim: 1,
+        d_model: 64,
+        n_layer: 2,
+        d_ff: 256,
+        context_len: 10,
+        max_ep_len: 200,
+        ..PAPER.config
+    },
+    ..PAPER
+};
+
+/// The published model with its width split over four heads.
+pub const PAPER_4_HEADS: Model = Model {
+    name: "paper, 4 heads",
+    config: Config {
+        n_head: 4,
+        ..PAPER.config
+    },
+    ..PAPER
+};
+
+/// The published model in half the bits, for half the flash.
+pub const PAPER_INT4: Model = Model {
+    name: "paper, int4",
+    config: Config {
+        dtype: Dtype::Int4,
+        ..PAPER.config
+    },
+    ..PAPER
+};
+
+/// The same without its table of timesteps, for robots that run on and on.
+pub const PAPER_INT4_ENDLESS: Model = Model {
+    name: "paper, int4, no table",
+    config: Config {
+        max_ep_len: 0,
+        ..PAPER_INT4.config
+    },
+    flash: Flash::Small,
+};
+
+/// The published model as an engine that keeps nothing computes it.
+pub const PAPER_WINDOW: Model = Model {
+    name: "paper, window",
+    config: Config {
+        attention: Attention::Window,
+        ..PAPER.config
+    },
+    ..PAPER
+};
+
+impl Model {
+    /// Writes `policy.dtb` and `policy.rs` into `folder`, as `dt-train export` does, and gives the former's place.
+    ///
+    /// # Errors
+    /// If `dt-core` refuses the model or a file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<PathBuf> {
+        let mut file = self.emit().with_context(|| self.name.to_owned())?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join("policy.dtb");
+        let constants = format!(
+            "/// 32-bit words of memory that the policy needs.\npub const ARENA_WORDS: usize = {};\n",
+            self.config.arena_words()
+        );
+        fs::write(&path, file.bytes())
+            .and_then(|()| fs::write(folder.join("policy.rs"), constants))
+            .with_context(|| format!("cannot write into {}", folder.display()))?;
+        Ok(path)
+    }
+
+    fn emit(&self) -> Result<Aligned> {
+        let mut random = Random(ChaCha8Rng::seed_from_u64(0));
+        let config = &self.config;
+        let tensors = Tensors::random(config, &mut random);
+        // Once around the ring and beyond, as an export has; the window engine takes too long for that.
+        let steps = match config.attention {
+            Attention::Streaming => 2 * config.context_len + 3,
+            Attention::Window => 1,
+        };
+        let manifest = Manifest {
+            config: *config,
+            return_scale: 1.0,
+            target_return: 1.0,
+            reward: RewardMode::Observed,
+            control_period_us: 50_000,
+            at_max_ep_len: AtMaxEpLen::Saturate,
+            golden_steps: steps,
+            env: "none",
+            provenance: Provenance {
+                dataset: "random",
+                dataset_sha256: [0; 32],
+                run: self.name,
+                version: env!("CARGO_PKG_VERSION"),
+                seed: 0,
+                updates: 0,
+            },
+        };
+        let mut golden = random.around(0.0, 1.0, steps as usize * manifest.golden_record_len());
+        let unproven = tensors.emit(&manifest, &golden)?;
+        let blob = unproven.parse()?;
+        let mut policy = Policy::new(&blob, vec![0; config.arena_words()])?;
+        golden::record(&mut policy, &blob, &mut golden)?;
+        tensors.emit(&manifest, &golden)
+    }
+}
+
+/// A file in memory that is aligned as `dt-core` asks.
+pub struct Aligned {
+    words: Vec<u128>,
+    len: usize,
+}
+
+impl Aligned {
+    /// Room for a file.
+    pub fn zeros(len: usize) -> Self {
+        Self {
+            words: vec![0; len.div_ceil(size_of::<u128>())],
+            len,
+        }
+    }
+
+    /// A file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut aligned = Self::zeros(bytes.len());
+        aligned.bytes().copy_from_slice(&bytes);
+        Ok(aligned)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+    }
+
+    /// What it holds.
+    ///
+    /// # Errors
+    /// If it is not a policy.
+    pub fn parse(&self) -> Result<Blob<'_>> {
+        Blob::parse(&bytemuck::cast_slice(&self.words)[..self.len])
+            .map_err(|error| anyhow!("{error}"))
+    }
+}
+
+/// Weight and bias.
+type Pair = [Vec<f32>; 2];
+
+fn affine([weight, bias]: &Pair) -> Affine<'_> {
+    Affine { weight, bias }
+}
+
+/// Random weights.
+struct Tensors {
+    config: Config,
+    embed: [Pair; 3],
+    embed_timestep: Vec<f32>,
+    /// Of embedding and output.
+    norms: [Pair; 2],
+    layers: Vec<[Pair; 6]>,
+    head: Pair,
+}
+
+impl Tensors {
+    fn random(config: &Config, random: &mut Random) -> Self {
+        let [d, f, s, a] = [
+            config.d_model,
+            config.d_ff,
+            config.state_dim,
+            config.act_dim,
+        ]
+        .map(|dim| dim as usize);
+        Self {
+            config: *config,
+            embed: [1, s, a].map(|inputs| random.linear(d, inputs)),
+            embed_timestep: random.around(0.0, 0.5, config.max_ep_len as usize * d),
+            norms: [(); 2].map(|()| random.norm(d)),
+            layers: (0..config.n_layer)
+                .map(|_| {
+                    [
+                        random.norm(d),
+                        random.linear(3 * d, d),
+                        random.linear(d, d),
+                        random.norm(d),
+                        random.linear(f, d),
+                        random.linear(d, f),
+                    ]
+                })
+                .collect(),
+            head: random.linear(a, d),
+        }
+    }
+
+    fn emit(&self, manifest: &Manifest<'_>, golden: &[f32]) -> Result<Aligned> {
+        let layers: Vec<_> = self
+            .layers
+            .iter()
+            .map(
+                |[ln_1, attn_qkv, attn_proj, ln_2, mlp_fc, mlp_proj]| LayerParameters {
+                    ln_1: affine(ln_1),
+                    attn_qkv: affine(attn_qkv),
+                    attn_proj: affine(attn_proj),
+                    ln_2: affine(ln_2),
+                    mlp_fc: affine(mlp_fc),
+                    mlp_proj: affine(mlp_proj),
+                },
+            )
+            .collect();
+        let [embed_return, embed_state, embed_action] = &self.embed;
+        let [embed_ln, ln_f] = &self.norms;
+        let parameters = Parameters {
+            embed_return: affine(embed_return),
+            embed_state: affine(embed_state),
+            embed_action: affine(embed_action),
+            embed_timestep: &self.embed_timestep,
+            embed_ln: affine(embed_ln),
+            layers: &layers,
+            ln_f: affine(ln_f),
+            head: affine(&self.head),
+        };
+        let of_state = |value| vec![value; self.config.state_dim as usize];
+        let of_action = |value| vec![value; self.config.act_dim as usize];
+        let vectors = Vectors {
+            state_mean: &of_state(0.0),
+            state_std: &of_state(1.0),
+            state_low: &of_state(f32::MIN),
+            state_high: &of_state(f32::MAX),
+            action_low: &of_action(-1.0),
+            action_high: &of_action(1.0),
+            safe_action: &of_action(0.0),
+        };
+        let mut file = Aligned::zeros(emitted_len(manifest)?);
+        emit(manifest, &vectors, &parameters, golden, file.bytes())?;
+        Ok(file)
+    }
+}
+
+struct Random(ChaCha8Rng);
+
+impl Random {
+    /// `n` numbers, uniform, with this mean and standard deviation.
+    fn around(&mut self, mean: f32, std: f32, n: usize) -> Vec<f32> {
+        let half_width = std * 3f32.sqrt();
+        (0..n)
+            .map(|_| mean + self.0.random_range(-half_width..=half_width))
+            .collect()
+    }
+
+    fn linear(&mut self, rows: usize, cols: usize) -> Pair {
+        let weight = self.around(0.0, 1.0 / (cols as f32).sqrt(), rows * cols);
+        [weight, self.around(0.0, 0.2, rows)]
+    }
+
+    fn norm(&mut self, len: usize) -> Pair {
+        [self.around(1.0, 0.3, len), self.around(0.0, 0.3, len)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_prove_themselves() {
+        for model in [PENDULUM, PAPER_4_HEADS, PAPER_INT4] {
+            let file = model.emit().unwrap();
+            let blob = file.parse().unwrap();
+            let mut policy = Policy::new(&blob, vec![0; model.config.arena_words()]).unwrap();
+            let steps = golden::check(&mut policy, &blob).unwrap();
+            assert!(steps > 2 * model.config.context_len as usize);
+        }
+    }
+}
