@@ -17,7 +17,7 @@ use crate::setup::cortex_m::{self, Toolchain, cargo_for_target, recorded};
 pub fn run() -> Result<()> {
     setup::ensure()?;
     let mut summary = Vec::new();
-    for (name, mut command) in stages()?.into_iter().chain(nightly_stages()?) {
+    for (name, mut command) in stages()?.into_iter().chain(fuzz_stages()?) {
         eprintln!("test: {name}");
         let start = Instant::now();
         run_openly(&mut command).with_context(|| format!("test: {name}"))?;
@@ -83,40 +83,19 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
     ])
 }
 
-/// What needs a nightly compiler and tools that set-up does not install. Where one is missing, a line says how to get it.
-fn nightly_stages() -> Result<Vec<(&'static str, Command)>> {
-    let mut stages = Vec::new();
-    if has_nightly("miri", "rustup toolchain install nightly --component miri") {
-        stages.push(("Miri: kernels and memory of dt-core", miri()));
+/// Needs a nightly compiler and a tool that set-up does not install; without them, a line says how to get them.
+/// The corpus is replayed by the tests in any case.
+fn fuzz_stages() -> Result<Vec<(&'static str, Command)>> {
+    if !succeeds(command("cargo").args(["+nightly", "fuzz", "--version"])) {
+        eprintln!(
+            "test: not fuzzing, since cargo-fuzz is not installed: rustup toolchain install nightly && cargo install cargo-fuzz"
+        );
+        return Ok(Vec::new());
     }
-    if has_nightly(
-        "fuzz",
-        "rustup toolchain install nightly && cargo install cargo-fuzz",
-    ) {
-        stages.push(("fuzzing policies, 10 s", fuzz("parse_and_run", 10)?));
-        stages.push(("fuzzing kernels, 10 s", fuzz("kernels", 10)?));
-    }
-    Ok(stages)
-}
-
-fn has_nightly(tool: &str, installation: &str) -> bool {
-    let found = succeeds(command("cargo").args(["+nightly", tool, "--version"]));
-    if !found {
-        eprintln!("test: skipping `cargo +nightly {tool}`, which is not installed: {installation}");
-    }
-    found
-}
-
-/// The only unsafe code is that of the kernels; memory is cast in the arena and the cache.
-fn miri() -> Command {
-    let mut cargo = command("cargo");
-    cargo
-        .args(["+nightly", "miri", "test", "-p", "dt-core", "--lib", "--"])
-        .args(["kernels", "arena", "cache", "quant", "slices"])
-        .env("PROPTEST_CASES", "2")
-        // Proptest looks for its regression files.
-        .env("MIRIFLAGS", "-Zmiri-disable-isolation");
-    cargo
+    Ok(vec![
+        ("fuzzing policies, 10 s", fuzz("parse_and_run", 10)?),
+        ("fuzzing kernels, 10 s", fuzz("kernels", 10)?),
+    ])
 }
 
 /// Starts from the committed corpus; what is new goes to the build folder.

@@ -15,7 +15,7 @@ const LONG: &[usize] = if cfg!(miri) {
 const MAX_COLS: usize = if cfg!(miri) { 12 } else { 2056 };
 /// Rows up to this length, several rounds of every unrolled loop, are tried in all combinations; longer ones
 /// in some.
-const ALL_COMBINATIONS: usize = if cfg!(miri) { 5 } else { 70 };
+const ALL_COMBINATIONS: usize = if cfg!(miri) { 2 } else { 70 };
 const MAX_ROWS: usize = 5;
 
 type Linear<const T: usize> = fn(&[i8], &[i16], &[f32], &[f32], &[f32; T], &mut [f32]);
