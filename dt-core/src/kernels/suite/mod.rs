@@ -120,7 +120,7 @@ impl Mismatch {
     }
 }
 
-/// What the suite works in, about 40 KiB.
+/// What the suite works in, 20 to 40 KiB.
 #[derive(Clone, Debug)]
 pub struct Suite {
     matrices: matrices::Memory,
