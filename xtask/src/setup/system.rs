@@ -1,5 +1,6 @@
 //! System packages, through apt where it is there and allowed.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -16,7 +17,7 @@ struct Need {
     is_met: fn() -> bool,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need {
         packages: &["g++"],
         is_met: || succeeds(command("c++").arg("--version")),
@@ -32,6 +33,14 @@ const NEEDS: [Need; 5] = [
     Need {
         packages: &["qemu-system-arm"],
         is_met: || succeeds(command("qemu-system-arm").arg("--version")),
+    },
+    Need {
+        packages: &["libegl1", "libegl-mesa0"],
+        // Any driver will do; Mesa's draws without a graphics card.
+        is_met: || {
+            fs::read_dir("/usr/share/glvnd/egl_vendor.d")
+                .is_ok_and(|mut drivers| drivers.next().is_some())
+        },
     },
     Need {
         packages: &["python3", "python3-venv"],
