@@ -6,7 +6,7 @@
 //! - [`simulated`]: a robot for the loop that is a simulated plant.
 //! - [`replay`]: recorded episodes fed to the policy.
 //! - [`compare`]: differing bits and clock counts.
-//! - [`bench`]: what a control step costs.
+//! - [`mod@bench`]: what a control step costs.
 //! - `image`: what an image carries, and how it boots; only on a controller.
 //! - `spare`: what the emulator leaves for an image; only on a controller.
 #![cfg_attr(target_os = "none", no_std)]

@@ -108,7 +108,7 @@ pub fn write(
     Ok(atomic::write(path, force, &bytes)?)
 }
 
-/// How many pictures [`write`] will draw.
+/// How many pictures [`write()`] will draw.
 ///
 /// # Errors
 /// [`FilmError::Format`].

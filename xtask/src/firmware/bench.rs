@@ -80,7 +80,6 @@ fn cases(arguments: &Arguments) -> Result<Vec<(Board, Vec<Case>)>> {
                 models::PAPER,
                 models::PAPER_4_HEADS,
                 models::PAPER_INT4,
-                models::PAPER_INT4_ENDLESS,
                 models::PAPER_WINDOW,
             ],
         ),

@@ -81,17 +81,8 @@ pub const PAPER_INT4: Model = Model {
         dtype: Dtype::Int4,
         ..PAPER.config
     },
-    ..PAPER
-};
-
-/// The same without its table of timesteps, for robots that run on and on.
-pub const PAPER_INT4_ENDLESS: Model = Model {
-    name: "paper, int4, no table",
-    config: Config {
-        max_ep_len: 0,
-        ..PAPER_INT4.config
-    },
     flash: Flash::Small,
+    ..PAPER
 };
 
 /// The published model as an engine that keeps nothing computes it.
