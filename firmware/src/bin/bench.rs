@@ -1,6 +1,6 @@
 //! Measures the policy that the emulator puts into the board's spare memory; `cargo xtask firmware bench` makes tables of it.
 //!
-//! One JSON line per figure. The policy does not lie in this image, so that one image measures all: see [`firmware::spare`].
+//! One JSON line per figure. The policy does not lie in this image, so that one image measures all: see `firmware::spare`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
