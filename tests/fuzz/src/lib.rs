@@ -19,7 +19,7 @@ use script::Script;
 /// What is left over is the script of the calls to make.
 ///
 /// # Panics
-/// If `dt-core` breaks a promise; see [`policy::run`].
+/// If `dt-core` breaks a promise; see `policy::run`.
 pub fn parse_and_run(input: &[u8]) {
     let original = File::new(input);
     let (file, script) = match Blob::parse(original.bytes()) {
