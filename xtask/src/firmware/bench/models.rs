@@ -82,7 +82,6 @@ pub const PAPER_INT4: Model = Model {
         ..PAPER.config
     },
     flash: Flash::Small,
-    ..PAPER
 };
 
 /// The published model as an engine that keeps nothing computes it.
