@@ -20,7 +20,9 @@ fn an_unknown_board_is_refused_with_the_known_ones() {
 #[test]
 fn an_unknown_program_is_refused_with_the_known_ones() {
     let refusal = xtask(&["firmware", "run", "--bin", "blink"]).code(2);
-    refusal.stderr(contains("'blink'").and(contains("[possible values: replay, closed_loop, kernels]")));
+    refusal.stderr(
+        contains("'blink'").and(contains("[possible values: replay, closed_loop, kernels]")),
+    );
 }
 
 #[test]
