@@ -111,6 +111,8 @@ pub struct Train {
     pub grad_clip: f64,
     /// Dropout on embeddings, attention weights and residual branches.
     pub dropout: f64,
+    /// `"f32"` or `"bf16"`: what the transformer blocks multiply in.
+    pub precision: Precision,
     /// CPU threads of libtorch; 0: one per core. Sums are split among them, so the last bits of a
     /// run on the CPU depend on their number.
     pub threads: u32,
@@ -118,6 +120,19 @@ pub struct Train {
     pub log_every: u64,
     /// Updates between checkpoints.
     pub checkpoint_every: u64,
+}
+
+/// What the transformer blocks multiply in while training. Parameters, their optimizer, the residual
+/// stream, norms, embeddings and head are f32 in any case, and so is every evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 24 significant bits.
+    #[default]
+    F32,
+    /// 8 significant bits, sums in f32: faster where the processor multiplies bf16 itself (GPUs since
+    /// 2020; CPUs with AVX512-BF16 or AMX), slower elsewhere.
+    Bf16,
 }
 
 /// Evaluation during training.
@@ -201,6 +216,7 @@ impl Default for Train {
             beta_2: 0.999,
             grad_clip: 0.25,
             dropout: 0.1,
+            precision: Precision::F32,
             threads: 0,
             log_every: 100,
             checkpoint_every: 1000,

@@ -8,7 +8,7 @@
 //! - [`batch`]: training sequences.
 //! - [`model`]: the network in libtorch.
 //! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it.
-//! - [`train`]: the training loop.
+//! - [`train`]: the training loop; [`memory`]: a setting of the allocator that it profits from.
 //! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints; [`plot`]: its learning curve.
 //! - [`evaluate`]: returns of a policy, by the controller's engine and by libtorch.
 //! - [`plot_targets`]: achieved against target return.
@@ -27,6 +27,7 @@ pub mod dataset;
 pub mod evaluate;
 pub mod export;
 pub mod flat;
+pub mod memory;
 pub mod model;
 pub mod optim;
 pub mod plot;

@@ -197,3 +197,62 @@ fn initial_values_follow_the_recipe() {
         }
     }
 }
+
+#[test]
+fn bf16_is_close_to_f32_in_predictions_and_gradients() {
+    for attention in [Attention::Streaming, Attention::Window] {
+        let config = config(attention);
+        let parameters = initialize(&config, 0.5, 3, Device::Cpu);
+        let inputs = inputs(14, 2);
+        let mask = attention_mask(&config, 14, Device::Cpu);
+        let run = |precision| {
+            let model = DecisionTransformer::bind(&config, parameters.views());
+            let predicted = model.in_precision(precision).forward(&inputs, &mask, 0.0);
+            let loss = masked_mse(
+                &predicted,
+                &inputs.actions,
+                &Tensor::ones([2, 14], (Kind::Float, Device::Cpu)),
+            );
+            (predicted.detach(), parameters.gradient(&loss))
+        };
+        let (exact, rounded) = (run(Precision::F32), run(Precision::Bf16));
+        let relative = |a: &Tensor, b: &Tensor| largest(&(a - b)) / largest(a);
+        let errors = [
+            relative(&exact.0, &rounded.0),
+            relative(&exact.1, &rounded.1),
+        ];
+        assert_eq!([rounded.0.kind(), rounded.1.kind()], [Kind::Float; 2]);
+        // bf16 rounds to 2⁻⁸; that it differs at all shows that it was used.
+        assert!(errors.iter().all(|&e| 0.0 < e && e < 0.02), "{errors:?}");
+    }
+}
+
+#[test]
+fn dropout_keeps_the_mean_and_drops_the_fraction() {
+    for (p, shape) in [(0.1, [301, 67]), (0.5, [128, 150])] {
+        let mask = keep_mask(&shape, p, Kind::Float);
+        assert_eq!(mask.size(), shape);
+        let n = mask.numel() as f64;
+        let dropped = 1.0 - mask.count_nonzero(None).int64_value(&[]) as f64 / n;
+        // Five standard deviations.
+        let tolerance = 5.0 * (p * (1.0 - p) / n).sqrt();
+        assert!((dropped - p).abs() < tolerance, "{p}: {dropped}");
+        assert!((largest(&mask) - 1.0 / (1.0 - p)).abs() < 1e-4);
+        // Every fourth value comes from the same place of a random word.
+        for lane in 0..4 {
+            let lane = mask.flatten(0, 1).slice(0, lane, None, 4);
+            let dropped =
+                1.0 - lane.count_nonzero(None).int64_value(&[]) as f64 / lane.numel() as f64;
+            assert!((dropped - p).abs() < 2.0 * tolerance, "{p}: {dropped}");
+        }
+    }
+}
+
+#[test]
+fn attention_matches_the_fused_kernel() {
+    let [q, k, v] = [(1, 5), (2, 9), (3, 9)].map(|(salt, n)| pseudo_random(&[2, 3, n, 4], salt));
+    let mask = pseudo_random(&[5, 9], 4).gt(1.0).to_kind(Kind::Float) * -1e9;
+    let fused =
+        Tensor::scaled_dot_product_attention(&q, &k, &v, Some(&mask), 0.0, false, None, false);
+    assert!(largest(&(attend(&q, &k, &v, &mask, 0.0) - fused)) < 1e-6);
+}

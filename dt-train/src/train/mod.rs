@@ -22,6 +22,7 @@ use crate::checkpoint::{Best, Progress};
 use crate::config::Config;
 use crate::dataset::Dataset;
 use crate::evaluate;
+use crate::memory;
 use crate::plot;
 use crate::run::{self, Run, Which};
 use metrics::Metrics;
@@ -61,6 +62,8 @@ pub fn train(data: Dataset, options: Options) -> anyhow::Result<Run> {
         tch::set_num_threads(threads.cast_signed());
     }
     let mut trainer = Trainer::new(&run.config, &network, trajectories, options.device);
+    // Not before the data are loaded: what that freed is given back.
+    memory::keep_freed();
     let progress = match &checkpoint {
         Some(checkpoint) => {
             trainer

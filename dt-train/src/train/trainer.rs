@@ -76,7 +76,8 @@ impl Trainer {
     pub fn update(&mut self, update: u64) {
         tch::manual_seed(mix(self.recipe.seed, update).cast_signed());
         let batch = self.sampler.batch(update);
-        let model = DecisionTransformer::bind(&self.network, self.parameters.views());
+        let model = DecisionTransformer::bind(&self.network, self.parameters.views())
+            .in_precision(self.recipe.precision);
         let predicted = model.forward(&batch.inputs, &self.mask, self.recipe.dropout);
         let loss = model::masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask);
         let mut gradient = self.parameters.gradient(&loss);
