@@ -6,7 +6,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500` or `mps2-an385` | `mps2-an386` |
-//! | `DT_FLASH_KIB` | flash that the image must fit: 1024 or 512 | 1024 |
+//! | `DT_FLASH_KIB` | flash that the image must fit: 1024, 512 or 4096 | 1024 |
 //! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
 //! | `DT_POLICY_RS` | the constants exported with it | `policy.rs` beside the policy file |
 //! | `DT_TRACE` | recorded episodes (`host_sim::trace`) | none: nothing to compare with |
@@ -18,8 +18,8 @@ use std::{env, fs, process};
 /// Boards by name: QEMU's MPS2 boards with a Cortex-M4F, M7 and M3, which also runs what is compiled for an M0+.
 const BOARDS: [&str; 3] = ["mps2-an386", "mps2-an500", "mps2-an385"];
 
-/// Sizes of flash, in KiB, with their memory layout in `memory/`.
-const LAYOUTS: [(&str, &str); 2] = [("1024", "flash_1024k.x"), ("512", "flash_512k.x")];
+/// Sizes of flash and RAM, in KiB; the memory layout of each is in `memory/`.
+const LAYOUTS: [(&str, u32); 3] = [("1024", 128), ("512", 128), ("4096", 1024)];
 
 /// What an image without a policy is built with.
 const NO_POLICY_RS: &str = "/// No policy, no memory.\npub const ARENA_WORDS: usize = 0;\n";
@@ -70,10 +70,13 @@ fn link(out: &Path) -> Result<(), Box<dyn Error>> {
     let board = choice("DT_BOARD", &BOARDS)?;
     let flash = choice("DT_FLASH_KIB", &LAYOUTS.map(|(kib, _)| kib))?;
     let layout = LAYOUTS.iter().find(|(kib, _)| *kib == flash);
-    let (_, layout) = layout.ok_or("every size has a layout")?;
-    let memory =
-        fs::read_to_string(format!("memory/{layout}"))? + &fs::read_to_string("memory/sections.x")?;
+    let (_, ram) = layout.ok_or("every size has a layout")?;
+    let memory = fs::read_to_string(format!("memory/flash_{flash}k.x"))?
+        + &fs::read_to_string("memory/sections.x")?;
     fs::write(out.join("memory.x"), memory)?;
+    let constants =
+        format!("/// RAM of the memory layout, in KiB.\npub const RAM_KIB: usize = {ram};\n");
+    fs::write(out.join("layout.rs"), constants)?;
     println!("cargo:rustc-env=DT_BOARD={board}");
     println!("cargo:rustc-link-search={}", out.display());
     for argument in ["--nmagic", "-Tlink.x", "-Tdefmt.x"] {

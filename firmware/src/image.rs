@@ -16,6 +16,10 @@ mod exported {
 }
 pub use exported::ARENA_WORDS;
 
+mod layout {
+    include!(concat!(env!("OUT_DIR"), "/layout.rs"));
+}
+
 /// Logs why the robot must not move, and ends.
 macro_rules! refuse {
     ($($reason:tt)*) => {{
@@ -25,11 +29,11 @@ macro_rules! refuse {
     }};
 }
 
-/// Bytes of RAM for a policy's arena: what stack (`memory/`) and statics leave of 128 KiB.
-pub const RAM_FOR_POLICY: usize = (128 - 8 - 4) * 1024;
+/// Bytes of RAM for a policy's arena: what stack (`memory/`) and statics leave.
+pub const RAM_FOR_POLICY: usize = (layout::RAM_KIB - 8 - 4) * 1024;
 const _: () = assert!(
     RAM_FOR_POLICY.checked_sub(4 * ARENA_WORDS).is_some(),
-    "the policy's arena (ARENA_WORDS in policy.rs) does not fit the controller's 128 KiB of RAM"
+    "the policy's arena (ARENA_WORDS in policy.rs) does not fit the controller's RAM: export it as int8 or int4 (with --flash 4096 the emulator has more RAM than the controller)"
 );
 
 /// Bytes at the alignment that files are used in place with.
@@ -90,7 +94,18 @@ pub fn boot() -> Booted {
     };
     // Bytes 12..16 of a policy file are its CRC (BLOB.md).
     if file.get(12..16) != Some(&trace.policy_crc.to_le_bytes()[..]) {
-        refuse!("the episodes were recorded with another policy");
+        refuse!("the episodes were recorded with another policy: record them with this one");
+    }
+    let config = &blob.manifest.config;
+    let dims = (config.state_dim as usize, config.act_dim as usize);
+    if dims != (trace.state_dim, trace.act_dim) {
+        refuse!(
+            "the policy has state_dim {=usize} and act_dim {=usize}, the recorded episodes {=usize} and {=usize}",
+            dims.0,
+            dims.1,
+            trace.state_dim,
+            trace.act_dim
+        );
     }
     Booted {
         board,

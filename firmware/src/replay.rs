@@ -56,7 +56,7 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
-    use ::tests::pendulum::{self, Recording};
+    use ::tests::episodes::{self, Recording};
     use ::tests::small_config;
     use host_sim::rollout::Plan;
 
@@ -70,7 +70,7 @@ mod tests {
     };
 
     fn replayed(reward: RewardMode, alter: impl FnMut(usize, usize, &mut [f32])) -> Outcome {
-        let file = pendulum::policy(small_config(), reward, 3);
+        let file = episodes::policy(small_config(), reward, 3);
         let recording = Recording::new(&file, &PLAN).0.altered(alter);
         let blob = file.blob();
         let arena = vec![0; blob.manifest.config.arena_words()];

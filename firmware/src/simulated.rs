@@ -137,7 +137,7 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
 mod tests {
     use std::cell::Cell;
 
-    use ::tests::pendulum::{self, Recording};
+    use ::tests::episodes::{self, Recording};
     use ::tests::small_config;
     use dt_core::blob::RewardMode;
     use dt_core::guard::Fault;
@@ -187,7 +187,7 @@ mod tests {
         late_tick: Option<u32>,
         alter: impl FnMut(usize, usize, &mut [f32]),
     ) -> (Outcome, f64) {
-        let file = pendulum::policy(small_config(), reward, 3);
+        let file = episodes::policy(small_config(), reward, 3);
         let plan = Plan {
             target_return: TARGET,
             episodes: 1,

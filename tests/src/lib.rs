@@ -3,7 +3,7 @@
 //! The tests themselves lie in `tests/`, the independent Python references in `reference/`, and the
 //! vectors those made in `data/`.
 
-pub mod pendulum;
+pub mod episodes;
 pub mod recorded;
 
 use std::collections::BTreeMap;

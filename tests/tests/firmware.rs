@@ -11,8 +11,9 @@ use dt_core::blob::RewardMode;
 use dt_core::config::{Config, Dtype};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::Plan;
+use host_sim::trace;
 use serde_json::Value;
-use tests::pendulum::{self, Recording};
+use tests::episodes::{self, Recording};
 use tests::small_config;
 
 const PLAN: Plan = Plan {
@@ -32,6 +33,9 @@ const BOARDS: [(&str, &str); 4] = [
 ];
 const M3: &str = "mps2-an385";
 const M4F: &str = BOARDS[0].0;
+
+/// Flash in KiB: 1 MiB.
+const LARGE: &str = "1024";
 
 /// The images share cargo's build folder.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -65,6 +69,18 @@ fn run(
     arena_words: usize,
     recording: &Recording,
 ) -> Ended {
+    run_within(LARGE, board, bin, policy, arena_words, recording)
+}
+
+/// The same in another memory layout, by its flash in KiB.
+fn run_within(
+    flash: &str,
+    board: &str,
+    bin: &str,
+    policy: &PolicyFile,
+    arena_words: usize,
+    recording: &Recording,
+) -> Ended {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let (file, episodes) = (
@@ -81,6 +97,7 @@ fn run(
     let output = Command::new(env!("CARGO"))
         .current_dir(root)
         .args(["xtask", "firmware", "run", "--board", board, "--bin", bin])
+        .args(["--flash", flash])
         .arg("--policy")
         .arg(&file)
         .arg("--recording")
@@ -111,7 +128,7 @@ fn random_policy(dtype: Dtype, reward: RewardMode) -> PolicyFile {
         },
         Dtype::Int8 | Dtype::F32 => small,
     };
-    pendulum::policy(config, reward, 3)
+    episodes::policy(config, reward, 3)
 }
 
 fn arena_words(policy: &PolicyFile) -> usize {
@@ -143,6 +160,54 @@ fn not_a_bit_differs_between_host_and_controller() {
                 let mean_return = &closed_loop.figures.unwrap()["mean_return"];
                 assert_eq!(mean_return.as_f64(), Some(total / f64::from(PLAN.episodes)));
             }
+        }
+    }
+}
+
+/// MuJoCo stays on the host: a whole episode of HalfCheetah, and policies in f32 whose memory no such controller has.
+#[cfg(feature = "mujoco")]
+#[test]
+fn not_a_bit_differs_in_mujoco_episodes() {
+    let config = |dtype, context_len| Config {
+        dtype,
+        context_len,
+        max_ep_len: 1000,
+        ..small_config()
+    };
+    for (env, config, flash, steps) in [
+        ("halfcheetah", config(Dtype::Int8, 5), LARGE, 1000),
+        ("reacher", config(Dtype::F32, 250), "4096", 2 * 50),
+    ] {
+        let plant = host_sim::make(env).unwrap();
+        let reward = RewardMode::Observed;
+        let policy = episodes::policy_in(&plant.spec(), config, reward, 3, |_| {});
+        let plan = Plan {
+            episodes: steps / plant.spec().max_episode_steps,
+            ..PLAN
+        };
+        let (recording, _) = Recording::new(&policy, &plan);
+        for bit in [0, 1] {
+            let altered = recording.altered(|_, step, action| {
+                if step + 1 == plant.spec().max_episode_steps as usize {
+                    flip(action.last_mut().unwrap(), bit);
+                }
+            });
+            let ended = run_within(
+                flash,
+                M4F,
+                "replay",
+                &policy,
+                arena_words(&policy),
+                &altered,
+            );
+            assert_eq!(ended.number("steps"), u64::from(steps), "{}", ended.log);
+            assert_eq!(
+                ended.number("differing_bits"),
+                u64::from(bit * plan.episodes),
+                "{}",
+                ended.log
+            );
+            assert_eq!(ended.success, bit == 0, "{}", ended.log);
         }
     }
 }
@@ -196,29 +261,45 @@ fn a_controller_that_cannot_trust_its_policy_refuses_to_move() {
 
     let blob = policy.blob();
     let (record, config) = (blob.manifest.golden_record_len(), blob.manifest.config);
-    let mistaken = pendulum::policy_with(config, RewardMode::Observed, 3, |golden| {
+    let mistaken = episodes::policy_with(config, RewardMode::Observed, 3, |golden| {
         flip(&mut golden[13 * record - 1], 1); // the expected action of step 12
     });
     let other = random_policy(Dtype::F32, RewardMode::Observed);
+    let wider = trace::Header {
+        env: "pendulum",
+        policy_crc: policy.crc(),
+        state_dim: 4,
+        act_dim: 1,
+    };
+    let wider = Recording::emit(&wider, []);
     let cases = [
         (
             &mistaken,
             words,
+            &recording,
             "self-test failed: Mismatch { step: 12, index: 0,".to_owned(),
         ),
         (
             &policy,
             words - 1,
+            &recording,
             format!("needed: {words}, have: {}", words - 1),
         ),
         (
             &other,
             arena_words(&other),
+            &recording,
             "recorded with another policy".to_owned(),
         ),
+        (
+            &policy,
+            words,
+            &wider,
+            "the policy has state_dim 3 and act_dim 1, the recorded episodes 4 and 1".to_owned(),
+        ),
     ];
-    for (policy, words, reason) in cases {
-        let ended = run(M4F, "closed_loop", policy, words, &recording);
+    for (policy, words, recording, reason) in cases {
+        let ended = run(M4F, "closed_loop", policy, words, recording);
         assert!(!ended.success && ended.figures.is_none());
         assert!(
             ended.log.contains(&reason),

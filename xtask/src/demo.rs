@@ -214,7 +214,7 @@ impl Demo {
     /// Both programs: the plant on the host, replayed, and the plant on the controller.
     fn emulate(&self) -> Result<Controller> {
         let policy = self.policy("int8");
-        let episodes = recording::record(&policy, COMPARISON)?;
+        let episodes = recording::record(&policy, None, COMPARISON)?;
         fs::copy(&episodes, self.path("episodes.dtt"))?;
         let [replay, closed_loop] = [Program::Replay, Program::ClosedLoop].map(|bin| {
             let selection = Selection::new(Board::M4f, bin, Some(policy.clone()));

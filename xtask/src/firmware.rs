@@ -68,14 +68,18 @@ pub enum Flash {
     /// 512 KiB
     #[value(name = "512")]
     Small,
+    /// 4 MiB, and 1 MiB of RAM: all that the emulated boards have, for policies in f32 that fit no such controller
+    #[value(name = "4096")]
+    Emulated,
 }
 
 impl Flash {
     /// Its size, as the firmware's build script knows it.
-    pub fn kib(self) -> &'static str {
+    pub fn kib(self) -> u32 {
         match self {
-            Self::Large => "1024",
-            Self::Small => "512",
+            Self::Large => 1024,
+            Self::Small => 512,
+            Self::Emulated => 4096,
         }
     }
 }
@@ -87,8 +91,11 @@ pub struct RunArguments {
     selection: Selection,
     #[command(flatten)]
     episodes: Episodes,
+    /// Environment that they are recorded in, if not the one that the policy file names
+    #[arg(long, value_name = "E")]
+    env: Option<String>,
     /// Compare with these episodes, as `host-sim rollout --record` writes them, instead of recording some
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["episodes", "seed", "target_return"])]
+    #[arg(long, visible_alias = "trace", value_name = "FILE", conflicts_with_all = ["episodes", "seed", "target_return", "env"])]
     recording: Option<PathBuf>,
 }
 
@@ -213,7 +220,12 @@ pub fn run(command: Command) -> Result<()> {
                     emulator::run(arguments.selection.board, &image)?
                 }
                 Some(recording) => run_with(&arguments.selection, recording)?,
-                None => record_and_run(&arguments.selection, arguments.episodes)?,
+                None => {
+                    let policy = policy(&arguments.selection)?;
+                    let env = arguments.env.as_deref();
+                    let recording = recording::record(policy, env, arguments.episodes)?;
+                    run_with(&arguments.selection, &recording)?
+                }
             };
             println!("{}", report.json());
             report.check()?;
@@ -223,19 +235,11 @@ pub fn run(command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Records `episodes` on the host and runs the image that compares itself with them.
-///
-/// # Errors
-/// If there is no policy, or recording, building or emulating fails; not for differing bits, which [`Report::check`] judges.
-pub fn record_and_run(selection: &Selection, episodes: Episodes) -> Result<Report> {
-    let recording = recording::record(policy(selection)?, episodes)?;
-    run_with(selection, &recording)
-}
-
 fn run_with(selection: &Selection, recording: &Path) -> Result<Report> {
-    policy(selection)?;
+    let policy = policy(selection)?;
     let image = image::build(selection, Some(recording))?;
     emulator::run(selection.board, &image)
+        .with_context(|| format!("{} with {}", policy.display(), recording.display()))
 }
 
 fn policy(selection: &Selection) -> Result<&Path> {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use super::Board;
 use crate::process::command;
 use crate::setup::defmt_print;
 
-/// Far beyond what an image takes; a hanging one is ended.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Far longer than an image takes from one line of its log to the next; a hanging one is ended.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// The image's last line, and how it ended.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Report {
 /// Runs the image to its end; its log goes to stderr.
 ///
 /// # Errors
-/// If the emulator cannot be started, takes too long, or the image ends without its figures.
+/// If the emulator cannot be started, the image hangs, or it ends without its figures.
 pub fn run(board: Board, image: &Path) -> Result<Report> {
     let Ended { mut lines, status } = start(board, image, &[])?;
     let Some(line) = lines.pop() else {
@@ -100,7 +101,7 @@ pub struct Ended {
 /// One instruction takes one nanosecond of virtual time, so that the board's timer counts instructions.
 ///
 /// # Errors
-/// If the emulator cannot be started or takes too long.
+/// If the emulator cannot be started or the image hangs.
 pub fn start(board: Board, image: &Path, arguments: &[String]) -> Result<Ended> {
     let mut qemu = qemu(board, image)
         .args(["-icount", "shift=0"])
@@ -123,8 +124,12 @@ pub fn start(board: Board, image: &Path, arguments: &[String]) -> Result<Ended> 
         }
     };
     let text = printer.stdout.take().context("stdout was asked for")?;
-    let reader = thread::spawn(move || read(text));
-    let status = wait(&mut qemu);
+    let heard = Arc::new(Mutex::new(Instant::now()));
+    let reader = thread::spawn({
+        let heard = heard.clone();
+        move || read(text, &heard)
+    });
+    let status = wait(&mut qemu, &heard);
     // It ends once the emulator has closed its output.
     let lines = reader
         .join()
@@ -169,10 +174,11 @@ fn qemu(board: Board, image: &Path) -> Command {
     qemu
 }
 
-/// Passes the log on to stderr and gives the lines that are JSON objects.
-fn read(text: ChildStdout) -> Vec<String> {
+/// Passes the log on to stderr and gives the lines that are JSON objects; keeps the time of the last line.
+fn read(text: ChildStdout, heard: &Mutex<Instant>) -> Vec<String> {
     let mut objects = Vec::new();
     for line in BufReader::new(text).lines().map_while(Result::ok) {
+        *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         if line.starts_with('{') {
             objects.push(line);
         } else {
@@ -186,15 +192,18 @@ fn parse(line: &str) -> Result<Figures> {
     serde_json::from_str(line).with_context(|| format!("the image's figures are malformed: {line}"))
 }
 
-fn wait(qemu: &mut Child) -> Result<ExitStatus> {
-    let start = Instant::now();
+fn wait(qemu: &mut Child, heard: &Mutex<Instant>) -> Result<ExitStatus> {
     loop {
         if let Some(status) = qemu.try_wait()? {
             return Ok(status);
         }
-        if start.elapsed() > LIMIT {
+        let heard = *heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.elapsed() > SILENCE {
             end(qemu);
-            bail!("the image was ended after {} s", LIMIT.as_secs());
+            bail!(
+                "the image was ended: it had said nothing for {} s",
+                SILENCE.as_secs()
+            );
         }
         thread::sleep(Duration::from_millis(20));
     }

@@ -10,6 +10,9 @@ use super::Selection;
 use crate::process;
 use crate::setup::cortex_m::cargo_for_target;
 
+/// Room for recorded episodes in every memory layout, firmware/memory.
+const EPISODES_KIB: u64 = 3 * 1024;
+
 /// Builds the image and gives its place; `episodes` is a recording to compare with.
 ///
 /// # Errors
@@ -22,6 +25,13 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
             "--policy: there is no file {}",
             policy.display()
         );
+        let kib = policy.metadata()?.len().div_ceil(1024);
+        ensure!(
+            kib <= u64::from(selection.flash.kib()),
+            "--policy: {} takes {kib} KiB, and the controller has {} KiB of flash: export it as int8 or int4, or choose another --flash",
+            policy.display(),
+            selection.flash.kib()
+        );
         let constants = policy.with_file_name("policy.rs");
         ensure!(
             constants.is_file(),
@@ -33,6 +43,12 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
         ensure!(
             episodes.is_file(),
             "there is no recording {}",
+            episodes.display()
+        );
+        let kib = episodes.metadata()?.len().div_ceil(1024);
+        ensure!(
+            kib <= EPISODES_KIB,
+            "{}: the recorded episodes take {kib} KiB, and an image has room for {EPISODES_KIB}: take fewer --episodes, and the others with another --seed",
             episodes.display()
         );
     }
@@ -58,7 +74,7 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
             std::env::var_os("DEFMT_LOG").unwrap_or_else(|| "info".into()),
         )
         .env("DT_BOARD", selection.board.machine())
-        .env("DT_FLASH_KIB", selection.flash.kib())
+        .env("DT_FLASH_KIB", selection.flash.kib().to_string())
         .env("DT_POLICY", variable(selection.policy.as_deref())?)
         .env("DT_POLICY_RS", "")
         .env("DT_TRACE", variable(episodes)?);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 use dt_core::blob::Blob;
@@ -10,34 +11,27 @@ use super::Episodes;
 use super::image::target_directory;
 use crate::process::{cargo, run};
 
-/// Runs the policy on the host in the environment it names, and gives the recording's place.
+/// Runs the policy on the host, in `env` or the environment that it names, and gives the recording's place.
 ///
 /// # Errors
 /// If the policy cannot be read or the rollout fails.
-pub fn record(policy: &Path, episodes: Episodes) -> Result<PathBuf> {
+pub fn record(policy: &Path, env: Option<&str>, episodes: Episodes) -> Result<PathBuf> {
     let policy = std::path::absolute(policy)?;
     let declared = declared(&policy)?;
+    let env = match env.unwrap_or(&declared.env) {
+        // The rollout starts in another folder.
+        path if path.ends_with(".toml") => std::path::absolute(path)?.display().to_string(),
+        name => name.to_owned(),
+    };
     let folder = target_directory()?.join("recordings");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // One name per policy and process, so that neither cargo nor a second run mistakes one recording for another.
     let recording = folder.join(format!("{:08x}.dtt", declared.crc));
     let target_return = episodes.target_return.unwrap_or(declared.target_return);
-    run(cargo()
-        .args([
-            "run",
-            "--quiet",
-            "--release",
-            "-p",
-            "host-sim",
-            "--",
-            "rollout",
-        ])
+    run(host_sim()
+        .arg("rollout")
         .arg(&policy)
-        .args([
-            "--env",
-            &declared.env,
-            &format!("--target-return={target_return}"),
-        ])
+        .args(["--env", &env, &format!("--target-return={target_return}")])
         .args([
             "--episodes",
             &episodes.episodes.to_string(),
@@ -46,8 +40,27 @@ pub fn record(policy: &Path, episodes: Episodes) -> Result<PathBuf> {
         ])
         .arg("--record")
         .arg(&recording)
-        .arg("--force"))?;
+        .arg("--force"))
+    .with_context(|| {
+        format!(
+            "cannot record {} in environment `{env}`; --env names another, or the .toml of a robot of your own",
+            policy.display()
+        )
+    })?;
     Ok(recording)
+}
+
+/// Always with MuJoCo, which set-up has installed: without it for Pendulum, the built program would lack it from then on.
+fn host_sim() -> Command {
+    let mut host_sim = cargo();
+    host_sim.args(["run", "--quiet", "--release"]).args([
+        "-p",
+        "host-sim",
+        "--features",
+        "mujoco",
+        "--",
+    ]);
+    host_sim
 }
 
 /// What a policy file says about itself.

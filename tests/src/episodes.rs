@@ -1,8 +1,9 @@
-//! Random policies for the pendulum, and recordings of what they do on the host.
+//! Random policies that act in an environment, and recordings of what they do on the host.
 
 use dt_core::blob::{Manifest, RewardMode};
 use dt_core::config::Config;
 use dt_core::{Policy, golden};
+use host_sim::env::EnvSpec;
 use host_sim::pendulum::SPEC;
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::{Episode, Plan, Recorder, Transition, rollout};
@@ -28,24 +29,40 @@ pub fn policy_with(
     seed: u64,
     spoil: impl FnOnce(&mut [f32]),
 ) -> PolicyFile {
+    policy_in(&SPEC, config, reward, seed, spoil)
+}
+
+/// Such a policy that acts in any environment.
+///
+/// # Panics
+/// If `dt-core` refuses it.
+pub fn policy_in(
+    spec: &EnvSpec<'_>,
+    config: Config,
+    reward: RewardMode,
+    seed: u64,
+    spoil: impl FnOnce(&mut [f32]),
+) -> PolicyFile {
     let config = Config {
-        state_dim: SPEC.state_dim as u32,
-        act_dim: SPEC.act_dim as u32,
+        state_dim: spec.state_dim as u32,
+        act_dim: spec.act_dim as u32,
         ..config
     };
     let mut sample = Sample::random(config, seed);
     sample.reward = reward;
     sample.return_scale = 1000.0;
-    sample.state[2] = SPEC.state_low.to_vec();
-    sample.state[3] = SPEC.state_high.to_vec();
+    if spec.state_low.iter().all(|low| low.is_finite()) {
+        sample.state[2] = spec.state_low.to_vec();
+        sample.state[3] = spec.state_high.to_vec();
+    }
     sample.action = [
-        SPEC.action_low.to_vec(),
-        SPEC.action_high.to_vec(),
-        vec![0.0],
+        spec.action_low.to_vec(),
+        spec.action_high.to_vec(),
+        vec![0.0; spec.act_dim],
     ];
     let golden_steps = 2 * config.context_len + 3;
     let manifest = Manifest {
-        env: SPEC.id,
+        env: spec.id,
         golden_steps,
         ..sample.manifest()
     };
@@ -69,16 +86,23 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Rolls the policy out; also gives the episodes' results.
+    /// Rolls the policy out in the environment that it names; also gives the episodes' results.
     ///
     /// # Panics
-    /// If the policy fails.
+    /// If there is no such environment or the policy fails.
     pub fn new(policy: &PolicyFile, plan: &Plan) -> (Self, Vec<Episode>) {
-        let make_env = host_sim::maker(SPEC.id).expect("the pendulum");
+        let make_env = host_sim::maker(policy.blob().manifest.env).expect("an environment");
         let done = rollout(plan, make_env, policy.controllers(), |_| {}).expect("a rollout");
         let (episodes, tapes): (Vec<Episode>, Vec<Tape>) = done.into_iter().unzip();
         let starts = episodes.iter().map(|e| (e.seed, plan.target_return));
-        (Self::emit(policy.crc(), starts.zip(&tapes)), episodes)
+        let blob = policy.blob();
+        let header = trace::Header {
+            env: blob.manifest.env,
+            policy_crc: policy.crc(),
+            state_dim: blob.manifest.config.state_dim as usize,
+            act_dim: blob.manifest.config.act_dim as usize,
+        };
+        (Self::emit(&header, starts.zip(&tapes)), episodes)
     }
 
     /// The recording with other actions in it: `alter` gets the number of the episode, the number of the
@@ -104,7 +128,13 @@ impl Recording {
             tapes.push(tape);
         }
         let starts = trace.iter().map(|e| (e.seed, e.target_return));
-        Self::emit(trace.policy_crc, starts.zip(&tapes))
+        let header = trace::Header {
+            env: trace.env,
+            policy_crc: trace.policy_crc,
+            state_dim: trace.state_dim,
+            act_dim: trace.act_dim,
+        };
+        Self::emit(&header, starts.zip(&tapes))
     }
 
     /// The file's bytes.
@@ -120,15 +150,18 @@ impl Recording {
         Trace::parse(self.bytes()).expect("a trace")
     }
 
-    fn emit<'t>(policy_crc: u32, tapes: impl Iterator<Item = ((u64, f32), &'t Tape)>) -> Self {
-        let header = trace::Header {
-            env: SPEC.id,
-            policy_crc,
-            state_dim: SPEC.state_dim,
-            act_dim: SPEC.act_dim,
-        };
-        let episodes = tapes.map(|((seed, target), tape)| (seed, target, tape));
-        let bytes = trace::emit(&header, episodes).expect("a trace");
+    /// The recording of these episodes: seed, target return and steps of each.
+    ///
+    /// # Panics
+    /// If the header does not fit the episodes.
+    pub fn emit<'t>(
+        header: &trace::Header<'_>,
+        tapes: impl IntoIterator<Item = ((u64, f32), &'t Tape)>,
+    ) -> Self {
+        let episodes = tapes
+            .into_iter()
+            .map(|((seed, target), tape)| (seed, target, tape));
+        let bytes = trace::emit(header, episodes).expect("a trace");
         let mut words = vec![0; bytes.len() / 4];
         bytemuck::cast_slice_mut(&mut words).copy_from_slice(&bytes);
         Self { words }
