@@ -33,12 +33,10 @@ import numpy as np
 import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
-PACKAGES = ROOT / ".deps/bench"
 sys.path.append(str(ROOT / "tests/reference"))
-sys.path.append(str(PACKAGES))
 
 import dt_torch  # noqa: E402
+import opponents as opponent_packages  # noqa: E402
 
 MODEL = dict(state_dim=11, act_dim=3, d_model=128, n_layer=3, n_head=1, d_ff=512, context_len=20, max_ep_len=1000)
 MODEL |= dict(layer_norm_eps=1e-5, activation="relu", head="tanh", attention="streaming")
@@ -49,16 +47,6 @@ SECONDS_PER_ROUND = 2.0
 INPUTS = ["states", "actions", "returns_to_go", "timesteps", "attention_mask"]
 # Actions vary by about 0.6. f32 results differ in the order of sums alone; 8 bits for activations too cost accuracy.
 F32_TOLERANCE, DT_CORE_INT8_TOLERANCE, ONNX_INT8_TOLERANCE = 1e-5, 0.1, 0.3
-
-
-def install():
-    """Puts the opponents beside the environment of `cargo xtask setup`, once."""
-    installed = PACKAGES / REQUIREMENTS.name
-    if not installed.exists() or installed.read_text() != REQUIREMENTS.read_text():
-        shutil.rmtree(PACKAGES, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--only-binary", ":all:"]
-        subprocess.run([*pip, "--target", PACKAGES, "--requirement", REQUIREMENTS], check=True)
-        shutil.copy(REQUIREMENTS, installed)
 
 
 def build():
@@ -255,7 +243,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=100, help="steps per round and opponent, as far as two seconds reach; dt-core takes ten times as many")
     arguments = parser.parse_args()
-    install()
+    opponent_packages.install()
     program = build()
 
     rng = np.random.default_rng(0)
