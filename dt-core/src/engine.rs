@@ -328,11 +328,12 @@ impl<'a> Stepper<'a> {
         probe.enter(Phase::Head);
         output.head.forward(&input, work.output);
         for output in &mut *work.output {
-            if config.head == Head::Tanh {
-                *output = ops::tanh(config.math, *output);
-            }
+            // Before tanh, which would make a plausible action of an infinity.
             if !output.is_finite() {
                 return Err(NonFinite);
+            }
+            if config.head == Head::Tanh {
+                *output = ops::tanh(config.math, *output);
             }
         }
         Ok(())

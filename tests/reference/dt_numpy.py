@@ -323,6 +323,8 @@ class Network:
     def read_action(self, x):
         """Unscaled action from the hidden state of a state token."""
         u = self.blob.head(self.blob.ln_f(x))
+        if not np.isfinite(u).all():
+            raise FloatingPointError("an output of the head is not finite")
         return self.math.tanhf(u) if self.m["head"] == "tanh" else u
 
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Engine;
 use crate::blob::tests::{forged, offset};
-use crate::config::{Attention, Config, Dtype, MAX_CONTEXT_LEN};
+use crate::config::{Attention, Config, Dtype, Head, MAX_CONTEXT_LEN};
 use crate::fixture::{Fixture, Random, arena, bytes, config, configs, observation};
 use proptest::prelude::*;
 
@@ -307,26 +307,32 @@ fn overflow_inside_the_network_is_an_error_until_reset() {
     }
 }
 
-/// Scales that a damaged or hostile file may well have: attention scores overflow to ∞ then, and their
-/// differences would be NaN.
+/// Scales that a damaged or hostile file may well have. Attention scores overflow to ∞ then, and their
+/// differences would be NaN; and tanh would make ±1 of an infinite output.
 #[test]
-fn infinite_attention_scores_fail_the_step() {
+fn infinite_scores_and_outputs_fail_the_step() {
     let file = Fixture::new(config(), 1).emit().unwrap();
     let blob = Blob::parse(bytes(&file)).unwrap();
-    let qkv = blob.model.layers().next().unwrap().attn_qkv;
-    let crate::linear::Weights::Int8 { scale, .. } = qkv.weights else {
-        panic!("the fixture is int8")
-    };
-    let start = offset(&file, scale);
-    let large = forged(&file, |file| {
-        for scale in file[start..][..4 * qkv.rows()].as_chunks_mut::<4>().0 {
-            *scale = 1e25f32.to_le_bytes();
-        }
-    });
-    let blob = Blob::parse(bytes(&large)).unwrap();
-    let mut policy = Policy::new(&blob, arena(&config())).unwrap();
-    policy.reset(0.0).unwrap();
-    assert_eq!(policy.act(&[0.1; 3]), Err(ActError::NonFinite));
+    assert_eq!(blob.manifest.config.head, Head::Tanh);
+    let layer = blob.model.layers().next().unwrap();
+    for (linear, huge) in [
+        (layer.attn_qkv, 1e25_f32),
+        (blob.model.output().head, f32::MAX),
+    ] {
+        let crate::linear::Weights::Int8 { scale, .. } = linear.weights else {
+            panic!("the fixture is int8")
+        };
+        let start = offset(&file, scale);
+        let large = forged(&file, |file| {
+            for scale in file[start..][..4 * linear.rows()].as_chunks_mut::<4>().0 {
+                *scale = huge.to_le_bytes();
+            }
+        });
+        let blob = Blob::parse(bytes(&large)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        policy.reset(0.0).unwrap();
+        assert_eq!(policy.act(&[0.1; 3]), Err(ActError::NonFinite), "{huge}");
+    }
 }
 
 /// Equal scores make every softmax numerator the largest there is.
