@@ -1,20 +1,11 @@
-//! Episodes of MuJoCo environments as pictures: an animated GIF, or a PNG with six moments of the episode.
-//!
-//! Drawn off-screen through EGL, by Mesa's software renderer where there is no GPU. What is drawn is the recorded actions
-//! once more: the simulation is deterministic, so these are the states that the policy saw.
+//! Episodes as files: an animated GIF, or a PNG with six moments of the episode.
 
 use std::path::Path;
-use std::sync::Arc;
-
-use mujoco_rs::prelude::MjvCamera;
-use mujoco_rs::renderer::{MjRenderer, RendererError};
-use plotters::prelude::{BitMapBackend, DrawingBackend};
-use plotters::style::{Color, FontStyle, RGBColor, TextStyle, register_font};
 
 use crate::atomic::{self, OutputError};
-use crate::env::Env;
-use crate::mujoco::{MujocoEnv, Task};
+use crate::registry::Blueprint;
 use crate::rollout::{Recorder, Transition};
+use crate::stage::{DrawError, Stage};
 
 /// Of one picture, in pixels.
 const SIZE: (u32, u32) = (400, 300);
@@ -37,7 +28,7 @@ impl Recorder for Actions {
 #[derive(Clone, Debug)]
 pub struct Scene<'a> {
     /// The environment.
-    pub task: &'a Arc<Task>,
+    pub blueprint: &'a Blueprint,
     /// The episode's seed.
     pub seed: u64,
     /// What the policy aimed at, raw units.
@@ -52,11 +43,9 @@ pub enum FilmError {
     /// The file's name says neither.
     #[error("{0}: pictures are .gif or .png; end the name in one of these")]
     Format(String),
-    /// No OpenGL.
-    #[error(
-        "cannot draw off-screen: {0}; install an EGL driver (Debian: libegl1 and libegl-mesa0)"
-    )]
-    Renderer(RendererError),
+    /// There is no picture.
+    #[error(transparent)]
+    Draw(#[from] DrawError),
     /// A picture cannot be encoded.
     #[error("cannot encode the picture: {0}")]
     Encode(String),
@@ -121,17 +110,22 @@ fn moments(scene: &Scene<'_>, format: Format) -> Vec<usize> {
     let last = scene.actions.0.len();
     match format {
         Format::Gif => {
-            let stride = ((INTERVAL / scene.task.period).round() as usize).max(1);
+            let stride = ((INTERVAL / period(scene)).round() as usize).max(1);
             (0..last).step_by(stride).chain([last]).collect()
         }
         Format::Png => (0..MOMENTS).map(|i| i * last / (MOMENTS - 1)).collect(),
     }
 }
 
+/// Control period, s.
+fn period(scene: &Scene<'_>) -> f64 {
+    f64::from(scene.blueprint.make().spec().control_period_us) / 1e6
+}
+
 /// Of each picture, in the format's hundredths of a second; viewers slow anything below 2 down. The last one stays.
 fn delays(scene: &Scene<'_>, steps: &[usize]) -> Vec<u16> {
-    let hundredths =
-        |steps: usize| ((steps as f64 * scene.task.period * 100.0).round() as u16).max(2);
+    let period = period(scene);
+    let hundredths = |steps: usize| ((steps as f64 * period * 100.0).round() as u16).max(2);
     let between = steps.windows(2).map(|pair| hundredths(pair[1] - pair[0]));
     between.chain([200]).collect()
 }
@@ -142,67 +136,18 @@ fn draw(
     steps: &[usize],
     mut drawn: impl FnMut(),
 ) -> Result<Vec<Vec<u8>>, FilmError> {
-    let mut env = MujocoEnv::new(scene.task.clone());
-    let (width, height) = SIZE;
-    let camera = if scene.task.model.ffi().ncam > 0 {
-        MjvCamera::new_fixed(0)
-    } else {
-        MjvCamera::new_free(&scene.task.model)
-    };
-    let builder = MjRenderer::builder()
-        .width(width)
-        .height(height)
-        .camera(camera);
-    let mut renderer = builder
-        .build(&scene.task.model)
-        .map_err(FilmError::Renderer)?;
-    let mut pictures = Vec::new();
-    let (mut taken, mut earned) = (0, 0.0);
-    env.reset(scene.seed);
+    let mut stage = Stage::new(scene.blueprint, SIZE)?;
+    let (mut pictures, mut taken) = (Vec::new(), 0);
+    stage.reset(scene.seed, scene.target_return);
     for &step in steps {
         for action in &scene.actions.0[taken..step] {
-            earned += env.step(action).reward;
+            stage.step(action);
         }
         taken = step;
-        renderer
-            .sync_data(env.data_mut())
-            .map_err(FilmError::Renderer)?;
-        renderer.render().map_err(FilmError::Renderer)?;
-        let mut picture = renderer.rgb_flat().expect("enabled by default").to_vec();
-        let caption = [
-            format!("target {}", scene.target_return),
-            format!("return {earned:.1}"),
-            format!("step {step}"),
-        ];
-        label(&mut picture, &caption)?;
-        pictures.push(picture);
+        pictures.push(stage.picture()?);
         drawn();
     }
     Ok(pictures)
-}
-
-/// Writes lines into the upper left corner, on a ground that makes them readable before any scene.
-fn label(picture: &mut [u8], lines: &[String]) -> Result<(), FilmError> {
-    // Registering again replaces the font by itself.
-    let _ = register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
-    let failed = |error: &dyn std::fmt::Display| FilmError::Encode(error.to_string());
-    let mut backend = BitMapBackend::with_buffer(picture, SIZE);
-    let ground = RGBColor(255, 255, 255).mix(0.75);
-    backend
-        .draw_rect(
-            (6, 6),
-            (136, 10 + 18 * lines.len() as i32),
-            &ground.to_backend_color(),
-            true,
-        )
-        .map_err(|e| failed(&e))?;
-    let style = TextStyle::from(("sans-serif", 15));
-    for (line, y) in lines.iter().zip((12..).step_by(18)) {
-        backend
-            .draw_text(line, &style, (12, y))
-            .map_err(|e| failed(&e))?;
-    }
-    backend.present().map_err(|e| failed(&e))
 }
 
 fn animation(pictures: &[Vec<u8>], delays: &[u16]) -> Result<Vec<u8>, FilmError> {

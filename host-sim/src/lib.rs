@@ -14,7 +14,8 @@
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
 //! - [`report`]: returns and their statistics, as JSON and as a table.
 //! - [`replay`]: states and rewards for given actions, to compare with other simulators.
-//! - `mujoco` (feature of that name): MuJoCo environments, described by data; `film`: episodes of them as pictures.
+//! - `stage` (feature `draw`): episodes as pictures; `film`: in files; `view`: in a window, while they run.
+//! - `mujoco` (feature of that name): MuJoCo environments, described by data.
 //! - [`atomic`]: output files that are never half-written; [`progress`]: the progress bar.
 //!
 //! # Example
@@ -65,7 +66,7 @@ pub mod atomic;
 #[cfg(feature = "std")]
 pub mod controller;
 pub mod env;
-#[cfg(feature = "mujoco")]
+#[cfg(feature = "draw")]
 pub mod film;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
@@ -82,7 +83,11 @@ pub mod replay;
 #[cfg(feature = "std")]
 pub mod report;
 pub mod rollout;
+#[cfg(feature = "draw")]
+pub mod stage;
 pub mod trace;
+#[cfg(feature = "draw")]
+pub mod view;
 
 pub use env::{Env, EnvSpec, Fault, Step};
 #[cfg(feature = "std")]

@@ -8,6 +8,8 @@ use crate::env::Env;
 #[cfg(feature = "mujoco")]
 use crate::mujoco::{self, LoadError, MujocoEnv, Task};
 use crate::pendulum::{LibmTrig, Pendulum, StdTrig};
+#[cfg(feature = "draw")]
+use crate::stage::{DrawError, Drawing, PendulumDrawing};
 
 /// Built-in environments. Besides these, a name that ends in `.toml` is the path of a description (`host_sim::mujoco`).
 pub const NAMES: &[&str] = &[
@@ -121,14 +123,14 @@ impl Blueprint {
         }
     }
 
-    /// The MuJoCo task behind it, if it is one.
-    #[cfg(feature = "mujoco")]
-    #[must_use]
-    pub fn task(&self) -> Option<&Arc<Task>> {
-        match &self.0 {
-            Plant::Pendulum => None,
-            Plant::Mujoco(task) => Some(task),
-        }
+    /// An instance to be drawn, in pictures of `size` (width, height).
+    #[cfg(feature = "draw")]
+    pub(crate) fn drawing(&self, size: (u32, u32)) -> Result<Box<dyn Drawing>, DrawError> {
+        Ok(match &self.0 {
+            Plant::Pendulum => Box::new(PendulumDrawing::new(size)),
+            #[cfg(feature = "mujoco")]
+            Plant::Mujoco(task) => Box::new(mujoco::Drawing::new(task, size)?),
+        })
     }
 
     /// An instance for comparison with Gymnasium: it uses the platform's mathematics, as NumPy does, where that differs

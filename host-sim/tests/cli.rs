@@ -1,69 +1,25 @@
 //! Every command of `host-sim`, and every error a user can make.
 
 mod common;
+mod workplace;
 
-use std::path::{Path, PathBuf};
-
-use assert_cmd::Command;
-use assert_cmd::assert::Assert;
-use common::{config, random_policy};
-use dt_core::blob::RewardMode;
 use host_sim::report::Evaluation;
 use predicates::prelude::*;
 use predicates::str::contains;
-use tempfile::TempDir;
+use workplace::Workplace;
 
 /// A folder with a policy for the pendulum in it.
-struct Workplace(TempDir);
-
-impl Workplace {
-    fn new() -> Self {
-        let workplace = Self(TempDir::new().unwrap());
-        let policy = random_policy(config(3, 1), "pendulum", RewardMode::Observed);
-        workplace.write("p.dtb", policy.bytes());
-        workplace
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
-        std::fs::write(self.path(name), contents).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn files(&self) -> Vec<String> {
-        let names = std::fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<_> = names
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    /// Runs `host-sim` with arguments separated by spaces.
-    fn run(&self, arguments: &str) -> Assert {
-        host_sim(self.0.path(), arguments).assert()
-    }
-}
-
-fn host_sim(folder: &Path, arguments: &str) -> Command {
-    let mut command = Command::cargo_bin("host-sim").unwrap();
-    command
-        .current_dir(folder)
-        .args(arguments.split_whitespace());
-    command
+fn workplace() -> Workplace {
+    let w = Workplace::new();
+    w.policy("p.dtb", "pendulum", 3, 1);
+    w
 }
 
 const ROLLOUT: &str = "rollout p.dtb --env pendulum --target-return -150 --episodes 5 --seed 7";
 
 #[test]
 fn rollout_prints_a_table_and_writes_json() {
-    let w = Workplace::new();
+    let w = workplace();
     w.run(&format!("{ROLLOUT} --json out.json"))
         .success()
         .stdout(contains("p.dtb in pendulum: 5 episode(s), seeds 7 to 11"))
@@ -82,7 +38,7 @@ fn rollout_prints_a_table_and_writes_json() {
 
 #[test]
 fn several_targets_give_an_array() {
-    let w = Workplace::new();
+    let w = workplace();
     let several = ROLLOUT.replace("-150", "-150,-300.1");
     w.run(&format!("{several} --json out.json"))
         .success()
@@ -99,7 +55,7 @@ fn several_targets_give_an_array() {
 
 #[test]
 fn json_on_stdout_moves_the_table_to_stderr() {
-    let w = Workplace::new();
+    let w = workplace();
     let output = w
         .run(&format!("{ROLLOUT} --json -"))
         .success()
@@ -112,7 +68,7 @@ fn json_on_stdout_moves_the_table_to_stderr() {
 
 #[test]
 fn threads_do_not_change_a_byte_of_any_output() {
-    let w = Workplace::new();
+    let w = workplace();
     for threads in ["1", "2", "3"] {
         w.run(&format!(
             "{ROLLOUT} --threads {threads} --json {threads}.json --record {threads}.trace"
@@ -128,7 +84,7 @@ fn threads_do_not_change_a_byte_of_any_output() {
 
 #[test]
 fn existing_outputs_are_kept_unless_forced() {
-    let w = Workplace::new();
+    let w = workplace();
     w.write("out", "precious");
     for option in ["--json", "--record"] {
         w.run(&format!("{ROLLOUT} {option} out"))
@@ -147,7 +103,7 @@ fn existing_outputs_are_kept_unless_forced() {
 
 #[test]
 fn unusable_policies_are_named() {
-    let w = Workplace::new();
+    let w = workplace();
     let run = |name: &str| w.run(&ROLLOUT.replace("p.dtb", name)).code(1).stdout("");
     run("none.dtb").stderr(contains("cannot read policy none.dtb"));
     w.write("text.dtb", "this is not a policy at all, merely text");
@@ -155,19 +111,17 @@ fn unusable_policies_are_named() {
     let whole = std::fs::read(w.path("p.dtb")).unwrap();
     w.write("cut.dtb", &whole[..whole.len() - 1]);
     run("cut.dtb").stderr(contains("cut.dtb: "));
-    let other = random_policy(config(11, 3), "hopper", RewardMode::Observed);
-    w.write("hopper.dtb", other.bytes());
+    w.policy("hopper.dtb", "hopper", 11, 3);
     run("hopper.dtb").stderr(contains(
         "hopper.dtb: the policy was trained for environment `hopper`",
     ));
-    let other = random_policy(config(4, 1), "", RewardMode::Observed);
-    w.write("wide.dtb", other.bytes());
+    w.policy("wide.dtb", "", 4, 1);
     run("wide.dtb").stderr(contains("wide.dtb: the policy has state_dim 4"));
 }
 
 #[test]
 fn target_returns_that_are_not_finite_are_refused() {
-    let w = Workplace::new();
+    let w = workplace();
     for target in ["nan", "-inf", "1e39", "-150,inf"] {
         w.run(&ROLLOUT.replace("-150", target))
             .code(1)
@@ -178,7 +132,7 @@ fn target_returns_that_are_not_finite_are_refused() {
 
 #[test]
 fn wrong_usage_exits_with_two() {
-    let w = Workplace::new();
+    let w = workplace();
     let wrong = |from: &str, to: &str, message: &str| {
         w.run(&ROLLOUT.replace(from, to))
             .code(2)
@@ -206,9 +160,13 @@ fn wrong_usage_exits_with_two() {
         "--controller cloud",
         "expected host, qemu or serial:DEV",
     );
-    #[cfg(feature = "mujoco")]
-    wrong("--seed 7", "--render out.gif", "--render is not built yet");
-    #[cfg(not(feature = "mujoco"))]
+    #[cfg(feature = "draw")]
+    wrong(
+        "--seed 7",
+        "--render film.mp4",
+        "--render: film.mp4: pictures are .gif or .png",
+    );
+    #[cfg(not(feature = "draw"))]
     wrong("--seed 7", "--render out.gif", "without; build it with");
     wrong(
         "--seed 7",
@@ -227,11 +185,12 @@ fn wrong_usage_exits_with_two() {
 
 #[test]
 fn replay_reads_files_and_stdin() {
-    let w = Workplace::new();
+    let w = workplace();
     let input = "{\"qpos\":[1.0],\"qvel\":[0.5]}\n{\"action\":[0.1]}\n{\"action\":[-0.25]}\n";
     w.write("in.jsonl", input);
     let from_file = w.run("replay --env pendulum in.jsonl").success().stderr("");
-    let from_stdin = host_sim(w.0.path(), "replay --env pendulum -")
+    let from_stdin = w
+        .command("replay --env pendulum -")
         .write_stdin(input)
         .assert()
         .success();
@@ -252,7 +211,7 @@ fn replay_reads_files_and_stdin() {
 
 #[test]
 fn replay_names_the_bad_line() {
-    let w = Workplace::new();
+    let w = workplace();
     let bad = |contents: &str, message: &str| {
         w.write("in.jsonl", contents);
         w.run("replay --env pendulum in.jsonl")
@@ -283,7 +242,7 @@ fn replay_names_the_bad_line() {
 
 #[test]
 fn help_and_version() {
-    let w = Workplace::new();
+    let w = workplace();
     w.run("--version").success().stdout(contains("host-sim"));
     w.run("rollout --help")
         .success()

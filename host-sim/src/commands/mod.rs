@@ -1,12 +1,16 @@
 //! The commands of `host-sim`, one per file: its arguments and its main path.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use host_sim::policy_file::PolicyFile;
 use host_sim::{Blueprint, MakeError};
 
 mod replay;
 mod rollout;
+#[cfg(feature = "draw")]
+mod view;
 
 /// Run policy files in simulated environments.
 ///
@@ -24,6 +28,9 @@ pub struct Cli {
 enum Command {
     /// Run a policy file in an environment and report its returns
     Rollout(rollout::Args),
+    /// Show a policy file in an environment, in a window and in real time
+    #[cfg(feature = "draw")]
+    View(view::Args),
     /// Print what an environment does from a given state under given actions
     Replay(replay::Args),
 }
@@ -36,6 +43,8 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Rollout(args) => rollout::run(&args),
+            #[cfg(feature = "draw")]
+            Command::View(args) => view::run(&args),
             Command::Replay(args) => replay::run(&args),
         }
     }
@@ -63,6 +72,15 @@ impl Environment {
             }
         })
     }
+
+    /// Loads it with a policy that can act in it.
+    fn load_with(&self, policy: &Path) -> anyhow::Result<(Blueprint, PolicyFile)> {
+        let blueprint = self.load()?;
+        let file = PolicyFile::load(policy)?;
+        file.check_env(&blueprint.make().spec())
+            .with_context(|| format!("{}", policy.display()))?;
+        Ok((blueprint, file))
+    }
 }
 
 /// Wrong usage, or something specified that this version does not have; exit code 2.
@@ -75,7 +93,7 @@ pub enum UsageError {
     #[error("--json and --record name the same file; give each its own")]
     SameFile,
     /// The name of a picture's file.
-    #[cfg(feature = "mujoco")]
+    #[cfg(feature = "draw")]
     #[error("--render")]
     Render(#[from] host_sim::film::FilmError),
     /// Specified, but yet to come.

@@ -4,11 +4,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context;
 use host_sim::atomic;
 use host_sim::controller::check_targets;
 use host_sim::env::EnvSpec;
-#[cfg(feature = "mujoco")]
+#[cfg(feature = "draw")]
 use host_sim::film::{self, Actions, Format, Scene};
 use host_sim::policy_file::PolicyFile;
 use host_sim::report::{Evaluation, Table, to_json};
@@ -50,7 +49,7 @@ pub struct Args {
     /// Write observations, actions and rewards, for a controller to replay
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Draw the first episode of a MuJoCo environment, as an animation or as six moments of it
+    /// Draw the first episode, as an animation or as six moments of it
     #[arg(long, value_name = "OUT.gif|OUT.png")]
     render: Option<PathBuf>,
     /// Worker threads, 0 for one per core; results do not depend on it
@@ -90,14 +89,8 @@ impl FromStr for Location {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     check_usage(args)?;
     check_targets(&args.target_return)?;
-    let blueprint = args.env.load()?;
+    let (blueprint, policy) = args.env.load_with(&args.policy)?;
     let env = blueprint.make();
-    let policy = PolicyFile::load(&args.policy)?;
-    policy
-        .check_env(&env.spec())
-        .with_context(|| format!("{}", args.policy.display()))?;
-    #[cfg(feature = "mujoco")]
-    check_render(args, &blueprint)?;
     for output in [&args.json, &args.record, &args.render]
         .into_iter()
         .flatten()
@@ -116,28 +109,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     print(args, &evaluations)?;
-    #[cfg(feature = "mujoco")]
+    #[cfg(feature = "draw")]
     draw(args, &blueprint, &policy)?;
     Ok(())
 }
 
-#[cfg(feature = "mujoco")]
-fn check_render(args: &Args, blueprint: &Blueprint) -> Result<(), UsageError> {
-    if let Some(path) = &args.render {
-        Format::of(path)?;
-        if blueprint.task().is_none() {
-            return Err(UsageError::NotBuiltYet(
-                "--render is not built yet for environments without MuJoCo",
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// The first episode once more, for its actions, and then its pictures.
-#[cfg(feature = "mujoco")]
+#[cfg(feature = "draw")]
 fn draw(args: &Args, blueprint: &Blueprint, policy: &PolicyFile) -> anyhow::Result<()> {
-    let (Some(path), Some(task)) = (&args.render, blueprint.task()) else {
+    let Some(path) = &args.render else {
         return Ok(());
     };
     let target_return = args.target_return[0];
@@ -150,7 +130,7 @@ fn draw(args: &Args, blueprint: &Blueprint, policy: &PolicyFile) -> anyhow::Resu
     let done = rollout::<_, Actions>(&plan, || blueprint.make(), policy.controllers(), |_| {})?;
     for (episode, actions) in &done {
         let scene = Scene {
-            task,
+            blueprint,
             seed: episode.seed,
             target_return,
             actions,
@@ -181,10 +161,14 @@ fn check_usage(args: &Args) -> Result<(), UsageError> {
     if args.json.is_some() && args.json == args.record {
         return Err(UsageError::SameFile);
     }
-    #[cfg(not(feature = "mujoco"))]
+    #[cfg(feature = "draw")]
+    if let Some(path) = &args.render {
+        Format::of(path)?;
+    }
+    #[cfg(not(feature = "draw"))]
     if args.render.is_some() {
         return Err(UsageError::NotBuiltYet(
-            "--render draws MuJoCo environments, which this program was built without; build it with --features mujoco",
+            "--render draws episodes, which this program was built without; build it with --features draw",
         ));
     }
     Ok(())

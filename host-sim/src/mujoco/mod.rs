@@ -18,11 +18,13 @@ use crate::env::{Env, EnvSpec, Fault, StateError, Step, check_state};
 use crate::random::Random;
 
 pub mod description;
+mod drawing;
 pub mod model;
 mod resolve;
 pub mod task;
 
 use description::{Norm, When};
+pub(crate) use drawing::Drawing;
 pub use model::LoadError;
 pub use task::Task;
 use task::{Data, Draw, Kind, Term};
@@ -107,11 +109,6 @@ impl MujocoEnv {
     #[must_use]
     pub fn data(&self) -> &Data {
         &self.data
-    }
-
-    /// The same for drawing, which records in it what it has drawn.
-    pub(crate) fn data_mut(&mut self) -> &mut Data {
-        &mut self.data
     }
 
     /// As Gymnasium: reset, set positions and velocities, compute everything that depends on them.
