@@ -31,6 +31,24 @@ impl Series {
             points,
         }
     }
+
+    /// What the legend calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Pearson's correlation of target and mean achieved return; none where either does not vary.
+    pub fn correlation(&self) -> Option<f64> {
+        let n = self.points.len() as f64;
+        let mean = |of: fn(&(f64, f64, f64)) -> f64| self.points.iter().map(of).sum::<f64>() / n;
+        let (x_mean, y_mean) = (mean(|p| p.0), mean(|p| p.1));
+        let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+            let centred = self.points.iter().map(|p| (p.0 - x_mean, p.1 - y_mean));
+            centred.map(|(x, y)| of(x, y)).sum()
+        };
+        let r = sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
+        r.is_finite().then_some(r)
+    }
 }
 
 /// The picture as a PNG file.
@@ -166,6 +184,19 @@ mod tests {
         assert_eq!(extent([].into_iter()), (0.0, 1.0));
         assert_eq!(extent([3.0].into_iter()), (2.0, 4.0));
         assert_eq!(extent([0.0, 100.0].into_iter()), (-6.0, 106.0));
+    }
+
+    #[test]
+    fn correlation_is_that_of_targets_and_means() {
+        let r = |points: &[(f64, f64, f64)]| series(points).correlation();
+        assert!(
+            (r(&[(0.0, 1.0, 9.0), (1.0, 3.0, 9.0), (2.0, 5.0, 9.0)]).unwrap() - 1.0).abs() < 1e-12
+        );
+        // Sums of products: xy −1, xx 2, yy 14/3.
+        let falling = r(&[(0.0, 2.0, 0.0), (1.0, -1.0, 0.0), (2.0, 1.0, 0.0)]).unwrap();
+        assert!((falling + 1.0 / (2.0_f64 * 14.0 / 3.0).sqrt()).abs() < 1e-12);
+        assert_eq!(r(&[(0.0, 1.0, 0.0), (1.0, 1.0, 0.0)]), None);
+        assert_eq!(r(&[(0.0, 1.0, 0.0)]), None);
     }
 
     #[test]

@@ -98,7 +98,11 @@ fn plots_are_written_and_not_overwritten() {
             command.arg("plot").arg(&results).arg("--out").arg(&out);
             command
         };
-        plot().assert().success();
+        let correlation = "medium: Pearson correlation of target and mean achieved return 1.000";
+        plot()
+            .assert()
+            .success()
+            .stdout(predicate::str::contains(correlation));
         assert!(fs::read(&out).unwrap().starts_with(magic));
         plot()
             .assert()

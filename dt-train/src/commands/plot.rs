@@ -1,4 +1,4 @@
-//! `dt-train plot`: achieved against target return, the Decision Transformer paper's figure 4.
+//! `dt-train plot`: achieved against target return, the Decision Transformer paper's figure 4, and their correlation.
 
 use std::path::PathBuf;
 
@@ -35,5 +35,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(ending) if ending == "svg" => svg(&series)?.into_bytes(),
         _ => png(&series)?,
     };
-    Ok(atomic::write(&args.out, args.force, &picture)?)
+    atomic::write(&args.out, args.force, &picture)?;
+    for series in &series {
+        if let Some(r) = series.correlation() {
+            println!(
+                "{}: Pearson correlation of target and mean achieved return {r:.3}",
+                series.name()
+            );
+        }
+    }
+    Ok(())
 }
