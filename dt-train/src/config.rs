@@ -15,7 +15,7 @@ use names::{ActivationName, AtMaxEpLenName, AttentionName, HeadName, MathName, R
 /// Everything that determines a training run besides its data.
 ///
 /// Defaults are the reference recipe of the Decision Transformer paper for Gym (Chen et al. 2021,
-/// appendix A), with streaming attention.
+/// appendix A), with streaming attention and a timestep table that starts small.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -184,7 +184,7 @@ impl Default for Model {
             head: Head::Tanh,
             math: Math::Libm,
             layer_norm_eps: 1e-5,
-            timestep_init_std: 1.0,
+            timestep_init_std: 0.02,
         }
     }
 }
