@@ -28,8 +28,11 @@ fn gym_recipe_lists_every_key_with_its_default() {
 }
 
 #[test]
-fn pendulum_recipe_is_valid() {
+fn shipped_recipes_are_valid() {
     load(include_str!("../../configs/pendulum.toml"), &[]).unwrap();
+    let short = load(include_str!("../../configs/gym-short.toml"), &[]).unwrap();
+    // The paper's network: only the optimization differs.
+    assert_eq!(short.model, Config::default().model);
 }
 
 #[test]
