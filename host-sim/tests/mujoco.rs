@@ -160,8 +160,13 @@ fn the_example_robot_works() {
         let push = -0.35 * (swing * cos).signum() - 0.4 * x[0] - 0.2 * x[3];
         let step = env.step(&[push as f32]);
         let x = observed(env.as_ref());
-        let action = f64::from(-0.01_f32 * (push as f32 * push as f32));
-        assert_eq!(step.reward, -x[1] + -0.1 * (x[0] * x[0]) + action);
+        let control = f64::from(-0.01_f32 * (push as f32 * push as f32));
+        let healthy = if step.terminated { 0.0 } else { 0.5 };
+        let height = -0.5 * x[1];
+        assert_eq!(
+            step.reward,
+            healthy + height + -0.05 * (x[0] * x[0]) + control
+        );
         assert_eq!(step.truncated, t == 500);
         total += step.reward;
         best = best.max(-x[1]);
