@@ -78,6 +78,8 @@ pub struct Shape {
     pub sequence_len: usize,
     /// Timesteps without loss at the start of a sequence inside an episode.
     pub burn_in: usize,
+    /// Fraction of sequences that start where their episode does, besides those that do by chance.
+    pub start_fraction: f64,
     /// Timesteps saturate below this; 0: no bound.
     pub max_ep_len: usize,
 }
@@ -145,6 +147,7 @@ impl Sampler {
             sequence_len,
             burn_in,
             max_ep_len,
+            ..
         } = self.shape;
         let last_timestep = max_ep_len.checked_sub(1).unwrap_or(usize::MAX);
         let len = AT_ONCE as usize * batch_size * sequence_len;
@@ -181,6 +184,7 @@ impl Sampler {
     /// it; where the sequence would reach over an end of the episode it is moved inside. So no
     /// timestep is wasted on padding, and the first and last timesteps of an episode, which a
     /// uniform start would show in one sequence out of T, are seen at least half as often as the others.
+    /// [`Shape::start_fraction`] of the sequences are moved to their episode's start.
     fn sequence(&self, rng: &mut ChaCha8Rng) -> Sequence {
         let rows = self.offsets[self.offsets.len() - 1];
         let middle = below(rng, rows);
@@ -188,7 +192,11 @@ impl Sampler {
         let (first, end) = (self.offsets[episode], self.offsets[episode + 1]);
         let longest = self.shape.sequence_len;
         let len = std::cmp::min(longest, end - first);
-        let start = (middle - first).saturating_sub(longest / 2);
+        let start = if bernoulli(rng, self.shape.start_fraction) {
+            0
+        } else {
+            (middle - first).saturating_sub(longest / 2)
+        };
         let timestep = std::cmp::min(start, end - first - len);
         Sequence {
             row: first + timestep,
@@ -231,6 +239,11 @@ fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
+/// True with probability `p`, to 2⁻⁵³; draws nothing where that is 0.
+fn bernoulli(rng: &mut ChaCha8Rng, p: f64) -> bool {
+    p > 0.0 && ((rng.next_u64() >> 11) as f64) < p * (1_u64 << 53) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +267,7 @@ mod tests {
             batch_size: 64,
             sequence_len,
             burn_in,
+            start_fraction: 0.0,
             max_ep_len: 6,
         };
         Sampler::new(numbered(episode_lens), shape, seed, Device::Cpu)
@@ -301,6 +315,21 @@ mod tests {
         for start in [0, 3, 4, 5, 6, 7] {
             assert!(starts[start] > 0, "row {start} never starts a sequence");
         }
+    }
+
+    #[test]
+    fn a_fraction_of_the_sequences_starts_with_the_episode() {
+        let starts = |fraction: f64| {
+            let mut sampler = sampler(&[1000], 10, 0, 5);
+            sampler.shape.start_fraction = fraction;
+            let times =
+                (0..100).flat_map(|update| rows::<i64>(&sampler.batch(update).inputs.timesteps));
+            times.filter(|times| times[0] == 0).count()
+        };
+        // Of 6400 sequences; five in a thousand start there by chance.
+        assert!((10..60).contains(&starts(0.0)), "{}", starts(0.0));
+        assert!((1450..1800).contains(&starts(0.25)), "{}", starts(0.25));
+        assert_eq!(starts(1.0), 6400);
     }
 
     #[test]

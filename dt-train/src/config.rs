@@ -94,6 +94,8 @@ pub struct Train {
     pub sequence_len: u32,
     /// Timesteps at the start of a sequence that carry no loss, unless the episode starts there.
     pub burn_in: u32,
+    /// Fraction of the sequences that start where their episode does, besides those that do by chance.
+    pub start_fraction: f64,
     /// Learning rate after warm-up.
     pub learning_rate: f64,
     /// The learning rate falls along a half cosine to this fraction of itself at the last update;
@@ -208,6 +210,7 @@ impl Default for Train {
             batch_size: 64,
             sequence_len: 0,
             burn_in: 0,
+            start_fraction: 0.0,
             learning_rate: 1e-4,
             learning_rate_final: 1.0,
             warmup_updates: 10_000,

@@ -51,6 +51,7 @@ impl Config {
             ("train.beta_2", train.beta_2, 0.0, 0.999_999),
             ("train.grad_clip", train.grad_clip, 0.0, f64::MAX),
             ("train.dropout", train.dropout, 0.0, 0.9),
+            ("train.start_fraction", train.start_fraction, 0.0, 1.0),
             (
                 "data.return_scale",
                 f64::from(data.return_scale),

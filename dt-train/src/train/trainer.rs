@@ -43,6 +43,7 @@ impl Trainer {
             batch_size: recipe.batch_size as usize,
             sequence_len: config.sequence_len(),
             burn_in: recipe.burn_in as usize,
+            start_fraction: recipe.start_fraction,
             max_ep_len: network.max_ep_len as usize,
         };
         let std = config.model.timestep_init_std;
