@@ -199,6 +199,25 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     assert_eq!(records.len(), 8);
 }
 
+/// An environment that is a file has another name than what it calls itself.
+#[test]
+fn a_robot_of_ones_own_is_trained_for_and_evaluated_in() {
+    let robot = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../host-sim/examples/cartpole/cartpole.toml"
+    );
+    let w = Workshop::new();
+    let run = |args: &str| {
+        let args: Vec<&str> = args.split(' ').chain(["--env", robot]).collect();
+        let output = w.command(&args).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    run("collect --agent random --steps 300 --seed 0 --out robot.hdf5");
+    run("train --data robot.hdf5 --config recipe.toml --out robot --device cpu");
+    let records = read_metrics(&w.path("robot/metrics.jsonl"));
+    assert_eq!(records.last().unwrap().eval.len(), 2);
+}
+
 #[test]
 fn another_run_is_neither_overwritten_nor_continued() {
     let workshop = Workshop::new();

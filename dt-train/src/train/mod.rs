@@ -49,6 +49,8 @@ pub struct Options {
 /// If recipe, data, environment and folder do not fit together, or the file system refuses.
 pub fn train(data: Dataset, options: Options) -> anyhow::Result<Run> {
     let env = environment(options.env.as_deref(), &data)?;
+    // As it was called: what it calls itself does not open an environment that is a file.
+    let name = options.env.or_else(|| data.env().map(Into::into));
     let spec = env.as_deref().map(|env| env.spec());
     let (trajectories, info) = prepare::prepare(data, spec.as_ref(), &options.config)?;
     let network = options
@@ -78,7 +80,7 @@ pub fn train(data: Dataset, options: Options) -> anyhow::Result<Run> {
         bar: Bar::new(run.config.train.updates, &progress),
         run,
         trainer,
-        env: spec.map(|spec| spec.id.to_owned()),
+        env: name.filter(|_| env.is_some()),
         device: options.device,
         metrics,
         progress,
