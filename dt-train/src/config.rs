@@ -69,7 +69,8 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// Returns-to-go are divided by this before the network sees them.
+    /// Returns-to-go are divided by this before the network sees them; 0: by
+    /// [`Dataset::return_scale`](crate::dataset::Dataset::return_scale), which the run folder then records.
     pub return_scale: f32,
     /// Subtract the mean and divide by the standard deviation of each state feature.
     pub normalize_states: bool,

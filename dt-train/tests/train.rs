@@ -23,6 +23,9 @@ n_head = 2
 context_len = 3
 max_ep_len = 200
 
+[data]
+return_scale = 0.0
+
 [train]
 updates = 40
 batch_size = 8
@@ -147,6 +150,13 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     ] {
         assert!(!workshop.bytes(&format!("whole/{name}")).is_empty());
     }
+    // The recipe leaves the scale to the data; the run says what it is: 4 Σ |sin(i / 2)| over 25 steps, about 64.
+    let config = String::from_utf8(workshop.bytes("whole/config.toml")).unwrap();
+    let scale = config
+        .lines()
+        .find_map(|line| line.strip_prefix("return_scale = "));
+    let scale: f64 = scale.unwrap().parse().unwrap();
+    assert!((60.0..=68.0).contains(&scale), "{scale}");
     // Killed at three different moments, each time after at least one new checkpoint.
     let mut resume: &[&str] = &[];
     let mut kills = 0;

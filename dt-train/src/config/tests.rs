@@ -94,7 +94,7 @@ fn bad_values_name_their_key() {
         ),
         ("[train]\nbatch_size = -3", "batch_size"),
         ("[train]\ndropout = nan", "`train.dropout`: is NaN"),
-        ("[data]\nreturn_scale = 0", "`data.return_scale`: is 0"),
+        ("[data]\nreturn_scale = -1", "`data.return_scale`: is -1"),
         ("[data]\ntop_percent = 0", "`data.top_percent`: is 0"),
         ("[data]\ntop_percent = 101", "`data.top_percent`: is 101"),
         ("[data]\ndelayed_reward = true", "`control.reward`"),

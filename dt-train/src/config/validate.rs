@@ -53,12 +53,6 @@ impl Config {
             ("train.dropout", train.dropout, 0.0, 0.9),
             ("train.start_fraction", train.start_fraction, 0.0, 1.0),
             (
-                "data.return_scale",
-                f64::from(data.return_scale),
-                1e-30,
-                1e30,
-            ),
-            (
                 "control.state_margin",
                 f64::from(control.state_margin),
                 0.0,
@@ -69,6 +63,15 @@ impl Config {
             if !(low..=high).contains(&value) {
                 return refuse(key, format!("is {value}; it must lie in {low}..={high}"));
             }
+        }
+        if !(data.return_scale == 0.0 || (1e-30..=1e30).contains(&data.return_scale)) {
+            return refuse(
+                "data.return_scale",
+                format!(
+                    "is {}; it must lie in 1e-30..=1e30, or be 0 for that of the data",
+                    data.return_scale
+                ),
+            );
         }
         if !(data.top_percent > 0.0 && data.top_percent <= 100.0) {
             return refuse(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::Dataset;
+use super::{Dataset, power_of_ten, round};
 
 /// Summary of a [`Dataset`]; its JSON form is the output of `inspect --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,7 +47,7 @@ pub struct Summary {
     pub return_p90: f64,
     /// Target returns to train and evaluate with: the best, and what a tenth and half of the episodes reach; rounded.
     pub suggested_target_returns: Vec<f64>,
-    /// Scale to divide returns-to-go by: the power of ten below the largest.
+    /// Scale to divide returns-to-go by: [`Dataset::return_scale`].
     pub suggested_return_scale: f64,
     /// Of each observation feature.
     pub state_mean: Vec<f64>,
@@ -112,7 +112,7 @@ impl Summary {
             return_p50: p50,
             return_p90: p90,
             suggested_target_returns: targets(&[best, p90, p50], lowest),
-            suggested_return_scale: power_of_ten(f64::max(lowest.abs(), best.abs())),
+            suggested_return_scale: data.return_scale(),
             state_mean: exact(stats.mean),
             state_std: exact(stats.std),
             state_low: exact(stats.low),
@@ -224,28 +224,10 @@ fn targets(returns: &[f64], lowest: f64) -> Vec<f64> {
     let range = returns[0] - lowest;
     // A single return has no range.
     let step = power_of_ten(if range > 0.0 { range } else { returns[0].abs() }) / 100.0;
-    // Dividing by a whole number leaves no digits behind that multiplying by a fraction would.
-    let round = |r: &f64| {
-        let steps = (r / step).round();
-        if step < 1.0 {
-            steps / (1.0 / step).round()
-        } else {
-            steps * step
-        }
-    };
     // Adding 0 turns -0 into 0.
-    let mut targets: Vec<f64> = returns.iter().map(|r| round(r) + 0.0).collect();
+    let mut targets: Vec<f64> = returns.iter().map(|r| round(*r, step) + 0.0).collect();
     targets.dedup();
     targets
-}
-
-/// The largest power of ten that is not above `x`; 1 for 0.
-fn power_of_ten(x: f64) -> f64 {
-    if x > 0.0 {
-        10f64.powi(x.log10().floor() as i32)
-    } else {
-        1.0
-    }
 }
 
 /// As f64, which JSON shows in full.
@@ -318,8 +300,5 @@ mod tests {
         assert_eq!(targets(&[0.8768, 0.8768, 0.1], 0.0), [0.877, 0.1]);
         assert_eq!(targets(&[5.0, 5.0, 5.0], 5.0), [5.0]);
         assert_eq!(targets(&[0.0, 0.0, 0.0], 0.0), [0.0]);
-        // Hopper's, HalfCheetah's, Pendulum's and a goal's.
-        let scales = [3213.0, 12_000.0, 1503.0, 1.0, 0.0].map(power_of_ten);
-        assert_eq!(scales, [1000.0, 10_000.0, 1000.0, 1.0, 1.0]);
     }
 }

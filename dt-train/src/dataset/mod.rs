@@ -151,6 +151,16 @@ impl Dataset {
         self.episodes.iter().map(sum).collect()
     }
 
+    /// What to divide returns-to-go by so that they stay near ±1: the largest magnitude of an episode's return, to two
+    /// digits; 1 if that is 0.
+    pub fn return_scale(&self) -> f64 {
+        let largest = self.returns().into_iter().map(f64::abs).fold(0.0, f64::max);
+        match round(largest, power_of_ten(largest) / 10.0) {
+            0.0 => 1.0,
+            scale => scale,
+        }
+    }
+
     /// Undiscounted return-to-go R̂t = Σ_{t' ≥ t} r_t' of each row, within its episode; summed in f64.
     pub fn returns_to_go(&self) -> Vec<f32> {
         let mut returns = vec![0.0; self.len()];
@@ -271,6 +281,26 @@ fn environment_name(gymnasium: &str) -> String {
     }
 }
 
+/// The largest power of ten that is not above `x`; 1 for 0.
+fn power_of_ten(x: f64) -> f64 {
+    if x > 0.0 {
+        10f64.powi(x.log10().floor() as i32)
+    } else {
+        1.0
+    }
+}
+
+/// The multiple of `step`, a power of ten, nearest to `x`.
+fn round(x: f64, step: f64) -> f64 {
+    let steps = (x / step).round();
+    // Dividing by a whole number leaves no digits behind that multiplying by a fraction would.
+    if step < 1.0 {
+        steps / (1.0 / step).round()
+    } else {
+        steps * step
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,6 +337,22 @@ mod tests {
         })
         .unwrap();
         data
+    }
+
+    #[test]
+    fn the_return_scale_is_the_largest_return_to_two_digits() {
+        for (reward, scale) in [
+            (3213.0, 3200.0),
+            (-1503.0, 1500.0),
+            (0.8768, 0.88),
+            (99.7, 100.0),
+            (0.0, 1.0),
+        ] {
+            let mut data = small();
+            data.rewards = vec![0.0; data.len()];
+            data.rewards[2] = reward;
+            assert_eq!(data.return_scale(), scale, "{reward}");
+        }
     }
 
     #[test]

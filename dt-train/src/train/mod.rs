@@ -47,7 +47,10 @@ pub struct Options {
 ///
 /// # Errors
 /// If recipe, data, environment and folder do not fit together, or the file system refuses.
-pub fn train(data: Dataset, options: Options) -> anyhow::Result<Run> {
+pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
+    if options.config.data.return_scale == 0.0 {
+        options.config.data.return_scale = data.return_scale() as f32;
+    }
     let env = environment(options.env.as_deref(), &data)?;
     // As it was called: what it calls itself does not open an environment that is a file.
     let name = options.env.or_else(|| data.env().map(Into::into));

@@ -16,7 +16,7 @@ fn inspect_summarizes() {
         "kind": "dataset", "state_dim": 3, "act_dim": 2, "transitions": 5, "episodes": 2, "unfinished_steps": 1,
         "return_mean": 3.0, "return_std": 2.0, "return_min": 1.0, "return_max": 5.0,
         "return_p10": 1.4, "return_p50": 3.0, "return_p90": 4.6,
-        "suggested_target_returns": [5.0, 4.6, 3.0], "suggested_return_scale": 1.0,
+        "suggested_target_returns": [5.0, 4.6, 3.0], "suggested_return_scale": 5.0,
     });
     for (key, value) in expected.as_object().unwrap() {
         assert_eq!(&summary[key], value, "{key}");
@@ -31,7 +31,7 @@ fn inspect_summarizes() {
     );
     assert!(
         table.ends_with(
-            "\nsuggested    --set data.return_scale=1.0 --set 'eval.target_returns=[5.0, 4.6, 3.0]'\n"
+            "\nsuggested    --set data.return_scale=5.0 --set 'eval.target_returns=[5.0, 4.6, 3.0]'\n"
         ),
         "{table}"
     );
