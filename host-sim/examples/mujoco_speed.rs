@@ -1,29 +1,37 @@
 //! Times control steps of a MuJoCo environment. `benches/mujoco_speed.py` runs this, in turns with Gymnasium.
 //!
-//! Usage: `mujoco_speed ENV STEPS bare|env|rollout [THREADS]`; prints control steps, and how many per second.
+//! Usage: `mujoco_speed ENV STEPS bare|env|rollout|policy [THREADS]`; prints control steps, and how many per second.
 //!
 //! - `bare`: the same number of `mj_step`s on the same model, with random controls, and nothing else.
 //! - `env`: [`Env::step`] and [`Env::observation`], with the same controls.
 //! - `rollout`: whole episodes of random actions, through the rollout loop, on THREADS threads.
+//! - `policy`: the same with an int8 policy in the loop, of the paper's size and with random weights.
 //!
 //! The first two start anew every 100 control steps, fallen or not, so that their physics is the same.
 
 use std::convert::Infallible;
+use std::fmt::{Debug, Display};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use host_sim::env::Env;
+use dt_core::blob::RewardMode;
+use dt_core::config::Config;
+use host_sim::env::{Env, EnvSpec};
 use host_sim::mujoco::{self, MujocoEnv};
+use host_sim::policy_file::PolicyFile;
 use host_sim::random::Random;
 use host_sim::rollout::{Controller, Plan, rollout};
 use mujoco_rs::prelude::MjData;
+
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 const EPISODE: usize = 100;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "usage: mujoco_speed ENV STEPS bare|env|rollout [THREADS]";
+    let usage = "usage: mujoco_speed ENV STEPS bare|env|rollout|policy [THREADS]";
     let [name, steps, mode, threads @ ..] = arguments.as_slice() else {
         panic!("{usage}");
     };
@@ -40,7 +48,21 @@ fn main() {
     let steps = match mode.as_str() {
         "bare" => bare(&env, actions),
         "env" => steps_of(&mut env, actions),
-        "rollout" => episodes(&env, steps, threads[0].parse().expect(usage)),
+        "rollout" | "policy" => {
+            let [threads] = threads else {
+                panic!("{usage}")
+            };
+            let threads = threads.parse().expect(usage);
+            let plan = plan(&env.spec(), steps, threads);
+            if mode == "policy" {
+                let policy = policy(&env.spec());
+                episodes(&env.spec(), &plan, policy.controllers())
+            } else {
+                episodes(&env.spec(), &plan, || {
+                    Uniform(Random::new(0), vec![0.0; act_dim])
+                })
+            }
+        }
         _ => panic!("{usage}"),
     };
     println!("{steps} {}", steps as f64 / start.elapsed().as_secs_f64());
@@ -102,18 +124,35 @@ impl Controller for Uniform {
 }
 
 /// Enough episodes for about `steps` steps in all, where none ends early.
-fn episodes(env: &MujocoEnv, steps: usize, threads: usize) -> usize {
-    let spec = env.spec();
-    let plan = Plan {
+fn plan(spec: &EnvSpec<'_>, steps: usize, threads: usize) -> Plan {
+    Plan {
         target_return: 0.0,
         episodes: (steps as u32).div_ceil(spec.max_episode_steps),
         seed: 0,
         threads,
+    }
+}
+
+fn policy(spec: &EnvSpec<'_>) -> PolicyFile {
+    let config = Config {
+        d_model: 128,
+        n_layer: 3,
+        n_head: 1,
+        d_ff: 512,
+        context_len: 20,
+        max_ep_len: 1000,
+        ..common::config(spec.state_dim as u32, spec.act_dim as u32)
     };
+    common::random_policy(config, spec.id, RewardMode::Observed)
+}
+
+fn episodes<C: Controller<Error: Display + Debug + Send>>(
+    spec: &EnvSpec<'_>,
+    plan: &Plan,
+    make_controller: impl Fn() -> C + Sync,
+) -> usize {
     let make_env = host_sim::maker(spec.id).expect("opened before");
-    let controller = || Uniform(Random::new(0), vec![0.0; spec.act_dim]);
-    let done =
-        rollout::<_, ()>(&plan, make_env, controller, |_| {}).unwrap_or_else(|e| match e.source {});
+    let done = rollout::<_, ()>(plan, make_env, make_controller, |_| {}).expect("finite actions");
     done.iter()
         .map(|(episode, ())| episode.length as usize)
         .sum()
