@@ -14,6 +14,7 @@
 //! - [`plot_targets`]: achieved against target return.
 //! - [`predict`]: actions for given contexts, by libtorch and by the engine.
 //! - [`quantize`]: what quantization costs; [`export`]: a trained network as a policy file.
+//! - [`records`]: what evaluations and exports leave in the run folder; [`report`]: a page that compares runs.
 //! - [`commands`]: the command line, one file per command.
 //!
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
@@ -35,6 +36,8 @@ pub mod plot_demo;
 pub mod plot_targets;
 pub mod predict;
 pub mod quantize;
+pub mod records;
+pub mod report;
 pub mod run;
 pub mod train;
 

@@ -5,6 +5,7 @@ use std::fmt;
 use dt_core::blob::Blob;
 use dt_core::model::Table;
 use dt_core::quant::NonFinite;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Weights;
 use crate::predict::{Context, Core, Predictor};
@@ -23,7 +24,7 @@ pub struct Report {
 }
 
 /// How far the weights of one matrix are from the trained ones.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerError {
     /// Name in the checkpoint, without `.weight`.
     pub name: String,
@@ -34,7 +35,7 @@ pub struct LayerError {
 }
 
 /// How far two policies' unscaled actions are apart on the same inputs.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActionError {
     /// Control steps compared.
     pub steps: usize,

@@ -8,6 +8,8 @@
 //! | `last.safetensors` | newest checkpoint, with optimizer state |
 //! | `best.safetensors` | weights of the best evaluation |
 //! | `learning-curve.svg`, `.png` | loss and returns against updates |
+//! | `evaluations.jsonl` | returns of checkpoints, as `eval` measured them |
+//! | `export-int8.json`, … | the newest export in each dtype: sizes and quantization errors |
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,8 @@ pub const CONFIG: &str = "config.toml";
 pub const INFO: &str = "run.json";
 /// Training metrics.
 pub const METRICS: &str = "metrics.jsonl";
+/// Returns of checkpoints.
+pub const EVALUATIONS: &str = "evaluations.jsonl";
 /// Newest checkpoint.
 pub const LAST: &str = "last.safetensors";
 /// Checkpoint of the best evaluation.

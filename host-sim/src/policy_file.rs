@@ -170,7 +170,9 @@ impl PolicyFile {
     }
 }
 
-fn unversioned(env: &str) -> &str {
+/// The name of an environment without its version: `hopper` of `hopper-v4`.
+#[must_use]
+pub fn unversioned(env: &str) -> &str {
     match env.rsplit_once("-v") {
         Some((name, version)) if version.parse::<u32>().is_ok() => name,
         _ => env,

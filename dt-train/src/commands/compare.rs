@@ -63,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Reads the results of one or several target returns.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Evaluation>> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Evaluation>> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
     let several = if text.trim_start().starts_with('[') {

@@ -11,12 +11,14 @@ use tch::Device;
 
 use super::export::Which;
 use crate::evaluate;
+use crate::records::save_evaluations;
 use crate::run::{self, Run};
 
 /// Arguments of `dt-train eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folder (exported as f32 in memory) or policy file; the engine of the controller runs it
+    /// Run folder (exported as f32 in memory) or policy file; the engine of the controller runs it.
+    /// Results of a run are kept in its folder as well, for `report`
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
     /// Environment
@@ -101,6 +103,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             atomic::write(path, args.force, to_json(&evaluations)?.as_bytes())?;
         }
         None => print!("{table}"),
+    }
+    if let Some((run, checkpoint)) = &trained {
+        super::note(
+            "`dt-train report` will lack these results",
+            save_evaluations(run, checkpoint.progress.update, &evaluations),
+        );
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 
 use crate::atomic;
 use crate::export::{Source, Trained, export, policy_rs, training_data};
+use crate::records::ExportRecord;
 use crate::run::{self, Run};
 
 /// Arguments of `dt-train export`.
@@ -105,6 +106,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     policy.file().write_all(exported.file.bytes())?;
     atomic::write(&source_path, args.force, constants.as_bytes())?;
     policy.commit()?;
+    super::note(
+        "`dt-train report` will lack this export",
+        ExportRecord::new(&exported, &args.out, &source).save(&run),
+    );
     println!("{exported}");
     println!("wrote {} and {}", args.out.display(), source_path.display());
     Ok(())

@@ -94,6 +94,13 @@ fn load(paths: &[PathBuf]) -> Result<Dataset, DataError> {
     data
 }
 
+/// Says on stderr what went wrong besides what was asked for.
+fn note(consequence: &str, result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        eprintln!("note: {consequence}: {error:#}");
+    }
+}
+
 /// A documented command or option that this version does not have; exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is not built yet")]

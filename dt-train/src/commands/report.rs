@@ -1,24 +1,47 @@
 //! `dt-train report`: an HTML page that compares runs.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::NotBuiltYet;
+use indicatif::ProgressBar;
+
+use crate::atomic;
+use crate::report::{Gathered, html};
 
 /// Arguments of `dt-train report`.
+///
+/// The page shows what the folders hold: training metrics; results that `dt-train eval RUN` left
+/// there; sizes and errors that `dt-train export RUN` left there. Results of exported policies, of
+/// `eval F.dtb --json` or `host-sim rollout --json`, come with `--eval`; the policy file named in
+/// them says which run they belong to. What is missing, the page names.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folders
+    /// Run folders; those that differ only in train.seed count as repetitions
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
-    /// Page to write
+    /// Page to write: one file that loads nothing else
     #[arg(long, value_name = "report.html")]
     pub out: PathBuf,
+    /// Results of the runs' exported policies, as `--json` of `eval` or `host-sim rollout` writes them
+    #[arg(long, value_name = "FILE.json", num_args = 1..)]
+    pub eval: Vec<PathBuf>,
+    /// Replace an existing page
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always [`NotBuiltYet`].
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    Err(NotBuiltYet("report").into())
+/// Unreadable runs, evaluations of other policies or environments, failed writes.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    atomic::check(&args.out, args.force)?;
+    let spinner = ProgressBar::new_spinner().with_message("reading the runs and their data");
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let gathered = Gathered::read(&args.runs, &args.eval);
+    spinner.finish_and_clear();
+    let page = html(&gathered?);
+    atomic::write(&args.out, args.force, page.as_bytes())?;
+    println!("wrote {}", args.out.display());
+    Ok(())
 }

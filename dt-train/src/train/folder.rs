@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::records::{DTYPES, export_file};
 use crate::run::{self, Run, RunInfo, Which};
 
 /// What to do if the output folder holds a run.
@@ -87,7 +88,16 @@ pub fn open(
     std::fs::create_dir_all(dir)
         .with_context(|| format!("cannot create folder {}", dir.display()))?;
     // The recipe first: without it the rest no longer counts as a run.
-    for name in [run::CONFIG, run::INFO, run::METRICS, run::LAST, run::BEST] {
+    let exports = DTYPES.map(export_file);
+    let files = [
+        run::CONFIG,
+        run::INFO,
+        run::METRICS,
+        run::EVALUATIONS,
+        run::LAST,
+        run::BEST,
+    ];
+    for name in files.into_iter().chain(exports.iter().map(String::as_str)) {
         let path = dir.join(name);
         if path.exists() {
             std::fs::remove_file(&path)

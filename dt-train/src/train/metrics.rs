@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, OutputError};
@@ -90,6 +91,25 @@ pub fn read(path: &Path) -> Vec<Record> {
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect()
+}
+
+/// The records of a metrics file, for readers that show them; none if there is no file.
+///
+/// # Errors
+/// Names file and line of what is no record; only a last line cut off by a crash is skipped.
+pub fn read_checked(path: &Path) -> anyhow::Result<Vec<Record>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let (whole, _torn) = text.rsplit_once('\n').unwrap_or_default();
+    let lines = whole.lines().enumerate();
+    let parse = |(i, line)| {
+        serde_json::from_str(line)
+            .with_context(|| format!("{name}, line {}: not a training record; remove it", i + 1))
+    };
+    lines.map(parse).collect()
 }
 
 fn line(record: &Record) -> String {

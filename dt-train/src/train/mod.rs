@@ -15,7 +15,7 @@ use host_sim::Env;
 use tch::Device;
 
 pub use folder::{Existing, check_folder, recipe};
-pub use metrics::{EvalRecord, Record, read as read_metrics};
+pub use metrics::{EvalRecord, Record, read as read_metrics, read_checked as check_metrics};
 pub use trainer::{Averages, Trainer, learning_rate};
 
 use crate::checkpoint::{Best, Progress};

@@ -109,7 +109,11 @@ impl Lab {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dt-train"));
-        command.current_dir(self.folder.path()).args(args);
+        command
+            .current_dir(self.folder.path())
+            // Parallel tests would only wait for each other's threads.
+            .env("OMP_NUM_THREADS", "1")
+            .args(args);
         command
     }
 

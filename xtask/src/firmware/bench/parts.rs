@@ -7,99 +7,32 @@
 //! give them; for the RP2040 and RP2350, whose flash is a serial chip, about 58 system clocks for a cache line of eight bytes (28
 //! or so of the serial clock, at half the system clock).
 
+use serde::Deserialize;
+
 use super::models;
 use super::row::Row;
 use crate::demo::table::grouped;
 use crate::firmware::Board;
 
 /// A controller that can be bought.
+#[derive(Deserialize)]
 struct Part {
-    name: &'static str,
+    name: String,
     /// As in the data sheet.
-    core: &'static str,
+    core: String,
     /// The emulated one whose figures are used.
     like: Board,
     mhz: f64,
     flash_kib: u64,
     ram_kib: u64,
-    /// Cycles of the core per byte of weights.
-    stall: f64,
+    /// Cycles that so many bytes of weights cost the core.
+    stall: (f64, f64),
 }
 
-const PARTS: [Part; 8] = [
-    Part {
-        name: "STM32F411",
-        core: "M4F",
-        like: Board::M4f,
-        mhz: 100.0,
-        flash_kib: 512,
-        ram_kib: 128,
-        stall: 3.0 / 16.0,
-    },
-    Part {
-        name: "STM32F446",
-        core: "M4F",
-        like: Board::M4f,
-        mhz: 180.0,
-        flash_kib: 512,
-        ram_kib: 128,
-        stall: 5.0 / 16.0,
-    },
-    Part {
-        name: "STM32F405",
-        core: "M4F",
-        like: Board::M4f,
-        mhz: 168.0,
-        flash_kib: 1024,
-        ram_kib: 128,
-        stall: 5.0 / 16.0,
-    },
-    Part {
-        name: "STM32L476",
-        core: "M4F",
-        like: Board::M4f,
-        mhz: 80.0,
-        flash_kib: 1024,
-        ram_kib: 96,
-        stall: 4.0 / 8.0,
-    },
-    Part {
-        name: "STM32H743",
-        core: "M7",
-        like: Board::M7,
-        mhz: 480.0,
-        flash_kib: 2048,
-        ram_kib: 512,
-        stall: 10.0 / 32.0,
-    },
-    Part {
-        name: "nRF52840",
-        core: "M4F",
-        like: Board::M4f,
-        mhz: 64.0,
-        flash_kib: 1024,
-        ram_kib: 256,
-        stall: 2.0 / 4.0,
-    },
-    Part {
-        name: "RP2040",
-        core: "M0+",
-        like: Board::M0plus,
-        mhz: 133.0,
-        flash_kib: 2048,
-        ram_kib: 264,
-        stall: 58.0 / 8.0,
-    },
-    Part {
-        name: "RP2350",
-        core: "M33",
-        like: Board::M4f,
-        mhz: 150.0,
-        flash_kib: 4096,
-        ram_kib: 520,
-        stall: 58.0 / 8.0,
-    },
-];
+/// `dt-train report` estimates for the same parts.
+fn parts() -> Vec<Part> {
+    serde_json::from_str(include_str!("../../../../firmware/parts.json")).expect("tested")
+}
 
 /// RAM for static variables other than the arena, and flash for what a product adds: drivers and its own control.
 const OTHER_RAM: u64 = 8 * 1024;
@@ -125,7 +58,7 @@ pub fn table(rows: &[Row]) -> String {
         models.join(" | ")
     );
     text += &format!("|---|---|---|{}\n", "---|".repeat(models.len()));
-    for part in &PARTS {
+    for part in parts() {
         let cells: Vec<_> = models.iter().map(|model| part.cell(rows, model)).collect();
         text += &format!(
             "| {} | {}, {} MHz | {}, {} | {} |\n",
@@ -178,7 +111,7 @@ impl Part {
         if self.like != row.board {
             cycles /= self.like.timing().1;
         }
-        (cycles + weights as f64 * self.stall) / (1000.0 * self.mhz)
+        (cycles + weights as f64 * self.stall.0 / self.stall.1) / (1000.0 * self.mhz)
     }
 }
 
@@ -193,7 +126,7 @@ mod tests {
         let mut row = row("paper", 0);
         let cycles = |cycles| Some(Estimate { loaded: 0, cycles });
         row.estimate = cycles(1_680_000);
-        let f405 = &PARTS[2];
+        let f405 = &parts()[2];
         let cell = |row: &Row| f405.cell(std::slice::from_ref(row), "paper");
         assert_eq!(
             cell(&row),
@@ -214,7 +147,7 @@ mod tests {
     fn serial_flash_takes_its_time() {
         let mut row = row("paper", 0);
         row.flash = vec![("weights".into(), 600_000)];
-        let rp2350 = &PARTS[7];
+        let rp2350 = &parts()[7];
         assert_eq!(rp2350.milliseconds(&row), 29.0);
     }
 }

@@ -1,0 +1,268 @@
+//! The page: what is at the top, and the sections in order.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::cost::parameters;
+use super::gather::{Gathered, RunData};
+use super::returns::swatch;
+use super::text::{count, duration, kib, mean_std, num, plural, target};
+use super::{cost, curves, quantization, returns, scores};
+use crate::records::ExportRecord;
+use dt_core::config::{Attention, Dtype};
+
+/// A section: where it is linked to, its heading, what is in it.
+type Section = (&'static str, &'static str, Markup);
+
+/// The whole page.
+pub fn page(all: &Gathered) -> Markup {
+    let title = title(all);
+    let sections: [Section; 7] = [
+        ("runs", "Runs", runs(all)),
+        (
+            "returns",
+            "Achieved against target return",
+            returns::achieved(all),
+        ),
+        ("learning", "Learning curves", curves::figures(all)),
+        ("episodes", "Episode returns", returns::histograms(all)),
+        (
+            "scores",
+            "Scores beside published ones",
+            scores::section(all),
+        ),
+        ("quantization", "Quantization", quantization::section(all)),
+        ("cost", "Cost on the controller", cost::section(all)),
+    ];
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(include_str!("style.css"))) }
+            }
+            body {
+                header {
+                    p.kind { "Decision Transformer, training report" }
+                    h1 { (title) }
+                    (lead(all))
+                    (tiles(all))
+                    nav aria-label="Sections" {
+                        @for (id, heading, _) in &sections { a href={ "#" (id) } { (heading) } }
+                        a href="#recipes" { "Recipes" }
+                    }
+                    @if all.runs.len() > 1 { (legend(all)) }
+                }
+                main {
+                    @for (id, heading, content) in &sections {
+                        section id=(id) aria-labelledby={ (id) "-heading" } {
+                            h2 id={ (id) "-heading" } { (heading) }
+                            (content)
+                        }
+                    }
+                    (recipes(all))
+                }
+                footer { "Written by dt-train " (env!("CARGO_PKG_VERSION")) ". Every number is of the runs above unless it says otherwise." }
+            }
+        }
+    }
+}
+
+fn title(all: &Gathered) -> String {
+    let envs: Vec<&str> = all
+        .by_env()
+        .into_iter()
+        .map(|(env, _)| returns::name(env))
+        .collect();
+    match all.runs.as_slice() {
+        [only] => format!("{}: {}", envs.join(", "), only.name),
+        several => format!("{}: {}", envs.join(", "), plural(several.len(), "run")),
+    }
+}
+
+/// The run with the highest return at its default target.
+fn best<'a>(all: &'a Gathered, members: &[usize]) -> Option<&'a RunData> {
+    let mean = |run: &RunData| run.headline().map(|(_, achieved)| achieved.mean);
+    members
+        .iter()
+        .map(|&i| &all.runs[i])
+        .filter(|run| mean(run).is_some())
+        .max_by(|a, b| {
+            mean(a)
+                .partial_cmp(&mean(b))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        })
+}
+
+/// The result in a sentence per environment.
+fn lead(all: &Gathered) -> Markup {
+    html! {
+        @for (_, members) in all.by_env() {
+            @if let Some(run) = best(all, &members) { @if let Some((policy, achieved)) = run.headline() {
+                @let info = &run.run.info;
+                p.lead {
+                    "Asked for a return of " (target(achieved.target)) ", " b { (run.name) } " as " (policy.dtype) " achieves "
+                    b { (mean_std(achieved.mean, achieved.std)) } " over " (plural(achieved.episodes, "episode"))
+                    @if policy.in_training { " in training" }
+                    @if members.len() > 1 { ", the highest mean of " (members.len()) " runs" }
+                    ". The data it learned from have a mean return of " (num(info.return_mean)) " and a best of " (num(info.return_max)) "."
+                }
+            } } @else {
+                p.lead { "Nothing has been evaluated yet." }
+            }
+        }
+    }
+}
+
+/// Key figures of the best run, where there is one environment only.
+fn tiles(all: &Gathered) -> Markup {
+    let by_env = all.by_env();
+    let [(env, members)] = by_env.as_slice() else {
+        return html! {};
+    };
+    let Some(run) = best(all, members) else {
+        return html! {};
+    };
+    let mut tiles: Vec<(&str, String, String)> = Vec::new();
+    if let Some((_, achieved)) = run.headline() {
+        let note = format!("asked for {}", target(achieved.target));
+        tiles.push(("Mean return", num(achieved.mean), note));
+        if let Some(score) = all.score(env, achieved.mean) {
+            tiles.push((
+                "Normalized score",
+                format!("{score:.1}").replace('-', "−"),
+                "0 random, 100 expert".into(),
+            ));
+        }
+    }
+    let quantized = |export: &&ExportRecord| export.dtype != "f32";
+    if let Some(export) = run.exports.iter().find(quantized).or(run.exports.first()) {
+        let note = format!("policy file, {}", export.dtype);
+        tiles.push(("Flash", kib(export.flash_bytes as u64), note));
+        tiles.push((
+            "RAM",
+            kib(export.arena_bytes as u64),
+            "all state of the policy".into(),
+        ));
+    }
+    if run.seconds() > 0.0 {
+        let note = format!("{} updates", count(run.updates()));
+        tiles.push(("Training", duration(run.seconds()), note));
+    }
+    html! {
+        dl.tiles aria-label={ "Key figures of " (run.name) } {
+            @for (what, value, note) in &tiles { div { dt { (what) } dd { b { (value) } span { (note) } } } }
+        }
+    }
+}
+
+fn legend(all: &Gathered) -> Markup {
+    html! {
+        ul.legend aria-label="Colours of the runs" {
+            @for (i, run) in all.runs.iter().enumerate() { li { (swatch(i)) (run.name) } }
+        }
+    }
+}
+
+/// The summary table.
+fn runs(all: &Gathered) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Runs" {
+            table {
+                thead { tr {
+                    th scope="col" { "run" } th scope="col" { "data" } th scope="col" { "model" } th.n scope="col" { "parameters" }
+                    th scope="col" { "exported" } th.n scope="col" { "updates" }
+                    th.n scope="col" { "final return" } th.n scope="col" { "best return" } th.n scope="col" { "time" }
+                } }
+                tbody { @for (i, run) in all.runs.iter().enumerate() { (row(i, run)) } }
+            }
+        }
+        (over_seeds(all))
+        p.fact {
+            "Final and best return: evaluations in the course of training, as f32, at the first target of the recipe. Time: of the updates, evaluation not counted. "
+            "Model: layers × width, context length, attention."
+        }
+    }
+}
+
+/// Final returns of runs that differ by seed.
+fn over_seeds(all: &Gathered) -> Markup {
+    let groups = all
+        .runs
+        .iter()
+        .map(|run| run.group)
+        .max()
+        .map_or(0, |last| last + 1);
+    html! {
+        @for group in 0..groups {
+            @let members: Vec<&RunData> = all.runs.iter().filter(|run| run.group == group).collect();
+            @let returns: Vec<f64> = members.iter().filter_map(|run| Some(run.records.iter().rev().find_map(|r| r.eval.first())?.mean_return)).collect();
+            @if returns.len() > 1 {
+                @let (mean, std) = super::gather::mean_std(&returns);
+                @let names: Vec<&str> = members.iter().map(|run| run.name.as_str()).collect();
+                p.fact { "Final return over " (returns.len()) " seeds (" (names.join(", ")) "): " b { (mean_std(mean, std)) } ", standard deviation over runs." }
+            }
+        }
+    }
+}
+
+fn row(index: usize, run: &RunData) -> Markup {
+    let (info, model) = (&run.run.info, &run.run.config.model);
+    let evaluated: Vec<_> = run
+        .records
+        .iter()
+        .filter_map(|record| Some((record.update, *record.eval.first()?)))
+        .collect();
+    let last = evaluated.last();
+    let best = evaluated.iter().reduce(|best, other| {
+        if other.1.mean_return > best.1.mean_return {
+            other
+        } else {
+            best
+        }
+    });
+    let attention = match model.attention {
+        Attention::Streaming => "streaming",
+        Attention::Window => "window",
+    };
+    let exported: Vec<&str> = run
+        .exports
+        .iter()
+        .map(|export| export.dtype.as_str())
+        .collect();
+    let missing = html! { span.again { "none" } };
+    html! {
+        tr {
+            th scope="row" { (swatch(index)) (run.name) br; span.again { (returns::name(&info.env)) ", seed " (run.run.config.train.seed) } }
+            td { (scores::file_names(&info.dataset)) br; span.again { (plural(info.transitions, "step")) ", " (plural(info.episodes, "episode")) } }
+            td { (model.n_layer) " × " (model.d_model) br; span.again { "K " (model.context_len) ", " (attention) } }
+            td.n { (count(parameters(&run.run.network(Dtype::F32)))) }
+            td { @if exported.is_empty() { (missing) } @else { (exported.join(", ")) } }
+            td.n { (count(run.updates())) @if run.updates() < run.run.config.train.updates { br; span.again { "of " (count(run.run.config.train.updates)) } } }
+            td.n { @match last { Some((_, eval)) => (mean_std(eval.mean_return, eval.std_return)), None => (missing) } }
+            td.n { @match best {
+                Some((update, eval)) => { (mean_std(eval.mean_return, eval.std_return)) br; span.again { "update " (count(*update)) } },
+                None => (missing),
+            } }
+            td.n { @if run.seconds() > 0.0 { (duration(run.seconds())) } @else { (missing) } }
+        }
+    }
+}
+
+/// What it takes to train the runs again.
+fn recipes(all: &Gathered) -> Markup {
+    html! {
+        section id="recipes" aria-labelledby="recipes-heading" {
+            h2 id="recipes-heading" { "Recipes" }
+            @for (i, run) in all.runs.iter().enumerate() {
+                details {
+                    summary { (swatch(i)) (run.name) }
+                    p.fact { "Data: " code { (run.run.info.dataset) } ", SHA-256 " code.long { (run.run.info.dataset_sha256) } }
+                    pre tabindex="0" { (run.run.config.to_toml()) }
+                }
+            }
+        }
+    }
+}
