@@ -30,6 +30,7 @@ const SHAPE: Shape = Shape {
     sequence_len: 20,
     burn_in: 0,
     max_ep_len: 1000,
+    start_fraction: 0.0,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
