@@ -17,11 +17,11 @@ fn main() {
     };
     tch::set_num_threads(threads as i32);
     let config = Config::for_env("pendulum");
-    let mut env = host_sim::make("pendulum").expect("a built-in environment");
+    let env = || host_sim::make("pendulum").expect("a built-in environment");
     let warm_up = config.learning_starts as usize + 100;
-    learn(env.as_mut(), &config, warm_up, 0);
+    learn(env, 1, &config, warm_up, 0);
     let start = Instant::now();
-    learn(env.as_mut(), &config, steps, 0);
+    learn(env, 1, &config, steps, 0);
     let updates = steps as u64 - config.learning_starts;
     println!("{}", updates as f64 / start.elapsed().as_secs_f64());
 }

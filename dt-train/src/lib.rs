@@ -28,6 +28,7 @@ pub mod dataset;
 pub mod evaluate;
 pub mod export;
 pub mod flat;
+mod linear;
 pub mod memory;
 pub mod model;
 pub mod optim;

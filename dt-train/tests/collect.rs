@@ -6,9 +6,9 @@ use std::process::Output;
 use assert_cmd::Command;
 use dt_train::collect::actor::{Actor, Shape};
 use dt_train::collect::agent_file::{self, Training};
-use dt_train::collect::learn::{Learner, Next};
-use dt_train::collect::part;
+use dt_train::collect::learn::{Learner, Next, learn};
 use dt_train::collect::sac::Config;
+use dt_train::collect::{Agent, part, record};
 use dt_train::dataset::Dataset;
 
 fn collect(folder: &Path, args: &str) -> Output {
@@ -93,6 +93,16 @@ fn random_actions_fill_their_range_and_repeat_with_the_seed() {
         mean.abs() < 0.18
             && data.actions.iter().any(|a| *a > 1.9)
             && data.actions.iter().all(|a| a.abs() <= 2.0)
+    );
+
+    // Episodes in parallel are the same episodes.
+    succeeds(
+        folder,
+        "--env pendulum --agent random --steps 1100 --seed 3 --out three.hdf5 --envs 3",
+    );
+    assert_eq!(
+        std::fs::read(folder.join("three.hdf5")).unwrap(),
+        std::fs::read(folder.join("a.hdf5")).unwrap()
     );
 
     // Episode i has seed S + i: seed 4 begins where seed 3's second episode does.
@@ -283,8 +293,8 @@ fn a_collection_that_was_stopped_goes_on_to_the_same_file() {
 
     // What a stopped process leaves.
     tch::set_num_threads(1);
-    let mut env = host_sim::make("pendulum").unwrap();
-    let mut learner = Learner::new(env.as_mut(), &Config::for_env("pendulum"), 220, 1);
+    let env = || host_sim::make("pendulum").unwrap();
+    let mut learner = Learner::new(env, 1, &Config::for_env("pendulum"), 220, 1);
     learner.learn(|_| Ok::<_, ()>(Next::Stop)).unwrap();
     assert_eq!(learner.done(), 200);
     part::save(&folder.join("resumed.hdf5.part"), &learner).unwrap();
@@ -307,6 +317,100 @@ fn a_collection_that_was_stopped_goes_on_to_the_same_file() {
     assert_eq!(read("resumed"), read("whole"));
     assert_eq!(read("resumed.hdf5"), read("whole.hdf5"));
     assert!(!folder.join("resumed.hdf5.part").exists());
+}
+
+/// Every environment there is, and one described by a user's file: random steps, an agent that learns in two of them
+/// at the same time, and that agent saved and loaded.
+#[test]
+fn every_environment_can_be_collected_from() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agent");
+    let cartpole = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../host-sim/examples/cartpole/cartpole.toml"
+    );
+    for name in host_sim::registry::NAMES.iter().chain([&cartpole]) {
+        let make_env = host_sim::maker(name).unwrap();
+        let env = make_env();
+        let spec = env.spec();
+        let sac = Config {
+            hidden: 16,
+            batch_size: 16,
+            learning_starts: 40,
+            ..Config::for_env(name)
+        };
+        let (actor, learned) = learn(&make_env, 2, &sac, 60, 1);
+        let training = Training {
+            steps: 60,
+            seed: 1,
+            sac,
+            version: "0".into(),
+        };
+        agent_file::save(&file, true, &actor, &training).unwrap();
+        let (saved, _) = agent_file::load(&file, spec.id).unwrap();
+        assert_eq!(saved, actor, "{name}");
+        let agent = Agent::Trained {
+            actor: &saved,
+            deterministic: false,
+        };
+        let sampled = record(&make_env, agent, 60, 1, 0);
+        let random = record(&make_env, Agent::Random, 60, 1, 0);
+        for data in [&learned, &sampled, &random] {
+            assert_eq!(data.rewards.len(), 60, "{name}");
+            assert_eq!(data.observations.len(), 60 * spec.state_dim, "{name}");
+            let range = spec.action_low.iter().zip(spec.action_high);
+            for (i, (low, high)) in range.enumerate() {
+                let component = data.actions.iter().skip(i).step_by(spec.act_dim);
+                assert!(
+                    component.clone().all(|a| (low..=high).contains(&a)),
+                    "{name}"
+                );
+                assert!(component.clone().any(|a| *a != data.actions[i]), "{name}");
+            }
+            let values = data.observations.iter().chain(&data.rewards);
+            assert!(values.clone().all(|value| value.is_finite()), "{name}");
+        }
+        assert_eq!(
+            sampled.observations[..spec.state_dim],
+            random.observations[..spec.state_dim]
+        );
+        assert_ne!(sampled.actions, random.actions, "{name}");
+    }
+}
+
+#[test]
+fn environments_in_parallel_resume_to_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sac = "--env reacher --agent sac --steps 420 --seed 1 --envs 3 --learning-starts 300 --updates-per-step 0.5 --out";
+    succeeds(folder, &format!("{sac} whole.hdf5 --save-agent whole"));
+
+    tch::set_num_threads(1);
+    let config = Config {
+        learning_starts: 300,
+        updates_per_step: 0.5,
+        ..Config::for_env("reacher")
+    };
+    let env = || host_sim::make("reacher").unwrap();
+    let mut learner = Learner::new(env, 3, &config, 420, 1);
+    let stop_at_300 = |learner: &Learner| match learner.done() {
+        300 => Ok::<_, ()>(Next::Stop),
+        _ => Ok(Next::Learn),
+    };
+    learner.learn(stop_at_300).unwrap();
+    part::save(&folder.join("resumed.hdf5.part"), &learner).unwrap();
+    fails(
+        folder,
+        "--env reacher --agent sac --steps 420 --seed 1 --learning-starts 300 --updates-per-step 0.5 --out resumed.hdf5 --resume",
+        1,
+        &["was started with --envs 3, not 1"],
+    );
+    let resumed = format!("{sac} resumed.hdf5 --save-agent resumed --resume");
+    succeeds(folder, &resumed);
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    assert_eq!(read("resumed"), read("whole"));
+    assert_eq!(read("resumed.hdf5"), read("whole.hdf5"));
 }
 
 #[test]
@@ -353,6 +457,11 @@ fn recipes_make_data_sets_by_name() {
         "--recipe expert-ish --steps 9",
         "--steps 9",
         "--agent random --steps 9 --resume",
+        "--agent random --steps 9 --updates-per-step 2",
+        "--agent random --steps 9 --learning-starts 2",
+        "--agent sac --steps 9 --updates-per-step 0",
+        "--agent sac --steps 9 --updates-per-step nan",
+        "--agent sac --steps 9 --envs 0",
     ] {
         let output = collect(folder, &format!("--env pendulum --out a {arguments}"));
         assert_eq!(output.status.code(), Some(2), "{arguments}");

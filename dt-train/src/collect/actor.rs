@@ -1,7 +1,7 @@
 //! A trained agent: a small network whose output is a normal distribution squashed into the action range.
 //!
-//! Acting is plain Rust on one observation at a time; for a network this small, libtorch's per-call cost is larger
-//! than the arithmetic. [`sac`](super::sac) trains the same parameters in libtorch.
+//! Acting is plain Rust, on one observation or on those of several environments in one pass.
+//! [`sac`](super::sac) trains the same parameters in libtorch.
 
 use host_sim::EnvSpec;
 use host_sim::rollout::Controller;
@@ -10,6 +10,7 @@ use std::convert::Infallible;
 
 use super::noise::Noise;
 use crate::flat::Layout;
+use crate::linear::{linear, relu};
 
 /// Bounds of the logarithm of the standard deviation, as in the authors' SAC code.
 pub const LOG_STD: (f32, f32) = (-20.0, 2.0);
@@ -78,11 +79,11 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Writes a squashed action in (−1, 1) for `observation` (state_dim) to `out` (act_dim): a sample with `noise`,
-    /// the mode without.
+    /// Writes squashed actions in (−1, 1) for `observations` (B, state_dim) to `out` (B, act_dim): samples with `noise`,
+    /// drawn row after row, the modes without. A row is the same whatever the others are, up to the noise before it.
     pub fn squashed(
         &self,
-        observation: &[f32],
+        observations: &[f32],
         noise: Option<&mut Noise>,
         scratch: &mut Scratch,
         out: &mut [f32],
@@ -93,57 +94,60 @@ impl Actor {
             hidden,
             ..
         } = self.shape;
+        let batch = out.len() / act_dim;
+        debug_assert!(observations.len() == batch * state_dim && out.len() == batch * act_dim);
+        let Scratch {
+            hidden_1,
+            hidden_2,
+            head,
+        } = scratch;
+        hidden_1.resize(batch * hidden, 0.0);
+        hidden_2.resize(batch * hidden, 0.0);
+        head.resize(batch * 2 * act_dim, 0.0);
         let mut weights = self.weights.as_slice();
-        linear(&mut weights, observation, &mut scratch.hidden_1);
-        scratch.hidden_1.iter_mut().for_each(relu);
-        linear(&mut weights, &scratch.hidden_1, &mut scratch.hidden_2);
-        scratch.hidden_2.iter_mut().for_each(relu);
-        linear(&mut weights, &scratch.hidden_2, &mut scratch.head);
-        debug_assert!(
-            weights.is_empty()
-                && observation.len() == state_dim
-                && scratch.hidden_1.len() == hidden
-        );
+        linear(&mut weights, observations, state_dim, hidden_1, hidden);
+        hidden_1.iter_mut().for_each(relu);
+        linear(&mut weights, hidden_1, hidden, hidden_2, hidden);
+        hidden_2.iter_mut().for_each(relu);
+        linear(&mut weights, hidden_2, hidden, head, 2 * act_dim);
+        debug_assert!(weights.is_empty());
 
-        let (mean, log_std) = scratch.head.split_at(act_dim);
+        let rows = out.chunks_exact_mut(act_dim);
+        let rows = rows.zip(
+            head.chunks_exact(2 * act_dim)
+                .map(|row| row.split_at(act_dim)),
+        );
         match noise {
-            None => out
-                .iter_mut()
-                .zip(mean)
-                .for_each(|(out, mean)| *out = mean.tanh()),
+            None => {
+                for (out, (mean, _)) in rows {
+                    let pairs = out.iter_mut().zip(mean);
+                    pairs.for_each(|(out, mean)| *out = mean.tanh());
+                }
+            }
             Some(noise) => {
-                for ((out, &mean), &log_std) in out.iter_mut().zip(mean).zip(log_std) {
-                    let log_std = if log_std < LOG_STD.0 {
-                        LOG_STD.0
-                    } else if log_std > LOG_STD.1 {
-                        LOG_STD.1
-                    } else {
-                        log_std
-                    };
-                    *out = (mean + log_std.exp() * noise.normal()).tanh();
+                for (out, (mean, log_std)) in rows {
+                    for ((out, &mean), &log_std) in out.iter_mut().zip(mean).zip(log_std) {
+                        let log_std = if log_std < LOG_STD.0 {
+                            LOG_STD.0
+                        } else if log_std > LOG_STD.1 {
+                            LOG_STD.1
+                        } else {
+                            log_std
+                        };
+                        *out = (mean + log_std.exp() * noise.normal()).tanh();
+                    }
                 }
             }
         }
     }
 }
 
-/// Working memory of [`Actor::squashed`].
-#[derive(Clone, Debug)]
+/// Working memory of [`Actor::squashed`]; it grows to what the largest batch needs.
+#[derive(Clone, Debug, Default)]
 pub struct Scratch {
     hidden_1: Vec<f32>,
     hidden_2: Vec<f32>,
     head: Vec<f32>,
-}
-
-impl Scratch {
-    /// Memory for agents of `shape`.
-    pub fn new(shape: &Shape) -> Self {
-        Self {
-            hidden_1: vec![0.0; shape.hidden],
-            hidden_2: vec![0.0; shape.hidden],
-            head: vec![0.0; 2 * shape.act_dim],
-        }
-    }
 }
 
 /// An [`Actor`] in the rollout loop; each episode draws its noise from its own seed.
@@ -162,7 +166,7 @@ impl<'a> Player<'a> {
         Self {
             actor,
             noise: (!deterministic).then(|| Noise::new(0, PURPOSE)),
-            scratch: Scratch::new(&actor.shape),
+            scratch: Scratch::default(),
             action: vec![0.0; actor.shape.act_dim],
         }
     }
@@ -196,32 +200,39 @@ impl Controller for Player<'_> {
     }
 }
 
-fn relu(x: &mut f32) {
-    if *x < 0.0 {
-        *x = 0.0;
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// y = W·x + b, taking W [y.len(), x.len()] and b off the front of `weights`.
-fn linear(weights: &mut &[f32], x: &[f32], y: &mut [f32]) {
-    let (matrix, rest) = weights.split_at(x.len() * y.len());
-    let (bias, rest) = rest.split_at(y.len());
-    for ((y, row), bias) in y.iter_mut().zip(matrix.chunks_exact(x.len())).zip(bias) {
-        *y = dot(row, x) + bias;
+    #[test]
+    fn a_batch_is_its_rows() {
+        let shape = Shape {
+            env: "toy".into(),
+            state_dim: 3,
+            act_dim: 2,
+            hidden: 11,
+            action_low: vec![-1.0; 2],
+            action_high: vec![1.0; 2],
+        };
+        let mut noise = Noise::new(1, *b"weights ");
+        let weights = (0..shape.layout().numel()).map(|_| 0.5 * noise.normal());
+        let actor = Actor {
+            weights: weights.collect(),
+            shape,
+        };
+        let observations: Vec<f32> = (0..4 * 3).map(|_| noise.normal()).collect();
+        let act = |observations: &[f32], noise: Option<&mut Noise>| {
+            let mut out = vec![0.0; observations.len() / 3 * 2];
+            actor.squashed(observations, noise, &mut Scratch::default(), &mut out);
+            out
+        };
+        let rows = || observations.chunks_exact(3);
+        let modes: Vec<f32> = rows().flat_map(|row| act(row, None)).collect();
+        assert_eq!(act(&observations, None), modes);
+        assert_ne!(modes[..2], modes[2..4]);
+        let (mut one, mut all) = (Noise::new(2, *b"sampling"), Noise::new(2, *b"sampling"));
+        let samples: Vec<f32> = rows().flat_map(|row| act(row, Some(&mut one))).collect();
+        assert_eq!(act(&observations, Some(&mut all)), samples);
+        assert_ne!(samples, modes);
     }
-    *weights = rest;
-}
-
-/// Eight independent sums, which the compiler keeps in vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a8, a_rest) = a.as_chunks::<8>();
-    let (b8, b_rest) = b.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for (a, b) in a8.iter().zip(b8) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
 }

@@ -1,7 +1,10 @@
-//! SAC in its environment: act, record, learn.
+//! SAC in its environments: act, record, learn.
 
-use host_sim::Env;
+use std::convert::Infallible;
+
+use host_sim::{Env, Step};
 use indicatif::ProgressBar;
+use rayon::prelude::*;
 
 use super::actor::{Actor, Scratch, Shape};
 use super::noise::Noise;
@@ -10,9 +13,13 @@ use super::replay::Replay;
 use super::sac::{Config, Sac};
 use crate::dataset::d4rl::Recording;
 
-/// An agent that learns as it acts: one update per step after the first `learning_starts`.
-pub struct Learner<'a> {
-    pub(super) env: &'a mut dyn Env,
+/// An agent that learns as it acts, in several environments that take their steps together.
+///
+/// In each round the agent chooses the actions of all environments in one forward pass, the environments step in
+/// parallel, and then as many updates follow as the steps so far call for. All noise is drawn on one thread in the
+/// order of the environments, so that the result depends on their number, but not on that of the cores.
+pub struct Learner {
+    pub(super) lanes: Vec<Lane>,
     pub(super) config: Config,
     pub(super) shape: Shape,
     pub(super) seed: u64,
@@ -20,14 +27,29 @@ pub struct Learner<'a> {
     pub(super) actor: Actor,
     scratch: Scratch,
     pub(super) noise: Noise,
+    /// Row r is of environment r mod their number: all rounds but the last are complete.
     pub(super) replay: Replay,
     /// Of each step in the buffer, whether it was the last one before a time limit.
     pub(super) timeouts: Vec<bool>,
-    /// Seed of the next episode.
-    pub(super) next_episode: u64,
+    /// Whether it was the last of its episode.
+    pub(super) ends: Vec<bool>,
     /// The agent at a moment that [`learn`]'s caller wanted to keep.
     pub(super) kept: Option<Actor>,
     steps: usize,
+    /// What the agent sees next (environments, state_dim).
+    observations: Vec<f32>,
+}
+
+/// One of the environments, in its present episode.
+pub(super) struct Lane {
+    env: Box<dyn Env>,
+    /// Seed of the episode.
+    pub(super) episode: u64,
+    /// Return so far.
+    total: f64,
+    action: Vec<f32>,
+    next_observation: Vec<f32>,
+    outcome: Step,
 }
 
 /// What to do after an episode.
@@ -41,35 +63,53 @@ pub enum Next {
     Stop,
 }
 
-/// Trains an agent for `steps` environment steps; returns the final agent and every step taken. The same seed gives
-/// the same result on the same machine.
-pub fn learn(env: &mut dyn Env, config: &Config, steps: usize, seed: u64) -> (Actor, Recording) {
-    let mut learner = Learner::new(env, config, steps, seed);
-    let Ok(()) = learner.learn(|_| Ok::<_, std::convert::Infallible>(Next::Learn));
+/// Trains an agent for `steps` environment steps in `envs` environments; returns the final agent and every step
+/// taken. The same seed gives the same result on the same machine.
+pub fn learn(
+    make_env: impl Fn() -> Box<dyn Env>,
+    envs: usize,
+    config: &Config,
+    steps: usize,
+    seed: u64,
+) -> (Actor, Recording) {
+    let mut learner = Learner::new(make_env, envs, config, steps, seed);
+    let Ok(()) = learner.learn(|_| Ok::<_, Infallible>(Next::Learn));
     let (actor, _, recording) = learner.into_parts();
     (actor, recording)
 }
 
-impl<'a> Learner<'a> {
-    /// A fresh agent that is to take `steps` steps.
-    pub fn new(env: &'a mut dyn Env, config: &Config, steps: usize, seed: u64) -> Self {
-        let shape = Shape::new(&env.spec(), config.hidden);
-        let sac = Sac::new(config.clone(), shape.clone(), seed);
+impl Learner {
+    /// A fresh agent that is to take `steps` steps in all, in `envs` environments (at least 1).
+    pub fn new(
+        make_env: impl Fn() -> Box<dyn Env>,
+        envs: usize,
+        config: &Config,
+        steps: usize,
+        seed: u64,
+    ) -> Self {
         let mut noise = Noise::new(seed, *b"learn   ");
+        let mut lanes: Vec<Lane> = (0..envs).map(|_| Lane::new(make_env())).collect();
+        let shape = Shape::new(&lanes[0].env.spec(), config.hidden);
+        let sac = Sac::new(config.clone(), shape.clone(), seed);
+        let mut observations = vec![0.0; envs * shape.state_dim];
+        for (lane, observation) in lanes.iter_mut().zip(rows(&mut observations, &shape)) {
+            lane.begin(noise.seed(), observation);
+        }
         Self {
             actor: sac.actor(),
-            scratch: Scratch::new(&shape),
+            scratch: Scratch::default(),
             replay: Replay::new(steps, shape.state_dim, shape.act_dim),
             timeouts: Vec::new(),
-            next_episode: noise.seed(),
+            ends: Vec::new(),
             kept: None,
             config: config.clone(),
-            env,
+            lanes,
             shape,
             seed,
             sac,
             noise,
             steps,
+            observations,
         }
     }
 
@@ -83,6 +123,11 @@ impl<'a> Learner<'a> {
         self.steps
     }
 
+    /// Environments.
+    pub fn envs(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// The agent as it is now.
     pub fn actor(&self) -> &Actor {
         &self.actor
@@ -93,7 +138,8 @@ impl<'a> Learner<'a> {
         self.kept.as_ref()
     }
 
-    /// Episode after episode, until all steps are taken or `after_episode` says stop. The last one may be cut off.
+    /// Round after round, until all steps are taken or `after_episode` says stop; it is asked after each round in which
+    /// an episode ended.
     ///
     /// # Errors
     /// Those of `after_episode`.
@@ -105,8 +151,12 @@ impl<'a> Learner<'a> {
         bar.inc(self.done() as u64);
         bar.reset_eta();
         let mut returns: Vec<f64> = Vec::new();
-        while let Some(total) = self.episode(&bar) {
-            returns.push(total);
+        while self.done() < self.steps {
+            let before = returns.len();
+            self.round(&bar, &mut returns);
+            if returns.len() == before {
+                continue;
+            }
             let recent = &returns[returns.len().saturating_sub(10)..];
             let mean = recent.iter().sum::<f64>() / recent.len() as f64;
             bar.set_message(format!("return {mean:.1} (last {} episodes)", recent.len()));
@@ -120,73 +170,109 @@ impl<'a> Learner<'a> {
         Ok(())
     }
 
-    /// One episode and its return; none if the steps run out before its end.
-    fn episode(&mut self, bar: &ProgressBar) -> Option<f64> {
-        let mut observation = vec![0.0; self.shape.state_dim];
-        let mut next_observation = observation.clone();
-        let mut squashed = vec![0.0; self.shape.act_dim];
-        let mut action = squashed.clone();
-        let mut total = 0.0;
-        self.env.reset(self.next_episode);
-        self.env.observation(&mut observation);
-        while self.done() < self.steps {
-            let random = (self.done() as u64) < self.config.learning_starts;
-            if random {
-                squashed.fill_with(|| self.noise.uniform(-1.0, 1.0));
-            } else {
-                let noise = Some(&mut self.noise);
-                self.actor
-                    .squashed(&observation, noise, &mut self.scratch, &mut squashed);
+    /// One step of every environment, as far as steps are left, and the updates that are due. Returns of episodes that
+    /// end are appended to `returns`.
+    fn round(&mut self, bar: &ProgressBar, returns: &mut Vec<f64>) {
+        let envs = std::cmp::min(self.lanes.len(), self.steps - self.done());
+        let Shape {
+            state_dim, act_dim, ..
+        } = self.shape;
+        let mut squashed = vec![0.0; envs * act_dim];
+        if (self.done() as u64) < self.config.learning_starts {
+            squashed.fill_with(|| self.noise.uniform(-1.0, 1.0));
+        } else {
+            self.actor.squashed(
+                &self.observations[..envs * state_dim],
+                Some(&mut self.noise),
+                &mut self.scratch,
+                &mut squashed,
+            );
+        }
+        let step = |(lane, squashed): (&mut Lane, &[f32])| lane.step(&self.shape, squashed);
+        match &mut self.lanes[..envs] {
+            // Waking another thread takes longer than a step.
+            [lane] => step((lane, &squashed)),
+            lanes => lanes
+                .par_iter_mut()
+                .zip(squashed.par_chunks_exact(act_dim))
+                .for_each(step),
+        }
+        let observations = rows(&mut self.observations, &self.shape);
+        let actions = squashed.chunks_exact(act_dim);
+        for ((lane, observation), squashed) in self.lanes.iter_mut().zip(observations).zip(actions)
+        {
+            if lane.env.fault().is_some() {
+                // What the environment shows means nothing; it must not reach the critics as NaN.
+                lane.next_observation.copy_from_slice(observation);
             }
-            for (i, action) in action.iter_mut().enumerate() {
-                *action = self.shape.scale(squashed[i], i);
-            }
-            let outcome = self.env.step(&action);
-            if self.env.fault().is_some() {
-                // What follows means nothing; it must not reach the critics as NaN.
-                next_observation.clone_from(&observation);
-            } else {
-                self.env.observation(&mut next_observation);
-            }
+            let Step {
+                reward,
+                terminated,
+                truncated,
+            } = lane.outcome;
             self.replay.push(
-                &observation,
-                &squashed,
-                &next_observation,
-                outcome.reward as f32,
-                outcome.terminated,
+                observation,
+                squashed,
+                &lane.next_observation,
+                reward as f32,
+                terminated,
             );
             // D4RL: an episode that falls on its very last step has fallen.
-            self.timeouts.push(outcome.truncated && !outcome.terminated);
-            total += outcome.reward;
-            std::mem::swap(&mut observation, &mut next_observation);
-            let ended = outcome.terminated || outcome.truncated;
-            if ended {
-                self.next_episode = self.noise.seed();
-            }
-            if self.done() as u64 > self.config.learning_starts {
-                let batch = self.replay.sample(self.config.batch_size, &mut self.noise);
-                self.sac.update(&batch);
-                self.sac.copy_actor(&mut self.actor);
-            }
-            bar.inc(1);
-            if ended {
-                return Some(total);
+            self.timeouts.push(truncated && !terminated);
+            self.ends.push(terminated || truncated);
+            if terminated || truncated {
+                returns.push(lane.total);
+                lane.begin(self.noise.seed(), observation);
+            } else {
+                observation.copy_from_slice(&lane.next_observation);
             }
         }
-        None
+        let learned_from = (self.done() as u64).saturating_sub(self.config.learning_starts);
+        let due = (learned_from as f64 * self.config.updates_per_step) as u64;
+        if self.sac.updates() < due {
+            while self.sac.updates() < due {
+                let batch = self.replay.sample(self.config.batch_size, &mut self.noise);
+                self.sac.update(&batch);
+            }
+            self.sac.copy_actor(&mut self.actor);
+        }
+        bar.inc(envs as u64);
     }
 
-    /// The final agent, the one that was kept, and every step taken.
+    /// Puts each environment where it was in an episode whose seed and steps are known, by running them again.
+    /// Returns whether every one came to the same observation; if not, it is another environment than before.
+    pub(super) fn replay_episodes(&mut self, seeds: &[u64]) -> bool {
+        let (envs, width) = (self.lanes.len(), self.replay.width());
+        let values = self.replay.values();
+        let Shape {
+            state_dim, act_dim, ..
+        } = self.shape;
+        let mut same = true;
+        let observations = rows(&mut self.observations, &self.shape);
+        for (i, (lane, observation)) in self.lanes.iter_mut().zip(observations).enumerate() {
+            lane.begin(seeds[i], observation);
+            let of_lane = || (i..self.ends.len()).step_by(envs);
+            let begins = of_lane().rfind(|&row| self.ends[row]);
+            for row in of_lane().filter(|&row| begins.is_none_or(|end| row > end)) {
+                let (squashed, rest) = values[row * width..][state_dim..].split_at(act_dim);
+                lane.step(&self.shape, squashed);
+                same &= lane.next_observation == rest[..state_dim];
+                observation.copy_from_slice(&lane.next_observation);
+            }
+        }
+        same
+    }
+
+    /// The final agent, the one that was kept, and every step taken: episode by episode in the order in which they
+    /// ended, then what is unfinished.
     pub fn into_parts(self) -> (Actor, Option<Actor>, Recording) {
         let Shape {
             state_dim, act_dim, ..
         } = self.shape;
-        let mut recording = Recording {
-            timeouts: self.timeouts,
-            ..Recording::default()
-        };
-        for row in self.replay.values().chunks_exact(self.replay.width()) {
-            let (state, rest) = row.split_at(state_dim);
+        let mut recording = Recording::default();
+        let (values, width) = (self.replay.values(), self.replay.width());
+        for row in self.rows_by_episode() {
+            let (state, rest) = values[row * width..][..width].split_at(state_dim);
             let (squashed, rest) = rest.split_at(act_dim);
             let (next_state, rest) = rest.split_at(state_dim);
             recording.observations.extend(state);
@@ -196,7 +282,139 @@ impl<'a> Learner<'a> {
             recording.next_observations.extend(next_state);
             recording.rewards.push(rest[0]);
             recording.terminals.push(rest[1] == 0.0);
+            recording.timeouts.push(self.timeouts[row]);
         }
         (self.actor, self.kept, recording)
+    }
+
+    fn rows_by_episode(&self) -> Vec<usize> {
+        let mut unfinished = vec![Vec::new(); self.lanes.len()];
+        let mut ordered = Vec::with_capacity(self.done());
+        for row in 0..self.done() {
+            let episode = &mut unfinished[row % self.lanes.len()];
+            episode.push(row);
+            if self.ends[row] {
+                ordered.append(episode);
+            }
+        }
+        ordered.extend(unfinished.into_iter().flatten());
+        ordered
+    }
+}
+
+impl Lane {
+    fn new(env: Box<dyn Env>) -> Self {
+        let spec = env.spec();
+        Self {
+            episode: 0,
+            total: 0.0,
+            action: vec![0.0; spec.act_dim],
+            next_observation: vec![0.0; spec.state_dim],
+            outcome: Step {
+                reward: 0.0,
+                terminated: false,
+                truncated: false,
+            },
+            env,
+        }
+    }
+
+    /// Starts the episode with this seed and writes its first observation.
+    fn begin(&mut self, episode: u64, observation: &mut [f32]) {
+        self.episode = episode;
+        self.total = 0.0;
+        self.env.reset(episode);
+        self.env.observation(observation);
+    }
+
+    fn step(&mut self, shape: &Shape, squashed: &[f32]) {
+        for (i, action) in self.action.iter_mut().enumerate() {
+            *action = shape.scale(squashed[i], i);
+        }
+        self.outcome = self.env.step(&self.action);
+        self.total += self.outcome.reward;
+        self.env.observation(&mut self.next_observation);
+    }
+}
+
+/// The observation of each environment.
+fn rows<'a>(observations: &'a mut [f32], shape: &Shape) -> std::slice::ChunksExactMut<'a, f32> {
+    observations.chunks_exact_mut(shape.state_dim)
+}
+
+#[cfg(test)]
+mod tests {
+    use host_sim::make;
+
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            hidden: 16,
+            batch_size: 8,
+            learning_starts: 60,
+            ..Config::for_env("hopper")
+        }
+    }
+
+    fn hopper(envs: usize, steps: usize) -> Learner {
+        Learner::new(|| make("hopper").unwrap(), envs, &config(), steps, 3)
+    }
+
+    #[test]
+    fn the_number_of_cores_changes_nothing() {
+        tch::set_num_threads(1);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let learn = || learn(|| make("hopper").unwrap(), 4, &config(), 130, 3);
+            pool.build().unwrap().install(learn)
+        };
+        let one = run(1);
+        assert_eq!(run(3), one);
+        assert_ne!(learn(|| make("hopper").unwrap(), 3, &config(), 130, 3), one);
+    }
+
+    #[test]
+    fn episodes_are_recorded_one_after_the_other_and_none_is_two() {
+        tch::set_num_threads(1);
+        // Not a multiple of the number of environments.
+        let (_, _, data) = {
+            let mut learner = hopper(3, 200);
+            let Ok(()) = learner.learn(|_| Ok::<_, Infallible>(Next::Learn));
+            learner.into_parts()
+        };
+        assert_eq!(data.rewards.len(), 200);
+        let ends: Vec<usize> = (0..200).filter(|&row| data.terminals[row]).collect();
+        assert!(ends.len() > 3, "{ends:?}");
+        let last = ends[ends.len() - 1];
+        let state = |values: &[f32], row: usize| values[11 * row..][..11].to_vec();
+        let mut breaks = 0;
+        for row in 0..199 {
+            let next = state(&data.next_observations, row);
+            let goes_on = state(&data.observations, row + 1) == next;
+            if row <= last {
+                assert_eq!(goes_on, !data.terminals[row], "row {row}");
+            } else {
+                breaks += usize::from(!goes_on);
+            }
+        }
+        // The rest is what is unfinished of three environments.
+        assert_eq!(breaks, 2);
+    }
+
+    #[test]
+    fn updates_follow_the_steps_as_often_as_asked() {
+        tch::set_num_threads(1);
+        for (envs, updates_per_step, updates) in
+            [(1, 1.0, 41), (4, 1.0, 41), (4, 0.1, 4), (3, 2.5, 102)]
+        {
+            let config = Config {
+                updates_per_step,
+                ..config()
+            };
+            let mut learner = Learner::new(|| make("reacher").unwrap(), envs, &config, 101, 3);
+            let Ok(()) = learner.learn(|_| Ok::<_, Infallible>(Next::Learn));
+            assert_eq!(learner.sac.updates(), updates, "{envs} {updates_per_step}");
+        }
     }
 }

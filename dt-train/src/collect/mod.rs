@@ -37,12 +37,13 @@ pub enum Agent<'a> {
 /// Exactly `steps` steps of `agent`; episode i is seeded with `seed` + i. The last episode may be cut off, and then
 /// bears no mark of an end.
 ///
-/// Episodes run in parallel; the result does not depend on how many cores there are.
+/// Up to `threads` episodes run at the same time (0: one per core); the result does not depend on it.
 pub fn record(
     make_env: impl Fn() -> Box<dyn Env> + Sync,
     agent: Agent,
     steps: usize,
     seed: u64,
+    threads: usize,
 ) -> Recording {
     let env = make_env();
     let spec = env.spec();
@@ -56,7 +57,7 @@ pub fn record(
             target_return: 0.0,
             episodes: missing as u32,
             seed: seed.wrapping_add(episodes),
-            threads: 0,
+            threads,
         };
         for part in play::<Recording>(&make_env, &spec, agent, &plan, |length| bar.inc(length)) {
             all.append(part);

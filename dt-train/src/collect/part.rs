@@ -1,5 +1,5 @@
-//! A collection that is not finished: everything a [`Learner`] needs to go on, between two episodes, to the same bits
-//! as if it had not been stopped.
+//! A collection that is not finished: everything a [`Learner`] needs to go on to the same bits as if it had not been
+//! stopped. Environments cannot be saved; their episodes are run again from seed and actions, which takes no learning.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -62,20 +62,27 @@ pub enum Problem {
         /// Steps asked for.
         asked: usize,
     },
+    /// The same actions lead elsewhere.
+    #[error(
+        "`{0}` does not repeat the episodes in it: another model file, or another version of the simulator"
+    )]
+    OtherPhysics(String),
 }
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
     version: String,
     env: String,
+    envs: usize,
     seed: u64,
     config: Config,
-    next_episode: u64,
+    /// Seed of each environment's present episode.
+    episodes: Vec<u64>,
     noise: Position,
     sac: Progress,
 }
 
-/// Writes the state of `learner`, which is between two episodes.
+/// Writes the state of `learner`.
 ///
 /// # Errors
 /// The file system's.
@@ -84,9 +91,10 @@ pub fn save(path: &Path, learner: &Learner) -> Result<(), OutputError> {
     let entry = Entry {
         version: env!("CARGO_PKG_VERSION").into(),
         env: learner.shape.env.clone(),
+        envs: learner.envs(),
         seed: learner.seed,
         config: learner.config.clone(),
-        next_episode: learner.next_episode,
+        episodes: learner.lanes.iter().map(|lane| lane.episode).collect(),
         noise: learner.noise.position(),
         sac,
     };
@@ -147,6 +155,7 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
             env!("CARGO_PKG_VERSION").to_owned(),
         ),
         ("--env", entry.env, learner.shape.env.clone()),
+        ("--envs", entry.envs.to_string(), learner.envs().to_string()),
         ("--seed", entry.seed.to_string(), learner.seed.to_string()),
         (
             "settings",
@@ -174,6 +183,11 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
         let asked = learner.steps();
         return Err(Problem::TooLong { done, asked });
     }
+    if done % learner.envs() != 0 || entry.episodes.len() != learner.envs() {
+        return Err(not_a_part(
+            &"it does not have as many steps of each environment",
+        ));
+    }
     let timeouts = values("timeouts", done)?;
     let replay = values("replay", done * learner.replay.width())?;
     if tensors.names().contains(&"kept") {
@@ -191,8 +205,17 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
     learner.sac.copy_actor(&mut learner.actor);
     learner.replay.restore(&replay);
     learner.timeouts = timeouts.into_iter().map(|flag| flag == 1.0).collect();
-    learner.next_episode = entry.next_episode;
+    // The last value of a row is 0 where the task ended.
+    let continues = replay.iter().skip(learner.replay.width() - 1);
+    let continues = continues.step_by(learner.replay.width());
+    let ends = continues.zip(&learner.timeouts);
+    learner.ends = ends
+        .map(|(&continues, &timeout)| continues == 0.0 || timeout)
+        .collect();
     learner.noise.resume(entry.noise);
+    if !learner.replay_episodes(&entry.episodes) {
+        return Err(Problem::OtherPhysics(learner.shape.env.clone()));
+    }
     Ok(())
 }
 
@@ -200,19 +223,26 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
 mod tests {
     use std::convert::Infallible;
 
-    use host_sim::make;
+    use host_sim::{Env, make};
 
     use super::*;
     use crate::collect::learn::Next;
     use crate::dataset::d4rl::Recording;
 
-    fn learner(env: &mut dyn host_sim::Env, steps: usize) -> Learner<'_> {
-        let config = Config {
+    fn pendulum() -> Box<dyn Env> {
+        make("pendulum").unwrap()
+    }
+
+    fn config() -> Config {
+        Config {
             hidden: 16,
             batch_size: 8,
             ..Config::for_env("pendulum")
-        };
-        Learner::new(env, &config, steps, 3)
+        }
+    }
+
+    fn learner(envs: usize, steps: usize) -> Learner {
+        Learner::new(pendulum, envs, &config(), steps, 3)
     }
 
     /// The rest of the steps; the agent is kept after the second episode.
@@ -232,12 +262,11 @@ mod tests {
         tch::set_num_threads(1);
         let folder = tempfile::tempdir().unwrap();
         let path = path(&folder.path().join("out.hdf5"));
-        let mut env = make("pendulum").unwrap();
-        let whole = finish(learner(env.as_mut(), 700));
+        let whole = finish(learner(1, 700));
         assert_eq!(whole.2.rewards.len(), 700);
 
         for episodes in [1, 2] {
-            let mut first = learner(env.as_mut(), 700);
+            let mut first = learner(1, 700);
             let Ok(()) = first.learn(|learner| {
                 Ok::<_, Infallible>(match learner.done() {
                     done if done == 200 * episodes => Next::Stop,
@@ -246,29 +275,67 @@ mod tests {
             });
             first.kept = (episodes == 2).then(|| first.actor.clone());
             save(&path, &first).unwrap();
-            let mut second = learner(env.as_mut(), 700);
+            let mut second = learner(1, 700);
             restore(&path, &mut second).unwrap();
             assert_eq!(finish(second), whole, "after {episodes} episodes");
         }
+    }
+
+    /// Hopper falls within tens of steps, so that the others are in the middle of an episode when one ends.
+    #[test]
+    fn episodes_that_were_interrupted_go_on() {
+        tch::set_num_threads(1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(&folder.path().join("out.hdf5"));
+        let learner = || {
+            let config = Config {
+                learning_starts: 40,
+                ..config()
+            };
+            Learner::new(|| make("hopper").unwrap(), 3, &config, 200, 3)
+        };
+        let whole = finish(learner());
+        let mut first = learner();
+        let Ok(()) = first.learn(|learner| {
+            Ok::<_, Infallible>(match learner.done() {
+                100.. => Next::Stop,
+                _ => Next::Learn,
+            })
+        });
+        assert!(first.done() < 200, "nothing is left to do");
+        save(&path, &first).unwrap();
+        let mut second = learner();
+        restore(&path, &mut second).unwrap();
+        assert_eq!(finish(second), whole);
+
+        // Episodes that begin elsewhere, as with another simulator.
+        first.lanes.iter_mut().for_each(|lane| lane.episode ^= 1);
+        save(&path, &first).unwrap();
+        let message = restore(&path, &mut learner()).unwrap_err().to_string();
+        assert!(
+            message.contains("does not repeat the episodes"),
+            "{message}"
+        );
     }
 
     #[test]
     fn another_collection_is_not_continued() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("part");
-        let mut env = make("pendulum").unwrap();
         let refusal = |learner: &mut Learner| restore(&path, learner).unwrap_err().to_string();
-        assert!(refusal(&mut learner(env.as_mut(), 9)).contains("cannot be read"));
+        assert!(refusal(&mut learner(1, 9)).contains("cannot be read"));
 
-        let mut first = learner(env.as_mut(), 300);
+        let mut first = learner(1, 300);
         let Ok(()) = first.learn(|_| Ok::<_, Infallible>(Next::Stop));
         save(&path, &first).unwrap();
-        let message = refusal(&mut learner(env.as_mut(), 100));
+        let message = refusal(&mut learner(1, 100));
         assert!(
             message.contains("has 200 steps already, more than the 100"),
             "{message}"
         );
-        let mut other = learner(env.as_mut(), 300);
+        let message = refusal(&mut learner(2, 300));
+        assert!(message.contains("--envs 1, not 2"), "{message}");
+        let mut other = learner(1, 300);
         other.seed = 4;
         let message = refusal(&mut other);
         assert!(
@@ -278,7 +345,7 @@ mod tests {
 
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let message = refusal(&mut learner(env.as_mut(), 300));
+        let message = refusal(&mut learner(1, 300));
         assert!(message.contains("not the intact part"), "{message}");
     }
 }

@@ -113,13 +113,14 @@ pub fn medium_expert(
     expert: &Actor,
     steps: usize,
     seed: u64,
+    threads: usize,
 ) -> Recording {
     let of = |actor, steps, seed| {
         let agent = Agent::Trained {
             actor,
             deterministic: false,
         };
-        record(&make_env, agent, steps, seed)
+        record(&make_env, agent, steps, seed, threads)
     };
     let env = make_env();
     let mut all = of(medium, steps / 2, seed);
@@ -159,7 +160,7 @@ mod tests {
         };
         let (medium, expert) = (agent(0.0), agent(0.01));
         // Half is two episodes and a half.
-        let all = medium_expert(make, &medium, &expert, 1000, 5);
+        let all = medium_expert(make, &medium, &expert, 1000, 5, 2);
         assert_eq!(all.rewards.len(), 1000);
         let ends: Vec<usize> = (0..1000).filter(|&row| all.timeouts[row]).collect();
         assert_eq!(ends, [199, 399, 599, 799, 999]);
@@ -173,6 +174,7 @@ mod tests {
                 },
                 200,
                 seed,
+                0,
             )
         };
         let first_of = |episode: usize| &all.rewards[200 * episode..200 * (episode + 1)];

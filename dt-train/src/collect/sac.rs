@@ -31,6 +31,14 @@ pub struct Config {
     pub hidden: usize,
     /// Steps of uniformly random actions before the first update.
     pub learning_starts: u64,
+    /// Gradient steps per environment step after that, on average.
+    #[serde(default = "one")]
+    pub updates_per_step: f64,
+}
+
+/// What agents were trained with before it could be chosen.
+fn one() -> f64 {
+    1.0
 }
 
 impl Config {
@@ -48,6 +56,7 @@ impl Config {
             tau: 0.005,
             hidden: 256,
             learning_starts,
+            updates_per_step: 1.0,
         }
     }
 }
@@ -60,7 +69,7 @@ pub struct Progress {
     noise: Position,
 }
 
-/// A learner: one [`update`](Self::update) per environment step.
+/// A learner, by one [`update`](Self::update) at a time.
 #[derive(Debug)]
 pub struct Sac {
     config: Config,
@@ -170,6 +179,11 @@ impl Sac {
         self.targets.approach(&self.critics, tau);
     }
 
+    /// Gradient steps made.
+    pub fn updates(&self) -> u64 {
+        self.actor_optimizer.state().2
+    }
+
     /// Copies the present policy to `actor`, which has this learner's shape.
     pub fn copy_actor(&self, actor: &mut Actor) {
         let values = self.actor.values();
@@ -189,7 +203,7 @@ impl Sac {
     /// Every tensor that updates change, by name, and where the noise is.
     pub fn state(&self) -> (Vec<(&'static str, Tensor)>, Progress) {
         let progress = Progress {
-            updates: self.actor_optimizer.state().2,
+            updates: self.updates(),
             noise: self.noise.position(),
         };
         (self.tensors(), progress)
@@ -338,7 +352,7 @@ mod tests {
     fn acting_and_learning_compute_the_same_policy() {
         let (config, shape) = small();
         let sac = Sac::new(config, shape.clone(), 5);
-        let (actor, mut scratch) = (sac.actor(), Scratch::new(&shape));
+        let (actor, mut scratch) = (sac.actor(), Scratch::default());
         let state = [0.3, -1.2, 2.0];
         let mut noise = Noise::new(9, *b"the test");
         let drawn = [noise.normal(), noise.normal()];
@@ -417,7 +431,7 @@ mod tests {
         for _ in 0..800 {
             sac.update(&replay.sample(64, &mut noise));
         }
-        let (actor, mut scratch) = (sac.actor(), Scratch::new(&shape));
+        let (actor, mut scratch) = (sac.actor(), Scratch::default());
         for s in [-0.5, 0.0, 0.5] {
             let mut action = [0.0; 2];
             actor.squashed(&[s, 0.0, 1.0], None, &mut scratch, &mut action);

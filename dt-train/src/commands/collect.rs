@@ -35,6 +35,17 @@ pub struct Args {
     /// With --recipe: steps after which an agent is an expert [default: 20000 for pendulum, else 1000000]
     #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..))]
     pub train_steps: Option<u32>,
+    /// Environments that are stepped in parallel. Random and saved agents: threads, which change nothing but the time
+    /// [default: one per core]. SAC: they share an agent that learns from all of them, so that N changes the result
+    /// [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub envs: Option<u32>,
+    /// Where agents are trained: uniformly random steps before the first update [default: 100 for pendulum, else 10000]
+    #[arg(long, value_name = "N")]
+    pub learning_starts: Option<u64>,
+    /// Where agents are trained: gradient steps per environment step after that
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub updates_per_step: f64,
     /// Environment steps to record; with --recipe medium-replay: at most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
@@ -88,6 +99,15 @@ pub fn run(args: Args) -> Result<()> {
         )
         .into());
     }
+    if !trains && (args.learning_starts.is_some() || args.updates_per_step != 1.0) {
+        return Err(WrongUsage(
+            "--learning-starts and --updates-per-step only go with --agent sac and recipes that train",
+        )
+        .into());
+    }
+    if !(args.updates_per_step > 0.0 && args.updates_per_step <= 100.0) {
+        return Err(WrongUsage("--updates-per-step must lie above 0 and be at most 100").into());
+    }
     let make_env = host_sim::maker(&args.env)?;
     atomic::check(&args.out, args.force)?;
     if let Some(path) = &args.save_agent {
@@ -100,10 +120,10 @@ pub fn run(args: Args) -> Result<()> {
             part.display()
         );
     }
-    let steps = args.steps as usize;
+    let (steps, threads) = (args.steps as usize, threads(&args));
     let recording = match (args.recipe, agent) {
         (Some(Recipe::Random), _) | (None, "random") => {
-            collect::record(&make_env, Agent::Random, steps, args.seed)
+            collect::record(&make_env, Agent::Random, steps, args.seed, threads)
         }
         (Some(recipe), _) => by_recipe(&args, recipe, &make_env)?,
         (None, "sac") => learn_and_save(&args, &make_env)?,
@@ -113,7 +133,7 @@ pub fn run(args: Args) -> Result<()> {
                 actor: &actor,
                 deterministic: args.deterministic,
             };
-            collect::record(&make_env, agent, steps, args.seed)
+            collect::record(&make_env, agent, steps, args.seed, threads)
         }
     };
     let name = args.recipe.and_then(|recipe| recipe.to_possible_value());
@@ -144,7 +164,7 @@ fn by_recipe(
     recipe: Recipe,
     make_env: &(impl Fn() -> Box<dyn Env> + Sync),
 ) -> Result<Recording> {
-    let mut env = make_env();
+    let env = make_env();
     let spec = env.spec();
     let medium = recipe::medium_return(&spec).with_context(|| {
         format!("environment `{}` has no `score_range`, which says what a medium agent is: add it to its description", args.env)
@@ -156,7 +176,7 @@ fn by_recipe(
             .unwrap_or_else(|| recipe::expert_steps(&spec)),
     };
     let until_expert = recipe == Recipe::MediumExpert;
-    let mut learner = learner(args, env.as_mut(), train_steps)?;
+    let mut learner = learner(args, make_env, train_steps)?;
     let mut watch = Watch::new(medium, until_expert, evaluation_seed(args), &learner);
     learn(args, &mut learner, |learner| watch.next(learner, make_env))?;
     let done = learner.done();
@@ -176,19 +196,19 @@ fn by_recipe(
             "after {done} steps the agent is not medium yet (mean return of {medium:.2}); it takes more --train-steps"
         ),
     }
-    let steps = args.steps as usize;
+    let (steps, threads) = (args.steps as usize, threads(args));
     Ok(match recipe {
         Recipe::MediumReplay => replay,
         Recipe::MediumExpert => {
             let medium = kept.as_ref().unwrap_or(&last);
-            recipe::medium_expert(make_env, medium, &last, steps, args.seed)
+            recipe::medium_expert(make_env, medium, &last, steps, args.seed, threads)
         }
         _ => {
             let agent = Agent::Trained {
                 actor: &last,
                 deterministic: false,
             };
-            collect::record(make_env, agent, steps, args.seed)
+            collect::record(make_env, agent, steps, args.seed, threads)
         }
     })
 }
@@ -196,8 +216,7 @@ fn by_recipe(
 /// Trains a SAC agent, saves and evaluates it; returns its replay buffer.
 fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) -> Result<Recording> {
     let start = Instant::now();
-    let mut env = make_env();
-    let mut learner = learner(args, env.as_mut(), args.steps)?;
+    let mut learner = learner(args, make_env, args.steps)?;
     let before = learner.done();
     learn(args, &mut learner, |_| Next::Learn)?;
     let (actor, _, recording) = learner.into_parts();
@@ -206,7 +225,7 @@ fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) ->
         let training = Training {
             steps: args.steps.into(),
             seed: args.seed,
-            sac: Config::for_env(&args.env),
+            sac: sac_config(args),
             version: env!("CARGO_PKG_VERSION").into(),
         };
         agent_file::save(path, args.force, &actor, &training)?;
@@ -228,13 +247,27 @@ fn evaluation_seed(args: &Args) -> u64 {
     args.seed.wrapping_add(1 << 32)
 }
 
+/// Threads of random and saved agents; 0: one per core.
+fn threads(args: &Args) -> usize {
+    args.envs.map_or(0, |envs| envs as usize)
+}
+
+fn sac_config(args: &Args) -> Config {
+    let published = Config::for_env(&args.env);
+    Config {
+        learning_starts: args.learning_starts.unwrap_or(published.learning_starts),
+        updates_per_step: args.updates_per_step,
+        ..published
+    }
+}
+
 /// A learner at its beginning, or where it was stopped.
-fn learner<'a>(args: &Args, env: &'a mut dyn Env, steps: u32) -> Result<Learner<'a>> {
+fn learner(args: &Args, make_env: impl Fn() -> Box<dyn Env>, steps: u32) -> Result<Learner> {
     // The matrices are too small to share between cores: waiting at every barrier costs more than it gains, and
     // one thread gives the same bits however many cores there are.
     tch::set_num_threads(1);
-    let config = Config::for_env(&args.env);
-    let mut learner = Learner::new(env, &config, steps as usize, args.seed);
+    let envs = args.envs.unwrap_or(1) as usize;
+    let mut learner = Learner::new(make_env, envs, &sac_config(args), steps as usize, args.seed);
     let part = part::path(&args.out);
     if args.resume && part.exists() {
         part::restore(&part, &mut learner)?;
@@ -242,7 +275,7 @@ fn learner<'a>(args: &Args, env: &'a mut dyn Env, steps: u32) -> Result<Learner<
     Ok(learner)
 }
 
-/// Trains, and saves the state now and then.
+/// Trains, and saves the state now and then, but not at the end: the data are about to be written.
 fn learn(
     args: &Args,
     learner: &mut Learner,
@@ -252,7 +285,8 @@ fn learn(
     let mut saved = learner.done() / SAVE_EVERY;
     learner.learn(|learner| {
         let next = after_episode(learner);
-        if learner.done() / SAVE_EVERY > saved && next == Next::Learn {
+        let unfinished = next == Next::Learn && learner.done() < learner.steps();
+        if learner.done() / SAVE_EVERY > saved && unfinished {
             saved = learner.done() / SAVE_EVERY;
             part::save(&part, learner)?;
         }
@@ -283,7 +317,7 @@ fn summarize(path: &Path, recording: &Recording) {
     }
     if unfinished > 0 {
         eprintln!(
-            "note: the last {unfinished} steps are an unfinished episode, which training leaves out"
+            "note: the last {unfinished} steps are of unfinished episodes, which training leaves out"
         );
     }
 }
