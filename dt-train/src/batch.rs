@@ -98,10 +98,7 @@ struct Sequence {
 impl Sampler {
     /// Moves `trajectories` to `device`.
     pub fn new(trajectories: Trajectories, shape: Shape, seed: u64, device: Device) -> Self {
-        let mut offsets = vec![0];
-        for len in &trajectories.episode_lens {
-            offsets.push(offsets[offsets.len() - 1] + len);
-        }
+        let offsets = offsets(&trajectories.episode_lens);
         Self {
             states: resident(trajectories.states, trajectories.state_dim, device),
             actions: resident(trajectories.actions, trajectories.act_dim, device),
@@ -206,9 +203,18 @@ impl Sampler {
     }
 }
 
+/// First row of each episode, then the number of rows.
+pub(crate) fn offsets(episode_lens: &[usize]) -> Vec<usize> {
+    let mut offsets = vec![0];
+    for len in episode_lens {
+        offsets.push(offsets[offsets.len() - 1] + len);
+    }
+    offsets
+}
+
 /// A table (rows, columns) on the device. The values move piece by piece, each freed once it is there, so that large
 /// data are never in memory twice.
-fn resident(mut values: Vec<f32>, columns: usize, device: Device) -> Tensor {
+pub(crate) fn resident(mut values: Vec<f32>, columns: usize, device: Device) -> Tensor {
     const PIECE: usize = 1 << 14;
     let mut end = values.len() / columns;
     let table = Tensor::empty([end as i64, columns as i64], (Kind::Float, device));
@@ -226,7 +232,7 @@ fn resident(mut values: Vec<f32>, columns: usize, device: Device) -> Tensor {
 }
 
 /// Random bits of one update, independent of how many were drawn for the updates before.
-fn generator(seed: u64, update: u64) -> ChaCha8Rng {
+pub(crate) fn generator(seed: u64, update: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&update.to_le_bytes());
@@ -235,7 +241,7 @@ fn generator(seed: u64, update: u64) -> ChaCha8Rng {
 }
 
 /// Uniform in 0..n; the bias of this multiplication is below n / 2⁶⁴.
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+pub(crate) fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 

@@ -12,6 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use names::{ActivationName, AtMaxEpLenName, AttentionName, HeadName, MathName, RewardModeName};
 
+/// What is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A Decision Transformer.
+    #[default]
+    Transformer,
+    /// The baseline, behaviour cloning: see [`crate::bc`].
+    Bc,
+}
+
 /// Everything that determines a training run besides its data.
 ///
 /// Defaults are the reference recipe of the Decision Transformer paper for Gym (Chen et al. 2021,
@@ -35,6 +46,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
+    /// `"transformer"` or `"bc"`: behaviour cloning, which has context_len, n_layer, d_model and head, all else not.
+    pub kind: Kind,
     /// Width of the residual stream; a multiple of `4 * n_head`.
     pub d_model: u32,
     /// Transformer blocks.
@@ -176,6 +189,7 @@ pub struct Control {
 impl Default for Model {
     fn default() -> Self {
         Self {
+            kind: Kind::Transformer,
             d_model: 128,
             n_layer: 3,
             n_head: 1,

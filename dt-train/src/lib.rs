@@ -7,6 +7,7 @@
 //! - [`config`]: the recipe of a training run.
 //! - [`batch`]: training sequences.
 //! - [`model`]: the network in libtorch.
+//! - [`bc`]: behaviour cloning, the baseline that Decision Transformers are compared with.
 //! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it.
 //! - [`train`]: the training loop; [`memory`]: a setting of the allocator that it profits from.
 //! - [`run`]: the folder of a training run; [`checkpoint`]: what is in its checkpoints; [`plot`]: its learning curve.
@@ -20,6 +21,7 @@
 //! [`atomic`] writes every output file: to a temporary name first, then renamed.
 
 pub mod batch;
+pub mod bc;
 pub mod checkpoint;
 pub mod collect;
 pub mod commands;

@@ -47,7 +47,7 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
         config.d_ff,
     ]
     .map(i64::from);
-    let mut list = ParameterList(Vec::new());
+    let mut list = ParameterList::default();
     list.linear("embed_return", [d, 1], framework_init(1));
     list.linear("embed_state", [d, state_dim], framework_init(state_dim));
     list.linear("embed_action", [d, act_dim], framework_init(act_dim));
@@ -70,18 +70,26 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
     }
     list.norm("ln_f", d);
     list.linear("head", [act_dim, d], framework_init(d));
-    list.0
+    list.into()
 }
 
 /// Weight and bias of the transformer body's linear layers.
 const BODY_INIT: [Init; 2] = [Init::Normal(0.02), Init::Zeros];
 
 /// Weight and bias of a linear layer as libtorch's `Linear` draws them.
-fn framework_init(fan_in: i64) -> [Init; 2] {
+pub(crate) fn framework_init(fan_in: i64) -> [Init; 2] {
     [Init::Uniform(1.0 / (fan_in as f64).sqrt()); 2]
 }
 
-struct ParameterList(Vec<Parameter>);
+/// A list to which layers are appended.
+#[derive(Default)]
+pub(crate) struct ParameterList(Vec<Parameter>);
+
+impl From<ParameterList> for Vec<Parameter> {
+    fn from(list: ParameterList) -> Self {
+        list.0
+    }
+}
 
 impl ParameterList {
     fn push(&mut self, name: String, shape: &[i64], init: Init) {
@@ -92,7 +100,7 @@ impl ParameterList {
         });
     }
 
-    fn linear(&mut self, name: &str, [rows, cols]: [i64; 2], [weight, bias]: [Init; 2]) {
+    pub(crate) fn linear(&mut self, name: &str, [rows, cols]: [i64; 2], [weight, bias]: [Init; 2]) {
         self.push(format!("{name}.weight"), &[rows, cols], weight);
         self.push(format!("{name}.bias"), &[rows], bias);
     }
@@ -106,11 +114,15 @@ impl ParameterList {
 /// A network with fresh parameters on `device`. They are drawn on the CPU, so that they do not
 /// depend on the device.
 pub fn initialize(config: &Config, timestep_std: f64, seed: u64, device: Device) -> Flat {
+    draw(&parameters(config, timestep_std), seed, device)
+}
+
+/// The same for any network's parameters.
+pub(crate) fn draw(parameters: &[Parameter], seed: u64, device: Device) -> Flat {
     tch::manual_seed(seed.cast_signed());
-    let parameters = parameters(config, timestep_std);
     let mut inits = parameters.iter().map(|parameter| parameter.init);
     let mut layout = Layout::new();
-    for Parameter { name, shape, .. } in &parameters {
+    for Parameter { name, shape, .. } in parameters {
         layout.push(name, shape);
     }
     Flat::new(layout, device, |_, view| {

@@ -13,11 +13,13 @@
 
 use std::path::{Path, PathBuf};
 
+use dt_core::config::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, OutputError};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Kind};
+use crate::{bc, model};
 
 /// The recipe.
 pub const CONFIG: &str = "config.toml";
@@ -125,12 +127,28 @@ pub enum RunError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// It is the baseline's.
+    #[error(
+        "{0} is behaviour cloning (model.kind = \"bc\"), and this takes a Decision Transformer, the only kind of policy \
+         that dt-core runs; `dt-train eval` measures the baseline"
+    )]
+    NotATransformer(PathBuf),
     /// The folder cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
 impl Run {
+    /// Trainable numbers of the network.
+    pub fn parameters(&self) -> u64 {
+        let parameters = match self.config.model.kind {
+            Kind::Transformer => model::parameters(&self.network(Dtype::F32), 0.0),
+            Kind::Bc => bc::Network::of(self).parameters(),
+        };
+        let sizes = parameters.iter().map(|p| p.shape.iter().product::<i64>());
+        sizes.sum::<i64>().unsigned_abs()
+    }
+
     /// Opens a run that was trained at least in part.
     ///
     /// # Errors
@@ -153,6 +171,18 @@ impl Run {
         })
     }
 
+    /// [`Run::open`] for what only a Decision Transformer can do.
+    ///
+    /// # Errors
+    /// The same, and [`RunError::NotATransformer`].
+    pub fn open_transformer(dir: &Path) -> Result<Self, RunError> {
+        let run = Self::open(dir)?;
+        match run.config.model.kind {
+            Kind::Transformer => Ok(run),
+            Kind::Bc => Err(RunError::NotATransformer(dir.to_owned())),
+        }
+    }
+
     /// Writes recipe and description into the (existing) folder.
     ///
     /// # Errors
@@ -169,8 +199,8 @@ impl Run {
         )
     }
 
-    /// The network.
-    pub fn network(&self, dtype: dt_core::config::Dtype) -> dt_core::config::Config {
+    /// The network, of a Decision Transformer.
+    pub fn network(&self, dtype: Dtype) -> dt_core::config::Config {
         self.config
             .network(self.info.state_dim, self.info.act_dim, dtype)
     }

@@ -140,8 +140,30 @@ fn timeless(metrics: &Path) -> Vec<String> {
 
 #[test]
 fn a_killed_run_resumes_to_the_same_bytes() {
+    killed_and_resumed(&[], [10, 20, 30], 8);
+}
+
+/// The baseline's updates take so little time that it needs more of them to be killed in between.
+#[test]
+fn a_killed_run_of_the_baseline_resumes_to_the_same_bytes() {
+    let baseline = [
+        "--set",
+        "model.kind=bc",
+        "--set",
+        "train.updates=4000",
+        "--set",
+        "train.checkpoint_every=100",
+        "--set",
+        "train.log_every=50",
+        "--set",
+        "eval.every=2000",
+    ];
+    killed_and_resumed(&baseline, [100, 1000, 2500], 80);
+}
+
+fn killed_and_resumed(settings: &[&str], kill_at: [u64; 3], expected_records: usize) {
     let workshop = Workshop::new();
-    workshop.train_ok("whole", &[]);
+    workshop.train_ok("whole", settings);
     for name in [
         "config.toml",
         "run.json",
@@ -160,7 +182,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     // Killed at three different moments, each time after at least one new checkpoint.
     let mut resume: &[&str] = &[];
     let mut kills = 0;
-    for updates in [10, 20, 30] {
+    for updates in kill_at {
         let base = [
             "train",
             "--data",
@@ -173,7 +195,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
             "killed",
         ];
         let mut child = workshop
-            .command(&[&base[..], resume].concat())
+            .command(&[&base[..], settings, resume].concat())
             .stderr(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -197,7 +219,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         resume = &["--resume"];
     }
     assert!(kills > 0, "the run was over before it could be killed");
-    workshop.train_ok("killed", &["--resume"]);
+    workshop.train_ok("killed", &[settings, &["--resume"]].concat());
     for name in ["last.safetensors", "best.safetensors"] {
         assert!(
             workshop.bytes(&format!("killed/{name}")) == workshop.bytes(&format!("whole/{name}")),
@@ -206,7 +228,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     }
     let records = timeless(&workshop.path("killed/metrics.jsonl"));
     assert_eq!(records, timeless(&workshop.path("whole/metrics.jsonl")));
-    assert_eq!(records.len(), 8);
+    assert_eq!(records.len(), expected_records);
 }
 
 /// An environment that is a file has another name than what it calls itself.
@@ -403,4 +425,77 @@ fn eval_reports_each_target_and_refuses_what_is_no_policy() {
         "{}",
         stderr(&infinite)
     );
+}
+
+#[test]
+fn the_baseline_is_evaluated_and_described_but_not_exported() {
+    let workshop = Workshop::new();
+    let baseline = ["--set", "model.kind=bc", "--set", "train.updates=10"];
+    workshop.train_ok("bc", &baseline);
+    let records = read_metrics(&workshop.path("bc/metrics.jsonl"));
+    let eval = &records.last().unwrap().eval;
+    // Two targets in the recipe, but none matters.
+    assert_eq!(eval.len(), 1);
+    assert!((eval[0].engine_mean_return - eval[0].torch_mean_return).abs() < 1.0);
+
+    let eval = [
+        "eval",
+        "bc",
+        "--env",
+        "pendulum",
+        "--episodes",
+        "3",
+        "--target-return",
+        "-150,-900",
+        "--json",
+        "-",
+    ];
+    let output = workshop.command(&eval).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--target-return changes nothing"));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json[0]["episodes"].as_array().unwrap().len(), 3);
+    assert_eq!(json[0]["episodes"], json[1]["episodes"]);
+    assert_eq!(json[1]["target_return"], -900.0);
+
+    let inspect = workshop
+        .command(&["inspect", "bc", "--json"])
+        .output()
+        .unwrap();
+    let facts: serde_json::Value = serde_json::from_slice(&inspect.stdout).unwrap();
+    assert_eq!(
+        (&facts["kind"], &facts["model"]),
+        (&"run".into(), &"bc".into())
+    );
+    // 3 states of 3, two hidden layers of 16, 1 action.
+    assert_eq!(facts["parameters"], 9 * 16 + 16 + 16 * 16 + 16 + 16 + 1);
+    assert!(facts["attention"].is_null());
+
+    std::fs::write(workshop.path("in.jsonl"), "").unwrap();
+    for refused in [
+        &["export", "bc", "--out", "p.dtb"][..],
+        &["predict", "bc", "--contexts", "in.jsonl"],
+    ] {
+        let output = workshop.command(refused).output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("bc is behaviour cloning"), "{message}");
+        assert!(message.contains("`dt-train eval`"), "{message}");
+    }
+    assert!(!workshop.path("p.dtb").exists());
+    let hopper = workshop
+        .command(&[
+            "eval",
+            "bc",
+            "--env",
+            "hopper",
+            "--episodes",
+            "1",
+            "--target-return",
+            "1",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(hopper.status.code(), Some(1));
+    assert!(stderr(&hopper).contains("trained for environment `pendulum`, not `hopper`"));
 }

@@ -129,26 +129,10 @@ impl PolicyFile {
     /// # Errors
     /// [`EnvMismatch`] names what differs.
     pub fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
-        let env = spec.id.to_owned();
         let manifest = self.blob().manifest;
-        if !manifest.env.is_empty() && unversioned(manifest.env) != unversioned(spec.id) {
-            let trained_for = manifest.env.to_owned();
-            return Err(EnvMismatch::Name { trained_for, env });
-        }
         let config = manifest.config;
-        let dims = [
-            ("state_dim", config.state_dim as usize, spec.state_dim),
-            ("act_dim", config.act_dim as usize, spec.act_dim),
-        ];
-        match dims.into_iter().find(|(_, policy, env)| policy != env) {
-            None => Ok(()),
-            Some((field, policy, expected)) => Err(EnvMismatch::Dimension {
-                field,
-                policy,
-                env,
-                expected,
-            }),
-        }
+        let (state_dim, act_dim) = (config.state_dim as usize, config.act_dim as usize);
+        check_env(manifest.env, state_dim, act_dim, spec)
     }
 
     /// A maker of controllers that run this policy, for the workers of a
@@ -167,6 +151,36 @@ impl PolicyFile {
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+    }
+}
+
+/// Checks that a policy trained in `trained_for` (empty: unknown) fits an environment.
+///
+/// # Errors
+/// [`EnvMismatch`] says in what it does not.
+pub fn check_env(
+    trained_for: &str,
+    state_dim: usize,
+    act_dim: usize,
+    spec: &EnvSpec<'_>,
+) -> Result<(), EnvMismatch> {
+    let env = spec.id.to_owned();
+    if !trained_for.is_empty() && unversioned(trained_for) != unversioned(spec.id) {
+        let trained_for = trained_for.to_owned();
+        return Err(EnvMismatch::Name { trained_for, env });
+    }
+    let dims = [
+        ("state_dim", state_dim, spec.state_dim),
+        ("act_dim", act_dim, spec.act_dim),
+    ];
+    match dims.into_iter().find(|(_, policy, env)| policy != env) {
+        None => Ok(()),
+        Some((field, policy, expected)) => Err(EnvMismatch::Dimension {
+            field,
+            policy,
+            env,
+            expected,
+        }),
     }
 }
 

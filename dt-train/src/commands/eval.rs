@@ -10,21 +10,22 @@ use host_sim::{atomic, progress};
 use tch::Device;
 
 use super::export::Which;
-use crate::evaluate;
+use crate::config::Kind;
 use crate::records::save_evaluations;
 use crate::run::{self, Run};
+use crate::{bc, evaluate};
 
 /// Arguments of `dt-train eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folder (exported as f32 in memory) or policy file; the engine of the controller runs it.
-    /// Results of a run are kept in its folder as well, for `report`
+    /// Run folder (exported as f32 in memory) or policy file; the engine of the controller runs it, but not the baseline
+    /// of behaviour cloning, which has no policy file. Results of a run are kept in its folder as well, for `report`
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
     /// Environment
     #[arg(long, value_name = "E")]
     pub env: String,
-    /// Target returns, separated by commas
+    /// Target returns, separated by commas; behaviour cloning ignores them
     #[arg(
         long,
         value_name = "R,…",
@@ -66,8 +67,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         false => None,
     };
     let policy = match &trained {
-        Some((run, checkpoint)) => evaluate::policy_file(run, checkpoint)?,
-        None => PolicyFile::load(&args.policy)?,
+        Some((run, checkpoint)) if run.config.model.kind == Kind::Bc => {
+            eprintln!("note: behaviour cloning knows no return: --target-return changes nothing");
+            Policy::Bc(bc::Policy::new(run, &checkpoint.weights)?)
+        }
+        Some((run, checkpoint)) => Policy::Engine(evaluate::policy_file(run, checkpoint)?),
+        None => Policy::Engine(PolicyFile::load(&args.policy)?),
     };
     let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
     let mut evaluations = Vec::new();
@@ -78,14 +83,36 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             seed: args.seed,
             threads: 0,
         };
-        let episodes = evaluate::engine(&policy, &args.env, &plan, |_| bar.inc(1))?;
-        if let Some((run, checkpoint)) = &trained {
-            let model = evaluate::network(run, checkpoint)?;
-            let (engine, torch) =
-                evaluate::cross_check(run, &model, Device::Cpu, &args.env, &plan, &episodes)?;
+        let (episodes, check) = match &policy {
+            Policy::Engine(file) => {
+                let episodes = evaluate::engine(file, &args.env, &plan, |_| bar.inc(1))?;
+                let check = match &trained {
+                    None => None,
+                    Some((run, checkpoint)) => {
+                        let model = evaluate::network(run, checkpoint)?;
+                        Some(evaluate::cross_check(
+                            run,
+                            &model,
+                            Device::Cpu,
+                            &args.env,
+                            &plan,
+                            &episodes,
+                        )?)
+                    }
+                };
+                (episodes, check)
+            }
+            Policy::Bc(policy) => {
+                let episodes = policy.episodes(&args.env, &plan, |_| bar.inc(1))?;
+                let check = evaluate::bc_cross_check(policy, &args.env, &plan, &episodes)?;
+                (episodes, Some(check))
+            }
+        };
+        if let Some((ours, torch)) = check {
             eprintln!(
-                "target {target_return}, first {} episode(s): engine {engine}, libtorch {torch}",
-                std::cmp::min(plan.episodes, evaluate::TORCH_EPISODES)
+                "target {target_return}, first {} episode(s): {} {ours}, libtorch {torch}",
+                std::cmp::min(plan.episodes, evaluate::TORCH_EPISODES),
+                policy.name(),
             );
         }
         let name = args.policy.display().to_string();
@@ -111,6 +138,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// What is evaluated.
+enum Policy<'a> {
+    Engine(PolicyFile),
+    Bc(bc::Policy<'a>),
+}
+
+impl Policy<'_> {
+    /// What runs it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Engine(_) => "engine",
+            Self::Bc(_) => "dt-train",
+        }
+    }
 }
 
 fn open_run(args: &Args) -> anyhow::Result<(Run, crate::checkpoint::Checkpoint)> {

@@ -30,7 +30,7 @@ pub struct Args {
 /// Unreadable policies; a bad line, by its number.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.policy.is_dir() {
-        let run = Run::open(&args.policy)?;
+        let run = Run::open_transformer(&args.policy)?;
         let weights = run.checkpoint(Which::Last)?.weights;
         predict(
             &mut Torch::new(&run.network(Dtype::F32), &weights)?,

@@ -36,6 +36,49 @@ fn shipped_recipes_are_valid() {
 }
 
 #[test]
+fn the_baseline_is_the_papers_unless_the_recipe_says_otherwise() {
+    let shipped = load(include_str!("../../configs/bc.toml"), &[]).unwrap();
+    let mut paper = Config::default();
+    paper.model.kind = Kind::Bc;
+    paper.train.grad_clip = 0.0;
+    paper.train.threads = 1;
+    assert_eq!(shipped, paper);
+    assert!(load(&shipped.to_toml(), &[]).unwrap() == shipped);
+
+    let refused = |setting| load("[model]\nkind = \"bc\"", &[setting]).unwrap_err();
+    for (setting, key) in [
+        (
+            "model.n_layer=0",
+            "`model.n_layer`: is 0; it must lie in 1..=1024",
+        ),
+        (
+            "model.activation=gelu_tanh",
+            "`model.activation`: behaviour cloning",
+        ),
+        (
+            "train.sequence_len=20",
+            "`train.sequence_len`: behaviour cloning",
+        ),
+        ("train.burn_in=3", "`train.burn_in`: behaviour cloning"),
+        (
+            "train.start_fraction=0.5",
+            "`train.start_fraction`: behaviour cloning",
+        ),
+        (
+            "train.precision=bf16",
+            "`train.precision`: behaviour cloning",
+        ),
+        ("eval.target_returns=[inf]", "`eval.target_returns`"),
+        ("model.kind=cql", "unknown variant `cql`"),
+    ] {
+        let message = refused(setting);
+        assert!(message.contains(key), "{message}");
+    }
+    // Sizes that only a transformer could not have.
+    load("[model]\nkind = \"bc\"\nd_model = 30\nn_head = 4", &[]).unwrap();
+}
+
+#[test]
 fn settings_override_the_file_and_toml_round_trips() {
     let config = load(
         "[train]\nupdates = 3",

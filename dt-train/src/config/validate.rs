@@ -1,9 +1,9 @@
 //! Ranges of a recipe's values, and values that only make sense together.
 
 use dt_core::blob::RewardMode;
-use dt_core::config::{Attention, Dtype};
+use dt_core::config::{Activation, Attention, Dtype};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Kind, Precision};
 
 impl Config {
     /// Refuses the first value out of range; `origin` is the file or option it came from.
@@ -15,9 +15,8 @@ impl Config {
                 message,
             })
         };
-        // Dimensions of the data are checked when there are data.
-        if let Err(e) = self.network(1, 1, Dtype::F32).validate() {
-            return refuse("model", e.to_string());
+        if let Err((key, message)) = self.validate_model() {
+            return refuse(key, message);
         }
         let (train, data, control) = (&self.train, &self.data, &self.control);
         let at_least_one = [
@@ -121,6 +120,52 @@ impl Config {
             if values.iter().any(|v| !v.is_finite()) {
                 return refuse(key, "every number must be finite".to_owned());
             }
+        }
+        Ok(())
+    }
+    /// What `model` and the shape of its inputs must be, by kind; the first key refused, and why.
+    fn validate_model(&self) -> Result<(), (&'static str, String)> {
+        let (model, train) = (&self.model, &self.train);
+        if model.kind == Kind::Transformer {
+            // Dimensions of the data are checked when there are data.
+            let network = self.network(1, 1, Dtype::F32).validate();
+            return network.map_err(|error| ("model", error.to_string()));
+        }
+        for (key, value, most) in [
+            ("model.d_model", model.d_model, 1 << 14),
+            ("model.n_layer", model.n_layer, 1 << 10),
+            ("model.context_len", model.context_len, 1 << 14),
+        ] {
+            if !(1..=most).contains(&value) {
+                return Err((key, format!("is {value}; it must lie in 1..={most}")));
+            }
+        }
+        let refuse = |key, message: &str| {
+            Err((
+                key,
+                format!("behaviour cloning (model.kind = \"bc\") {message}"),
+            ))
+        };
+        if model.activation != Activation::Relu {
+            return refuse("model.activation", "knows \"relu\" only");
+        }
+        if train.sequence_len != 0 {
+            return refuse(
+                "train.sequence_len",
+                "sees the context_len states up to each action, not sequences; use 0",
+            );
+        }
+        if train.burn_in != 0 {
+            return refuse("train.burn_in", "learns from every action; use 0");
+        }
+        if train.start_fraction != 0.0 {
+            return refuse(
+                "train.start_fraction",
+                "draws all actions equally often; use 0",
+            );
+        }
+        if train.precision != Precision::F32 {
+            return refuse("train.precision", "is trained in \"f32\" only");
         }
         Ok(())
     }

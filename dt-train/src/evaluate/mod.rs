@@ -13,6 +13,7 @@ use tch::Device;
 
 pub use torch::TorchPolicy;
 
+use crate::bc;
 use crate::checkpoint::Checkpoint;
 use crate::export::{Trained, emit_bytes};
 use crate::model::{self, DecisionTransformer};
@@ -76,11 +77,7 @@ pub fn cross_check(
     plan: &Plan,
     by_engine: &[Episode],
 ) -> anyhow::Result<(f64, f64)> {
-    let few = Plan {
-        episodes: std::cmp::min(plan.episodes, TORCH_EPISODES),
-        ..*plan
-    };
-    let by_torch = torch(run, model, device, env, &few)?;
+    let by_torch = torch(run, model, device, env, &few(plan))?;
     Ok((mean(&by_engine[..by_torch.len()]), mean(&by_torch)))
 }
 
@@ -118,33 +115,83 @@ pub(crate) fn training_records(
     device: Device,
 ) -> anyhow::Result<Vec<EvalRecord>> {
     let policy = policy_file(run, checkpoint)?;
-    let spec_of = host_sim::make(env)?;
     let targets = match run.config.eval.target_returns.as_slice() {
         [] => vec![run.info.target_return],
         targets => targets.to_vec(),
     };
     let mut records = Vec::new();
     for target_return in targets {
-        let plan = Plan {
-            target_return,
-            episodes: run.config.eval.episodes,
-            seed: TRAINING_SEED,
-            threads: 0,
-        };
+        let plan = training_plan(run, target_return);
         let episodes = engine(&policy, env, &plan, |_| {})?;
-        let (engine_mean_return, torch_mean_return) =
-            cross_check(run, model, device, env, &plan, &episodes)?;
-        let all = Evaluation::new(&spec_of.spec(), "", target_return, episodes);
-        records.push(EvalRecord {
-            target_return,
-            episodes: plan.episodes,
-            mean_return: all.mean_return,
-            std_return: all.std_return,
-            engine_mean_return,
-            torch_mean_return,
-        });
+        let means = cross_check(run, model, device, env, &plan, &episodes)?;
+        records.push(record(env, &plan, episodes, means)?);
     }
     Ok(records)
+}
+
+/// The one record of a behaviour cloning run, which no target return changes.
+pub(crate) fn bc_record(
+    run: &Run,
+    env: &str,
+    checkpoint: &Checkpoint,
+) -> anyhow::Result<EvalRecord> {
+    let policy = bc::Policy::new(run, &checkpoint.weights)?;
+    let plan = training_plan(run, run.info.target_return);
+    let episodes = policy.episodes(env, &plan, |_| {})?;
+    let means = bc_cross_check(&policy, env, &plan, &episodes)?;
+    record(env, &plan, episodes, means)
+}
+
+/// As [`cross_check`], for behaviour cloning, whose own arithmetic stands for the engine's.
+///
+/// # Errors
+/// If there is no such environment.
+pub fn bc_cross_check(
+    policy: &bc::Policy<'_>,
+    env: &str,
+    plan: &Plan,
+    episodes: &[Episode],
+) -> anyhow::Result<(f64, f64)> {
+    let by_torch = policy.torch_episodes(env, &few(plan))?;
+    Ok((mean(&episodes[..by_torch.len()]), mean(&by_torch)))
+}
+
+fn training_plan(run: &Run, target_return: f32) -> Plan {
+    Plan {
+        target_return,
+        episodes: run.config.eval.episodes,
+        seed: TRAINING_SEED,
+        threads: 0,
+    }
+}
+
+fn record(
+    env: &str,
+    plan: &Plan,
+    episodes: Vec<Episode>,
+    (engine_mean_return, torch_mean_return): (f64, f64),
+) -> anyhow::Result<EvalRecord> {
+    let all = Evaluation::new(
+        &host_sim::make(env)?.spec(),
+        "",
+        plan.target_return,
+        episodes,
+    );
+    Ok(EvalRecord {
+        target_return: plan.target_return,
+        episodes: plan.episodes,
+        mean_return: all.mean_return,
+        std_return: all.std_return,
+        engine_mean_return,
+        torch_mean_return,
+    })
+}
+
+fn few(plan: &Plan) -> Plan {
+    Plan {
+        episodes: std::cmp::min(plan.episodes, TORCH_EPISODES),
+        ..*plan
+    }
 }
 
 fn mean(episodes: &[Episode]) -> f64 {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::gather::Gathered;
 use super::returns::swatch;
 use super::text::count;
+use crate::config::Kind;
 use crate::records::{dtype_name, dtype_of};
 
 /// A network in one dtype, and the runs that have it.
@@ -64,6 +65,9 @@ pub fn section(all: &Gathered) -> Markup {
             .collect();
         names.join(", ")
     };
+    if costs.is_empty() {
+        return html! { p.missing { "Behaviour cloning has no policy file and runs on no controller." } };
+    }
     html! {
         div.scroll tabindex="0" role="region" aria-label="Work and memory of a control step" {
             table {
@@ -138,7 +142,9 @@ fn cell(part: &Part, cost: &Cost, cycles_per_instruction: f64) -> Markup {
 /// Networks in the dtypes that they were exported in; those that were not as the default, int8.
 fn costs(all: &Gathered) -> Vec<Cost> {
     let mut costs: Vec<Cost> = Vec::new();
-    for (i, run) in all.runs.iter().enumerate() {
+    let runs = all.runs.iter().enumerate();
+    // Only transformers run on controllers.
+    for (i, run) in runs.filter(|(_, run)| run.run.config.model.kind == Kind::Transformer) {
         let mut dtypes: Vec<(Dtype, Option<u64>)> = run
             .exports
             .iter()

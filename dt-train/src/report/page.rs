@@ -2,13 +2,13 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::cost::parameters;
 use super::gather::{Gathered, RunData};
 use super::returns::swatch;
 use super::text::{count, duration, kib, mean_std, num, plural, target};
 use super::{cost, curves, quantization, returns, scores};
+use crate::config::Kind;
 use crate::records::ExportRecord;
-use dt_core::config::{Attention, Dtype};
+use dt_core::config::Attention;
 
 /// A section: where it is linked to, its heading, what is in it.
 type Section = (&'static str, &'static str, Markup);
@@ -182,7 +182,7 @@ fn runs(all: &Gathered) -> Markup {
         (over_seeds(all))
         p.fact {
             "Final and best return: evaluations in the course of training, as f32, at the first target of the recipe. Time: of the updates, evaluation not counted. "
-            "Model: layers × width, context length, attention."
+            "Model: layers × width, context length, attention or other method."
         }
     }
 }
@@ -223,9 +223,10 @@ fn row(index: usize, run: &RunData) -> Markup {
             best
         }
     });
-    let attention = match model.attention {
-        Attention::Streaming => "streaming",
-        Attention::Window => "window",
+    let method = match (model.kind, model.attention) {
+        (Kind::Bc, _) => "behaviour cloning",
+        (Kind::Transformer, Attention::Streaming) => "streaming",
+        (Kind::Transformer, Attention::Window) => "window",
     };
     let exported: Vec<&str> = run
         .exports
@@ -237,8 +238,8 @@ fn row(index: usize, run: &RunData) -> Markup {
         tr {
             th scope="row" { (swatch(index)) (run.name) br; span.again { (returns::name(&info.env)) ", seed " (run.run.config.train.seed) } }
             td { (scores::file_names(&info.dataset)) br; span.again { (plural(info.transitions, "step")) ", " (plural(info.episodes, "episode")) } }
-            td { (model.n_layer) " × " (model.d_model) br; span.again { "K " (model.context_len) ", " (attention) } }
-            td.n { (count(parameters(&run.run.network(Dtype::F32)))) }
+            td { (model.n_layer) " × " (model.d_model) br; span.again { "K " (model.context_len) ", " (method) } }
+            td.n { (count(run.run.parameters())) }
             td { @if exported.is_empty() { (missing) } @else { (exported.join(", ")) } }
             td.n { (count(run.updates())) @if run.updates() < run.run.config.train.updates { br; span.again { "of " (count(run.run.config.train.updates)) } } }
             td.n { @match last { Some((_, eval)) => (mean_std(eval.mean_return, eval.std_return)), None => (missing) } }

@@ -16,10 +16,13 @@ use tch::Device;
 
 pub use folder::{Existing, check_folder, recipe};
 pub use metrics::{EvalRecord, Record, read as read_metrics, read_checked as check_metrics};
+pub(crate) use trainer::mix;
 pub use trainer::{Averages, Trainer, learning_rate};
 
-use crate::checkpoint::{Best, Progress};
-use crate::config::Config;
+use crate::batch::Trajectories;
+use crate::bc;
+use crate::checkpoint::{Best, Checkpoint, CheckpointError, Progress};
+use crate::config::{Config, Kind};
 use crate::dataset::Dataset;
 use crate::evaluate;
 use crate::memory;
@@ -56,17 +59,18 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     let name = options.env.or_else(|| data.env().map(Into::into));
     let spec = env.as_deref().map(|env| env.spec());
     let (trajectories, info) = prepare::prepare(data, spec.as_ref(), &options.config)?;
-    let network = options
-        .config
-        .network(info.state_dim, info.act_dim, Dtype::F32);
-    network
-        .validate()
-        .context("the data do not fit the network")?;
+    if options.config.model.kind == Kind::Transformer {
+        options
+            .config
+            .network(info.state_dim, info.act_dim, Dtype::F32)
+            .validate()
+            .context("the data do not fit the network")?;
+    }
     let (run, checkpoint) = folder::open(&options.out, options.existing, options.config, info)?;
     if let threads @ 1.. = run.config.train.threads {
         tch::set_num_threads(threads.cast_signed());
     }
-    let mut trainer = Trainer::new(&run.config, &network, trajectories, options.device);
+    let mut trainer = AnyTrainer::new(&run, trajectories, options.device);
     // Not before the data are loaded: what that freed is given back.
     memory::keep_freed();
     let progress = match &checkpoint {
@@ -166,10 +170,57 @@ pub fn device(name: &str) -> anyhow::Result<Device> {
     }
 }
 
+/// The trainer of either kind of network.
+enum AnyTrainer {
+    Transformer(Box<Trainer>),
+    Bc(Box<bc::Trainer>),
+}
+
+impl AnyTrainer {
+    fn new(run: &Run, data: Trajectories, device: Device) -> Self {
+        match run.config.model.kind {
+            Kind::Transformer => {
+                let network = run.network(Dtype::F32);
+                let trainer = Trainer::new(&run.config, &network, data, device);
+                Self::Transformer(Box::new(trainer))
+            }
+            Kind::Bc => Self::Bc(Box::new(bc::Trainer::new(&run.config, data, device))),
+        }
+    }
+
+    fn update(&mut self, update: u64) {
+        match self {
+            Self::Transformer(trainer) => trainer.update(update),
+            Self::Bc(trainer) => trainer.update(update),
+        }
+    }
+
+    fn take_averages(&mut self) -> Averages {
+        match self {
+            Self::Transformer(trainer) => trainer.take_averages(),
+            Self::Bc(trainer) => trainer.take_averages(),
+        }
+    }
+
+    fn checkpoint(&self, progress: Progress) -> Checkpoint {
+        match self {
+            Self::Transformer(trainer) => trainer.checkpoint(progress),
+            Self::Bc(trainer) => trainer.checkpoint(progress),
+        }
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        match self {
+            Self::Transformer(trainer) => trainer.restore(checkpoint),
+            Self::Bc(trainer) => trainer.restore(checkpoint),
+        }
+    }
+}
+
 /// A run in progress.
 struct Session {
     run: Run,
-    trainer: Trainer,
+    trainer: AnyTrainer,
     /// To evaluate in.
     env: Option<String>,
     device: Device,
@@ -236,8 +287,13 @@ impl Session {
             return Ok(Vec::new());
         };
         let mut checkpoint = self.trainer.checkpoint(self.progress.clone());
-        let model = self.trainer.network();
-        let records = evaluate::training_records(&self.run, env, &checkpoint, &model, self.device)?;
+        let records = match &self.trainer {
+            AnyTrainer::Transformer(trainer) => {
+                let (run, model) = (&self.run, trainer.network());
+                evaluate::training_records(run, env, &checkpoint, &model, self.device)?
+            }
+            AnyTrainer::Bc(_) => vec![evaluate::bc_record(&self.run, env, &checkpoint)?],
+        };
         let mean_return = records[0].mean_return;
         if self
             .progress

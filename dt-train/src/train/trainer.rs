@@ -166,7 +166,7 @@ pub fn learning_rate(recipe: &Train, update: u64) -> f64 {
 }
 
 /// SplitMix64's output function over both numbers: neighbouring updates get unrelated seeds.
-fn mix(seed: u64, update: u64) -> u64 {
+pub(crate) fn mix(seed: u64, update: u64) -> u64 {
     let mut z =
         seed.wrapping_mul(0xd134_2543_de82_ef95) ^ update.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

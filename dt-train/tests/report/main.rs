@@ -259,6 +259,19 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
+fn a_baseline_is_no_policy_for_controllers() {
+    let lab = Lab::new(Attention::Streaming);
+    fs::write(lab.path("RUN/config.toml"), "[model]\nkind = \"bc\"\n").unwrap();
+    let page = report(&lab, &["RUN"]);
+    // K = 20 states of 3 into three layers of 128, one action.
+    has(
+        &page,
+        &["K 20, behaviour cloning", "runs on no controller", "40,961"],
+    );
+    assert!(!page.contains("has not been quantized"));
+}
+
+#[test]
 fn a_line_cut_off_by_a_crash_is_no_error() {
     let lab = trained(&["0"]);
     let path = lab.path("seed0/metrics.jsonl");

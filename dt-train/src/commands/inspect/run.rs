@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Facts, name};
 use crate::checkpoint::Progress;
-use crate::model::parameters;
+use crate::config::Kind;
 use crate::run::{Run, RunError, Which};
 
 pub fn facts(run: &Run) -> Result<Facts, RunError> {
@@ -16,12 +16,14 @@ pub fn facts(run: &Run) -> Result<Facts, RunError> {
         Err(error) => return Err(error),
     };
     let (info, network) = (&run.info, run.network(Dtype::F32));
-    let parameters: i64 = parameters(&network, 0.0)
-        .iter()
-        .map(|p| p.shape.iter().product::<i64>())
-        .sum();
+    let kind = run.config.model.kind;
+    let of_transformer = |fact| match kind {
+        Kind::Transformer => fact,
+        Kind::Bc => json!(null),
+    };
     Ok(vec![
         ("kind", json!("run")),
+        ("model", json!(kind)),
         ("env", json!(info.env)),
         ("updates_done", json!(progress.update)),
         ("updates", json!(run.config.train.updates)),
@@ -31,13 +33,13 @@ pub fn facts(run: &Run) -> Result<Facts, RunError> {
         ),
         ("best_update", json!(progress.best.map(|best| best.update))),
         ("target_return", json!(f64::from(info.target_return))),
-        ("attention", name(network.attention)),
-        ("parameters", json!(parameters)),
+        ("attention", of_transformer(name(network.attention))),
+        ("parameters", json!(run.parameters())),
         ("state_dim", json!(info.state_dim)),
         ("act_dim", json!(info.act_dim)),
         ("d_model", json!(network.d_model)),
         ("n_layer", json!(network.n_layer)),
-        ("n_head", json!(network.n_head)),
+        ("n_head", of_transformer(json!(network.n_head))),
         ("context_len", json!(network.context_len)),
         ("dataset", json!(info.dataset)),
         ("dataset_sha256", json!(info.dataset_sha256)),
