@@ -82,31 +82,34 @@ fn title(all: &Gathered) -> String {
     }
 }
 
-/// The run with the highest return at its default target.
-fn best<'a>(all: &'a Gathered, members: &[usize]) -> Option<&'a RunData> {
-    let mean = |run: &RunData| run.headline().map(|(_, achieved)| achieved.mean);
-    members
+/// The run with the highest return at its default target, and out of how many. Evaluations in the course of training
+/// are of few episodes: they count only where there are no others.
+fn best<'a>(all: &'a Gathered, members: &[usize]) -> Option<(&'a RunData, usize)> {
+    let headlines = members.iter().filter_map(|&i| {
+        let (policy, achieved) = all.runs[i].headline()?;
+        Some((&all.runs[i], policy.in_training, achieved.mean))
+    });
+    let headlines: Vec<_> = headlines.collect();
+    let in_training = headlines.iter().all(|(_, in_training, _)| *in_training);
+    let compared = headlines
         .iter()
-        .map(|&i| &all.runs[i])
-        .filter(|run| mean(run).is_some())
-        .max_by(|a, b| {
-            mean(a)
-                .partial_cmp(&mean(b))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        })
+        .filter(|headline| headline.1 == in_training);
+    let of = compared.clone().count();
+    let best = compared.max_by(|a, b| a.2.total_cmp(&b.2))?;
+    Some((best.0, of))
 }
 
 /// The result in a sentence per environment.
 fn lead(all: &Gathered) -> Markup {
     html! {
         @for (_, members) in all.by_env() {
-            @if let Some(run) = best(all, &members) { @if let Some((policy, achieved)) = run.headline() {
+            @if let Some((run, of)) = best(all, &members) { @if let Some((policy, achieved)) = run.headline() {
                 @let info = &run.run.info;
                 p.lead {
                     "Asked for a return of " (target(achieved.target)) ", " b { (run.name) } " as " (policy.dtype) " achieves "
                     b { (mean_std(achieved.mean, achieved.std)) } " over " (plural(achieved.episodes, "episode"))
                     @if policy.in_training { " in training" }
-                    @if members.len() > 1 { ", the highest mean of " (members.len()) " runs" }
+                    @if of > 1 { ", the highest mean of " (of) " runs" }
                     ". The data it learned from have a mean return of " (num(info.return_mean)) " and a best of " (num(info.return_max)) "."
                 }
             } } @else {
@@ -122,7 +125,7 @@ fn tiles(all: &Gathered) -> Markup {
     let [(env, members)] = by_env.as_slice() else {
         return html! {};
     };
-    let Some(run) = best(all, members) else {
+    let Some((run, _)) = best(all, members) else {
         return html! {};
     };
     let mut tiles: Vec<(&str, String, String)> = Vec::new();

@@ -259,6 +259,27 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
+fn evaluations_in_training_lead_only_where_there_are_no_others() {
+    let lab = trained(&["0", "1"]);
+    has(
+        &report(&lab, &["seed0", "seed1"]),
+        &["the highest mean of 2 runs"],
+    );
+    for run in ["seed0", "seed1"] {
+        let json = format!("{run}.json");
+        evaluate(&lab, run, "-300", &json);
+        let page = report(&lab, &["seed0", "seed1"]);
+        has(&page, &["over 4 episodes"]);
+        if run == "seed0" {
+            has(&page, &["<b>seed0</b> as f32"]);
+            assert!(!page.contains("the highest mean"));
+        } else {
+            has(&page, &["the highest mean of 2 runs"]);
+        }
+    }
+}
+
+#[test]
 fn a_baseline_is_no_policy_for_controllers() {
     let lab = Lab::new(Attention::Streaming);
     fs::write(lab.path("RUN/config.toml"), "[model]\nkind = \"bc\"\n").unwrap();
