@@ -1,5 +1,6 @@
 //! Training: data in, run folder out.
 
+mod descent;
 mod folder;
 mod metrics;
 pub(crate) mod prepare;
@@ -14,9 +15,9 @@ use dt_core::config::Dtype;
 use host_sim::Env;
 use tch::Device;
 
+pub(crate) use descent::Descent;
 pub use folder::{Existing, check_folder, recipe};
 pub use metrics::{EvalRecord, Record, read as read_metrics, read_checked as check_metrics};
-pub(crate) use trainer::mix;
 pub use trainer::{Averages, Trainer, learning_rate};
 
 use crate::batch::Trajectories;

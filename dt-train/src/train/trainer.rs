@@ -3,27 +3,22 @@
 use std::f64::consts::PI;
 
 use dt_core::config::Config as Network;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
+use super::descent::Descent;
 use crate::batch::{Sampler, Shape, Trajectories};
-use crate::checkpoint::{Checkpoint, CheckpointError, Moments, Progress};
+use crate::checkpoint::{Checkpoint, CheckpointError, Progress};
 use crate::config::{Config, Train};
-use crate::flat::Flat;
 use crate::model::{self, DecisionTransformer};
-use crate::optim::{AdamW, AdamWConfig, clip_norm};
 
 /// The state of a training run.
 #[derive(Debug)]
 pub struct Trainer {
     recipe: Train,
     network: Network,
-    parameters: Flat,
-    optimizer: AdamW,
+    descent: Descent,
     sampler: Sampler,
     mask: Tensor,
-    loss_sum: Tensor,
-    norm_sum: Tensor,
-    summed: u64,
 }
 
 /// Averages since they were last read.
@@ -48,25 +43,11 @@ impl Trainer {
         };
         let std = config.model.timestep_init_std;
         let parameters = model::initialize(network, std, recipe.seed, device);
-        let optimizer = AdamW::new(
-            &parameters,
-            AdamWConfig {
-                beta1: recipe.beta_1,
-                beta2: recipe.beta_2,
-                weight_decay: recipe.weight_decay,
-                ..AdamWConfig::default()
-            },
-        );
-        let zero = || Tensor::zeros([], (Kind::Float, device));
         Self {
             network: *network,
-            parameters,
-            optimizer,
+            descent: Descent::new(&recipe, parameters, device),
             sampler: Sampler::new(data, shape, recipe.seed, device),
             mask: model::attention_mask(network, shape.sequence_len, device),
-            loss_sum: zero(),
-            norm_sum: zero(),
-            summed: 0,
             recipe,
         }
     }
@@ -75,56 +56,29 @@ impl Trainer {
     ///
     /// All randomness comes from (seed, `update`), so that a resumed run repeats it exactly.
     pub fn update(&mut self, update: u64) {
-        tch::manual_seed(mix(self.recipe.seed, update).cast_signed());
         let batch = self.sampler.batch(update);
-        let model = DecisionTransformer::bind(&self.network, self.parameters.views())
-            .in_precision(self.recipe.precision);
-        let predicted = model.forward(&batch.inputs, &self.mask, self.recipe.dropout);
-        let loss = model::masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask);
-        let mut gradient = self.parameters.gradient(&loss);
-        let max_norm = match self.recipe.grad_clip {
-            0.0 => f64::INFINITY,
-            norm => norm,
-        };
-        let norm = clip_norm(&mut gradient, max_norm);
-        let learning_rate = learning_rate(&self.recipe, update);
-        self.optimizer
-            .step(&mut self.parameters, &gradient, learning_rate);
-        self.loss_sum += loss.detach();
-        self.norm_sum += norm;
-        self.summed += 1;
+        let (network, mask, recipe) = (&self.network, &self.mask, &self.recipe);
+        self.descent.update(update, |parameters| {
+            let model =
+                DecisionTransformer::bind(network, parameters).in_precision(recipe.precision);
+            let predicted = model.forward(&batch.inputs, mask, recipe.dropout);
+            model::masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask)
+        });
     }
 
     /// Averages over the updates since the last call; waits for the device.
     pub fn take_averages(&mut self) -> Averages {
-        let mean = |sum: &mut Tensor, n: u64| {
-            let value = sum.double_value(&[]) / n as f64;
-            let _ = sum.zero_();
-            value
-        };
-        let n = std::mem::take(&mut self.summed);
-        Averages {
-            loss: mean(&mut self.loss_sum, n),
-            grad_norm: mean(&mut self.norm_sum, n),
-        }
+        self.descent.take_averages()
     }
 
     /// The network with the present parameters, as constants.
     pub fn network(&self) -> DecisionTransformer {
-        DecisionTransformer::bind(&self.network, self.parameters.frozen())
+        DecisionTransformer::bind(&self.network, self.descent.parameters().frozen())
     }
 
     /// A copy of the state on the host.
     pub fn checkpoint(&self, progress: Progress) -> Checkpoint {
-        let (m, v, _) = self.optimizer.state();
-        Checkpoint {
-            progress,
-            weights: model::weights(&self.parameters),
-            moments: Some(Moments {
-                m: model::host_values(m),
-                v: model::host_values(v),
-            }),
-        }
+        self.descent.checkpoint(progress)
     }
 
     /// Goes back to a state that [`Trainer::checkpoint`] returned.
@@ -132,18 +86,7 @@ impl Trainer {
     /// # Errors
     /// If the checkpoint belongs to another network or holds no optimizer state.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        model::load(&mut self.parameters, &checkpoint.weights)?;
-        let moments = checkpoint
-            .moments
-            .as_ref()
-            .filter(|moments| {
-                [&moments.m, &moments.v].map(Vec::len) == [self.parameters.values().numel(); 2]
-            })
-            .ok_or_else(|| CheckpointError::Missing("optimizer.m".to_owned()))?;
-        let [m, v] = [&moments.m, &moments.v]
-            .map(|values| Tensor::from_slice(values).to(self.parameters.values().device()));
-        self.optimizer.restore(&m, &v, checkpoint.progress.update);
-        Ok(())
+        self.descent.restore(checkpoint)
     }
 }
 
