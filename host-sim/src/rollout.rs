@@ -173,7 +173,9 @@ pub use parallel::{Plan, rollout};
 
 #[cfg(feature = "std")]
 mod parallel {
-    use rayon::prelude::*;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use rayon::BroadcastContext;
 
     use super::{Controller, Episode, EpisodeError, Recorder, buffer_len, episode};
     use crate::env::Env;
@@ -237,14 +239,22 @@ mod parallel {
             .num_threads(plan.threads)
             .build()
             .expect("worker threads");
+        // One queue, since episodes differ in length by much: a share for each worker would leave some idle.
+        let queue = AtomicU32::new(0);
+        let take = |index: u32| (index < plan.episodes).then_some(index + 1);
+        let worker = |_: BroadcastContext<'_>| {
+            let mut state = None;
+            let mut outcomes = Vec::new();
+            while let Ok(index) = queue.fetch_update(Relaxed, Relaxed, take) {
+                let state = state.get_or_insert_with(prepare);
+                outcomes.push((index, run(state, index)));
+            }
+            outcomes
+        };
         // Collected whole before looking for errors, so that which one is reported is certain.
-        let outcomes: Vec<Result<_, _>> = pool.install(|| {
-            (0..plan.episodes)
-                .into_par_iter()
-                .map_init(prepare, run)
-                .collect()
-        });
-        outcomes.into_iter().collect()
+        let mut outcomes = pool.broadcast(worker).into_iter().flatten().collect::<Vec<_>>();
+        outcomes.sort_by_key(|&(index, _)| index);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 }
 
