@@ -252,7 +252,11 @@ mod parallel {
             outcomes
         };
         // Collected whole before looking for errors, so that which one is reported is certain.
-        let mut outcomes = pool.broadcast(worker).into_iter().flatten().collect::<Vec<_>>();
+        let mut outcomes = pool
+            .broadcast(worker)
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>();
         outcomes.sort_by_key(|&(index, _)| index);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }

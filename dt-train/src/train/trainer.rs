@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_restored_trainer_continues_bit_for_bit() {
-        // Dropout draws from libtorch's one generator, which parallel tests share: tests/train.rs
+        // Dropout draws from libtorch's one generator, which parallel tests share: tests/train/resume.rs
         // resumes with dropout, in processes of their own.
         let mut whole = trainer();
         (0..5).for_each(|update| whole.update(update));

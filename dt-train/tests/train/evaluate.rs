@@ -1,0 +1,121 @@
+//! `dt-train eval`, and training for a robot of one's own.
+
+use dt_train::train::read_metrics;
+use host_sim::policy_file::PolicyFile;
+use host_sim::rollout::{Plan, rollout};
+
+use crate::workshop::{Workshop, stderr};
+
+/// An environment that is a file has another name than what it calls itself.
+#[test]
+fn a_robot_of_ones_own_is_trained_for_and_evaluated_in() {
+    let robot = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../host-sim/examples/cartpole/cartpole.toml"
+    );
+    let w = Workshop::new();
+    let run = |args: &str| {
+        let args: Vec<&str> = args.split(' ').chain(["--env", robot]).collect();
+        let output = w.command(&args).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    run("collect --agent random --steps 300 --seed 0 --out robot.hdf5");
+    run("train --data robot.hdf5 --config recipe.toml --out robot --device cpu");
+    let records = read_metrics(&w.path("robot/metrics.jsonl"));
+    assert_eq!(records.last().unwrap().eval.len(), 2);
+}
+
+#[test]
+fn eval_reports_each_target_and_refuses_what_is_no_policy() {
+    let workshop = Workshop::new();
+    workshop.train_ok("run", &["--set", "train.updates=10"]);
+    let eval = |policy: &str, more: &[&str]| {
+        let args = [
+            &[
+                "eval",
+                policy,
+                "--env",
+                "pendulum",
+                "--episodes",
+                "2",
+                "--seed",
+                "5",
+            ],
+            more,
+        ];
+        workshop.command(&args.concat()).output().unwrap()
+    };
+    let output = eval(
+        "run",
+        &["--target-return", "-150,-300", "--json", "out.json"],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let json: serde_json::Value = serde_json::from_slice(&workshop.bytes("out.json")).unwrap();
+    for (evaluation, target) in json.as_array().unwrap().iter().zip([-150.0, -300.0]) {
+        assert_eq!(evaluation["target_return"], target);
+        assert_eq!(evaluation["episodes"][1]["seed"], 6);
+        assert_eq!(evaluation["episodes"][1]["length"], 200);
+        let returns = [0, 1].map(|i| evaluation["episodes"][i]["return"].as_f64().unwrap());
+        assert_eq!(evaluation["mean_return"], (returns[0] + returns[1]) / 2.0);
+    }
+    let best = eval(
+        "run",
+        &[
+            "--target-return",
+            "-150",
+            "--checkpoint",
+            "best",
+            "--json",
+            "-",
+        ],
+    );
+    assert!(best.status.success(), "{}", stderr(&best));
+    // The only evaluation was the last, so both checkpoints hold the same weights.
+    let best: serde_json::Value = serde_json::from_slice(&best.stdout).unwrap();
+    assert_eq!(best["mean_return"], json[0]["mean_return"]);
+
+    // A policy file gives what the rollout loop gives, and at f32 what its run gives.
+    let export = ["export", "run", "--out", "p.dtb", "--dtype", "f32"];
+    let export = workshop.command(&export).output().unwrap();
+    assert!(export.status.success(), "{}", stderr(&export));
+    let file = eval("p.dtb", &["--target-return", "-150", "--json", "-"]);
+    let file: serde_json::Value = serde_json::from_slice(&file.stdout).unwrap();
+    assert_eq!(file["episodes"], json[0]["episodes"]);
+    let policy = PolicyFile::load(&workshop.path("p.dtb")).unwrap();
+    let plan = Plan {
+        target_return: -150.0,
+        episodes: 2,
+        seed: 5,
+        threads: 1,
+    };
+    let make = host_sim::maker("pendulum").unwrap();
+    let rolled = rollout::<_, ()>(&plan, make, policy.controllers(), |_| {}).unwrap();
+    let rolled: Vec<_> = rolled.iter().map(|(episode, ())| episode).collect();
+    assert_eq!(file["episodes"], serde_json::to_value(rolled).unwrap());
+
+    let again = eval("run", &["--target-return", "-150", "--json", "out.json"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
+    std::fs::create_dir(workshop.path("empty")).unwrap();
+    let none = eval("empty", &["--target-return", "-150"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        stderr(&none).contains("empty holds no training run"),
+        "{}",
+        stderr(&none)
+    );
+    let wrong = eval("recipe.toml", &["--target-return", "-150"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        stderr(&wrong).contains("not a policy file"),
+        "{}",
+        stderr(&wrong)
+    );
+    let infinite = eval("run", &["--target-return", "inf"]);
+    assert_eq!(infinite.status.code(), Some(1));
+    assert!(
+        stderr(&infinite).contains("--target-return inf is not finite"),
+        "{}",
+        stderr(&infinite)
+    );
+}

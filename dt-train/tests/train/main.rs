@@ -1,0 +1,7 @@
+//! `dt-train train` and `eval` as a user calls them: exact resume, refusals, results.
+
+mod baseline;
+mod evaluate;
+mod recipes;
+mod resume;
+mod workshop;

@@ -1,0 +1,53 @@
+//! Recipes that are refused.
+
+use crate::workshop::{Workshop, stderr};
+
+#[test]
+fn bad_recipes_are_refused_before_anything_is_written() {
+    let workshop = Workshop::new();
+    for (setting, fragments) in [
+        (
+            "train.updtes=5",
+            &[
+                "unknown key `train.updtes`",
+                "did you mean `train.updates`?",
+            ][..],
+        ),
+        (
+            "model.n_head=3",
+            &["d_model 16 is not a multiple of 4 * n_head = 12"],
+        ),
+        (
+            "control.safe_action=[9.0]",
+            &["`control.safe_action`", "-2..=2"],
+        ),
+        (
+            "control.action_low=[0.0, 1.0]",
+            &["`control.action_low` has 2 numbers", "have 1"],
+        ),
+    ] {
+        workshop.train_fails("run", &["--set", setting], fragments);
+        assert!(
+            !workshop.path("run").exists(),
+            "{setting} left a folder behind"
+        );
+    }
+    let unknown = workshop.train("run", &["--env", "pendulun"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("unknown environment `pendulun`"));
+    for (device, fragment) in [("cuda:99", "--device cpu"), ("tpu", "unknown device `tpu`")] {
+        let args = [
+            "train",
+            "--data",
+            "data.hdf5",
+            "--out",
+            "run",
+            "--device",
+            device,
+        ];
+        let output = workshop.command(&args).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(fragment), "{}", stderr(&output));
+    }
+    assert!(!workshop.path("run").exists());
+}

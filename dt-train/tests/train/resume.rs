@@ -1,0 +1,144 @@
+//! Exact resume, and whose runs are left alone.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use dt_train::train::read_metrics;
+
+use crate::workshop::Workshop;
+
+/// The records without what depends on the clock.
+fn timeless(metrics: &Path) -> Vec<String> {
+    let records = read_metrics(metrics);
+    let text = records.into_iter().map(|mut record| {
+        record.updates_per_second = 0.0;
+        format!("{record:?}")
+    });
+    text.collect()
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    killed_and_resumed(&[], [10, 20, 30], 8);
+}
+
+/// The baseline's updates take so little time that it needs more of them to be killed in between.
+#[test]
+fn a_killed_run_of_the_baseline_resumes_to_the_same_bytes() {
+    let baseline = [
+        "--set",
+        "model.kind=bc",
+        "--set",
+        "train.updates=4000",
+        "--set",
+        "train.checkpoint_every=100",
+        "--set",
+        "train.log_every=50",
+        "--set",
+        "eval.every=2000",
+    ];
+    killed_and_resumed(&baseline, [100, 1000, 2500], 80);
+}
+
+fn killed_and_resumed(settings: &[&str], kill_at: [u64; 3], expected_records: usize) {
+    let workshop = Workshop::new();
+    workshop.train_ok("whole", settings);
+    for name in [
+        "config.toml",
+        "run.json",
+        "learning-curve.svg",
+        "learning-curve.png",
+    ] {
+        assert!(!workshop.bytes(&format!("whole/{name}")).is_empty());
+    }
+    // The recipe leaves the scale to the data; the run says what it is: 4 Σ |sin(i / 2)| over 25 steps, about 64.
+    let config = String::from_utf8(workshop.bytes("whole/config.toml")).unwrap();
+    let scale = config
+        .lines()
+        .find_map(|line| line.strip_prefix("return_scale = "));
+    let scale: f64 = scale.unwrap().parse().unwrap();
+    assert!((60.0..=68.0).contains(&scale), "{scale}");
+    // Killed at three different moments, each time after at least one new checkpoint.
+    let mut resume: &[&str] = &[];
+    let mut kills = 0;
+    for updates in kill_at {
+        let base = [
+            "train",
+            "--data",
+            "data.hdf5",
+            "--config",
+            "recipe.toml",
+            "--device",
+            "cpu",
+            "--out",
+            "killed",
+        ];
+        let mut child = workshop
+            .command(&[&base[..], settings, resume].concat())
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        let checkpoint = workshop.path("killed/last.safetensors");
+        let reached = || {
+            let metrics = read_metrics(&workshop.path("killed/metrics.jsonl"));
+            checkpoint.exists()
+                && metrics
+                    .last()
+                    .is_some_and(|record| record.update >= updates)
+        };
+        while !reached() && child.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < Duration::from_secs(120));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        kills += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        resume = &["--resume"];
+    }
+    assert!(kills > 0, "the run was over before it could be killed");
+    workshop.train_ok("killed", &[settings, &["--resume"]].concat());
+    for name in ["last.safetensors", "best.safetensors"] {
+        assert!(
+            workshop.bytes(&format!("killed/{name}")) == workshop.bytes(&format!("whole/{name}")),
+            "{name} differs"
+        );
+    }
+    let records = timeless(&workshop.path("killed/metrics.jsonl"));
+    assert_eq!(records, timeless(&workshop.path("whole/metrics.jsonl")));
+    assert_eq!(records.len(), expected_records);
+}
+
+#[test]
+fn another_run_is_neither_overwritten_nor_continued() {
+    let workshop = Workshop::new();
+    let short = ["--set", "train.updates=10", "--set", "eval.every=0"];
+    workshop.train_ok("run", &short);
+    let before = workshop.bytes("run/last.safetensors");
+    workshop.train_fails(
+        "run",
+        &short,
+        &["run holds another run", "--resume", "--force"],
+    );
+    let other_seed = [&short[..], &["--resume", "--seed", "9"]].concat();
+    workshop.train_fails(
+        "run",
+        &other_seed,
+        &["cannot resume", "train.seed = 0, now it is train.seed = 9"],
+    );
+    std::fs::remove_file(workshop.path("data.hdf5")).unwrap();
+    workshop.write_data("data.hdf5", 0.5);
+    let resumed = [&short[..], &["--resume"]].concat();
+    workshop.train_fails("run", &resumed, &["cannot resume", "other data", "SHA-256"]);
+    assert_eq!(workshop.bytes("run/last.safetensors"), before);
+
+    let forced = [&short[..], &["--force"]].concat();
+    workshop.train_ok("run", &forced);
+    assert_ne!(workshop.bytes("run/last.safetensors"), before);
+
+    std::fs::create_dir(workshop.path("notes")).unwrap();
+    std::fs::write(workshop.path("notes/todo.txt"), "mine").unwrap();
+    workshop.train_fails("notes", &short, &["notes is not empty and holds no run"]);
+}
