@@ -33,7 +33,13 @@ fn main() -> anyhow::Result<()> {
     let (device, updates) = (train::device(device)?, updates.parse::<u64>()?);
     tch::set_num_threads(threads.parse()?);
     let network = config.network(STATE_DIM, ACT_DIM, Dtype::F32);
-    let mut trainer = Trainer::new(&config, &network, trajectories(), device);
+    let mut trainer = Trainer::new(
+        &config,
+        &network,
+        trajectories(),
+        Trajectories::default(),
+        device,
+    );
     memory::keep_freed();
     const WARM_UP: u64 = 3;
     (0..WARM_UP).for_each(|update| trainer.update(update));

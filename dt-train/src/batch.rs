@@ -27,6 +27,39 @@ pub struct Trajectories {
     pub episode_lens: Vec<usize>,
 }
 
+impl Trajectories {
+    /// Takes `percent` of the episodes out, evenly spread: whatever order the data are in, both parts have some of all.
+    pub fn split_off(&mut self, percent: f64) -> Self {
+        let whole = std::mem::take(self);
+        let empty = || Self {
+            state_dim: whole.state_dim,
+            act_dim: whole.act_dim,
+            ..Self::default()
+        };
+        let mut taken = empty();
+        *self = empty();
+        let due = |episodes: usize| (episodes as f64 * percent / 100.0).floor();
+        let mut start = 0;
+        for (i, &len) in whole.episode_lens.iter().enumerate() {
+            let rows = start..start + len;
+            let part = if due(i + 1) > due(i) {
+                &mut taken
+            } else {
+                &mut *self
+            };
+            let states = rows.start * whole.state_dim..rows.end * whole.state_dim;
+            let actions = rows.start * whole.act_dim..rows.end * whole.act_dim;
+            part.states.extend_from_slice(&whole.states[states]);
+            part.actions.extend_from_slice(&whole.actions[actions]);
+            part.returns_to_go
+                .extend_from_slice(&whole.returns_to_go[rows.clone()]);
+            part.episode_lens.push(len);
+            start = rows.end;
+        }
+        taken
+    }
+}
+
 /// One update's sequences.
 #[derive(Debug)]
 pub struct Batch {
@@ -321,6 +354,21 @@ mod tests {
         for start in [0, 3, 4, 5, 6, 7] {
             assert!(starts[start] > 0, "row {start} never starts a sequence");
         }
+    }
+
+    #[test]
+    fn episodes_are_split_off_whole_and_evenly() {
+        let mut kept = numbered(&[2, 1, 3, 1, 2, 1, 1, 1, 1, 1]);
+        let taken = kept.split_off(20.0);
+        assert_eq!(taken.episode_lens, [2, 1]);
+        assert_eq!(taken.states, [7.0, 8.0, 13.0]);
+        assert_eq!(taken.actions, taken.states);
+        assert_eq!(taken.returns_to_go, taken.states);
+        assert_eq!(kept.episode_lens, [2, 1, 3, 1, 1, 1, 1, 1]);
+        let rest: Vec<f32> = (0..7).chain(9..13).map(|i| i as f32).collect();
+        assert_eq!(kept.states, rest);
+        assert!(kept.split_off(0.0).episode_lens.is_empty());
+        assert_eq!((kept.states, kept.state_dim), (rest, 1));
     }
 
     #[test]

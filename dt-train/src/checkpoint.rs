@@ -1,8 +1,9 @@
 //! Checkpoints: weights, optimizer state and counters in one safetensors file.
 //!
 //! Tensors carry the names of `BLOB.md` (`embed_return.weight`, `layers.0.attn_qkv.weight`, …);
-//! the optimizer's moments are `optimizer.m` and `optimizer.v`, flat in the same order. Counters are JSON
-//! under the metadata key `progress`. Equal states give equal bytes.
+//! the optimizer's state is `optimizer.m`, `optimizer.v` and, where the weights are an average,
+//! `optimizer.parameters`, flat in the same order. Counters are JSON under the metadata key `progress`. Equal states
+//! give equal bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ use crate::atomic::{self, OutputError};
 pub struct Checkpoint {
     /// Counters.
     pub progress: Progress,
-    /// The network's parameters.
+    /// The network's parameters: those to act with.
     pub weights: Weights,
-    /// AdamW's moments; absent where training does not go on from here.
-    pub moments: Option<Moments>,
+    /// What training goes on from; absent where it does not.
+    pub optimizer: Option<OptimizerState>,
 }
 
 /// Counters of a training run.
@@ -42,13 +43,15 @@ pub struct Best {
     pub mean_return: f64,
 }
 
-/// AdamW's moments, flat in parameter order.
+/// The optimizer's state, flat in parameter order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Moments {
-    /// First moment.
+pub struct OptimizerState {
+    /// AdamW's first moment.
     pub m: Vec<f32>,
-    /// Second moment.
+    /// AdamW's second moment.
     pub v: Vec<f32>,
+    /// The parameters that are being optimized, where the checkpoint's weights are an average of them.
+    pub parameters: Option<Vec<f32>>,
 }
 
 /// Named f32 arrays.
@@ -175,13 +178,11 @@ impl Checkpoint {
         for (name, array) in &self.weights.arrays {
             views.push((name, view(&array.shape, &array.values)));
         }
-        let lengths = self
-            .moments
-            .as_ref()
-            .map(|moments| [moments.m.len(), moments.v.len()]);
-        if let (Some(moments), Some([m, v])) = (&self.moments, &lengths) {
-            views.push((FIRST_MOMENT, view(std::slice::from_ref(m), &moments.m)));
-            views.push((SECOND_MOMENT, view(std::slice::from_ref(v), &moments.v)));
+        let len = [self.weights.len()];
+        if let Some(OptimizerState { m, v, parameters }) = &self.optimizer {
+            views.push((FIRST_MOMENT, view(&len, m)));
+            views.push((SECOND_MOMENT, view(&len, v)));
+            views.extend(parameters.iter().map(|p| (PARAMETERS, view(&len, p))));
         }
         let progress = serde_json::to_string(&self.progress).expect("plain values only");
         // One key only: the order of several would be random.
@@ -217,21 +218,23 @@ impl Checkpoint {
                 .collect();
             weights.insert(name.to_owned(), tensor.shape().to_vec(), values);
         }
-        let mut moment = |name| weights.arrays.remove(name).map(|array| array.values);
-        let moments = match (moment(FIRST_MOMENT), moment(SECOND_MOMENT)) {
-            (Some(m), Some(v)) => Some(Moments { m, v }),
+        let mut flat = |name| weights.arrays.remove(name).map(|array| array.values);
+        let parameters = flat(PARAMETERS);
+        let optimizer = match (flat(FIRST_MOMENT), flat(SECOND_MOMENT)) {
+            (Some(m), Some(v)) => Some(OptimizerState { m, v, parameters }),
             _ => None,
         };
         Ok(Self {
             progress,
             weights,
-            moments,
+            optimizer,
         })
     }
 }
 
 const FIRST_MOMENT: &str = "optimizer.m";
 const SECOND_MOMENT: &str = "optimizer.v";
+const PARAMETERS: &str = "optimizer.parameters";
 const PROGRESS: &str = "progress";
 
 fn view<'a>(shape: &'a [usize], values: &'a [f32]) -> TensorView<'a> {
@@ -261,21 +264,26 @@ mod tests {
                 }),
             },
             weights,
-            moments: Some(Moments {
+            optimizer: Some(OptimizerState {
                 m: vec![0.1, 0.2, 0.3],
                 v: vec![1e-30, 2.0, 3.0],
+                parameters: None,
             }),
         }
     }
 
     #[test]
     fn reads_back_to_the_bit_and_equal_states_give_equal_bytes() {
-        let checkpoint = example();
+        let mut checkpoint = example();
         let bytes = checkpoint.to_bytes();
         assert_eq!(bytes, example().to_bytes());
-        let read = Checkpoint::from_bytes(&bytes).unwrap();
-        assert_eq!(read, checkpoint);
-        assert_eq!(read.to_bytes(), bytes);
+        for parameters in [None, Some(vec![4.0, 5.0, -0.0])] {
+            checkpoint.optimizer.as_mut().unwrap().parameters = parameters;
+            let bytes = checkpoint.to_bytes();
+            let read = Checkpoint::from_bytes(&bytes).unwrap();
+            assert_eq!(read, checkpoint);
+            assert_eq!(read.to_bytes(), bytes);
+        }
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub struct Data {
     pub top_percent: f64,
     /// All reward of an episode comes with its last step.
     pub delayed_reward: bool,
+    /// Percentage of the episodes, evenly spread over the data, that are not trained on: `validation_loss` in
+    /// `metrics.jsonl` is that on them.
+    pub validation_percent: f64,
 }
 
 /// Optimization: AdamW with linear warm-up.
@@ -127,6 +130,11 @@ pub struct Train {
     pub grad_clip: f64,
     /// Dropout on embeddings, attention weights and residual branches.
     pub dropout: f64,
+    /// Decay rate per update of the parameters' exponential moving average, which then is the result; 0: none.
+    ///
+    /// What descent leaves of noise in the parameters decides over success or failure where errors grow along an
+    /// episode, and averages out (Block et al. 2023, "Butterfly effects of SGD noise").
+    pub ema_decay: f64,
     /// `"f32"` or `"bf16"`: what the transformer blocks multiply in.
     pub precision: Precision,
     /// CPU threads of libtorch; 0: one per core. Sums are split among them, so the last bits of a
@@ -213,6 +221,7 @@ impl Default for Data {
             normalize_states: true,
             top_percent: 100.0,
             delayed_reward: false,
+            validation_percent: 0.0,
         }
     }
 }
@@ -234,6 +243,7 @@ impl Default for Train {
             beta_2: 0.999,
             grad_clip: 0.25,
             dropout: 0.1,
+            ema_decay: 0.0,
             precision: Precision::F32,
             threads: 0,
             log_every: 100,

@@ -139,13 +139,21 @@ impl Curve<'_> {
         updates: Range<f64>,
         x_label: &str,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let points: Vec<(f64, f64)> = self
-            .records
-            .iter()
-            .map(|record| (record.update as f64, f64::max(record.loss, 1e-12)))
-            .collect();
+        let curve = |of: fn(&Record) -> Option<f64>| -> Vec<(f64, f64)> {
+            let records = self.records.iter();
+            let point = |record: &Record| Some((record.update as f64, of(record)?.max(1e-12)));
+            records.filter_map(point).collect()
+        };
+        let points = curve(|record| Some(record.loss));
+        let validation = curve(|record| record.validation_loss);
         let bound = |start: f64, pick: fn(f64, f64) -> f64| {
-            points.iter().map(|point| point.1).fold(start, pick)
+            let losses = points.iter().chain(&validation).map(|point| point.1);
+            losses.fold(start, pick)
+        };
+        let what = if validation.is_empty() {
+            "loss (mean squared error)"
+        } else {
+            "loss (dashed: validation)"
         };
         // An axis without extent would never end.
         let (low, high) = match points.as_slice() {
@@ -163,13 +171,16 @@ impl Curve<'_> {
             .build_cartesian_2d(updates, range.log_scale())?;
         let mut mesh = chart.configure_mesh();
         mesh.x_desc(x_label)
-            .y_desc("loss (mean squared error)")
+            .y_desc(what)
             .x_label_formatter(&|x| thousands(*x))
             .y_label_formatter(&|y| short(*y))
             .light_line_style(TRANSPARENT);
         style(&mut mesh, scale);
         mesh.draw()?;
-        chart.draw_series(LineSeries::new(points, PALETTE[0].stroke_width(px(2.0))))?;
+        let line = PALETTE[0].stroke_width(px(2.0));
+        chart.draw_series(LineSeries::new(points, line))?;
+        let (dash, gap) = (px(5.0), px(3.0));
+        chart.draw_series(DashedLineSeries::new(validation, dash, gap, line))?;
         Ok(())
     }
 

@@ -82,7 +82,7 @@ fn read(tensor: &Tensor) -> Vec<f32> {
 
 #[test]
 fn it_learns_what_only_the_oldest_state_tells() {
-    let mut trainer = Trainer::new(&run().config, trajectories(), Device::Cpu);
+    let mut trainer = Trainer::new(&run().config, trajectories(), trajectories(), Device::Cpu);
     (0..400).for_each(|update| trainer.update(update));
     trainer.take_averages();
     (400..500).for_each(|update| trainer.update(update));

@@ -15,17 +15,36 @@ pub struct Trainer {
     network: Network,
     descent: Descent,
     sampler: Sampler,
+    /// Draws from the episodes that are not trained on; none: there are none.
+    validation: Option<Sampler>,
     dropout: f64,
 }
 
+/// Transitions that the validation loss is the mean over, always the same.
+const VALIDATION_BATCH: u32 = 4096;
+
 impl Trainer {
-    /// Fresh parameters and optimizer, drawn from the recipe's seed.
-    pub fn new(config: &Config, data: Trajectories, device: Device) -> Self {
+    /// Fresh parameters and optimizer, drawn from the recipe's seed. `validation` are episodes that are not trained on.
+    pub fn new(
+        config: &Config,
+        data: Trajectories,
+        validation: Trajectories,
+        device: Device,
+    ) -> Self {
         let recipe = config.train.clone();
         let network = Network::new(config, data.state_dim, data.act_dim);
         let parameters = model::draw(&network.parameters(), recipe.seed, device);
+        let validation = (!validation.episode_lens.is_empty()).then(|| {
+            let recipe = Train {
+                batch_size: VALIDATION_BATCH,
+                seed: 0,
+                ..recipe.clone()
+            };
+            Sampler::new(validation, &network, &recipe, device)
+        });
         Self {
             network,
+            validation,
             descent: Descent::new(&recipe, parameters, device),
             sampler: Sampler::new(data, &network, &recipe, device),
             dropout: recipe.dropout,
@@ -44,6 +63,14 @@ impl Trainer {
     /// Averages over the updates since the last call; waits for the device.
     pub fn take_averages(&mut self) -> Averages {
         self.descent.take_averages()
+    }
+
+    /// Loss on episodes that are not trained on, if there are any; waits for the device.
+    pub fn validation_loss(&self) -> Option<f64> {
+        let (states, actions) = self.validation.as_ref()?.batch(0);
+        let tensors = self.descent.result().frozen();
+        let loss = tch::no_grad(|| mse(&self.network.forward(&tensors, &states, 0.0), &actions));
+        Some(loss.double_value(&[]))
     }
 
     /// A copy of the state on the host.

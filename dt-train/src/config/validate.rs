@@ -48,6 +48,13 @@ impl Config {
             ("train.weight_decay", train.weight_decay, 0.0, 100.0),
             ("train.beta_1", train.beta_1, 0.0, 0.999_999),
             ("train.beta_2", train.beta_2, 0.0, 0.999_999),
+            ("train.ema_decay", train.ema_decay, 0.0, 0.999_999),
+            (
+                "data.validation_percent",
+                data.validation_percent,
+                0.0,
+                99.0,
+            ),
             ("train.grad_clip", train.grad_clip, 0.0, f64::MAX),
             ("train.dropout", train.dropout, 0.0, 0.9),
             ("train.start_fraction", train.start_fraction, 0.0, 1.0),

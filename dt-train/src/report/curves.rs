@@ -24,12 +24,17 @@ pub fn figures(all: &Gathered) -> Markup {
     let loss = Trace {
         id: "loss",
         title: "Loss (mean squared error)",
-        of: |record| record.loss,
+        of: |record| Some(record.loss),
+    };
+    let validation = Trace {
+        id: "validation",
+        title: "Loss on episodes that are not trained on",
+        of: |record| record.validation_loss,
     };
     let norm = Trace {
         id: "gradient",
         title: "Gradient norm before clipping",
-        of: |record| record.grad_norm,
+        of: |record| Some(record.grad_norm),
     };
     html! {
         @for run in runs.iter().filter(|run| run.records.is_empty()) {
@@ -37,6 +42,7 @@ pub fn figures(all: &Gathered) -> Markup {
         }
         div.figures {
             (loss.figure(runs))
+            @if validation.is_known(runs) { (validation.figure(runs)) }
             (norm.figure(runs))
             @for (env, members) in all.by_env() { (returns(all, env, &members)) }
         }
@@ -51,10 +57,15 @@ pub fn figures(all: &Gathered) -> Markup {
 struct Trace {
     id: &'static str,
     title: &'static str,
-    of: fn(&Record) -> f64,
+    of: fn(&Record) -> Option<f64>,
 }
 
 impl Trace {
+    fn is_known(&self, runs: &[RunData]) -> bool {
+        let mut records = runs.iter().flat_map(|run| &run.records);
+        records.any(|record| (self.of)(record).is_some())
+    }
+
     fn figure(&self, runs: &[RunData]) -> Markup {
         let mut each = 1;
         let mut curves = Vec::new();
@@ -62,7 +73,7 @@ impl Trace {
             let points: Vec<_> = run
                 .records
                 .iter()
-                .map(|record| (record.update as f64, (self.of)(record)))
+                .filter_map(|record| Some((record.update as f64, (self.of)(record)?)))
                 .collect();
             let (points, n) = thin(&points, MOST_POINTS);
             each = std::cmp::max(each, n);
@@ -77,7 +88,7 @@ impl Trace {
         let body = html! {
             @for (i, (run, points)) in runs.iter().zip(&curves).enumerate() {
                 path.line.(colour(i)) d=(frame.line(points.iter().copied())) {
-                    title { (run.name) @if let Some(last) = run.records.last() { ": " (num((self.of)(last))) " at the end" } }
+                    title { (run.name) @if let Some(last) = run.records.last().and_then(self.of) { ": " (num(last)) " at the end" } }
                 }
             }
         };

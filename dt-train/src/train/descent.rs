@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::trainer::{Averages, learning_rate, mix};
-use crate::checkpoint::{Checkpoint, CheckpointError, Moments, Progress};
+use crate::checkpoint::{Checkpoint, CheckpointError, OptimizerState, Progress};
 use crate::config::Train;
 use crate::flat::Flat;
 use crate::model;
@@ -14,6 +14,8 @@ use crate::optim::{AdamW, AdamWConfig, clip_norm};
 pub(crate) struct Descent {
     recipe: Train,
     parameters: Flat,
+    /// Their exponential moving average, where the recipe asks for it.
+    average: Option<Flat>,
     optimizer: AdamW,
     loss_sum: Tensor,
     norm_sum: Tensor,
@@ -35,6 +37,7 @@ impl Descent {
         let zero = || Tensor::zeros([], (Kind::Float, device));
         Self {
             recipe: recipe.clone(),
+            average: (recipe.ema_decay > 0.0).then(|| parameters.duplicate()),
             parameters,
             optimizer,
             loss_sum: zero(),
@@ -43,9 +46,9 @@ impl Descent {
         }
     }
 
-    /// The parameters.
-    pub fn parameters(&self) -> &Flat {
-        &self.parameters
+    /// The parameters to act with: the average of those that are being optimized, or these themselves.
+    pub fn result(&self) -> &Flat {
+        self.average.as_ref().unwrap_or(&self.parameters)
     }
 
     /// Update number `update`, counted from 0, along the gradient of `loss` of the parameters. Nothing here waits for
@@ -64,6 +67,11 @@ impl Descent {
         let learning_rate = learning_rate(&self.recipe, update);
         self.optimizer
             .step(&mut self.parameters, &gradient, learning_rate);
+        if let Some(average) = &mut self.average {
+            // A young average would else remember the random start for long.
+            let young = (1.0 + update as f64) / (10.0 + update as f64);
+            average.approach(&self.parameters, 1.0 - self.recipe.ema_decay.min(young));
+        }
         self.loss_sum += loss.detach();
         self.norm_sum += norm;
         self.summed += 1;
@@ -88,10 +96,14 @@ impl Descent {
         let (m, v, _) = self.optimizer.state();
         Checkpoint {
             progress,
-            weights: model::weights(&self.parameters),
-            moments: Some(Moments {
+            weights: model::weights(self.result()),
+            optimizer: Some(OptimizerState {
                 m: model::host_values(m),
                 v: model::host_values(v),
+                parameters: self
+                    .average
+                    .as_ref()
+                    .map(|_| model::host_values(self.parameters.values())),
             }),
         }
     }
@@ -101,16 +113,24 @@ impl Descent {
     /// # Errors
     /// If the checkpoint belongs to another network or holds no optimizer state.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        model::load(&mut self.parameters, &checkpoint.weights)?;
-        let moments = checkpoint
-            .moments
-            .as_ref()
-            .filter(|moments| {
-                [&moments.m, &moments.v].map(Vec::len) == [self.parameters.values().numel(); 2]
-            })
-            .ok_or_else(|| CheckpointError::Missing("optimizer.m".to_owned()))?;
-        let [m, v] = [&moments.m, &moments.v]
-            .map(|values| Tensor::from_slice(values).to(self.parameters.values().device()));
+        let result = self.average.as_mut().unwrap_or(&mut self.parameters);
+        model::load(result, &checkpoint.weights)?;
+        let numel = self.parameters.values().numel();
+        let fits = |values: &&Vec<f32>| values.len() == numel;
+        let missing = |name: &str| CheckpointError::Missing(name.to_owned());
+        let state = checkpoint.optimizer.as_ref();
+        let state = state.ok_or_else(|| missing("optimizer.m"))?;
+        for (name, values) in [("optimizer.m", &state.m), ("optimizer.v", &state.v)] {
+            fits(&values).then_some(()).ok_or_else(|| missing(name))?;
+        }
+        if self.average.is_some() {
+            let values = state.parameters.as_ref().filter(fits);
+            let values = values.ok_or_else(|| missing("optimizer.parameters"))?;
+            let values = Tensor::from_slice(values);
+            tch::no_grad(|| self.parameters.values_mut().copy_(&values));
+        }
+        let device = self.parameters.values().device();
+        let [m, v] = [&state.m, &state.v].map(|values| Tensor::from_slice(values).to(device));
         self.optimizer.restore(&m, &v, checkpoint.progress.update);
         Ok(())
     }

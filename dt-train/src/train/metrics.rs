@@ -16,6 +16,9 @@ pub struct Record {
     pub update: u64,
     /// Mean loss since the record before.
     pub loss: f64,
+    /// Loss after this update on the episodes that are not trained on, by the network to act with, without dropout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
     /// Mean global gradient norm, before clipping, since the record before.
     pub grad_norm: f64,
     /// Learning rate of the last update.
@@ -133,6 +136,7 @@ mod tests {
         Record {
             update,
             loss: 0.1,
+            validation_loss: None,
             grad_norm: 1.0,
             learning_rate: 1e-4,
             updates_per_second: 3.5,

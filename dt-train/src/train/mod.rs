@@ -59,7 +59,19 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     // As it was called: what it calls itself does not open an environment that is a file.
     let name = options.env.or_else(|| data.env().map(Into::into));
     let spec = env.as_deref().map(|env| env.spec());
-    let (trajectories, info) = prepare::prepare(data, spec.as_ref(), &options.config)?;
+    let (mut trajectories, info) = prepare::prepare(data, spec.as_ref(), &options.config)?;
+    let percent = options.config.data.validation_percent;
+    let validation = if percent > 0.0 {
+        let taken = trajectories.split_off(percent);
+        anyhow::ensure!(
+            !taken.episode_lens.is_empty() && !trajectories.episode_lens.is_empty(),
+            "data.validation_percent = {percent} of {} episode(s) leaves no episode to validate or to train on; set it to 0",
+            info.episodes
+        );
+        taken
+    } else {
+        Trajectories::default()
+    };
     if options.config.model.kind == Kind::Transformer {
         options
             .config
@@ -71,7 +83,7 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     if let threads @ 1.. = run.config.train.threads {
         tch::set_num_threads(threads.cast_signed());
     }
-    let mut trainer = AnyTrainer::new(&run, trajectories, options.device);
+    let mut trainer = AnyTrainer::new(&run, trajectories, validation, options.device);
     // Not before the data are loaded: what that freed is given back.
     memory::keep_freed();
     let progress = match &checkpoint {
@@ -178,14 +190,17 @@ enum AnyTrainer {
 }
 
 impl AnyTrainer {
-    fn new(run: &Run, data: Trajectories, device: Device) -> Self {
+    fn new(run: &Run, data: Trajectories, validation: Trajectories, device: Device) -> Self {
         match run.config.model.kind {
             Kind::Transformer => {
                 let network = run.network(Dtype::F32);
-                let trainer = Trainer::new(&run.config, &network, data, device);
+                let trainer = Trainer::new(&run.config, &network, data, validation, device);
                 Self::Transformer(Box::new(trainer))
             }
-            Kind::Bc => Self::Bc(Box::new(bc::Trainer::new(&run.config, data, device))),
+            Kind::Bc => {
+                let trainer = bc::Trainer::new(&run.config, data, validation, device);
+                Self::Bc(Box::new(trainer))
+            }
         }
     }
 
@@ -200,6 +215,13 @@ impl AnyTrainer {
         match self {
             Self::Transformer(trainer) => trainer.take_averages(),
             Self::Bc(trainer) => trainer.take_averages(),
+        }
+    }
+
+    fn validation_loss(&mut self) -> Option<f64> {
+        match self {
+            Self::Transformer(trainer) => trainer.validation_loss(),
+            Self::Bc(trainer) => trainer.validation_loss(),
         }
     }
 
@@ -256,6 +278,7 @@ impl Session {
             let mut record = Record {
                 update: done,
                 loss,
+                validation_loss: self.trainer.validation_loss(),
                 grad_norm,
                 learning_rate: learning_rate(&recipe, done - 1),
                 updates_per_second: (done - recorded) as f64 / started.elapsed().as_secs_f64(),
@@ -307,7 +330,7 @@ impl Session {
             });
             self.progress.best = best;
             checkpoint.progress.best = best;
-            checkpoint.moments = None;
+            checkpoint.optimizer = None;
             checkpoint.save(&self.path(run::BEST))?;
         }
         Ok(records)

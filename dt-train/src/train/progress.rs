@@ -29,23 +29,23 @@ impl Bar {
     }
 
     pub(super) fn show(&mut self, record: &Record) {
+        let validation = record
+            .validation_loss
+            .map_or_else(String::new, |loss| format!(" (validation {loss:.5})"));
+        let loss = format!("loss {:.5}{validation}", record.loss);
         if let Some(first) = record.eval.first() {
             self.evaluation = format!(
                 "  return {:.1} ± {:.1} (target {})",
                 first.mean_return, first.std_return, first.target_return
             );
-            let line = format!(
-                "update {}  loss {:.5}{}",
-                record.update, record.loss, self.evaluation
-            );
+            let line = format!("update {}  {loss}{}", record.update, self.evaluation);
             if self.bar.is_hidden() {
                 eprintln!("{line}");
             } else {
                 self.bar.println(line);
             }
         }
-        self.bar
-            .set_message(format!("loss {:.5}{}", record.loss, self.evaluation));
+        self.bar.set_message(format!("{loss}{}", self.evaluation));
     }
 
     pub(super) fn finish(&self) {

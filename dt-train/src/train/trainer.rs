@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use dt_core::config::Config as Network;
+use dt_core::config::{Attention, Config as Network};
 use tch::{Device, Tensor};
 
 use super::descent::Descent;
@@ -19,7 +19,13 @@ pub struct Trainer {
     descent: Descent,
     sampler: Sampler,
     mask: Tensor,
+    /// Draws from the episodes that are not trained on; none: there are none.
+    validation: Option<(Sampler, Tensor)>,
 }
+
+/// Sequences that the validation loss is the mean over, always the same: of twice the receptive field, so that half of
+/// the predictions see all that they will when acting.
+const VALIDATION_BATCH: usize = 64;
 
 /// Averages since they were last read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,8 +37,14 @@ pub struct Averages {
 }
 
 impl Trainer {
-    /// Fresh parameters and optimizer, drawn from the recipe's seed.
-    pub fn new(config: &Config, network: &Network, data: Trajectories, device: Device) -> Self {
+    /// Fresh parameters and optimizer, drawn from the recipe's seed. `validation` are episodes that are not trained on.
+    pub fn new(
+        config: &Config,
+        network: &Network,
+        data: Trajectories,
+        validation: Trajectories,
+        device: Device,
+    ) -> Self {
         let recipe = config.train.clone();
         let shape = Shape {
             batch_size: recipe.batch_size as usize,
@@ -41,6 +53,20 @@ impl Trainer {
             start_fraction: recipe.start_fraction,
             max_ep_len: network.max_ep_len as usize,
         };
+        let validation = (!validation.episode_lens.is_empty()).then(|| {
+            let shape = Shape {
+                batch_size: VALIDATION_BATCH,
+                sequence_len: match network.attention {
+                    Attention::Window => config.receptive_field(),
+                    Attention::Streaming => 2 * config.receptive_field(),
+                },
+                burn_in: 0,
+                start_fraction: 0.0,
+                ..shape
+            };
+            let mask = model::attention_mask(network, shape.sequence_len, device);
+            (Sampler::new(validation, shape, 0, device), mask)
+        });
         let std = config.model.timestep_init_std;
         let parameters = model::initialize(network, std, recipe.seed, device);
         Self {
@@ -49,6 +75,7 @@ impl Trainer {
             sampler: Sampler::new(data, shape, recipe.seed, device),
             mask: model::attention_mask(network, shape.sequence_len, device),
             recipe,
+            validation,
         }
     }
 
@@ -71,9 +98,21 @@ impl Trainer {
         self.descent.take_averages()
     }
 
-    /// The network with the present parameters, as constants.
+    /// Loss on episodes that are not trained on, if there are any; waits for the device.
+    pub fn validation_loss(&mut self) -> Option<f64> {
+        let network = self.network();
+        let (sampler, mask) = self.validation.as_mut()?;
+        let batch = sampler.batch(0);
+        let loss = tch::no_grad(|| {
+            let predicted = network.forward(&batch.inputs, mask, 0.0);
+            model::masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask)
+        });
+        Some(loss.double_value(&[]))
+    }
+
+    /// The network to act with at present, as constants.
     pub fn network(&self) -> DecisionTransformer {
-        DecisionTransformer::bind(&self.network, self.descent.parameters().frozen())
+        DecisionTransformer::bind(&self.network, self.descent.result().frozen())
     }
 
     /// A copy of the state on the host.
@@ -120,6 +159,7 @@ pub(crate) fn mix(seed: u64, update: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Weights;
 
     /// Two episodes of a task where the best action is the state's first component.
     fn trajectories() -> Trajectories {
@@ -135,7 +175,7 @@ mod tests {
         }
     }
 
-    fn trainer() -> Trainer {
+    fn trainer(ema_decay: f64) -> Trainer {
         let mut config = Config::default();
         config.model.d_model = 16;
         config.model.n_layer = 2;
@@ -146,19 +186,31 @@ mod tests {
         config.train.warmup_updates = 10;
         config.train.learning_rate = 3e-3;
         config.train.dropout = 0.0;
+        config.train.ema_decay = ema_decay;
         let network = config.network(2, 1, dt_core::config::Dtype::F32);
-        Trainer::new(&config, &network, trajectories(), Device::Cpu)
+        Trainer::new(
+            &config,
+            &network,
+            trajectories(),
+            trajectories(),
+            Device::Cpu,
+        )
     }
 
     #[test]
     fn the_loss_falls_far_below_the_actions_variance() {
-        let mut trainer = trainer();
+        let mut trainer = trainer(0.0);
         (0..150).for_each(|update| trainer.update(update));
         trainer.take_averages();
         (150..200).for_each(|update| trainer.update(update));
         let Averages { loss, grad_norm } = trainer.take_averages();
-        // The actions' variance is 0.32.
+        // The actions' variance is 0.32. Validated on the same episodes, without dropout in either case.
         assert!(loss < 0.02, "{loss}");
+        let validation = trainer.validation_loss().unwrap();
+        assert!(
+            (0.3 * loss..2.0 * loss).contains(&validation),
+            "{validation}"
+        );
         assert!(grad_norm > 0.0 && grad_norm.is_finite());
     }
 
@@ -166,27 +218,59 @@ mod tests {
     fn a_restored_trainer_continues_bit_for_bit() {
         // Dropout draws from libtorch's one generator, which parallel tests share: tests/train/resume.rs
         // resumes with dropout, in processes of their own.
-        let mut whole = trainer();
-        (0..5).for_each(|update| whole.update(update));
-        let saved = whole.checkpoint(Progress {
-            update: 5,
-            best: None,
-        });
-        (5..12).for_each(|update| whole.update(update));
-        let mut resumed = trainer();
-        resumed.update(0);
-        resumed.restore(&saved).unwrap();
-        (5..12).for_each(|update| resumed.update(update));
-        let end = |trainer: &Trainer| trainer.checkpoint(Progress::default());
-        assert_eq!(end(&resumed), end(&whole));
-        assert_ne!(end(&resumed).weights, saved.weights);
+        for ema_decay in [0.0, 0.9] {
+            let trainer = || trainer(ema_decay);
+            let mut whole = trainer();
+            (0..5).for_each(|update| whole.update(update));
+            let saved = whole.checkpoint(Progress {
+                update: 5,
+                best: None,
+            });
+            (5..12).for_each(|update| whole.update(update));
+            let mut resumed = trainer();
+            resumed.update(0);
+            resumed.restore(&saved).unwrap();
+            (5..12).for_each(|update| resumed.update(update));
+            let end = |trainer: &Trainer| trainer.checkpoint(Progress::default());
+            assert_eq!(end(&resumed), end(&whole));
+            assert_ne!(end(&resumed).weights, saved.weights);
+        }
+    }
+
+    #[test]
+    fn the_result_is_the_average_of_the_parameters() {
+        // ln_f.bias, whose every step the recurrence must follow; the decay rate rises to 0.5.
+        let bias = |values: &Weights| values.get("ln_f.bias", &[16]).unwrap().to_vec();
+        let (mut plain, mut averaged) = (trainer(0.0), trainer(0.5));
+        let mut expected = bias(&plain.checkpoint(Progress::default()).weights);
+        for update in 0..20_u32 {
+            plain.update(update.into());
+            averaged.update(update.into());
+            let decay = f64::min(0.5, f64::from(1 + update) / f64::from(10 + update)) as f32;
+            let parameters = bias(&plain.checkpoint(Progress::default()).weights);
+            for (average, parameter) in expected.iter_mut().zip(&parameters) {
+                *average += (1.0 - decay) * (parameter - *average);
+            }
+            let result = bias(&averaged.checkpoint(Progress::default()).weights);
+            for (result, expected) in result.iter().zip(&expected) {
+                assert!((result - expected).abs() < 1e-7, "{result} {expected}");
+            }
+            assert_ne!(result, parameters);
+        }
     }
 
     #[test]
     fn checkpoints_of_other_networks_are_refused() {
-        let mut trainer = trainer();
+        let mut trainer = trainer(0.9);
         let mut checkpoint = trainer.checkpoint(Progress::default());
-        checkpoint.moments = None;
+        checkpoint.optimizer.as_mut().unwrap().parameters = None;
+        let error = trainer.restore(&checkpoint).unwrap_err().to_string();
+        assert!(
+            error.contains("no tensor `optimizer.parameters`"),
+            "{error}"
+        );
+        let mut trainer = self::trainer(0.0);
+        checkpoint.optimizer = None;
         assert!(trainer.restore(&checkpoint).is_err());
         checkpoint
             .weights

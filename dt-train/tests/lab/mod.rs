@@ -76,7 +76,7 @@ impl Lab {
                 best: None,
             },
             weights,
-            moments: None,
+            optimizer: None,
         };
         checkpoint.save(&dir.join(LAST)).unwrap();
         let data = Dataset::load(&[&data]).unwrap();

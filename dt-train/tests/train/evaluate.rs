@@ -20,9 +20,16 @@ fn a_robot_of_ones_own_is_trained_for_and_evaluated_in() {
         assert!(output.status.success(), "{}", stderr(&output));
     };
     run("collect --agent random --steps 300 --seed 0 --out robot.hdf5");
-    run("train --data robot.hdf5 --config recipe.toml --out robot --device cpu");
+    run(
+        "train --data robot.hdf5 --config recipe.toml --out robot --device cpu --set data.validation_percent=40",
+    );
     let records = read_metrics(&w.path("robot/metrics.jsonl"));
     assert_eq!(records.last().unwrap().eval.len(), 2);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.validation_loss > Some(0.0))
+    );
 }
 
 #[test]

@@ -22,6 +22,13 @@ fn bad_recipes_are_refused_before_anything_is_written() {
             &["`control.safe_action`", "-2..=2"],
         ),
         (
+            "data.validation_percent=10.0",
+            &[
+                "data.validation_percent = 10 of 8 episode(s)",
+                "set it to 0",
+            ],
+        ),
+        (
             "control.action_low=[0.0, 1.0]",
             &["`control.action_low` has 2 numbers", "have 1"],
         ),

@@ -21,6 +21,7 @@ max_ep_len = 200
 
 [data]
 return_scale = 0.0
+validation_percent = 25.0
 
 [train]
 updates = 40
@@ -30,6 +31,7 @@ warmup_updates = 10
 log_every = 5
 checkpoint_every = 10
 dropout = 0.1
+ema_decay = 0.9
 
 [eval]
 every = 20
