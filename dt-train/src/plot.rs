@@ -35,13 +35,15 @@ const HEIGHT_WITHOUT_RETURNS: u32 = 340;
 pub(crate) const INK: RGBColor = RGBColor(38, 50, 56);
 pub(crate) const MUTED: RGBColor = RGBColor(110, 122, 130);
 pub(crate) const GRID: RGBColor = RGBColor(232, 236, 239);
-/// Okabe and Ito's palette, which colour-blind readers can tell apart.
-pub(crate) const PALETTE: [RGBColor; 5] = [
+/// Okabe and Ito's palette, which colour-blind readers can tell apart, with a brown for its yellow and black.
+pub(crate) const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(120, 72, 50),
 ];
 
 /// A run's records as panels.
