@@ -121,7 +121,9 @@ impl Descent {
         let state = checkpoint.optimizer.as_ref();
         let state = state.ok_or_else(|| missing("optimizer.m"))?;
         for (name, values) in [("optimizer.m", &state.m), ("optimizer.v", &state.v)] {
-            fits(&values).then_some(()).ok_or_else(|| missing(name))?;
+            if !fits(&values) {
+                return Err(missing(name));
+            }
         }
         if self.average.is_some() {
             let values = state.parameters.as_ref().filter(fits);

@@ -63,19 +63,8 @@ fn killed_and_resumed(settings: &[&str], kill_at: [u64; 3], expected_records: us
     let mut resume: &[&str] = &[];
     let mut kills = 0;
     for updates in kill_at {
-        let base = [
-            "train",
-            "--data",
-            "data.hdf5",
-            "--config",
-            "recipe.toml",
-            "--device",
-            "cpu",
-            "--out",
-            "killed",
-        ];
         let mut child = workshop
-            .command(&[&base[..], settings, resume].concat())
+            .train_command("killed", &[settings, resume].concat())
             .stderr(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -84,7 +84,7 @@ impl Workshop {
         command
     }
 
-    pub fn train(&self, out: &str, more: &[&str]) -> Output {
+    pub fn train_command(&self, out: &str, more: &[&str]) -> Command {
         let args = [
             &[
                 "train",
@@ -99,7 +99,11 @@ impl Workshop {
             ],
             more,
         ];
-        self.command(&args.concat()).output().unwrap()
+        self.command(&args.concat())
+    }
+
+    pub fn train(&self, out: &str, more: &[&str]) -> Output {
+        self.train_command(out, more).output().unwrap()
     }
 
     pub fn train_ok(&self, out: &str, more: &[&str]) {
