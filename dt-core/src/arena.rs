@@ -13,6 +13,7 @@
 //! attention  ·          q → out  │ scores, integer sums           q, then attention weights, quantized
 //! projection added to   out      ───────────────────────────────► quantized (T, d)
 //!                       out · W (T, d)                            read
+//!     or, folded: the normalized x is q, in `input` already, and out is added to x
 //! mlp        ·          hidden (T, ff) ─────────────────────────► quantized (T, ff)
 //!            added to   hidden · W (T, d)                         read
 //! ```
@@ -48,7 +49,12 @@ impl Layout {
         let a = config.act_dim as usize;
         let k = config.context_len as usize;
         let window = matches!(config.attention, Attention::Window);
-        let beside_queries = max(2 * GROUP * d, attention::scratch_words(config));
+        let keys_values = if config.is_folded() {
+            config.folded_rows() as usize
+        } else {
+            2 * d
+        };
+        let beside_queries = max(GROUP * keys_values, attention::scratch_words(config));
         let widest = max(max(max(d, ff), max(s, a)), attention::widest(config));
         Self {
             cache: config.n_layer as usize * layer_words(config),

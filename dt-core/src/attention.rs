@@ -9,7 +9,7 @@ use crate::kernels;
 use crate::linear::{GROUP, interleave};
 use crate::ops;
 use crate::quant::{NonFinite, q_max, rne};
-use crate::slices::{floats, integers, rows, rows_mut};
+use crate::slices::{floats, halves, integers, rows, rows_mut};
 
 /// Attention weights are integers, in units of 2⁻²⁰ of the largest.
 const EXP_ONE: f32 = 1_048_576.0;
@@ -33,21 +33,40 @@ pub(crate) const fn widest(config: &Config) -> usize {
     max(padded_slots(config), config.d_head())
 }
 
+/// What brings the product of a query and a key to the argument of softmax's exponential: 1/√d_head, and log₂e where that is
+/// a power of two ([`Math::Polynomial`]).
+pub(crate) fn score_factor(config: &Config) -> f32 {
+    let one = match config.math {
+        Math::Polynomial => core::f32::consts::LOG2_E,
+        Math::Libm | Math::Micromath => 1.0,
+    };
+    one / libm::sqrtf(config.d_head() as f32)
+}
+
+/// Softmax's exponential, of what [`score_factor`] has scaled; at most 0.
+#[inline]
+fn exponential(math: Math, x: f32) -> f32 {
+    match math {
+        Math::Polynomial => ops::exp2(x),
+        Math::Libm | Math::Micromath => ops::exp(math, x),
+    }
+}
+
 /// Attends with the queries of the tokens in `visible`, (T, d_model), which the heads' outputs
-/// replace. `cache` is that of one layer, `buffer` and `scratch` are overwritten.
+/// replace. Queries that are quantized already, as folded attention's are, lie in `buffer` instead, with
+/// their scales in `quantized`. `cache` is that of one layer, `buffer` and `scratch` are overwritten.
 ///
 /// # Errors
-/// [`NonFinite`] if a query is, a score, or an attention weight.
+/// [`NonFinite`] if a query is, a visible token's score, or an attention weight.
 pub(crate) fn forward(
     config: &Config,
     queries: &mut [f32],
+    quantized: Option<[f32; GROUP]>,
     visible: &[Visible],
     cache: &mut [u32],
     buffer: &mut [u32],
     scratch: &mut [u32],
 ) -> Result<(), NonFinite> {
-    // 1/√d_head.
-    let scale = 1.0 / libm::sqrtf(config.d_head() as f32);
     match config.dtype {
         Dtype::F32 => {
             let cache = F32Cache::carve(config, cache);
@@ -56,7 +75,7 @@ pub(crate) fn forward(
             for (query, visible) in rows_mut(queries, d).zip(visible) {
                 for (head, query) in rows_mut(query, d_head).enumerate() {
                     let part = head * d_head..(head + 1) * d_head;
-                    head_f32(config, query, &cache, part, visible, scale, scores);
+                    head_f32(config, query, &cache, part, visible, scores)?;
                 }
             }
         }
@@ -66,9 +85,8 @@ pub(crate) fn forward(
                     config,
                     cache,
                     columns: head * config.d_head()..(head + 1) * config.d_head(),
-                    scale,
                 };
-                attention.forward(queries, visible, buffer, scratch)?;
+                attention.forward(queries, quantized, visible, buffer, scratch)?;
             }
         }
     }
@@ -82,27 +100,26 @@ fn head_f32(
     cache: &F32Cache<'_>,
     part: Range<usize>,
     visible: &Visible,
-    scale: f32,
     scores: &mut [f32],
-) {
+) -> Result<(), NonFinite> {
     let d = config.d_model as usize;
-    let keys = visible
-        .slots()
-        .map(|slot| vector(cache.keys, slot * d, &part));
-    let mut max = f32::NEG_INFINITY;
-    for (score, key) in scores.iter_mut().zip(keys) {
-        *score = ops::dot(query, key) * scale;
-        if *score > max {
-            max = *score;
+    let factor = score_factor(config);
+    let mut max = Maximum::default();
+    for (score, slot) in scores.iter_mut().zip(visible.slots()) {
+        *score = ops::dot(query, vector(cache.keys, slot * d, &part)) * factor;
+        if let Some(bias) = cache.key_biases.get(slot) {
+            *score += bias;
         }
+        max.include(*score);
     }
+    let max = max.finite()?;
     query.fill(0.0);
     let mut total = 0.0;
     let values = visible
         .slots()
         .map(|slot| vector(cache.values, slot * d, &part));
     for (score, value) in scores.iter().zip(values) {
-        let weight = ops::exp(config.math, *score - max);
+        let weight = exponential(config.math, *score - max);
         total += weight;
         for (out, value) in query.iter_mut().zip(value) {
             *out += weight * value;
@@ -112,6 +129,7 @@ fn head_f32(
     for out in query {
         *out *= inverse;
     }
+    Ok(())
 }
 
 /// One head's part of the vector at `start`.
@@ -121,6 +139,43 @@ fn vector<'c>(vectors: &'c [f32], start: usize, part: &Range<usize>) -> &'c [f32
         .unwrap_or_default()
 }
 
+/// The largest of some scores.
+struct Maximum {
+    max: f32,
+    /// ±0 as long as all are finite: a product of 0 with anything else is NaN, which stays.
+    poison: f32,
+}
+
+impl Default for Maximum {
+    fn default() -> Self {
+        Self {
+            max: f32::NEG_INFINITY,
+            poison: 0.0,
+        }
+    }
+}
+
+impl Maximum {
+    #[inline(always)]
+    fn include(&mut self, score: f32) {
+        if score > self.max {
+            self.max = score;
+        }
+        self.poison += score * 0.0;
+    }
+
+    /// # Errors
+    /// [`NonFinite`] if a score was: −∞ would become a plausible weight of 0, and the difference of two infinities is NaN,
+    /// which would become a plausible integer.
+    fn finite(self) -> Result<f32, NonFinite> {
+        if self.poison == 0.0 {
+            Ok(self.max)
+        } else {
+            Err(NonFinite)
+        }
+    }
+}
+
 /// One head of an int8 layer, for all tokens at once: two matrix products and, between them, a
 /// softmax per token.
 struct Int8Head<'a> {
@@ -128,14 +183,13 @@ struct Int8Head<'a> {
     cache: Int8Cache<'a>,
     /// The head's columns in queries and outputs.
     columns: Range<usize>,
-    /// 1/√d_head.
-    scale: f32,
 }
 
 impl Int8Head<'_> {
     fn forward(
         &self,
         queries: &mut [f32],
+        quantized: Option<[f32; GROUP]>,
         visible: &[Visible],
         buffer: &mut [u32],
         scratch: &mut [u32],
@@ -148,26 +202,28 @@ impl Int8Head<'_> {
         let (scores, sums) = (floats(scores), integers(sums));
         let mut scales = [0.0; GROUP];
         let mut totals = [0; GROUP];
+        let factor = score_factor(self.config);
 
-        // Scores (T, slots): of all slots, whether the token sees them or not.
-        let parts = rows(queries, d).map(|row| row.get(self.columns.clone()).unwrap_or_default());
-        let q = interleave(parts, [tokens, d_head], q_max(d_head), &mut scales, buffer)?;
+        // Sums (T, slots): of all slots, whether the token sees them or not.
+        let q = match quantized {
+            Some(known) => {
+                scales = known;
+                &*halves(buffer)
+                    .get_mut(..tokens * d_head)
+                    .unwrap_or_default()
+            }
+            None => {
+                let parts =
+                    rows(queries, d).map(|row| row.get(self.columns.clone()).unwrap_or_default());
+                interleave(parts, [tokens, d_head], q_max(d_head), &mut scales, buffer)?
+            }
+        };
         products([tokens, slots], self.cache.keys, q, sums);
         let each = rows_mut(scores, slots).zip(rows(sums, slots));
         let each = each.zip(visible).zip(&mut totals).zip(scales);
         for ((((scores, sums), visible), total), scale) in each {
-            let scale = scale * self.scale;
-            let keys = sums
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .zip(self.cache.key_scales.as_chunks::<4>().0);
-            for (score, (sum, key_scale)) in scores.as_chunks_mut::<4>().0.iter_mut().zip(keys) {
-                for ((score, sum), key_scale) in score.iter_mut().zip(sum).zip(key_scale) {
-                    *score = *sum as f32 * (scale * key_scale);
-                }
-            }
-            *total = softmax(self.config.math, scores, visible, self.cache.value_scales)?;
+            let max = self.score(scores, sums, visible, scale * factor)?;
+            *total = self.weigh(scores, visible, max);
         }
 
         // Weighted values (T, d_head): the weights of slots that a token does not see are zero.
@@ -193,47 +249,63 @@ impl Int8Head<'_> {
         }
         Ok(())
     }
-}
 
-/// Turns the scores of visible tokens into softmax numerators, each times the scale of its value,
-/// and those of all others into zeros. Returns the denominator.
-///
-/// # Errors
-/// [`NonFinite`] if a score is: the difference of two infinities is NaN, and would become a plausible
-/// integer.
-fn softmax(
-    math: Math,
-    scores: &mut [f32],
-    visible: &Visible,
-    value_scales: &[f32],
-) -> Result<i32, NonFinite> {
-    let mut max = f32::NEG_INFINITY;
-    for run in &visible.runs {
-        let scores = scores.get(run.clone()).unwrap_or_default();
-        if !f32::from_bits(kernels::magnitude(scores)).is_finite() {
-            return Err(NonFinite);
-        }
-        for &score in scores {
-            if score > max {
-                max = score;
+    /// Turns the integer sums of visible tokens into scores, those of all others into zeros. Returns the largest score.
+    ///
+    /// # Errors
+    /// [`NonFinite`] if a visible token's score is.
+    fn score(
+        &self,
+        scores: &mut [f32],
+        sums: &[i32],
+        visible: &Visible,
+        scale: f32,
+    ) -> Result<f32, NonFinite> {
+        let mut max = Maximum::default();
+        for run in &visible.runs {
+            let part = scores.get_mut(run.clone()).unwrap_or_default();
+            let sums = sums.get(run.clone()).unwrap_or_default();
+            let key_scales = self.cache.key_scales.get(run.clone()).unwrap_or_default();
+            let keys = sums.iter().zip(key_scales);
+            match self.cache.key_biases.get(run.clone()) {
+                Some(biases) => {
+                    for ((score, (&sum, key_scale)), bias) in part.iter_mut().zip(keys).zip(biases)
+                    {
+                        *score = sum as f32 * (scale * key_scale) + bias;
+                        max.include(*score);
+                    }
+                }
+                None => {
+                    for (score, (&sum, key_scale)) in part.iter_mut().zip(keys) {
+                        *score = sum as f32 * (scale * key_scale);
+                        max.include(*score);
+                    }
+                }
             }
         }
-    }
-    let mut total = 0;
-    for run in &visible.runs {
-        let scores = scores.get_mut(run.clone()).unwrap_or_default();
-        let scales = value_scales.get(run.clone()).unwrap_or_default();
-        for (score, value_scale) in scores.iter_mut().zip(scales) {
-            let weight = rne(ops::exp(math, *score - max) * EXP_ONE);
-            total += weight;
-            *score = weight as f32 * value_scale;
+        let [old, new] = &visible.runs;
+        for hidden in [new.end..old.start, old.end..scores.len()] {
+            scores.get_mut(hidden).unwrap_or_default().fill(0.0);
         }
+        max.finite()
     }
-    let [old, new] = &visible.runs;
-    for hidden in [new.end..old.start, old.end..scores.len()] {
-        scores.get_mut(hidden).unwrap_or_default().fill(0.0);
+
+    /// Turns the scores of visible tokens, at most `max`, into softmax numerators, each times the scale of its value. Returns the
+    /// denominator.
+    fn weigh(&self, scores: &mut [f32], visible: &Visible, max: f32) -> i32 {
+        let math = self.config.math;
+        let mut total = 0;
+        for run in &visible.runs {
+            let scores = scores.get_mut(run.clone()).unwrap_or_default();
+            let scales = self.cache.value_scales.get(run.clone()).unwrap_or_default();
+            for (score, value_scale) in scores.iter_mut().zip(scales) {
+                let weight = rne(exponential(math, *score - max) * EXP_ONE);
+                total += weight;
+                *score = weight as f32 * value_scale;
+            }
+        }
+        total
     }
-    Ok(total)
 }
 
 /// See [`kernels::products`].

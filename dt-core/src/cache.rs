@@ -29,10 +29,20 @@ const fn packed_words(config: &Config) -> usize {
 /// Words that the keys and values of one layer take.
 pub(crate) const fn layer_words(config: &Config) -> usize {
     match config.dtype {
-        Dtype::F32 => 2 * slots(config) * config.d_model as usize,
+        Dtype::F32 => 2 * slots(config) * config.d_model as usize + key_biases(config),
         Dtype::Int8 | Dtype::Int4 => {
             2 * config.n_head as usize * (packed_words(config) + padded_slots(config))
+                + key_biases(config)
         }
+    }
+}
+
+/// Slots that have a number added to their scores.
+const fn key_biases(config: &Config) -> usize {
+    if config.is_folded() {
+        padded_slots(config)
+    } else {
+        0
     }
 }
 
@@ -40,6 +50,8 @@ pub(crate) const fn layer_words(config: &Config) -> usize {
 pub(crate) struct F32Cache<'c> {
     pub(crate) keys: &'c mut [f32],
     pub(crate) values: &'c mut [f32],
+    /// What is added to the scores of a slot (padded slots); empty unless attention is folded.
+    pub(crate) key_biases: &'c mut [f32],
 }
 
 impl<'c> F32Cache<'c> {
@@ -49,15 +61,14 @@ impl<'c> F32Cache<'c> {
         Self {
             keys: floats(take(&mut rest, len)),
             values: floats(take(&mut rest, len)),
+            key_biases: floats(take(&mut rest, key_biases(config))),
         }
     }
 
-    /// Stores one token's keys and values, (2·d_model), in its slot.
-    fn store(&mut self, slot: usize, keys_values: &[f32]) {
-        let d = keys_values.len() / 2;
-        let (key, value) = keys_values.split_at_checked(d).unwrap_or_default();
+    /// Stores one token's keys and values, (d_model) each, in its slot.
+    fn store(&mut self, slot: usize, key: &[f32], value: &[f32]) {
         for (rows, row) in [(&mut *self.keys, key), (&mut *self.values, value)] {
-            copy(row, rows.get_mut(slot * d..).unwrap_or_default());
+            copy(row, rows.get_mut(slot * row.len()..).unwrap_or_default());
         }
     }
 }
@@ -74,19 +85,24 @@ pub(crate) struct Int8Cache<'c> {
     pub(crate) key_scales: &'c mut [f32],
     /// (padded slots).
     pub(crate) value_scales: &'c mut [f32],
+    /// What is added to the scores of a slot (padded slots); empty unless attention is folded.
+    pub(crate) key_biases: &'c mut [f32],
 }
 
 impl<'c> Int8Cache<'c> {
     /// The heads of one layer, whose cache is `words`.
     pub(crate) fn heads(config: &Config, words: &'c mut [u32]) -> impl Iterator<Item = Self> {
         let (packed, slots) = (packed_words(config), padded_slots(config));
-        rows_mut(words, 2 * (packed + slots)).map(move |words| {
+        let biases = key_biases(config);
+        // Biases only come with a single head.
+        rows_mut(words, 2 * (packed + slots) + biases).map(move |words| {
             let mut rest = words;
             Self {
                 keys: bytes(take(&mut rest, packed)),
                 values: bytes(take(&mut rest, packed)),
                 key_scales: floats(take(&mut rest, slots)),
                 value_scales: floats(take(&mut rest, slots)),
+                key_biases: floats(take(&mut rest, biases)),
             }
         })
     }
@@ -144,23 +160,35 @@ fn quantize<'b>(x: &[f32], buffer: &'b mut [u32]) -> Result<(f32, &'b [[i16; 4]]
     Ok((grid.scale, groups))
 }
 
-/// Stores the keys and values, (2·d_model), of one token in its slot of a layer's cache. `buffer` is
-/// overwritten.
+/// Stores what one token leaves in its slot of a layer's cache: keys, values (d_model each) and, if attention is folded,
+/// the key's bias, which `score_factor` brings to the scale of scores. `buffer` is overwritten.
 pub(crate) fn store(
     config: &Config,
     cache: &mut [u32],
     slot: usize,
     keys_values: &[f32],
+    score_factor: f32,
     buffer: &mut [u32],
 ) -> Result<(), NonFinite> {
+    let d = config.d_model as usize;
+    let (keys, rest) = keys_values.split_at_checked(d).unwrap_or_default();
+    let (values, biases) = rest.split_at_checked(d).unwrap_or_default();
+    let set_bias = |places: &mut [f32]| {
+        if let (Some(place), Some(bias)) = (places.get_mut(slot), biases.first()) {
+            *place = bias * score_factor;
+        }
+    };
     match config.dtype {
-        Dtype::F32 => F32Cache::carve(config, cache).store(slot, keys_values),
+        Dtype::F32 => {
+            let mut cache = F32Cache::carve(config, cache);
+            cache.store(slot, keys, values);
+            set_bias(cache.key_biases);
+        }
         Dtype::Int8 | Dtype::Int4 => {
-            let d = config.d_model as usize;
-            let (keys, values) = keys_values.split_at_checked(d).unwrap_or_default();
             let heads = rows(keys, config.d_head()).zip(rows(values, config.d_head()));
             for (mut cache, (key, value)) in Int8Cache::heads(config, cache).zip(heads) {
                 cache.store(slot, key, value, buffer)?;
+                set_bias(cache.key_biases);
             }
         }
     }

@@ -54,6 +54,19 @@ pub enum Attention {
     Window,
 }
 
+/// How a token's hidden state becomes queries, keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Mixer {
+    /// By one matrix each, and the heads' outputs go through another one (Vaswani et al. 2017).
+    Attention,
+    /// With one head, the products WqᵀWk and WoWv are one matrix each: scores are hᵀ(WqᵀWk)h and a
+    /// number per token, outputs Σp·(WoWv)h. The same function in exact arithmetic, without a product
+    /// for queries and one for the projection.
+    Folded,
+}
+
 /// Nonlinearity between the two linear layers of the MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -77,11 +90,15 @@ pub enum Head {
 /// Where exp and tanh come from. Part of the policy file, since it changes output bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Math {
-    /// `libm` (0.2, f32): accurate to about 1 ulp.
+    /// `libm` (0.2, f32): accurate to about 1 ulp. What files of version 1 use.
     Libm,
     /// `micromath::F32`: a few instructions, errors as documented in [`crate::ops`].
     Micromath,
+    /// The polynomials of [`crate::ops`], specified in `BLOB.md`: about as accurate as `libm`, at a third
+    /// of the instructions.
+    Polynomial,
 }
 
 /// Everything that determines the network's computation, apart from its weights.
@@ -110,6 +127,8 @@ pub struct Config {
     pub dtype: Dtype,
     /// Streaming or window.
     pub attention: Attention,
+    /// Attention as trained, or folded for inference.
+    pub mixer: Mixer,
     /// MLP nonlinearity.
     pub activation: Activation,
     /// Action head.
@@ -145,6 +164,11 @@ pub enum ConfigError {
         /// Width of the MLP's hidden layer.
         d_ff: u32,
     },
+    /// Only single-head attention can be folded: with more heads the folded matrices are larger.
+    Folded {
+        /// Attention heads.
+        n_head: u32,
+    },
     /// `layer_norm_eps` is not a positive finite number.
     Epsilon,
 }
@@ -161,6 +185,9 @@ impl core::fmt::Display for ConfigError {
                 n_head.saturating_mul(4)
             ),
             Self::MlpSize { d_ff } => write!(f, "d_ff {d_ff} is not a multiple of 4"),
+            Self::Folded { n_head } => {
+                write!(f, "folded attention has one head, but n_head is {n_head}")
+            }
             Self::Epsilon => f.write_str("layer_norm_eps must be a positive finite number"),
         }
     }
@@ -205,10 +232,25 @@ impl Config {
         if !self.d_ff.is_multiple_of(4) {
             return Err(ConfigError::MlpSize { d_ff: self.d_ff });
         }
+        if self.is_folded() && self.n_head != 1 {
+            return Err(ConfigError::Folded {
+                n_head: self.n_head,
+            });
+        }
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
             return Err(ConfigError::Epsilon);
         }
         Ok(())
+    }
+
+    /// Whether queries and projections are folded away ([`Mixer::Folded`]).
+    pub const fn is_folded(&self) -> bool {
+        matches!(self.mixer, Mixer::Folded)
+    }
+
+    /// Rows of a layer's folded matrix: keys and values (d_model each), the key's bias, and one that pads the pair.
+    pub const fn folded_rows(&self) -> u32 {
+        2 * self.d_model + 2
     }
 
     /// Width of one attention head.

@@ -10,7 +10,7 @@ use crate::cache::{self, Ring, Visible};
 use crate::config::{self, Head};
 use crate::kernels;
 use crate::linear::{GROUP, Input};
-use crate::model::Model;
+use crate::model::{Mixing, Model};
 use crate::ops;
 use crate::probe::{Phase, Probe};
 use crate::quant::NonFinite;
@@ -262,18 +262,22 @@ impl<'a> Stepper<'a> {
         for (index, layer) in model.layers().enumerate() {
             let cache = layer_cache(config, work.cache, index);
 
-            // Keys and values of all tokens (T, 2·d_model) go into the cache.
+            // Keys and values of all tokens, (T, 2·d_model) and for folded attention a bias, go into the cache.
             probe.enter(Phase::Norm);
             layer.ln_1.forward(eps, x, wide);
             probe.enter(Phase::Quantize);
             let mut input = Input::new(dtype, head(wide, count * d), d, buffer)?;
             probe.enter(Phase::Qkv);
             let (queries, beside) = wide.split_at_mut_checked(GROUP * d).unwrap_or_default();
-            layer.attn_qkv.outputs(d..3 * d).forward(&input, beside);
+            let keys_values = match &layer.mixer {
+                Mixing::Attention { qkv, .. } => qkv.outputs(d..3 * d),
+                Mixing::Folded { key_value, .. } => *key_value,
+            };
+            keys_values.forward(&input, beside);
             probe.enter(Phase::Attention);
-            let scratch = words(queries);
-            for (row, token) in rows(beside, 2 * d).zip(&tokens) {
-                cache::store(config, cache, token.slot, row, scratch)?;
+            let factor = attention::score_factor(config);
+            for (row, token) in rows(beside, keys_values.rows).zip(&tokens) {
+                cache::store(config, cache, token.slot, row, factor, words(queries))?;
             }
 
             // The last layer's output is only needed at the state token, for the action.
@@ -291,16 +295,35 @@ impl<'a> Stepper<'a> {
 
             // Queries (T, d_model) become the heads' outputs, then a part of x.
             probe.enter(Phase::Qkv);
-            layer.attn_qkv.outputs(0..d).forward(&input, queries);
-            probe.enter(Phase::Attention);
             let queries = head_mut(queries, asking * d);
+            let quantized = match &layer.mixer {
+                Mixing::Attention { qkv, .. } => {
+                    qkv.outputs(0..d).forward(&input, queries);
+                    None
+                }
+                Mixing::Folded { .. } => {
+                    input.copy_floats(queries);
+                    input.scales()
+                }
+            };
+            probe.enter(Phase::Attention);
             let visible = tokens.get(first..).unwrap_or_default();
             let scratch = words(beside);
-            attention::forward(config, queries, visible, cache, buffer, scratch)?;
-            probe.enter(Phase::Quantize);
-            let input = Input::new(dtype, queries, d, buffer)?;
-            probe.enter(Phase::Projection);
-            layer.attn_proj.forward(&input, wide);
+            attention::forward(config, queries, quantized, visible, cache, buffer, scratch)?;
+            match &layer.mixer {
+                Mixing::Attention { proj, .. } => {
+                    probe.enter(Phase::Quantize);
+                    let input = Input::new(dtype, queries, d, buffer)?;
+                    probe.enter(Phase::Projection);
+                    proj.forward(&input, wide);
+                }
+                Mixing::Folded { bias, .. } => {
+                    probe.enter(Phase::Projection);
+                    for output in rows_mut(queries, d) {
+                        kernels::add(output, bias);
+                    }
+                }
+            }
             kernels::add(x, wide);
 
             // MLP: x (T, d_model) → hidden (T, d_ff) → a part of x.

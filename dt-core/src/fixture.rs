@@ -1,10 +1,10 @@
 //! Small random policies for this crate's tests.
 
 use crate::blob::{
-    Affine, AtMaxEpLen, EmitError, LayerParameters, Manifest, Parameters, Provenance, RewardMode,
-    Vectors, emit, emitted_len,
+    Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
+    emit, emitted_len,
 };
-use crate::config::{Activation, Attention, Config, Dtype, Head, Math};
+use crate::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 
 /// xorshift64*: enough randomness for weights, and no dependency.
 pub struct Random(u64);
@@ -43,22 +43,18 @@ pub fn config() -> Config {
         max_ep_len: 9,
         dtype: Dtype::Int8,
         attention: Attention::Streaming,
+        mixer: Mixer::Attention,
         activation: Activation::Relu,
         head: Head::Tanh,
-        math: Math::Libm,
+        math: Math::Polynomial,
         layer_norm_eps: 1e-5,
     }
 }
 
 pub fn manifest(config: Config) -> Manifest<'static> {
     Manifest {
-        config,
         return_scale: 100.0,
         target_return: -150.0,
-        reward: RewardMode::Observed,
-        control_period_us: 50_000,
-        at_max_ep_len: AtMaxEpLen::Saturate,
-        golden_steps: 0,
         env: "pendulum",
         provenance: Provenance {
             dataset: "none",
@@ -67,7 +63,9 @@ pub fn manifest(config: Config) -> Manifest<'static> {
             version: "0",
             seed: 1,
             updates: 2,
+            ..Manifest::new(config).provenance
         },
+        ..Manifest::new(config)
     }
 }
 
@@ -116,12 +114,15 @@ impl Fixture {
         ];
         let blocks: Vec<[_; 4]> = (0..config.n_layer)
             .map(|_| {
-                [
-                    linear(3 * d, d, 2.0),
-                    linear(d, d, 2.0),
-                    linear(f, d, 2.0),
-                    linear(d, f, 2.0),
-                ]
+                let mixer = match config.mixer {
+                    Mixer::Attention => [linear(3 * d, d, 2.0), linear(d, d, 2.0)],
+                    Mixer::Folded => [
+                        linear(config.folded_rows() as usize, d, 2.0),
+                        linear(d, 1, 1.0),
+                    ],
+                };
+                let [first, second] = mixer;
+                [first, second, linear(f, d, 2.0), linear(d, f, 2.0)]
             })
             .collect();
         let table = random.vector(t * d, 1.0);
@@ -138,10 +139,18 @@ impl Fixture {
         let layers: Vec<_> = blocks
             .iter()
             .zip(&block_norms)
-            .map(|([qkv, proj, fc, out], [ln_1, ln_2])| LayerParameters {
+            .map(|([first, second, fc, out], [ln_1, ln_2])| LayerParameters {
                 ln_1: affine(ln_1),
-                attn_qkv: affine(qkv),
-                attn_proj: affine(proj),
+                mixer: match config.mixer {
+                    Mixer::Attention => MixerParameters::Attention {
+                        qkv: affine(first),
+                        proj: affine(second),
+                    },
+                    Mixer::Folded => MixerParameters::Folded {
+                        key_value: affine(first),
+                        bias: &second.1,
+                    },
+                },
                 ln_2: affine(ln_2),
                 mlp_fc: affine(fc),
                 mlp_proj: affine(out),
@@ -195,74 +204,56 @@ pub fn observation(random: &mut Random) -> [f32; 3] {
 
 /// Configurations that differ in everything the engine branches on.
 pub fn configs() -> impl Iterator<Item = Config> {
+    use {Activation::*, Attention::*, Dtype::*, Head::*, Math::*};
     let choices = [
+        (F32, Streaming, Mixer::Attention, Relu, Tanh, Polynomial, 9),
+        (Int8, Streaming, Mixer::Attention, Relu, Tanh, Polynomial, 9),
+        (Int8, Window, Mixer::Attention, GeluTanh, Linear, Libm, 0),
+        (F32, Window, Mixer::Attention, GeluTanh, Linear, Libm, 0),
         (
-            Dtype::F32,
-            Attention::Streaming,
-            Activation::Relu,
-            Head::Tanh,
-            Math::Libm,
+            Int8,
+            Streaming,
+            Mixer::Attention,
+            GeluTanh,
+            Tanh,
+            Micromath,
+            0,
+        ),
+        (Int4, Streaming, Mixer::Attention, Relu, Tanh, Libm, 9),
+        (
+            Int4,
+            Window,
+            Mixer::Attention,
+            GeluTanh,
+            Tanh,
+            Polynomial,
+            0,
+        ),
+        (F32, Streaming, Mixer::Folded, GeluTanh, Tanh, Polynomial, 0),
+        (Int8, Streaming, Mixer::Folded, Relu, Tanh, Polynomial, 9),
+        (Int8, Window, Mixer::Folded, Relu, Linear, Libm, 9),
+        (
+            Int4,
+            Streaming,
+            Mixer::Folded,
+            GeluTanh,
+            Tanh,
+            Polynomial,
             9,
-        ),
-        (
-            Dtype::Int8,
-            Attention::Streaming,
-            Activation::Relu,
-            Head::Tanh,
-            Math::Libm,
-            9,
-        ),
-        (
-            Dtype::Int8,
-            Attention::Window,
-            Activation::GeluTanh,
-            Head::Linear,
-            Math::Libm,
-            0,
-        ),
-        (
-            Dtype::F32,
-            Attention::Window,
-            Activation::GeluTanh,
-            Head::Linear,
-            Math::Libm,
-            0,
-        ),
-        (
-            Dtype::Int8,
-            Attention::Streaming,
-            Activation::GeluTanh,
-            Head::Tanh,
-            Math::Micromath,
-            0,
-        ),
-        (
-            Dtype::Int4,
-            Attention::Streaming,
-            Activation::Relu,
-            Head::Tanh,
-            Math::Libm,
-            9,
-        ),
-        (
-            Dtype::Int4,
-            Attention::Window,
-            Activation::GeluTanh,
-            Head::Tanh,
-            Math::Libm,
-            0,
         ),
     ];
     choices.into_iter().map(
-        |(dtype, attention, activation, head, math, max_ep_len)| Config {
+        |(dtype, attention, mixer, activation, head, math, max_ep_len)| Config {
             dtype,
             attention,
+            mixer,
             activation,
             head,
             math,
             max_ep_len,
+            n_head: if mixer == Mixer::Folded { 1 } else { 2 },
             // A whole group of int4's 32 columns and some more; heads of another size.
-            d_model: if dtype == Dtype::Int4 { 40 } else { 8 },
+            d_model: if dtype == Int4 { 40 } else { 8 },
             ..config()
         },
     )

@@ -183,6 +183,21 @@ impl<'s> Input<'s> {
         }
     }
 
+    /// Copies activations in f32 to `to`; others are left where they are.
+    pub(crate) fn copy_floats(&self, to: &mut [f32]) {
+        if let Input::F32(x) = self {
+            copy(x, to);
+        }
+    }
+
+    /// The scales of integer activations; none in f32.
+    pub(crate) fn scales(&self) -> Option<[f32; GROUP]> {
+        match self {
+            Input::F32(_) => None,
+            Input::Int8 { scales, .. } => Some(*scales),
+        }
+    }
+
     /// The last token alone.
     pub(crate) fn last(self, cols: usize) -> Self {
         match self {

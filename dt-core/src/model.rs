@@ -71,13 +71,15 @@ impl<'a> Model<'a> {
         let embedding = model.embedding();
         let blocks = (0..model.config.n_layer as usize).flat_map(move |index| {
             let layer = model.layer(index);
-            [
-                ("attn_qkv", layer.attn_qkv),
-                ("attn_proj", layer.attn_proj),
-                ("mlp_fc", layer.mlp_fc),
-                ("mlp_proj", layer.mlp_proj),
-            ]
-            .map(|(module, linear)| (TensorName::of_layer(index, module), linear))
+            let mixer = match layer.mixer {
+                Mixing::Attention { qkv, proj } => {
+                    [Some(("attn_qkv", qkv)), Some(("attn_proj", proj))]
+                }
+                Mixing::Folded { key_value, .. } => [Some(("attn_folded", key_value)), None],
+            };
+            let mlp = [("mlp_fc", layer.mlp_fc), ("mlp_proj", layer.mlp_proj)];
+            let linears = mixer.into_iter().flatten().chain(mlp);
+            linears.map(move |(module, linear)| (TensorName::of_layer(index, module), linear))
         });
         [
             ("embed_return", embedding.return_to_go),
@@ -117,16 +119,33 @@ pub struct Embedding<'a> {
 pub struct Layer<'a> {
     /// Norm before attention.
     pub ln_1: Norm<'a>,
-    /// d_model → queries, keys, values (3·d_model).
-    pub attn_qkv: Linear<'a>,
-    /// d_model → d_model, after attention.
-    pub attn_proj: Linear<'a>,
+    /// What mixes the tokens.
+    pub mixer: Mixing<'a>,
     /// Norm before the MLP.
     pub ln_2: Norm<'a>,
     /// d_model → d_ff.
     pub mlp_fc: Linear<'a>,
     /// d_ff → d_model.
     pub mlp_proj: Linear<'a>,
+}
+
+/// The matrices of a block's [`Mixer`](crate::config::Mixer).
+#[derive(Clone, Copy, Debug)]
+pub enum Mixing<'a> {
+    /// Attention as trained.
+    Attention {
+        /// d_model → queries, keys, values (3·d_model).
+        qkv: Linear<'a>,
+        /// d_model → d_model, after attention.
+        proj: Linear<'a>,
+    },
+    /// Folded attention.
+    Folded {
+        /// d_model → key, value (d_model each), the key's bias, and nothing.
+        key_value: Linear<'a>,
+        /// Added to the output (d_model).
+        bias: &'a [f32],
+    },
 }
 
 /// The layers after the last block.
@@ -190,8 +209,7 @@ impl Table<'_> {
     pub(crate) fn add(&self, row: usize, x: &mut [f32]) {
         match *self {
             Table::F32 { cols, weight } => {
-                let row = rows(weight, cols).nth(row);
-                for (x, w) in x.iter_mut().zip(row.unwrap_or_default()) {
+                for (x, w) in x.iter_mut().zip(row_of(weight, cols, row)) {
                     *x += w;
                 }
             }
@@ -201,8 +219,7 @@ impl Table<'_> {
                 scale,
             } => {
                 let scale = scale.get(row).copied().unwrap_or_default();
-                let row = rows(weight, cols).nth(row);
-                for (x, w) in x.iter_mut().zip(row.unwrap_or_default()) {
+                for (x, w) in x.iter_mut().zip(row_of(weight, cols, row)) {
                     *x += f32::from(*w) * scale;
                 }
             }
@@ -220,4 +237,12 @@ impl Table<'_> {
             }
         }
     }
+}
+
+/// One row of a row-major matrix, in the same time whichever it is; empty if there is no such row.
+fn row_of<T>(matrix: &[T], cols: usize, row: usize) -> &[T] {
+    let start = row.saturating_mul(cols);
+    matrix
+        .get(start..start.saturating_add(cols))
+        .unwrap_or_default()
 }

@@ -1,11 +1,11 @@
 //! The tensors of a policy file, one after the other: dimensions determine where each lies.
 
 use crate::blob::ALIGNMENT;
-use crate::config::{Config, Dtype};
+use crate::config::{Config, Dtype, Mixer};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::linear::{Linear, Weights};
-use crate::model::{Embedding, Layer, Norm, Output, Table};
+use crate::model::{Embedding, Layer, Mixing, Norm, Output, Table};
 
 /// Hands out tensors in the order of the file without looking at their values. Past the end of
 /// the file they are empty.
@@ -136,8 +136,16 @@ impl<'a> Tensors<'a> {
         let (d, f, dtype) = (config.d_model as usize, config.d_ff as usize, self.dtype);
         Layer {
             ln_1: self.norm(d),
-            attn_qkv: self.linear(dtype, 3 * d, d),
-            attn_proj: self.linear(dtype, d, d),
+            mixer: match config.mixer {
+                Mixer::Attention => Mixing::Attention {
+                    qkv: self.linear(dtype, 3 * d, d),
+                    proj: self.linear(dtype, d, d),
+                },
+                Mixer::Folded => Mixing::Folded {
+                    key_value: self.linear(dtype, config.folded_rows() as usize, d),
+                    bias: self.f32(d),
+                },
+            },
             ln_2: self.norm(d),
             mlp_fc: self.linear(dtype, f, d),
             mlp_proj: self.linear(dtype, d, f),

@@ -7,7 +7,7 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 use dt_core::blob::{AtMaxEpLen, RewardMode};
-use dt_core::config::{Activation, Attention, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Dtype, Head, Math, Mixer};
 use serde::{Deserialize, Serialize};
 
 use names::{ActivationName, AtMaxEpLenName, AttentionName, HeadName, MathName, RewardModeName};
@@ -207,7 +207,7 @@ impl Default for Model {
             attention: Attention::Streaming,
             activation: Activation::Relu,
             head: Head::Tanh,
-            math: Math::Libm,
+            math: Math::Polynomial,
             layer_norm_eps: 1e-5,
             timestep_init_std: 0.02,
         }
@@ -375,6 +375,7 @@ impl Config {
             max_ep_len: model.max_ep_len,
             dtype,
             attention: model.attention,
+            mixer: Mixer::Attention,
             activation: model.activation,
             head: model.head,
             math: model.math,

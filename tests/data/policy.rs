@@ -14,6 +14,7 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     max_ep_len: 40,
     dtype: dt_core::config::Dtype::F32,
     attention: dt_core::config::Attention::Window,
+    mixer: dt_core::config::Mixer::Attention,
     activation: dt_core::config::Activation::Relu,
     head: dt_core::config::Head::Linear,
     math: dt_core::config::Math::Libm,

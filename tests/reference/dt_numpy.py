@@ -6,6 +6,8 @@ without ring, fusing or packing, and must produce the same action bits as `dt-co
     python dt_numpy.py run POLICY.dtb < steps.jsonl     # per line {"observation", "applied", "reward"}
     python dt_numpy.py math SOURCE < raw f32 > raw f32  # all exp(x), then all tanh(x)
 
+It reads format versions 1 and 2.
+
 `run` starts one episode at the policy's default target return, or at --target-return. Each step
 takes the observation, the action that was applied after it and the reward (null where the policy
 observes none), and prints {"action": […], "bits": […]}. A line may set "return_to_go" first.
@@ -22,8 +24,10 @@ import numpy as np
 
 import libm_f32
 import micromath_f32
+import polynomial_f32
 
 F = np.float32
+SOURCES = {"libm": libm_f32, "micromath": micromath_f32, "polynomial": polynomial_f32}
 ONE_AND_A_HALF_2_23 = F(12582912)
 
 
@@ -145,23 +149,34 @@ class Postcard:
         return self.take(self.varint()).decode()
 
 
-def read_manifest(data):
+def read_manifest(data, version):
     p = Postcard(data)
+    requires = p.text() if version > 1 else ""
+    if requires:
+        raise ValueError(f"the policy needs {requires}")
     dims = "state_dim act_dim d_model n_layer n_head d_ff context_len max_ep_len"
     m = {name: p.varint() for name in dims.split()}
     m["dtype"] = p.one_of("f32", "int8", "int4")
     m["attention"] = p.one_of("streaming", "window")
+    m["mixer"] = p.one_of("attention", "folded") if version > 1 else "attention"
     m["activation"] = p.one_of("relu", "gelu_tanh")
     m["head"] = p.one_of("tanh", "linear")
-    m["math"] = p.one_of("libm", "micromath")
+    m["math"] = p.one_of("libm", "micromath", "polynomial")
     m["layer_norm_eps"] = p.f32()
     m["return_scale"], m["target_return"] = p.f32(), p.f32()
+    m["return_limits"] = None
+    if version > 1 and p.one_of("none", "some") == "some":
+        m["return_limits"] = p.f32(), p.f32(), p.one_of("clamp", "fault")
     m["reward"] = p.one_of("observed", "constant", "external")
     m["control_period_us"] = p.varint()
     m["at_max_ep_len"] = p.one_of("saturate", "fault")
     m["golden_steps"] = p.varint()
     m["env"] = p.text()
+    if version > 1:
+        m["observation"], m["action"] = p.text(), p.text()
     m["dataset"], m["dataset_sha256"] = p.text(), p.take(32).hex()
+    if version > 1:
+        m["statistics"], m["checkpoint"] = p.text(), p.text()
     m["run"], m["version"] = p.text(), p.text()
     m["seed"], m["updates"] = p.varint(), p.varint()
     if p.at != len(data):
@@ -222,8 +237,8 @@ class Tensors:
 @dataclass
 class Layer:
     ln_1: Norm
-    qkv: Matrix
-    proj: Matrix
+    first: Matrix  # queries, keys, values; or keys, values, key bias, nothing
+    last: Matrix | np.ndarray  # the projection; or, folded, what is added in its place
     ln_2: Norm
     fc: Matrix
     down: Matrix
@@ -232,11 +247,11 @@ class Layer:
 class Blob:
     def __init__(self, data):
         version, crc, length, manifest_len = struct.unpack_from("<4I", data, 8)
-        if data[:8] != b"DTPOLICY" or version != 1:
-            raise ValueError("not a policy file of version 1")
+        if data[:8] != b"DTPOLICY" or version not in (1, 2):
+            raise ValueError("not a policy file of version 1 or 2")
         if zlib.crc32(data[:12] + data[16:length]) != crc:
             raise ValueError("the checksum does not match")
-        self.manifest = m = read_manifest(data[24 : 24 + manifest_len])
+        self.manifest = m = read_manifest(data[24 : 24 + manifest_len], version)
         s, a, d, f = m["state_dim"], m["act_dim"], m["d_model"], m["d_ff"]
         t = Tensors(data, 24 + manifest_len, m)
         self.state_mean, self.state_std, self.state_low, self.state_high = (t.f32(s) for _ in "1234")
@@ -244,10 +259,12 @@ class Blob:
         self.embed_return, self.embed_state, self.embed_action = (t.matrix(d, n) for n in (1, s, a))
         self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
         self.embed_ln = t.norm(d)
+        folded = m["mixer"] == "folded"
         self.layers = [
             Layer(
                 t.norm(d),
-                *(t.block_matrix(rows, d) for rows in (3 * d, d)),
+                t.block_matrix(2 * d + 2 if folded else 3 * d, d),
+                t.f32(d) if folded else t.block_matrix(d, d),
                 t.norm(d),
                 *(t.block_matrix(rows, cols) for rows, cols in ((f, d), (d, f))),
             )
@@ -276,7 +293,7 @@ class Network:
 
     def __init__(self, blob):
         self.blob, self.m = blob, blob.manifest
-        self.math = {"libm": libm_f32, "micromath": micromath_f32}[self.m["math"]]
+        self.math = SOURCES[self.m["math"]]
         self.integer = self.m["dtype"] != "f32"
         self.memory = [Keys() for _ in blob.layers]
 
@@ -287,36 +304,52 @@ class Network:
         if table is not None:
             x = x + table[min(timestep, len(table) - 1)]
         x = self.blob.embed_ln(x)
+        folded = self.m["mixer"] == "folded"
         for layer, memory in zip(self.blob.layers, self.memory):
-            q, k, v = np.split(layer.qkv(layer.ln_1(x)), 3)
+            h = layer.ln_1(x)
+            if folded:
+                k, v, (bias, _) = np.split(layer.first(h), [len(h), 2 * len(h)])
+                q = h
+            else:
+                (q, k, v), bias = np.split(layer.first(h), 3), None
             heads = [np.split(vector, self.m["n_head"]) for vector in (q, k, v)]
             memory.timestep.append(timestep)
-            memory.entries.append([self.remember(k, v) for k, v in zip(*heads[1:])])
+            memory.entries.append([self.remember(k, v, bias) for k, v in zip(*heads[1:])])
             first = timestep - self.m["context_len"] + 1
             seen = [e for tau, e in zip(memory.timestep, memory.entries) if tau >= first]
             mixed = [self.attend(q, [e[h] for e in seen]) for h, q in enumerate(heads[0])]
-            x = x + layer.proj(np.concatenate(mixed))
+            mixed = np.concatenate(mixed)
+            x = x + (mixed + layer.last if folded else layer.last(mixed))
             x = x + layer.down(self.activate(layer.fc(layer.ln_2(x))))
         return x
 
     def activate(self, x):
         return relu(x) if self.m["activation"] == "relu" else gelu(x, self.math)
 
-    def remember(self, k, v):
-        return (quantize(k, 127), quantize(v, 127)) if self.integer else (k, v)
+    def remember(self, k, v, bias):
+        """What later tokens see of a token and head: key, value and what is added to its score."""
+        bias = F(0) if bias is None else bias * self.score_factor(len(k))
+        return (quantize(k, 127), quantize(v, 127), bias) if self.integer else (k, v, bias)
+
+    def score_factor(self, d_head):
+        one = np.log2(np.e).astype(F) if self.m["math"] == "polynomial" else F(1)
+        return one / np.sqrt(F(d_head))
+
+    def exponential(self, scores):
+        return (self.math.exp2f if self.m["math"] == "polynomial" else self.math.expf)(scores)
 
     def attend(self, q, seen):
         """One head's mix of the values of the tokens seen, oldest first."""
-        keys, values = zip(*seen)
-        c = F(1) / np.sqrt(F(len(q)))
+        keys, values, biases = zip(*seen)
+        c = self.score_factor(len(q))
         if not self.integer:
-            scores = lanes(np.stack(keys) * q) * c
-            e = self.math.expf(scores - scores.max())
+            scores = lanes(np.stack(keys) * q) * c + np.stack(biases)
+            e = self.exponential(scores - scores.max())
             return running(e[:, None] * np.stack(values)) * (F(1) / running(e))
         (k, k_scale), (v, v_scale) = (map(np.stack, zip(*pairs)) for pairs in (keys, values))
         q, q_scale = quantize(q, q_max(len(q)))
-        scores = (k @ q).astype(F) * ((q_scale * c) * k_scale)
-        p = rne(self.math.expf(scores - scores.max()) * F(2**20))
+        scores = (k @ q).astype(F) * ((q_scale * c) * k_scale) + np.stack(biases)
+        p = rne(self.exponential(scores - scores.max()) * F(2**20))
         r, r_scale = quantize(p.astype(F) * v_scale, q_max(3 * self.m["context_len"]))
         return (r @ v).astype(F) * (r_scale / F(p.sum()))
 
@@ -343,11 +376,18 @@ class Policy:
     def act(self, observation):
         """Action (act_dim) in the environment's units, clamped."""
         state = (np.asarray(observation, F) - self.blob.state_mean) / self.blob.state_std
-        self.past.append([self.return_to_go / F(self.m["return_scale"]), state, None])
+        self.past.append([self.told() / F(self.m["return_scale"]), state, None])
         u = self.window() if self.m["attention"] == "window" else self.newest(len(self.past) - 1)
         action = u * self.half + self.centre
         action = np.where(action < self.blob.action_low, self.blob.action_low, action)
         return np.where(action > self.blob.action_high, self.blob.action_high, action)
+
+    def told(self):
+        """The return-to-go that the network is told."""
+        if self.m["return_limits"] is None or self.m["return_limits"][2] != "clamp":
+            return self.return_to_go
+        low, high, _ = self.m["return_limits"]
+        return low if self.return_to_go < low else high if self.return_to_go > high else self.return_to_go
 
     def absorb(self, applied, reward):
         """The action that was really applied, in the environment's units, and its reward."""
@@ -398,7 +438,7 @@ def run(args):
 
 
 def math(args):
-    source = {"libm": libm_f32, "micromath": micromath_f32}[args.source]
+    source = SOURCES[args.source]
     x = np.frombuffer(sys.stdin.buffer.read(), "<f4")
     sys.stdout.buffer.write(source.expf(x).tobytes() + source.tanhf(x).tobytes())
 
@@ -411,7 +451,7 @@ def main():
     command.add_argument("--target-return", type=float)
     command.set_defaults(call=run)
     command = commands.add_parser("math", help="exp and tanh of raw f32")
-    command.add_argument("source", choices=["libm", "micromath"])
+    command.add_argument("source", choices=SOURCES)
     command.set_defaults(call=math)
     args = parser.parse_args()
     args.call(args)

@@ -11,9 +11,10 @@ use std::path::Path;
 use std::process::Command;
 
 use dt_core::blob::{
-    Affine, AtMaxEpLen, LayerParameters, Manifest, Parameters, Provenance, RewardMode, Vectors,
+    Affine, AtMaxEpLen, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
+    RewardMode, Vectors,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
 use rand::{RngExt, SeedableRng};
@@ -154,13 +155,10 @@ impl Sample {
     /// What the policy declares; golden steps: none.
     pub fn manifest(&self) -> Manifest<'static> {
         Manifest {
-            config: self.config,
             return_scale: self.return_scale,
             target_return: 40.0,
             reward: self.reward,
-            control_period_us: 50_000,
             at_max_ep_len: self.at_max_ep_len,
-            golden_steps: 0,
             env: "none",
             provenance: Provenance {
                 dataset: "random",
@@ -169,7 +167,9 @@ impl Sample {
                 version: env!("CARGO_PKG_VERSION"),
                 seed: 300,
                 updates: 70_000,
+                ..Manifest::new(self.config).provenance
             },
+            ..Manifest::new(self.config)
         }
     }
 
@@ -177,8 +177,16 @@ impl Sample {
         let affine = |name| self.affine(&format!("layers.{i}.{name}"));
         LayerParameters {
             ln_1: affine("ln_1"),
-            attn_qkv: affine("attn_qkv"),
-            attn_proj: affine("attn_proj"),
+            mixer: match self.config.mixer {
+                Mixer::Folded => MixerParameters::Folded {
+                    key_value: affine("attn_folded"),
+                    bias: &self.tensors[&format!("layers.{i}.attn_bias")],
+                },
+                _ => MixerParameters::Attention {
+                    qkv: affine("attn_qkv"),
+                    proj: affine("attn_proj"),
+                },
+            },
             ln_2: affine("ln_2"),
             mlp_fc: affine("mlp_fc"),
             mlp_proj: affine("mlp_proj"),
@@ -206,9 +214,10 @@ pub fn small_config() -> Config {
         max_ep_len: 40,
         dtype: Dtype::Int8,
         attention: Attention::Streaming,
+        mixer: Mixer::Attention,
         activation: Activation::Relu,
         head: Head::Tanh,
-        math: Math::Libm,
+        math: Math::Polynomial,
         layer_norm_eps: 1e-5,
     }
 }
@@ -296,13 +305,21 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
     matrix(random, "embed_action", d, config.act_dim as usize, 1.5);
     for i in 0..config.n_layer {
         let d_ff = config.d_ff as usize;
-        matrix(random, &format!("layers.{i}.attn_qkv"), 3 * d, d, 1.2);
-        matrix(random, &format!("layers.{i}.attn_proj"), d, d, 1.0);
+        if config.is_folded() {
+            let rows = config.folded_rows() as usize;
+            matrix(random, &format!("layers.{i}.attn_folded"), rows, d, 1.2);
+        } else {
+            matrix(random, &format!("layers.{i}.attn_qkv"), 3 * d, d, 1.2);
+            matrix(random, &format!("layers.{i}.attn_proj"), d, d, 1.0);
+        }
         matrix(random, &format!("layers.{i}.mlp_fc"), d_ff, d, 1.0);
         matrix(random, &format!("layers.{i}.mlp_proj"), d, d_ff, 1.0);
     }
     matrix(random, "head", config.act_dim as usize, d, 1.0);
 
+    for i in (0..config.n_layer).filter(|_| config.is_folded()) {
+        tensors.insert(format!("layers.{i}.attn_bias"), random.around(0.0, 0.2, d));
+    }
     let norms =
         (0..config.n_layer).flat_map(|i| ["ln_1", "ln_2"].map(|n| format!("layers.{i}.{n}")));
     for name in norms.chain(["embed_ln", "ln_f"].map(String::from)) {

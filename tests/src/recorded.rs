@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
 use safetensors::SafeTensors;
@@ -156,7 +156,8 @@ fn config(json: &Value) -> Config {
             Some("linear") => Head::Linear,
             other => panic!("unknown head {other:?}"),
         },
-        math: Math::Libm,
+        mixer: Mixer::Attention,
+        math: Math::Polynomial,
         layer_norm_eps: json["layer_norm_eps"].as_f64().unwrap() as f32,
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use dt_core::blob::RewardMode;
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::ops;
 use dt_core::policy::Policy;
 use serde_json::{Value, json};
@@ -97,6 +97,71 @@ fn f32_window() {
 }
 
 #[test]
+fn int8_folded() {
+    let config = Config {
+        mixer: Mixer::Folded,
+        n_head: 1,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Observed, 10);
+}
+
+#[test]
+fn int8_folded_window_with_odd_sizes() {
+    let config = Config {
+        mixer: Mixer::Folded,
+        attention: Attention::Window,
+        state_dim: 5,
+        act_dim: 3,
+        d_model: 20,
+        n_layer: 3,
+        n_head: 1,
+        d_ff: 36,
+        context_len: 8,
+        max_ep_len: 0,
+        activation: Activation::GeluTanh,
+        math: Math::Libm,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Constant, 11);
+}
+
+#[test]
+fn int4_folded() {
+    let config = Config {
+        mixer: Mixer::Folded,
+        n_head: 1,
+        dtype: Dtype::Int4,
+        d_model: 40,
+        d_ff: 76,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Observed, 12);
+}
+
+#[test]
+fn f32_folded() {
+    let config = Config {
+        mixer: Mixer::Folded,
+        n_head: 1,
+        dtype: Dtype::F32,
+        activation: Activation::GeluTanh,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::External, 13);
+}
+
+#[test]
+fn int8_with_libm() {
+    let config = Config {
+        math: Math::Libm,
+        activation: Activation::GeluTanh,
+        ..small_config()
+    };
+    assert_emulated(config, RewardMode::Observed, 14);
+}
+
+#[test]
 fn int8_with_micromath() {
     let config = Config {
         math: Math::Micromath,
@@ -123,7 +188,11 @@ fn exp_and_tanh() {
         f32::MIN_POSITIVE,
         -1e-40,
     ]);
-    for (math, name) in [(Math::Libm, "libm"), (Math::Micromath, "micromath")] {
+    for (math, name) in [
+        (Math::Libm, "libm"),
+        (Math::Micromath, "micromath"),
+        (Math::Polynomial, "polynomial"),
+    ] {
         // Softmax asks for exp of negative numbers, tanh for exp(20) at most.
         let inputs: Vec<f32> = inputs.iter().copied().filter(|x| *x < 88.0).collect();
         let output = emulate(&["math", name], bytemuck::cast_slice(&inputs));

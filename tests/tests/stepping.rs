@@ -1,7 +1,7 @@
 //! However a policy is stepped, it computes the same bits; and a file gives back what went into it.
 
 use dt_core::blob::RewardMode;
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::int4;
 use dt_core::policy::Policy;
 use proptest::prelude::*;
@@ -138,11 +138,13 @@ fn configs() -> impl Strategy<Value = Config> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        0..3usize,
         any::<bool>(),
     );
     (dims, 1..=2u32, max_ep_len, choices).prop_map(|(dims, head_words, max_ep_len, choices)| {
         let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
-        let (dtype, window, relu, tanh, libm) = choices;
+        let (dtype, window, relu, tanh, math, folded) = choices;
+        let folded = folded && n_head == 1;
         Config {
             state_dim,
             act_dim,
@@ -164,7 +166,12 @@ fn configs() -> impl Strategy<Value = Config> {
                 Activation::GeluTanh
             },
             head: if tanh { Head::Tanh } else { Head::Linear },
-            math: if libm { Math::Libm } else { Math::Micromath },
+            mixer: if folded {
+                Mixer::Folded
+            } else {
+                Mixer::Attention
+            },
+            math: [Math::Libm, Math::Micromath, Math::Polynomial][math],
             layer_norm_eps: 1e-5,
         }
     })

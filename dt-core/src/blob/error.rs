@@ -51,9 +51,51 @@ impl fmt::Display for TensorName {
     }
 }
 
+/// What a policy file requires of its reader, by name. Names longer than 24 bytes are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl Feature {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut feature = Self {
+            bytes: [0; 24],
+            len: 0,
+        };
+        for (place, c) in feature.bytes.iter_mut().zip(name.bytes()) {
+            // Names are ASCII; anything else would make no text when cut.
+            *place = if c.is_ascii_graphic() { c } else { b'?' };
+            feature.len += 1;
+        }
+        feature
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        let bytes = self.bytes.get(..self.len).unwrap_or_default();
+        core::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Feature {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=str}", self.name());
+    }
+}
+
 /// Why bytes are not a usable policy file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum BlobError {
     /// The buffer does not start at a multiple of 16 bytes.
     Misaligned,
@@ -78,6 +120,8 @@ pub enum BlobError {
         /// Checksum of its bytes.
         computed: u32,
     },
+    /// The policy needs something that this reader does not know.
+    Requires(Feature),
     /// The manifest does not decode, or has bytes left over.
     Manifest,
     /// The manifest describes a network that cannot be run.
@@ -104,6 +148,15 @@ pub enum BlobError {
     Padding(TensorName),
     /// A lower bound lies above its upper bound.
     Bounds(TensorName),
+    /// The names of the components of observation or action are not one for each.
+    Components {
+        /// Which text.
+        field: &'static str,
+        /// Components that there are.
+        dim: u32,
+    },
+    /// The policy is to stop at the end of its timestep table, but has none.
+    NoTable,
     /// The safe action lies outside the action bounds.
     SafeAction,
 }
@@ -121,8 +174,12 @@ impl fmt::Display for BlobError {
             Self::Magic => f.write_str("not a policy file (it does not begin with DTPOLICY)"),
             Self::Version { found } => write!(
                 f,
-                "format version {found}, but this program reads version {}; export the policy again with a matching dt-train",
+                "format version {found}, but this program reads versions 1 to {}; export the policy again with a matching dt-train",
                 super::VERSION
+            ),
+            Self::Requires(feature) => write!(
+                f,
+                "the policy needs `{feature}`, which this program does not know; use a newer one"
             ),
             Self::Crc { stored, computed } => write!(
                 f,
@@ -148,6 +205,13 @@ impl fmt::Display for BlobError {
             Self::Weight(name) => write!(f, "{name} holds a weight of -128"),
             Self::Padding(name) => write!(f, "the padding around {name} is not zero"),
             Self::Bounds(name) => write!(f, "{name} lies above its upper bound"),
+            Self::Components { field, dim } => write!(
+                f,
+                "the manifest's {field} must name each of the {dim} components on a line of its own, or none"
+            ),
+            Self::NoTable => f.write_str(
+                "at_max_ep_len is Fault, but the model has no timestep table (max_ep_len is 0): there is no end to stop at",
+            ),
             Self::SafeAction => f.write_str("safe_action lies outside action_low..action_high"),
         }
     }
@@ -158,6 +222,7 @@ impl core::error::Error for BlobError {}
 /// Why a policy file cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum EmitError {
     /// The output buffer is too small.
     BufferTooSmall {
@@ -175,6 +240,11 @@ pub enum EmitError {
         /// Values given.
         got: usize,
     },
+    /// A layer's parameters are of another mixer than the configuration says.
+    Mixer {
+        /// Which layer.
+        layer: usize,
+    },
     /// The written file would be refused by [`super::Blob::parse`].
     Invalid(BlobError),
 }
@@ -190,6 +260,10 @@ impl fmt::Display for EmitError {
                 expected,
                 got,
             } => write!(f, "{tensor} has {got} values instead of {expected}"),
+            Self::Mixer { layer } => write!(
+                f,
+                "the parameters of layer {layer} are of another mixer than the configuration says"
+            ),
             Self::Invalid(error) => write!(f, "the policy would not be readable: {error}"),
         }
     }

@@ -1,11 +1,12 @@
-//! The policy file: format version 1, specified byte by byte in `BLOB.md`.
+//! The policy file: format version 2, specified byte by byte in `BLOB.md`. Version 1 is read as well.
 
 mod error;
 mod read;
+mod version_1;
 mod write;
 
-pub use error::{BlobError, EmitError, TensorName};
-pub use write::{Affine, LayerParameters, Parameters, emit, emitted_len};
+pub use error::{BlobError, EmitError, Feature, TensorName};
+pub use write::{Affine, LayerParameters, MixerParameters, Parameters, emit, emitted_len};
 
 use core::ops::Range;
 
@@ -19,8 +20,8 @@ use crate::model::Model;
 /// First bytes of every policy file.
 pub const MAGIC: [u8; 8] = *b"DTPOLICY";
 
-/// The one format version this crate reads and writes.
-pub const VERSION: u32 = 1;
+/// The format version that this crate writes, and the newest it reads.
+pub const VERSION: u32 = 2;
 
 /// Every tensor, and the file itself, starts at a multiple of this many bytes.
 pub const ALIGNMENT: usize = 16;
@@ -62,6 +63,49 @@ pub enum AtMaxEpLen {
     Fault,
 }
 
+/// Returns-to-go that the policy knows from its training, in the environment's units.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ReturnLimits {
+    /// Lowest.
+    pub low: f32,
+    /// Highest.
+    pub high: f32,
+    /// What happens outside.
+    pub beyond: BeyondLimits,
+}
+
+/// What happens when the return-to-go leaves its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BeyondLimits {
+    /// The network is told the nearest limit; the books go on with the true value.
+    Clamp,
+    /// The [`crate::Guard`] latches a fault.
+    Fault,
+}
+
+/// Names and units of the components of an observation or action: a line for each, the name and, after a tab, the
+/// unit where there is one. Empty: the components have no names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Components<'a>(#[serde(borrow)] pub &'a str);
+
+impl<'a> Components<'a> {
+    /// Name and unit of each component, in order; the unit is empty where there is none.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let lines = self.0.split('\n').filter(|line| !line.is_empty());
+        lines.map(|line| line.split_once('\t').unwrap_or((line, "")))
+    }
+
+    /// Whether there is a name for each of `dim` components, or none at all.
+    fn fits(&self, dim: u32) -> bool {
+        self.0.is_empty()
+            || (self.iter().count() == dim as usize
+                && self.0.split('\n').count() == dim as usize
+                && self.iter().all(|(name, _)| !name.is_empty()))
+    }
+}
+
 /// Where a policy comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance<'a> {
@@ -69,6 +113,10 @@ pub struct Provenance<'a> {
     pub dataset: &'a str,
     /// SHA-256 of those files.
     pub dataset_sha256: [u8; 32],
+    /// Where the normalization comes from, if not from those files.
+    pub statistics: &'a str,
+    /// The checkpoint that training began with or that was imported; empty: none.
+    pub checkpoint: &'a str,
     /// Name of the training run.
     pub run: &'a str,
     /// Version of the trainer.
@@ -82,12 +130,17 @@ pub struct Provenance<'a> {
 /// The head of a policy file: everything but vectors and weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest<'a> {
+    /// Names, separated by commas, of what a reader must know beyond this format version. This crate knows none: it is
+    /// what lets it refuse by name what is yet to come. First, so that a reader sees it before fields that it may not know.
+    pub requires: &'a str,
     /// The network.
     pub config: Config,
     /// Divisor of returns-to-go before they enter the network.
     pub return_scale: f32,
     /// Target return to use when nobody asks for another, in the environment's units.
     pub target_return: f32,
+    /// Returns-to-go that the network is used with; `None`: any.
+    pub return_limits: Option<ReturnLimits>,
     /// Where the return-to-go comes from.
     pub reward: RewardMode,
     /// Time between two actions, in microseconds.
@@ -98,11 +151,46 @@ pub struct Manifest<'a> {
     pub golden_steps: u32,
     /// The environment it was trained in.
     pub env: &'a str,
+    /// What the components of an observation are (state_dim).
+    #[serde(borrow)]
+    pub observation: Components<'a>,
+    /// What the components of an action are (act_dim).
+    #[serde(borrow)]
+    pub action: Components<'a>,
     /// Where it comes from.
     pub provenance: Provenance<'a>,
 }
 
 impl Manifest<'_> {
+    /// A policy with this network of which nothing else is known: unscaled observed rewards, a control period of 50 ms, no
+    /// golden vectors, no provenance. To be filled in with struct update syntax.
+    pub const fn new(config: Config) -> Manifest<'static> {
+        Manifest {
+            requires: "",
+            config,
+            return_scale: 1.0,
+            target_return: 0.0,
+            return_limits: None,
+            reward: RewardMode::Observed,
+            control_period_us: 50_000,
+            at_max_ep_len: AtMaxEpLen::Saturate,
+            golden_steps: 0,
+            env: "",
+            observation: Components(""),
+            action: Components(""),
+            provenance: Provenance {
+                dataset: "",
+                dataset_sha256: [0; 32],
+                statistics: "",
+                checkpoint: "",
+                run: "",
+                version: "",
+                seed: 0,
+                updates: 0,
+            },
+        }
+    }
+
     /// f32 values in one golden record: return-to-go, observation, applied action, expected action.
     pub const fn golden_record_len(&self) -> usize {
         1 + self.config.state_dim as usize + 2 * self.config.act_dim as usize
@@ -150,7 +238,12 @@ impl Blob<'_> {
         let linear = |rows: u32, cols: u32| u64::from(rows) * (u64::from(cols) + 1);
         let (d, f) = (config.d_model, config.d_ff);
         let norm = 2 * u64::from(d);
-        let layer = 2 * norm + linear(3 * d, d) + linear(d, d) + linear(f, d) + linear(d, f);
+        let mixer = if config.is_folded() {
+            linear(config.folded_rows(), d) + u64::from(d)
+        } else {
+            linear(3 * d, d) + linear(d, d)
+        };
+        let layer = 2 * norm + mixer + linear(f, d) + linear(d, f);
         linear(d, 1)
             + linear(d, config.state_dim)
             + linear(d, config.act_dim)
@@ -244,8 +337,13 @@ impl Extent {
         extent.norm(d);
         for _ in 0..config.n_layer {
             extent.norm(d);
-            extent.linear(dtype, 3 * d, d);
-            extent.linear(dtype, d, d);
+            if config.is_folded() {
+                extent.linear(dtype, config.folded_rows() as usize, d);
+                extent.f32(d);
+            } else {
+                extent.linear(dtype, 3 * d, d);
+                extent.linear(dtype, d, d);
+            }
             extent.norm(d);
             extent.linear(dtype, f, d);
             extent.linear(dtype, d, f);

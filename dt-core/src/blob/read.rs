@@ -4,7 +4,7 @@ use super::*;
 use crate::int4::Packed;
 use crate::kernels::padded_cols;
 use crate::linear::{Linear, Weights};
-use crate::model::{Norm, Table};
+use crate::model::{Mixing, Norm, Table};
 use crate::tensors::Tensors;
 
 impl<'a> Blob<'a> {
@@ -20,16 +20,12 @@ impl<'a> Blob<'a> {
         if bytes.as_ptr().align_offset(ALIGNMENT) != 0 {
             return Err(BlobError::Misaligned);
         }
-        let (file, manifest_len) = check_header(bytes)?;
+        let (version, file, manifest_len) = check_header(bytes)?;
         let start = HEADER_LEN
             .checked_add(manifest_len)
             .ok_or(BlobError::Manifest)?;
         let manifest = file.get(HEADER_LEN..start).ok_or(BlobError::Manifest)?;
-        let (manifest, rest) =
-            postcard::take_from_bytes::<Manifest<'a>>(manifest).map_err(|_| BlobError::Manifest)?;
-        if !rest.is_empty() {
-            return Err(BlobError::Manifest);
-        }
+        let manifest = decode(version, manifest)?;
         check_manifest(&manifest)?;
         let end = Extent::of_file(&manifest, start);
         if end != Some(file.len()) {
@@ -60,8 +56,33 @@ impl<'a> Blob<'a> {
     }
 }
 
-/// Returns the file without what follows it, and the length of its manifest.
-fn check_header(bytes: &[u8]) -> Result<(&[u8], usize), BlobError> {
+/// The manifest that `bytes` hold, and nothing else.
+fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
+    fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BlobError> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((manifest, [])) => Ok(manifest),
+            _ => Err(BlobError::Manifest),
+        }
+    }
+    if version == 1 {
+        return whole::<version_1::Manifest1<'_>>(bytes).map(Into::into);
+    }
+    // What is required stands first: what follows may be laid out in a way this reader does not know.
+    let (requires, _) =
+        postcard::take_from_bytes::<&str>(bytes).map_err(|_| BlobError::Manifest)?;
+    check_requires(requires)?;
+    whole(bytes)
+}
+
+fn check_requires(requires: &str) -> Result<(), BlobError> {
+    match requires.split(',').next() {
+        None | Some("") => Ok(()),
+        Some(name) => Err(BlobError::Requires(Feature::new(name))),
+    }
+}
+
+/// Returns the format version, the file without what follows it, and the length of its manifest.
+fn check_header(bytes: &[u8]) -> Result<(u32, &[u8], usize), BlobError> {
     let truncated = |needed| BlobError::Truncated {
         needed,
         have: bytes.len(),
@@ -79,7 +100,7 @@ fn check_header(bytes: &[u8]) -> Result<(&[u8], usize), BlobError> {
         None => return Err(truncated(HEADER_LEN)),
     }
     let version = field(VERSION_FIELD)?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(BlobError::Version { found: version });
     }
     let stored = field(CRC_FIELD)?;
@@ -90,10 +111,11 @@ fn check_header(bytes: &[u8]) -> Result<(&[u8], usize), BlobError> {
     if computed != stored {
         return Err(BlobError::Crc { stored, computed });
     }
-    Ok((file, manifest_len))
+    Ok((version, file, manifest_len))
 }
 
-fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
+pub(super) fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
+    check_requires(manifest.requires)?;
     manifest.config.validate().map_err(BlobError::Config)?;
     let field = |field| Err(BlobError::Field { field });
     if !(manifest.return_scale.is_finite() && manifest.return_scale > 0.0) {
@@ -104,6 +126,23 @@ fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
     }
     if manifest.control_period_us == 0 {
         return field("control_period_us");
+    }
+    if let Some(ReturnLimits { low, high, .. }) = manifest.return_limits
+        && !(low.is_finite() && high.is_finite() && low <= high)
+    {
+        return field("return_limits");
+    }
+    let config = &manifest.config;
+    for (field, components, dim) in [
+        ("observation", manifest.observation, config.state_dim),
+        ("action", manifest.action, config.act_dim),
+    ] {
+        if !components.fits(dim) {
+            return Err(BlobError::Components { field, dim });
+        }
+    }
+    if manifest.at_max_ep_len == AtMaxEpLen::Fault && config.max_ep_len == 0 {
+        return Err(BlobError::NoTable);
     }
     Ok(())
 }
@@ -271,8 +310,16 @@ impl Check<'_> {
         for (index, layer) in model.layers().enumerate() {
             let name = |module| TensorName::of_layer(index, module);
             self.norm(name("ln_1"), &layer.ln_1)?;
-            self.linear(name("attn_qkv"), &layer.attn_qkv)?;
-            self.linear(name("attn_proj"), &layer.attn_proj)?;
+            match &layer.mixer {
+                Mixing::Attention { qkv, proj } => {
+                    self.linear(name("attn_qkv"), qkv)?;
+                    self.linear(name("attn_proj"), proj)?;
+                }
+                Mixing::Folded { key_value, bias } => {
+                    self.linear(name("attn_folded"), key_value)?;
+                    self.f32(name("attn_bias"), bias)?;
+                }
+            }
             self.norm(name("ln_2"), &layer.ln_2)?;
             self.linear(name("mlp_fc"), &layer.mlp_fc)?;
             self.linear(name("mlp_proj"), &layer.mlp_proj)?;

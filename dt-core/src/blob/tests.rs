@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{Math, Mixer};
 use crate::fixture::{Fixture, config};
 
 fn bytes(file: &[u128]) -> &[u8] {
@@ -193,10 +194,128 @@ fn misaligned_buffer() {
 
 #[test]
 fn other_versions_are_named() {
-    let file = forged(&small(), |file| file[8] = 2);
-    let error = Blob::parse(bytes(&file)).unwrap_err();
-    assert_eq!(error, BlobError::Version { found: 2 });
-    assert!(error.to_string().contains("version 2"), "{error}");
+    for version in [0, 3, 255] {
+        let file = forged(&small(), |file| file[8] = version);
+        let error = Blob::parse(bytes(&file)).unwrap_err();
+        let found = u32::from(version);
+        assert_eq!(error, BlobError::Version { found });
+        assert!(error.to_string().contains(&format!("version {version}")));
+    }
+}
+
+/// A file as programs before version 2 wrote it, for what is new not to change what it means.
+#[test]
+fn version_1_is_read() {
+    let file = include_bytes!("../../examples/version_1.dtb");
+    let mut aligned = vec![0u128; file.len().div_ceil(16)];
+    bytemuck::cast_slice_mut(&mut aligned)[..file.len()].copy_from_slice(file);
+    let blob = Blob::parse(bytes(&aligned)).unwrap();
+    let config = &blob.manifest.config;
+    assert_eq!((config.mixer, config.math), (Mixer::Attention, Math::Libm));
+    assert_eq!(blob.manifest.env, "pendulum");
+    assert_eq!(blob.manifest.provenance.statistics, "");
+    let mut policy = crate::Policy::new(&blob, crate::fixture::arena(config)).unwrap();
+    let steps = crate::golden::check(&mut policy, &blob).unwrap();
+    assert!(steps > 2 * config.context_len as usize);
+}
+
+/// Emits a manifest whose `requires` a newer program could have written, with whatever follows.
+#[test]
+fn what_this_reader_does_not_know_is_refused_by_name() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let manifest = Blob::parse(bytes(&file)).unwrap().manifest;
+    for (requires, name) in [
+        ("discrete-actions", "discrete-actions"),
+        ("glu,convolutions", "glu"),
+        (
+            "a-name-longer-than-this-reader-keeps",
+            "a-name-longer-than-this-",
+        ),
+    ] {
+        let manifest = Manifest {
+            requires,
+            ..manifest
+        };
+        let error = emitted_len(&manifest).unwrap_err();
+        let feature = Feature::new(name);
+        assert_eq!(error, EmitError::Invalid(BlobError::Requires(feature)));
+        // The same in a file, followed by fields that this reader knows nothing of.
+        let mut body = [0xff; 64];
+        postcard::to_slice(requires, &mut body).unwrap();
+        let foreign = forged(&file, |file| {
+            file[HEADER_LEN..][..body.len()].copy_from_slice(&body);
+        });
+        let error = Blob::parse(bytes(&foreign)).unwrap_err();
+        assert_eq!(error, BlobError::Requires(feature));
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn manifests_that_contradict_themselves_are_refused() {
+    let manifest = crate::fixture::manifest(config());
+    let limits = |low, high| {
+        Some(ReturnLimits {
+            low,
+            high,
+            beyond: BeyondLimits::Clamp,
+        })
+    };
+    let without_table = Config {
+        max_ep_len: 0,
+        ..config()
+    };
+    let field = |field| BlobError::Field { field };
+    let components = |field, dim| BlobError::Components { field, dim };
+    for (bad, expected) in [
+        (
+            Manifest {
+                return_limits: limits(1.0, -1.0),
+                ..manifest
+            },
+            field("return_limits"),
+        ),
+        (
+            Manifest {
+                return_limits: limits(f32::NEG_INFINITY, 0.0),
+                ..manifest
+            },
+            field("return_limits"),
+        ),
+        (
+            Manifest {
+                observation: Components("x\ny"),
+                ..manifest
+            },
+            components("observation", 3),
+        ),
+        (
+            Manifest {
+                action: Components("\tN·m"),
+                ..manifest
+            },
+            components("action", 1),
+        ),
+        (
+            Manifest {
+                config: without_table,
+                at_max_ep_len: AtMaxEpLen::Fault,
+                ..manifest
+            },
+            BlobError::NoTable,
+        ),
+    ] {
+        assert_eq!(emitted_len(&bad), Err(EmitError::Invalid(expected)));
+    }
+    let good = Manifest {
+        return_limits: limits(-1.0, -1.0),
+        observation: Components("cos θ\nsin θ\nθ̇\trad/s"),
+        action: Components("torque\tN·m"),
+        ..manifest
+    };
+    assert!(emitted_len(&good).is_ok());
+    let named: Vec<_> = good.observation.iter().collect();
+    assert_eq!(named, [("cos θ", ""), ("sin θ", ""), ("θ̇", "rad/s")]);
 }
 
 #[test]
@@ -364,14 +483,7 @@ fn parameters_are_counted() {
 /// The file that `BLOB.md` takes apart: one layer, d_model 4, everything else 1.
 fn worked_example() -> (Manifest<'static>, Vec<u128>) {
     let manifest = Manifest {
-        provenance: Provenance {
-            dataset: "",
-            dataset_sha256: [0; 32],
-            run: "",
-            version: "",
-            seed: 0,
-            updates: 0,
-        },
+        provenance: Manifest::new(config()).provenance,
         ..crate::fixture::manifest(Config {
             state_dim: 1,
             d_model: 4,
@@ -380,6 +492,7 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
             d_ff: 4,
             context_len: 1,
             max_ep_len: 0,
+            mixer: Mixer::Folded,
             ..config()
         })
     };
@@ -395,8 +508,10 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
     };
     let layers = [LayerParameters {
         ln_1: norm,
-        attn_qkv: linear(12, 4),
-        attn_proj: linear(4, 4),
+        mixer: MixerParameters::Folded {
+            key_value: linear(10, 4),
+            bias: &zeros[..4],
+        },
         ln_2: norm,
         mlp_fc: linear(4, 4),
         mlp_proj: linear(4, 4),

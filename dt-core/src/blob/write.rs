@@ -1,6 +1,7 @@
 //! Weights → bytes, quantizing on the way.
 
 use super::*;
+use crate::config::Mixer;
 use crate::int4;
 use crate::kernels::packed_index;
 use crate::quant::{Grid, WEIGHT_MAX};
@@ -19,11 +20,39 @@ pub struct Affine<'a> {
 #[expect(missing_docs, reason = "named as in `crate::model::Layer`")]
 pub struct LayerParameters<'a> {
     pub ln_1: Affine<'a>,
-    pub attn_qkv: Affine<'a>,
-    pub attn_proj: Affine<'a>,
+    pub mixer: MixerParameters<'a>,
     pub ln_2: Affine<'a>,
     pub mlp_fc: Affine<'a>,
     pub mlp_proj: Affine<'a>,
+}
+
+/// What mixes the tokens of a block, in f32. Which one it is must agree with [`Config::mixer`].
+#[derive(Clone, Copy, Debug)]
+pub enum MixerParameters<'a> {
+    /// Attention as trained.
+    Attention {
+        /// d_model → queries, keys, values (3·d_model).
+        qkv: Affine<'a>,
+        /// d_model → d_model, after attention.
+        proj: Affine<'a>,
+    },
+    /// Folded attention ([`crate::config::Mixer::Folded`]).
+    Folded {
+        /// [`Config::folded_rows`] × d_model: WqᵀWk, WoWv, Wkᵀbq and a row of zeros; biases likewise, 0 but where
+        /// the exporter moves keys or values.
+        key_value: Affine<'a>,
+        /// What is added to the output: Wo·bv + bo (d_model).
+        bias: &'a [f32],
+    },
+}
+
+impl Default for MixerParameters<'_> {
+    fn default() -> Self {
+        Self::Attention {
+            qkv: Affine::default(),
+            proj: Affine::default(),
+        }
+    }
 }
 
 /// A network in f32, as trained.
@@ -52,10 +81,7 @@ pub struct Parameters<'a> {
 /// # Errors
 /// [`EmitError::Invalid`] if the manifest cannot be written or read back.
 pub fn emitted_len(manifest: &Manifest<'_>) -> Result<usize, EmitError> {
-    manifest
-        .config
-        .validate()
-        .map_err(|error| EmitError::Invalid(BlobError::Config(error)))?;
+    read::check_manifest(manifest).map_err(EmitError::Invalid)?;
     let size = postcard::experimental::serialized_size(manifest)
         .map_err(|_| EmitError::Invalid(BlobError::Manifest))?;
     Extent::of_file(manifest, HEADER_LEN + size)
@@ -293,8 +319,18 @@ impl Writer<'_> {
         for (layer, p) in p.layers.iter().enumerate() {
             let name = |module| TensorName::of_layer(layer, module);
             self.norm(name("ln_1"), &p.ln_1, d)?;
-            self.linear(name("attn_qkv"), &p.attn_qkv, dtype, [3 * d, d])?;
-            self.linear(name("attn_proj"), &p.attn_proj, dtype, [d, d])?;
+            match (config.mixer, &p.mixer) {
+                (Mixer::Attention, MixerParameters::Attention { qkv, proj }) => {
+                    self.linear(name("attn_qkv"), qkv, dtype, [3 * d, d])?;
+                    self.linear(name("attn_proj"), proj, dtype, [d, d])?;
+                }
+                (Mixer::Folded, MixerParameters::Folded { key_value, bias }) => {
+                    let rows = config.folded_rows() as usize;
+                    self.linear(name("attn_folded"), key_value, dtype, [rows, d])?;
+                    self.f32(name("attn_bias"), bias, d)?;
+                }
+                _ => return Err(EmitError::Mixer { layer }),
+            }
             self.norm(name("ln_2"), &p.ln_2, d)?;
             self.linear(name("mlp_fc"), &p.mlp_fc, dtype, [f, d])?;
             self.linear(name("mlp_proj"), &p.mlp_proj, dtype, [d, f])?;

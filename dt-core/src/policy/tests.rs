@@ -3,6 +3,7 @@ use crate::Engine;
 use crate::blob::tests::{forged, offset};
 use crate::config::{Attention, Config, Dtype, Head, MAX_CONTEXT_LEN};
 use crate::fixture::{Fixture, Random, arena, bytes, config, configs, observation};
+use crate::model::Mixing;
 use proptest::prelude::*;
 
 #[test]
@@ -314,11 +315,10 @@ fn infinite_scores_and_outputs_fail_the_step() {
     let file = Fixture::new(config(), 1).emit().unwrap();
     let blob = Blob::parse(bytes(&file)).unwrap();
     assert_eq!(blob.manifest.config.head, Head::Tanh);
-    let layer = blob.model.layers().next().unwrap();
-    for (linear, huge) in [
-        (layer.attn_qkv, 1e25_f32),
-        (blob.model.output().head, f32::MAX),
-    ] {
+    let Mixing::Attention { qkv, .. } = blob.model.layers().next().unwrap().mixer else {
+        panic!("the fixture's attention is not folded")
+    };
+    for (linear, huge) in [(qkv, 1e25_f32), (blob.model.output().head, f32::MAX)] {
         let crate::linear::Weights::Int8 { scale, .. } = linear.weights else {
             panic!("the fixture is int8")
         };
@@ -350,7 +350,9 @@ fn the_longest_context_sums_without_overflow() {
     fixture.manifest.reward = RewardMode::Constant;
     let file = fixture.emit().unwrap();
     let blob = Blob::parse(bytes(&file)).unwrap();
-    let qkv = blob.model.layers().next().unwrap().attn_qkv;
+    let Mixing::Attention { qkv, .. } = blob.model.layers().next().unwrap().mixer else {
+        panic!("the fixture's attention is not folded")
+    };
     let crate::linear::Weights::Int8 { scale, .. } = qkv.weights else {
         panic!("the fixture is int8")
     };

@@ -32,6 +32,7 @@ pub(super) enum HeadName {
 pub(super) enum MathName {
     Libm,
     Micromath,
+    Polynomial,
 }
 
 #[derive(Serialize, Deserialize)]

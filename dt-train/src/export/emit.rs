@@ -1,7 +1,7 @@
 //! Network, recipe and data description → policy file.
 
 use dt_core::blob::{
-    Affine, EmitError, LayerParameters, Manifest, Parameters, Provenance, Vectors,
+    Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
 };
 use dt_core::config::Dtype;
 use host_sim::policy_file::PolicyFile;
@@ -51,14 +51,13 @@ pub fn emit_bytes(
         dir,
     } = trained.run;
     let dataset = describe(&info.dataset, &recipe.data);
+    let config = trained.run.network(dtype);
     let mut manifest = Manifest {
-        config: trained.run.network(dtype),
         return_scale: recipe.data.return_scale,
         target_return: info.target_return,
         reward: recipe.control.reward,
         control_period_us: info.control_period_us,
         at_max_ep_len: recipe.control.at_max_ep_len,
-        golden_steps: 0,
         env: &info.env,
         provenance: Provenance {
             dataset: &dataset,
@@ -70,7 +69,9 @@ pub fn emit_bytes(
             version: &info.version,
             seed: recipe.train.seed,
             updates: trained.update,
+            ..Manifest::new(config).provenance
         },
+        ..Manifest::new(config)
     };
     manifest.golden_steps =
         u32::try_from(golden.len() / manifest.golden_record_len()).unwrap_or(u32::MAX);
@@ -135,8 +136,10 @@ impl<'a> Network<'a> {
         let name = |module: &str| format!("layers.{i}.{module}");
         Ok(LayerParameters {
             ln_1: self.norm(&name("ln_1"))?,
-            attn_qkv: self.linear(&name("attn_qkv"), [3 * d, d])?,
-            attn_proj: self.linear(&name("attn_proj"), [d, d])?,
+            mixer: MixerParameters::Attention {
+                qkv: self.linear(&name("attn_qkv"), [3 * d, d])?,
+                proj: self.linear(&name("attn_proj"), [d, d])?,
+            },
             ln_2: self.norm(&name("ln_2"))?,
             mlp_fc: self.linear(&name("mlp_fc"), [f, d])?,
             mlp_proj: self.linear(&name("mlp_proj"), [d, f])?,

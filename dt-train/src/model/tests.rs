@@ -18,7 +18,7 @@ pub(crate) fn config(attention: Attention) -> Config {
         attention,
         activation: Activation::GeluTanh,
         head: Head::Tanh,
-        math: Math::Libm,
+        math: Math::Polynomial,
         layer_norm_eps: 1e-5,
     }
 }

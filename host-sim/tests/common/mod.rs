@@ -1,9 +1,9 @@
 //! A small policy with random weights, made without training anything.
 
 use dt_core::blob::{
-    Affine, AtMaxEpLen, LayerParameters, Manifest, Parameters, Provenance, RewardMode, Vectors,
+    Affine, LayerParameters, Manifest, MixerParameters, Parameters, RewardMode, Vectors,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use host_sim::policy_file::PolicyFile;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -20,9 +20,10 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
         max_ep_len: 200,
         dtype: Dtype::Int8,
         attention: Attention::Streaming,
+        mixer: Mixer::Attention,
         activation: Activation::Relu,
         head: Head::Tanh,
-        math: Math::Libm,
+        math: Math::Polynomial,
         layer_norm_eps: 1e-5,
     }
 }
@@ -61,22 +62,11 @@ pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFil
     let layers: Vec<LayerParameters<'_>> = layers.iter().map(layer).collect();
     let (states, actions) = (config.state_dim as usize, config.act_dim as usize);
     let manifest = Manifest {
-        config,
         return_scale: 1000.0,
         target_return: -150.0,
         reward,
-        control_period_us: 50_000,
-        at_max_ep_len: AtMaxEpLen::Saturate,
-        golden_steps: 0,
         env,
-        provenance: Provenance {
-            dataset: "none",
-            dataset_sha256: [0; 32],
-            run: "random",
-            version: "0",
-            seed: 1,
-            updates: 0,
-        },
+        ..Manifest::new(config)
     };
     let vectors = Vectors {
         state_mean: &vec![0.0; states],
@@ -104,8 +94,10 @@ fn layer(values: &[(Vec<f32>, Vec<f32>); 6]) -> LayerParameters<'_> {
     let [ln_1, attn_qkv, attn_proj, ln_2, mlp_fc, mlp_proj] = values.each_ref().map(borrow);
     LayerParameters {
         ln_1,
-        attn_qkv,
-        attn_proj,
+        mixer: MixerParameters::Attention {
+            qkv: attn_qkv,
+            proj: attn_proj,
+        },
         ln_2,
         mlp_fc,
         mlp_proj,

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use dt_core::blob::{
-    ALIGNMENT, Affine, AtMaxEpLen, Blob, BlobError, EmitError, LayerParameters, MAGIC, Manifest,
-    Parameters, Provenance, RewardMode, VERSION, Vectors, emit, emitted_len,
+    ALIGNMENT, Affine, AtMaxEpLen, BeyondLimits, Blob, BlobError, EmitError, LayerParameters,
+    MAGIC, Manifest, MixerParameters, Parameters, ReturnLimits, RewardMode, VERSION, Vectors, emit,
+    emitted_len,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -123,16 +124,22 @@ impl File {
         .map(|dim| dim as usize);
         let mut random = Random::new(script);
         let ends = [(d, 1), (d, s), (d, a), (a, d)].map(|(rows, cols)| random.linear(rows, cols));
+        let mixer = config.mixer;
+        let first = if config.is_folded() {
+            config.folded_rows() as usize
+        } else {
+            3 * d
+        };
         let table = random.numbers(t * d, random.weight);
         let norms = [random.norm(d), random.norm(d)];
         let layers: Vec<_> = (0..config.n_layer)
             .map(|_| Layer {
                 norms: [random.norm(d), random.norm(d)],
-                linears: [(3 * d, d), (d, d), (f, d), (d, f)]
+                linears: [(first, d), (d, d), (f, d), (d, f)]
                     .map(|(rows, cols)| random.linear(rows, cols)),
             })
             .collect();
-        let layers: Vec<_> = layers.iter().map(Layer::borrow).collect();
+        let layers: Vec<_> = layers.iter().map(|layer| layer.borrow(mixer)).collect();
         let [embed_return, embed_state, embed_action, head] = ends.each_ref().map(Owned::borrow);
         let [embed_ln, ln_f] = norms.each_ref().map(Owned::borrow);
         let parameters = Parameters {
@@ -182,31 +189,39 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         attention: [Attention::Streaming, Attention::Window][usize::from(script.below(2))],
         activation: [Activation::Relu, Activation::GeluTanh][usize::from(script.below(2))],
         head: [Head::Tanh, Head::Linear][usize::from(script.below(2))],
-        math: [Math::Libm, Math::Micromath][usize::from(script.below(2))],
+        mixer: if n_head == 1 {
+            [Mixer::Attention, Mixer::Folded][usize::from(script.below(2))]
+        } else {
+            Mixer::Attention
+        },
+        math: [Math::Libm, Math::Micromath, Math::Polynomial][usize::from(script.below(3))],
         layer_norm_eps: [1e-5, f32::MIN_POSITIVE, f32::from_bits(1), 1e30]
             [usize::from(script.below(4))],
     };
+    let (low, high) = ordered(script, 1);
+    let limits = [
+        None,
+        Some((BeyondLimits::Clamp, low[0], high[0])),
+        Some((BeyondLimits::Fault, low[0], high[0])),
+    ][usize::from(script.below(3))];
     Manifest {
-        config,
         return_scale: [1000.0, 1.0, f32::MIN_POSITIVE, f32::MAX][usize::from(script.below(4))],
         target_return: script.number(),
+        return_limits: limits.map(|(beyond, low, high)| ReturnLimits { low, high, beyond }),
         reward: [
             RewardMode::Observed,
             RewardMode::Constant,
             RewardMode::External,
         ][usize::from(script.below(3))],
         control_period_us: 1,
-        at_max_ep_len: [AtMaxEpLen::Saturate, AtMaxEpLen::Fault][usize::from(script.below(2))],
+        at_max_ep_len: if config.max_ep_len > 0 {
+            [AtMaxEpLen::Saturate, AtMaxEpLen::Fault][usize::from(script.below(2))]
+        } else {
+            AtMaxEpLen::Saturate
+        },
         golden_steps: u32::from(script.below(3)),
         env: "pendulum",
-        provenance: Provenance {
-            dataset: "",
-            dataset_sha256: [0; 32],
-            run: "",
-            version: "",
-            seed: 0,
-            updates: 0,
-        },
+        ..Manifest::new(config)
     }
 }
 
@@ -238,13 +253,21 @@ struct Layer {
 }
 
 impl Layer {
-    fn borrow(&self) -> LayerParameters<'_> {
+    fn borrow(&self, mixer: Mixer) -> LayerParameters<'_> {
         let [ln_1, ln_2] = self.norms.each_ref().map(Owned::borrow);
-        let [attn_qkv, attn_proj, mlp_fc, mlp_proj] = self.linears.each_ref().map(Owned::borrow);
+        let [first, second, mlp_fc, mlp_proj] = self.linears.each_ref().map(Owned::borrow);
         LayerParameters {
             ln_1,
-            attn_qkv,
-            attn_proj,
+            mixer: match mixer {
+                Mixer::Folded => MixerParameters::Folded {
+                    key_value: first,
+                    bias: second.bias,
+                },
+                _ => MixerParameters::Attention {
+                    qkv: first,
+                    proj: second,
+                },
+            },
             ln_2,
             mlp_fc,
             mlp_proj,

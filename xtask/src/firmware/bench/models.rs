@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::firmware::Flash;
 use anyhow::{Context, Result, anyhow};
 use dt_core::blob::{
-    Affine, AtMaxEpLen, Blob, LayerParameters, Manifest, Parameters, Provenance, RewardMode,
-    Vectors, emit, emitted_len,
+    Affine, Blob, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
+    emit, emitted_len,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math};
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::golden;
 use dt_core::policy::Policy;
 use rand::{RngExt, SeedableRng};
@@ -40,9 +40,10 @@ pub const PAPER: Model = Model {
         max_ep_len: 1000,
         dtype: Dtype::Int8,
         attention: Attention::Streaming,
+        mixer: Mixer::Folded,
         activation: Activation::Relu,
         head: Head::Tanh,
-        math: Math::Libm,
+        math: Math::Polynomial,
         layer_norm_eps: 1e-5,
     },
     flash: Flash::Large,
@@ -69,6 +70,7 @@ pub const PAPER_4_HEADS: Model = Model {
     name: "paper, 4 heads",
     config: Config {
         n_head: 4,
+        mixer: Mixer::Attention,
         ..PAPER.config
     },
     ..PAPER
@@ -123,22 +125,16 @@ impl Model {
             Attention::Window => 1,
         };
         let manifest = Manifest {
-            config: *config,
-            return_scale: 1.0,
             target_return: 1.0,
-            reward: RewardMode::Observed,
-            control_period_us: 50_000,
-            at_max_ep_len: AtMaxEpLen::Saturate,
             golden_steps: steps,
             env: "none",
             provenance: Provenance {
                 dataset: "random",
-                dataset_sha256: [0; 32],
                 run: self.name,
                 version: env!("CARGO_PKG_VERSION"),
-                seed: 0,
-                updates: 0,
+                ..Manifest::new(*config).provenance
             },
+            ..Manifest::new(*config)
         };
         let mut golden = random.around(0.0, 1.0, steps as usize * manifest.golden_record_len());
         let unproven = tensors.emit(&manifest, &golden)?;
@@ -224,9 +220,14 @@ impl Tensors {
             norms: [(); 2].map(|()| random.norm(d)),
             layers: (0..config.n_layer)
                 .map(|_| {
+                    let rows = if config.is_folded() {
+                        config.folded_rows() as usize
+                    } else {
+                        3 * d
+                    };
                     [
                         random.norm(d),
-                        random.linear(3 * d, d),
+                        random.linear(rows, d),
                         random.linear(d, d),
                         random.norm(d),
                         random.linear(f, d),
@@ -243,10 +244,19 @@ impl Tensors {
             .layers
             .iter()
             .map(
-                |[ln_1, attn_qkv, attn_proj, ln_2, mlp_fc, mlp_proj]| LayerParameters {
+                |[ln_1, first, second, ln_2, mlp_fc, mlp_proj]| LayerParameters {
                     ln_1: affine(ln_1),
-                    attn_qkv: affine(attn_qkv),
-                    attn_proj: affine(attn_proj),
+                    mixer: if self.config.is_folded() {
+                        MixerParameters::Folded {
+                            key_value: affine(first),
+                            bias: &second[1],
+                        }
+                    } else {
+                        MixerParameters::Attention {
+                            qkv: affine(first),
+                            proj: affine(second),
+                        }
+                    },
                     ln_2: affine(ln_2),
                     mlp_fc: affine(mlp_fc),
                     mlp_proj: affine(mlp_proj),
