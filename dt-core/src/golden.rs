@@ -3,13 +3,14 @@
 //! A record is `[return_to_go, observation, applied action, expected action]`, all in the
 //! environment's units; the records of a file are consecutive control steps of one episode.
 
-use crate::blob::Blob;
+use crate::blob::{Blob, RewardMode};
 use crate::policy::{ActError, Policy};
 use crate::slices::{copy, rows, rows_mut};
 
 /// Why a policy failed its self-test. It must not move anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum SelfTestError {
     /// The file holds no golden records.
     Empty,
@@ -124,8 +125,12 @@ fn absorb<A: AsMut<[u32]>>(
     policy: &mut Policy<'_, A>,
     inputs: &Inputs<'_>,
 ) -> Result<(), ActError> {
-    // The next record overrides whatever the reward makes of the return-to-go.
-    policy.absorb(inputs.applied, Some(0.0))
+    policy.absorb(inputs.applied)?;
+    match policy.reward_mode() {
+        // The next record overrides whatever the reward makes of the return-to-go.
+        RewardMode::Observed => policy.observe_reward(0.0),
+        RewardMode::Constant | RewardMode::External => Ok(()),
+    }
 }
 
 struct Inputs<'r> {

@@ -1,12 +1,15 @@
 //! What stands between the policy and the actuators: any fault latches the safe action until an
-//! explicit reset.
+//! explicit restart, of policy and guard together.
 
 use crate::blob::{AtMaxEpLen, Blob};
 use crate::policy::{ActError, Policy};
 
-/// Why the safe action is out. The first fault since the last reset is kept.
+/// Why the safe action is out. The first fault since the last restart is kept.
+///
+/// The guard itself finds the first three; a control loop [latches](Guard::latch) the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Fault {
     /// The policy refused or failed a control step.
     Act(ActError),
@@ -17,16 +20,17 @@ pub enum Fault {
     },
     /// The episode has lasted max_ep_len steps and the policy asks to stop then.
     EpisodeOver,
-    /// No fresh sensor reading within a control period.
-    StaleSensor,
-    /// The action was not ready in time.
+    /// The sensors gave no reading.
+    NoReading,
+    /// A group of sensors was read too long ago.
+    StaleSensor {
+        /// Which one.
+        group: usize,
+    },
+    /// The action was not out in time.
     MissedDeadline,
-    /// The link to the host is gone.
+    /// The host that keeps count of the return-to-go has been silent for too long.
     LostLink,
-    /// The policy file was refused.
-    BadBlob,
-    /// The golden vectors did not come out to the bit.
-    SelfTest,
     /// The floating-point unit rounds or flushes in another way than the policy was made for.
     FloatingPointMode,
 }
@@ -39,11 +43,12 @@ impl core::fmt::Display for Fault {
                 write!(f, "component {index} of the observation is out of range")
             }
             Self::EpisodeOver => f.write_str("the episode has lasted max_ep_len steps"),
-            Self::StaleSensor => f.write_str("no fresh sensor reading"),
-            Self::MissedDeadline => f.write_str("the action was not ready in time"),
-            Self::LostLink => f.write_str("the link to the host is lost"),
-            Self::BadBlob => f.write_str("the policy file was refused"),
-            Self::SelfTest => f.write_str("the self-test failed"),
+            Self::NoReading => f.write_str("the sensors gave no reading"),
+            Self::StaleSensor { group } => {
+                write!(f, "the reading of sensor group {group} is too old")
+            }
+            Self::MissedDeadline => f.write_str("the action was not out in time"),
+            Self::LostLink => f.write_str("the host that sends the return-to-go is silent"),
             Self::FloatingPointMode => f.write_str("unexpected floating-point mode"),
         }
     }
@@ -61,7 +66,7 @@ pub struct Command<'c> {
 }
 
 /// Checks observations and latches the safe action.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Guard<'a> {
     state_low: &'a [f32],
     state_high: &'a [f32],
@@ -84,6 +89,29 @@ impl<'a> Guard<'a> {
             safe_action: blob.vectors.safe_action,
             last_timestep,
             fault: None,
+        }
+    }
+
+    /// Begins an episode: resets the policy and clears the fault. Nothing else clears it, because while a
+    /// fault is latched the policy misses what happens, and would go on from a past with a gap in it.
+    ///
+    /// # Errors
+    /// [`ActError::Return`] if `target_return` is not finite; that is latched then, unless something
+    /// else is already.
+    pub fn restart<A: AsMut<[u32]>>(
+        &mut self,
+        policy: &mut Policy<'_, A>,
+        target_return: f32,
+    ) -> Result<(), ActError> {
+        match policy.reset(target_return) {
+            Ok(()) => {
+                self.fault = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.latch(Fault::Act(error));
+                Err(error)
+            }
         }
     }
 
@@ -130,11 +158,6 @@ impl<'a> Guard<'a> {
         self.safe_action
     }
 
-    /// Clears the fault. The policy needs a reset of its own.
-    pub fn reset(&mut self) {
-        self.fault = None;
-    }
-
     fn check(&self, timestep: u32, observation: &[f32]) -> Result<(), Fault> {
         if let Some(index) = observation.iter().position(|value| !value.is_finite()) {
             return Err(Fault::Act(ActError::Observation { index }));
@@ -156,6 +179,20 @@ mod tests {
     use super::*;
     use crate::fixture::{Fixture, arena, bytes, config};
 
+    /// A guarded control step in which the action is applied as commanded.
+    fn step(
+        guard: &mut Guard<'_>,
+        policy: &mut Policy<'_, Vec<u32>>,
+        observation: &[f32],
+    ) -> Result<Vec<u32>, Fault> {
+        let command = guard.step(policy, observation);
+        let bits = command.action.iter().map(|a| a.to_bits()).collect();
+        command.fault.map_or(Ok(()), Err)?;
+        policy.absorb_commanded().unwrap();
+        policy.observe_reward(-1.0).unwrap();
+        Ok(bits)
+    }
+
     #[test]
     fn guard_latches_the_first_fault() {
         let file = Fixture::new(config(), 1).emit().unwrap();
@@ -175,9 +212,8 @@ mod tests {
         for (bad, expected) in faults {
             let mut policy = Policy::new(&blob, arena(&config())).unwrap();
             let mut guard = Guard::new(&blob);
-            policy.reset(-100.0).unwrap();
-            assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
-            policy.absorb(&[0.0], Some(-1.0)).unwrap();
+            guard.restart(&mut policy, -100.0).unwrap();
+            step(&mut guard, &mut policy, &[0.0; 3]).unwrap();
             let latched = Command {
                 action: &[0.0],
                 fault: Some(expected),
@@ -188,15 +224,81 @@ mod tests {
                 latched,
                 "it stays latched"
             );
-            guard.latch(Fault::StaleSensor);
+            guard.latch(Fault::MissedDeadline);
             assert_eq!(guard.fault(), Some(expected), "the first fault is kept");
-            guard.reset();
-            assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
+            guard.restart(&mut policy, -100.0).unwrap();
+            step(&mut guard, &mut policy, &[0.0; 3]).unwrap();
         }
         let mut policy = Policy::new(&blob, arena(&config())).unwrap();
         let mut guard = Guard::new(&blob);
         let command = guard.step(&mut policy, &[0.0; 3]);
         assert_eq!(command.fault, Some(Fault::Act(ActError::NotReset)));
+    }
+
+    /// After a fault the policy has missed what happened: what goes on is a new episode, to the bit, and
+    /// nothing short of that goes on.
+    #[test]
+    fn a_latched_guard_resumes_no_context_with_a_gap() {
+        let file = Fixture::new(config(), 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let observation = |t: usize| [0.3 * t as f32, -0.2, 0.1 * t as f32];
+        let run = |guard: &mut Guard<'_>, policy: &mut Policy<'_, Vec<u32>>| -> Vec<_> {
+            (3..10)
+                .map(|t| step(guard, policy, &observation(t)))
+                .collect()
+        };
+        let new = || {
+            let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+            let mut guard = Guard::new(&blob);
+            guard.restart(&mut policy, -100.0).unwrap();
+            (guard, policy)
+        };
+        let (mut guard, mut policy) = new();
+        let fresh = run(&mut guard, &mut policy);
+        assert!(fresh.iter().all(Result::is_ok));
+
+        let (mut guard, mut policy) = new();
+        for t in 0..3 {
+            step(&mut guard, &mut policy, &observation(t)).unwrap();
+        }
+        guard.latch(Fault::NoReading);
+        // The robot moves on, and the policy alone could: it is in the middle of its episode.
+        assert_eq!(
+            step(&mut guard, &mut policy, &[0.0; 3]),
+            Err(Fault::NoReading)
+        );
+        policy.reset(-100.0).unwrap();
+        assert_eq!(
+            step(&mut guard, &mut policy, &[0.0; 3]),
+            Err(Fault::NoReading)
+        );
+        for _ in 0..4 {
+            policy.act(&[0.5; 3]).unwrap();
+            policy.absorb(&[0.1]).unwrap();
+            policy.observe_reward(-1.0).unwrap();
+        }
+        let refused = guard.restart(&mut policy, f32::NAN);
+        assert_eq!(refused, Err(ActError::Return));
+        assert_eq!(
+            guard.fault(),
+            Some(Fault::NoReading),
+            "a refused restart restarts nothing"
+        );
+        guard.restart(&mut policy, -100.0).unwrap();
+        assert_eq!(run(&mut guard, &mut policy), fresh);
+    }
+
+    #[test]
+    fn a_restart_that_fails_is_a_fault() {
+        let file = Fixture::new(config(), 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        let mut guard = Guard::new(&blob);
+        guard.restart(&mut policy, -100.0).unwrap();
+        step(&mut guard, &mut policy, &[0.0; 3]).unwrap();
+        assert!(guard.restart(&mut policy, f32::INFINITY).is_err());
+        let fault = Fault::Act(ActError::Return);
+        assert_eq!(step(&mut guard, &mut policy, &[0.0; 3]), Err(fault));
     }
 
     #[test]
@@ -207,14 +309,11 @@ mod tests {
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut policy = Policy::new(&blob, arena(&config())).unwrap();
         let mut guard = Guard::new(&blob);
-        policy.reset(-100.0).unwrap();
+        guard.restart(&mut policy, -100.0).unwrap();
         for _ in 0..9 {
-            assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, None);
-            policy.absorb(&[0.0], Some(-1.0)).unwrap();
+            step(&mut guard, &mut policy, &[0.0; 3]).unwrap();
         }
-        assert_eq!(
-            guard.step(&mut policy, &[0.0; 3]).fault,
-            Some(Fault::EpisodeOver)
-        );
+        let over = Err(Fault::EpisodeOver);
+        assert_eq!(step(&mut guard, &mut policy, &[0.0; 3]), over);
     }
 }

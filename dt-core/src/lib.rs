@@ -35,18 +35,19 @@
 //! // Firmware takes the size from the `policy.rs` that was exported with the file.
 //! let mut policy = Policy::new(&blob, vec![0; blob.manifest.config.arena_words()])?;
 //! golden::check(&mut policy, &blob)?;
-//! policy.reset(-150.0)?;
 //! let mut guard = Guard::new(&blob);
+//! guard.restart(&mut policy, -150.0)?;
 //!
 //! // Pendulum: cos θ, sin θ, angular velocity. It hangs down at rest.
 //! let command = guard.step(&mut policy, &[-1.0, 0.0, 0.0]);
 //! assert!(command.fault.is_none());
 //! let torque = command.action[0];
 //! assert!((-2.0..=2.0).contains(&torque));
-//! policy.absorb(&[torque], Some(-9.87))?;
+//! policy.absorb(&[torque])?;
+//! policy.observe_reward(-9.87)?;
 //! assert_eq!(policy.return_to_go(), -140.13);
 //!
-//! // A broken sensor: the safe action, until `Guard::reset`.
+//! // A broken sensor: the safe action, until `Guard::restart`.
 //! let command = guard.step(&mut policy, &[f32::NAN, 0.0, 0.0]);
 //! assert!(command.fault.is_some());
 //! assert_eq!(command.action, blob.vectors.safe_action);

@@ -1,9 +1,12 @@
 //! The control policy: from raw observations to actions in the environment's units.
 //!
-//! One control step is [`act`](Policy::act), then [`absorb`](Policy::absorb) of the action that
-//! was really applied. That alone is the *fused* step, least work: what was absorbed goes through
-//! the network together with the next state. Calling [`run_ahead`](Policy::run_ahead) in between
-//! makes it the *split* step, least latency from sensor to action. Both give the same bits.
+//! One control step is [`act`](Policy::act), [`absorb`](Policy::absorb) of the action that was
+//! really applied and, where rewards are measured ([`RewardMode::Observed`]),
+//! [`observe_reward`](Policy::observe_reward) of the reward that followed. That alone is the *fused*
+//! step, least work: what was absorbed goes through the network together with the next state. Calling
+//! [`run_ahead`](Policy::run_ahead) in between makes it the *split* step, least latency from sensor to
+//! action: after `absorb` the action alone is known, after `observe_reward` the return-to-go as well.
+//! However it is split, the bits are the same.
 
 use crate::arena::Memory;
 use crate::blob::{Blob, RewardMode, Vectors};
@@ -25,25 +28,27 @@ pub struct Policy<'a, A> {
     /// In the environment's units.
     return_to_go: f32,
     timestep: u32,
-    phase: Phase,
+    due: Due,
     pending: Pending,
     arena: A,
 }
 
+/// The call that has to come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Due {
     /// Before the first reset, and after an error inside the network.
-    NotReset,
-    /// The next call is `act`.
-    Ready,
-    /// The next call is `absorb`.
-    Acted,
+    Reset,
+    Act,
+    Absorb,
+    /// `observe_reward`.
+    Reward,
 }
 
 /// Why a control step was refused. Everything but [`NonFinite`](Self::NonFinite) leaves the
 /// policy as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum ActError {
     /// There has been no [`Policy::reset`] yet, or none since an error inside the network.
     NotReset,
@@ -72,8 +77,12 @@ pub enum ActError {
     },
     /// The target return, return-to-go or reward is NaN or infinite.
     Return,
-    /// The policy subtracts measured rewards ([`RewardMode::Observed`]), and none was given.
+    /// The policy subtracts measured rewards ([`RewardMode::Observed`]), and [`Policy::act`] was called
+    /// before [`Policy::observe_reward`].
     MissingReward,
+    /// [`Policy::observe_reward`] was called before [`Policy::absorb`], twice after it, or of a policy
+    /// that does not subtract measured rewards.
+    UnexpectedReward,
     /// A value inside the network is NaN or infinite.
     NonFinite,
 }
@@ -102,7 +111,10 @@ impl core::fmt::Display for ActError {
                 f.write_str("the target return, return-to-go or reward is NaN or infinite")
             }
             Self::MissingReward => f.write_str(
-                "this policy's manifest says reward = Observed, but no reward was given",
+                "this policy's manifest says reward = Observed: observe the last reward before the next act",
+            ),
+            Self::UnexpectedReward => f.write_str(
+                "no reward is due: it is observed once after each absorb, if the policy's manifest says reward = Observed",
             ),
             Self::NonFinite => NonFinite.fmt(f),
         }
@@ -131,7 +143,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             return_scale: blob.manifest.return_scale,
             return_to_go: 0.0,
             timestep: 0,
-            phase: Phase::NotReset,
+            due: Due::Reset,
             pending: Pending::default(),
             arena,
         })
@@ -147,8 +159,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.return_to_go = target_return;
         self.timestep = 0;
         self.pending = Pending::default();
-        self.phase = Phase::Ready;
-        self.stage_return();
+        self.begin_timestep();
         Ok(())
     }
 
@@ -170,10 +181,11 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         observation: &[f32],
         probe: &mut impl Probe,
     ) -> Result<&[f32], ActError> {
-        match self.phase {
-            Phase::NotReset => return Err(ActError::NotReset),
-            Phase::Acted => return Err(ActError::AwaitingAbsorb),
-            Phase::Ready => {}
+        match self.due {
+            Due::Act => {}
+            Due::Reset => return Err(ActError::NotReset),
+            Due::Absorb => return Err(ActError::AwaitingAbsorb),
+            Due::Reward => return Err(ActError::MissingReward),
         }
         let vectors = &self.vectors;
         check_len("observation", vectors.state_mean, observation)?;
@@ -186,7 +198,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             *state = (o - mean) / std;
         }
         // Until the network has run through, a failure leaves the cache half-written.
-        self.phase = Phase::NotReset;
+        self.due = Due::Reset;
         let pending = core::mem::take(&mut self.pending);
         self.stepper
             .step(&mut memory, pending, self.timestep, probe)?;
@@ -197,56 +209,64 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         if first_non_finite(memory.work.output).is_some() {
             return Err(ActError::NonFinite);
         }
-        self.phase = Phase::Acted;
+        self.due = Due::Absorb;
         Ok(memory.work.output)
     }
 
-    /// Tells the policy which action (act_dim) was applied after [`act`](Self::act), and the
-    /// reward that followed where the policy counts rewards. Cheap; runs no network.
+    /// Tells the policy which action (act_dim, in the environment's units) was applied after
+    /// [`act`](Self::act). Cheap; runs no network.
     ///
     /// # Errors
     /// [`ActError`]; nothing is absorbed then.
-    pub fn absorb(&mut self, applied: &[f32], reward: Option<f32>) -> Result<(), ActError> {
-        match self.phase {
-            Phase::NotReset => return Err(ActError::NotReset),
-            Phase::Ready => return Err(ActError::NothingToAbsorb),
-            Phase::Acted => {}
-        }
-        let vectors = &self.vectors;
-        check_len("action", vectors.action_low, applied)?;
+    pub fn absorb(&mut self, applied: &[f32]) -> Result<(), ActError> {
+        self.expect_absorb()?;
+        check_len("action", self.vectors.action_low, applied)?;
         if let Some(index) = first_non_finite(applied) {
             return Err(ActError::Action { index });
         }
-        let return_to_go = match self.reward {
-            RewardMode::Observed => {
-                let rest = self.return_to_go - reward.ok_or(ActError::MissingReward)?;
-                self.scaled(rest)?;
-                rest
-            }
-            RewardMode::Constant | RewardMode::External => self.return_to_go,
-        };
         let memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
-        let bounds = vectors.action_low.iter().zip(vectors.action_high);
-        for ((scaled, &action), (&low, &high)) in memory.action.iter_mut().zip(applied).zip(bounds)
-        {
-            let half = half(low, high);
-            *scaled = if half > 0.0 {
-                (action - centre(low, high)) / half
-            } else {
-                0.0
-            };
-        }
-        self.return_to_go = return_to_go;
-        self.timestep = self.timestep.saturating_add(1);
-        self.pending.action = true;
-        self.phase = Phase::Ready;
-        self.stage_return();
+        scale_action(&self.vectors, applied, memory.action);
+        self.absorbed();
         Ok(())
     }
 
-    /// Optional, between [`absorb`](Self::absorb) and the next [`act`](Self::act): runs what is
-    /// already known through the network, to shorten the next `act`. With
-    /// [`RewardMode::External`] that is the action alone, else the return-to-go as well.
+    /// [`absorb`](Self::absorb) where the actuators did exactly what [`act`](Self::act) returned.
+    ///
+    /// # Errors
+    /// [`ActError::NotReset`] and [`ActError::NothingToAbsorb`].
+    pub fn absorb_commanded(&mut self) -> Result<(), ActError> {
+        self.expect_absorb()?;
+        // Nothing has run since `act`, so its output is still there.
+        let memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
+        scale_action(&self.vectors, memory.work.output, memory.action);
+        self.absorbed();
+        Ok(())
+    }
+
+    /// With [`RewardMode::Observed`], once between [`absorb`](Self::absorb) and the next
+    /// [`act`](Self::act): subtracts the reward of the absorbed action, in the environment's units, from
+    /// the return-to-go. Cheap; runs no network.
+    ///
+    /// # Errors
+    /// [`ActError::Return`] if the reward or what remains is not finite, [`ActError::UnexpectedReward`],
+    /// [`ActError::NotReset`]; nothing is subtracted then.
+    pub fn observe_reward(&mut self, reward: f32) -> Result<(), ActError> {
+        match self.due {
+            Due::Reward => {}
+            Due::Reset => return Err(ActError::NotReset),
+            Due::Act | Due::Absorb => return Err(ActError::UnexpectedReward),
+        }
+        let rest = self.return_to_go - reward;
+        self.scaled(rest)?;
+        self.return_to_go = rest;
+        self.begin_timestep();
+        Ok(())
+    }
+
+    /// Optional, at any time after a reset: runs what is known and has not been run yet through the
+    /// network, to shorten the next [`act`](Self::act). After [`absorb`](Self::absorb) that is the
+    /// action; with [`RewardMode::Observed`] after [`observe_reward`](Self::observe_reward), and with
+    /// [`RewardMode::Constant`] at once, the return-to-go as well.
     ///
     /// # Errors
     /// [`ActError::NotReset`], or [`ActError::NonFinite`], after which the policy needs a reset.
@@ -259,7 +279,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     /// # Errors
     /// As `run_ahead`.
     pub fn run_ahead_probed(&mut self, probe: &mut impl Probe) -> Result<(), ActError> {
-        if self.phase == Phase::NotReset {
+        if self.due == Due::Reset {
             return Err(ActError::NotReset);
         }
         let mut known = self.pending;
@@ -269,7 +289,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         if !known.action && known.return_to_go.is_none() {
             return Ok(());
         }
-        let phase = core::mem::replace(&mut self.phase, Phase::NotReset);
+        let due = core::mem::replace(&mut self.due, Due::Reset);
         let mut memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
         let before = known;
         self.stepper
@@ -280,18 +300,18 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         if before.return_to_go.is_some() && known.return_to_go.is_none() {
             self.pending.return_to_go = None;
         }
-        self.phase = phase;
+        self.due = due;
         Ok(())
     }
 
     /// Replaces the return-to-go, in the environment's units, that the next [`act`](Self::act)
     /// will be conditioned on. Meant for [`RewardMode::External`]; in the other modes it works
-    /// until `run_ahead` has used the old one.
+    /// until `run_ahead` has used the old one, and a reward observed later is subtracted from it.
     ///
     /// # Errors
     /// [`ActError::Return`] if it is not finite, [`ActError::NotReset`].
     pub fn set_return_to_go(&mut self, return_to_go: f32) -> Result<(), ActError> {
-        if self.phase == Phase::NotReset {
+        if self.due == Due::Reset {
             return Err(ActError::NotReset);
         }
         self.scaled(return_to_go)?;
@@ -312,9 +332,47 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.timestep
     }
 
+    /// Whether [`observe_reward`](Self::observe_reward) has to come before the next [`act`](Self::act).
+    pub fn awaits_reward(&self) -> bool {
+        self.due == Due::Reward
+    }
+
+    /// Where the return-to-go comes from after each step.
+    pub fn reward_mode(&self) -> RewardMode {
+        self.reward
+    }
+
     /// The network's dimensions and choices.
     pub fn config(&self) -> &Config {
         self.stepper.config()
+    }
+
+    /// Ends the policy and gives its memory back, for another one.
+    pub fn into_arena(self) -> A {
+        self.arena
+    }
+
+    fn expect_absorb(&self) -> Result<(), ActError> {
+        match self.due {
+            Due::Absorb => Ok(()),
+            Due::Reset => Err(ActError::NotReset),
+            Due::Act | Due::Reward => Err(ActError::NothingToAbsorb),
+        }
+    }
+
+    /// The books after an action is in [`Memory::action`].
+    fn absorbed(&mut self) {
+        self.timestep = self.timestep.saturating_add(1);
+        self.pending.action = true;
+        match self.reward {
+            RewardMode::Observed => self.due = Due::Reward,
+            RewardMode::Constant | RewardMode::External => self.begin_timestep(),
+        }
+    }
+
+    fn begin_timestep(&mut self) {
+        self.due = Due::Act;
+        self.stage_return();
     }
 
     fn scaled(&self, return_to_go: f32) -> Result<f32, ActError> {
@@ -343,6 +401,20 @@ pub fn half(low: f32, high: f32) -> f32 {
 #[inline]
 pub fn centre(low: f32, high: f32) -> f32 {
     0.5 * (high + low)
+}
+
+/// Writes an action (act_dim) in the environment's units in those of the network. Where an action has no
+/// range, it is the network's 0.
+fn scale_action(vectors: &Vectors<'_>, action: &[f32], scaled: &mut [f32]) {
+    let bounds = vectors.action_low.iter().zip(vectors.action_high);
+    for ((scaled, &action), (&low, &high)) in scaled.iter_mut().zip(action).zip(bounds) {
+        let half = half(low, high);
+        *scaled = if half > 0.0 {
+            (action - centre(low, high)) / half
+        } else {
+            0.0
+        };
+    }
 }
 
 fn check_len(field: &'static str, expected: &[f32], got: &[f32]) -> Result<(), ActError> {

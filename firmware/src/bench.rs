@@ -115,13 +115,16 @@ pub struct Cost {
     pub step: Spans,
 }
 
-/// Drives `policy`, in reward mode `reward`, for `steps` control steps, each clocked with `now`.
+/// Where rewards are observed.
+const REWARD: f32 = 0.5;
+
+/// Drives `policy` for `steps` control steps, each clocked with `now`. What comes with an observation, reward
+/// or return-to-go, is between observation and action.
 ///
 /// # Errors
 /// The policy's, at the first step it refuses.
 pub fn drive<A: AsMut<[u32]>>(
     policy: &mut Policy<'_, A>,
-    reward: RewardMode,
     schedule: Schedule,
     inputs: &mut Inputs,
     steps: u32,
@@ -131,15 +134,18 @@ pub fn drive<A: AsMut<[u32]>>(
     let mut cost = Cost::default();
     for _ in 0..steps {
         let (observation, return_to_go) = inputs.step(state_dim);
-        if reward == RewardMode::External {
+        let start = now();
+        if policy.awaits_reward() {
+            policy.observe_reward(REWARD)?;
+        }
+        if policy.reward_mode() == RewardMode::External {
             policy.set_return_to_go(return_to_go)?;
         }
-        let start = now();
         let action = policy.act(observation)?;
         let acted = now();
         let applied = copy(action, &mut inputs.applied);
         let resumed = now();
-        policy.absorb(applied, Some(0.5))?;
+        policy.absorb(applied)?;
         if schedule == Schedule::Split {
             policy.run_ahead()?;
         }
@@ -188,7 +194,10 @@ impl<C: FnMut() -> u32> Phases<C> {
             let action = policy.act_probed(observation, self)?;
             self.close();
             let applied = copy(action, &mut inputs.applied);
-            policy.absorb(applied, Some(0.5))?;
+            policy.absorb(applied)?;
+            if policy.awaits_reward() {
+                policy.observe_reward(REWARD)?;
+            }
         }
         Ok(())
     }
@@ -262,8 +271,7 @@ mod tests {
             now
         };
         let mut inputs = Inputs::new(Kind::Any);
-        let (reward, schedule) = (blob.manifest.reward, Schedule::Split);
-        let cost = drive(&mut policy, reward, schedule, &mut inputs, 50, clock).unwrap();
+        let cost = drive(&mut policy, Schedule::Split, &mut inputs, 50, clock).unwrap();
         assert_eq!((cost.to_action.len, cost.to_action.max), (50, 1));
         assert_eq!((cost.step.len, cost.step.min, cost.step.max), (50, 2, 2));
     }

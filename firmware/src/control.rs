@@ -7,8 +7,8 @@
 //!   action to the actuators.
 //! - **Applied action**: what the actuators really did, which may be less than the action. The policy is
 //!   told this one.
-//! - **Absorb**: tell the policy the applied action and its reward. If rewards are observed, this waits for the
-//!   next reading, which brings the reward; otherwise it is done right after actuating, ahead of the next tick.
+//! - **Absorb**: tell the policy the applied action, right after actuating and ahead of the next tick. Where
+//!   rewards are observed, the next reading brings that of this action.
 //! - **Deadline**: time after the tick by which the action must be out. A late action is not used.
 //! - **Stale**: a reading older than allowed; the robot may have moved on.
 //! - **Safe action**: the action of the policy file that brings the robot to rest.
@@ -118,14 +118,11 @@ pub struct ControlLoop<'a, A, const STATE: usize, const ACT: usize> {
     policy: Policy<'a, A>,
     guard: Guard<'a>,
     safe_action: [f32; ACT],
-    reward: RewardMode,
     period_us: u32,
     limits: Limits,
     started: bool,
     observation: [f32; STATE],
     action: [f32; ACT],
-    /// The last action is still to be absorbed, with the reward that comes with the next reading.
-    awaiting_reward: bool,
 }
 
 /// The policy is for a robot with other dimensions.
@@ -176,13 +173,11 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
             policy,
             guard,
             safe_action,
-            reward: blob.manifest.reward,
             period_us: blob.manifest.control_period_us,
             limits,
             started: false,
             observation: [0.0; STATE],
             action: safe_action,
-            awaiting_reward: false,
         })
     }
 
@@ -234,19 +229,17 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
     }
 
     fn start(&mut self, target_return: f32) {
-        self.guard.reset();
         self.started = true;
-        self.awaiting_reward = false;
-        if let Err(error) = self.policy.reset(target_return) {
-            self.guard.latch(Fault::Act(error));
-        }
+        // Where this fails, it has latched.
+        let _ = self.guard.restart(&mut self.policy, target_return);
     }
 
     /// Leaves the policy's action in `self.action`, or a fault in the guard.
     fn sense_and_act<R: Robot>(&mut self, robot: &mut R) {
         let reading = match robot.sense(&mut self.observation) {
             Some(reading) if reading.age_us <= self.limits.stale_us => reading,
-            _ => return self.guard.latch(Fault::StaleSensor),
+            Some(_) => return self.guard.latch(Fault::StaleSensor { group: 0 }),
+            None => return self.guard.latch(Fault::NoReading),
         };
         if let Err(error) = self.catch_up(&reading) {
             return self.guard.latch(Fault::Act(error));
@@ -265,10 +258,11 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
 
     /// Tells the policy what only the new reading knows about the last step.
     fn catch_up(&mut self, reading: &Reading) -> Result<(), ActError> {
-        if self.awaiting_reward {
-            self.policy.absorb(&self.action, reading.reward)?;
+        if self.policy.awaits_reward() {
+            let reward = reading.reward.ok_or(ActError::MissingReward)?;
+            self.policy.observe_reward(reward)?;
         }
-        match (self.reward, reading.return_to_go) {
+        match (self.policy.reward_mode(), reading.return_to_go) {
             (RewardMode::External, Some(value)) => self.policy.set_return_to_go(value),
             _ => Ok(()),
         }
@@ -276,11 +270,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> ControlLoop<'a, 
 
     /// Does now what would otherwise delay the next action.
     fn absorb_ahead(&mut self) {
-        self.awaiting_reward = self.reward == RewardMode::Observed;
-        if self.awaiting_reward {
-            return;
-        }
-        let absorbed = self.policy.absorb(&self.action, None);
+        let absorbed = self.policy.absorb(&self.action);
         if let Err(error) = absorbed.and_then(|()| self.policy.run_ahead()) {
             self.guard.latch(Fault::Act(error));
         }

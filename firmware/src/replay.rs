@@ -20,7 +20,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Replays one episode with a policy whose manifest says `reward`; `now` reads the clock.
+    /// Replays one episode; `now` reads the clock.
     ///
     /// The policy is told the recorded actions, so that one differing action does not make all later ones differ.
     ///
@@ -29,7 +29,6 @@ impl Outcome {
     pub fn replay<A: AsMut<[u32]>>(
         &mut self,
         policy: &mut Policy<'_, A>,
-        reward: RewardMode,
         episode: &Recorded<'_>,
         mut now: impl FnMut() -> u64,
     ) -> Result<(), ActError> {
@@ -40,10 +39,14 @@ impl Outcome {
             let acted = now();
             let bits = differing_bits(record.action, action);
             let resumed = now();
-            policy.absorb(record.action, Some(record.reward))?;
-            if reward == RewardMode::External {
+            policy.absorb(record.action)?;
+            match policy.reward_mode() {
+                RewardMode::Constant => {}
+                RewardMode::Observed => policy.observe_reward(record.reward)?,
                 // As the host that keeps count of rewards does: host_sim's PolicyController.
-                policy.set_return_to_go(policy.return_to_go() - record.reward)?;
+                RewardMode::External => {
+                    policy.set_return_to_go(policy.return_to_go() - record.reward)?;
+                }
             }
             self.busy.add((acted - start) + (now() - resumed));
             self.steps += 1;
@@ -82,9 +85,7 @@ mod tests {
                 now += 1;
                 now
             };
-            outcome
-                .replay(&mut policy, reward, &episode, clock)
-                .unwrap();
+            outcome.replay(&mut policy, &episode, clock).unwrap();
         }
         outcome
     }

@@ -25,7 +25,6 @@ pub fn check_targets(targets: &[f32]) -> Result<(), NonFiniteTarget> {
 #[derive(Debug)]
 pub struct PolicyController<'a> {
     policy: Policy<'a, Vec<u32>>,
-    reward: RewardMode,
 }
 
 impl<'a> PolicyController<'a> {
@@ -39,7 +38,6 @@ impl<'a> PolicyController<'a> {
         let arena = vec![0; blob.manifest.config.arena_words()];
         Self {
             policy: Policy::new(blob, arena).expect("an arena of the right size"),
-            reward: blob.manifest.reward,
         }
     }
 }
@@ -57,9 +55,10 @@ impl Controller for PolicyController<'_> {
 
     /// Where the manifest says that a host keeps count of rewards, this is that host.
     fn feedback(&mut self, applied: &[f32], reward: f32) -> Result<(), ActError> {
-        self.policy.absorb(applied, Some(reward))?;
-        match self.reward {
-            RewardMode::Observed | RewardMode::Constant => Ok(()),
+        self.policy.absorb(applied)?;
+        match self.policy.reward_mode() {
+            RewardMode::Constant => Ok(()),
+            RewardMode::Observed => self.policy.observe_reward(reward),
             RewardMode::External => {
                 let return_to_go = self.policy.return_to_go() - reward;
                 self.policy.set_return_to_go(return_to_go)

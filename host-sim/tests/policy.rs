@@ -81,7 +81,8 @@ fn a_recording_can_be_replayed_step_by_step() {
             distinct.insert(action[0].to_bits());
             let reward = env.step(step.action).reward;
             assert_eq!((reward as f32).to_bits(), step.reward.to_bits());
-            engine.absorb(step.action, Some(step.reward)).unwrap();
+            engine.absorb(step.action).unwrap();
+            engine.observe_reward(step.reward).unwrap();
             total_reward += reward;
         }
         assert_eq!(total_reward, done.total_reward);

@@ -244,7 +244,10 @@ fn assert_emulated(config: Config, reward: RewardMode, seed: u64) {
             action.clone()
         };
         let earned = (reward == RewardMode::Observed).then(|| 0.2 * observation[0] + 0.3);
-        policy.absorb(&applied, earned).unwrap();
+        policy.absorb(&applied).unwrap();
+        if let Some(earned) = earned {
+            policy.observe_reward(earned).unwrap();
+        }
         line["applied"] = exact(&applied);
         line["reward"] = earned.map_or(Value::Null, |r| f64::from(r).into());
         input += &format!("{line}\n");

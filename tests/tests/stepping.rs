@@ -10,8 +10,8 @@ use tests::{Episode, Random, Sample, small_config, smallest_spread};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Tokens computed early (`run_ahead`) or inside the next `act`: the ring, wrapped several
-    /// times, holds the same.
+    /// Tokens computed early (`run_ahead`), together or one by one, or inside the next `act`: the ring,
+    /// wrapped several times, holds the same.
     #[test]
     fn split_and_fused_steps_give_the_same_bits(config in configs(), reward in rewards(), seed: u64) {
         let steps = 5 * (config.context_len as usize + 1);
@@ -32,9 +32,16 @@ proptest! {
             }
             let action = fused.act(&observation).unwrap().to_vec();
             prop_assert_eq!(bits(&action), bits(split.act(&observation).unwrap()), "step {}", step);
-            let earned = (reward == RewardMode::Observed).then(|| random.around(0.5, 1.0, 1)[0]);
-            fused.absorb(&action, earned).unwrap();
-            split.absorb(&action, earned).unwrap();
+            fused.absorb(&action).unwrap();
+            split.absorb_commanded().unwrap();
+            if random.chance(0.5) {
+                split.run_ahead().unwrap();
+            }
+            if reward == RewardMode::Observed {
+                let earned = random.around(0.5, 1.0, 1)[0];
+                fused.observe_reward(earned).unwrap();
+                split.observe_reward(earned).unwrap();
+            }
             if random.chance(0.5) {
                 split.run_ahead().unwrap();
             }

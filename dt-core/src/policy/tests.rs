@@ -13,19 +13,71 @@ fn calls_out_of_order_are_refused() {
     let mut policy = Policy::new(&blob, arena(&config())).unwrap();
     let o = [0.0; 3];
     assert_eq!(policy.act(&o), Err(ActError::NotReset));
-    assert_eq!(policy.absorb(&[0.0], Some(0.0)), Err(ActError::NotReset));
+    assert_eq!(policy.absorb(&[0.0]), Err(ActError::NotReset));
+    assert_eq!(policy.absorb_commanded(), Err(ActError::NotReset));
+    assert_eq!(policy.observe_reward(0.0), Err(ActError::NotReset));
     assert_eq!(policy.run_ahead(), Err(ActError::NotReset));
     assert_eq!(policy.set_return_to_go(0.0), Err(ActError::NotReset));
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(policy.reset(bad), Err(ActError::Return));
     }
     policy.reset(-100.0).unwrap();
-    assert_eq!(
-        policy.absorb(&[0.0], Some(0.0)),
-        Err(ActError::NothingToAbsorb)
-    );
-    policy.act(&o).unwrap();
-    assert_eq!(policy.act(&o), Err(ActError::AwaitingAbsorb));
+    let refuses_to_absorb = |policy: &mut Policy<'_, Vec<u32>>| {
+        let nothing = Err(ActError::NothingToAbsorb);
+        policy.absorb(&[0.0]) == nothing && policy.absorb_commanded() == nothing
+    };
+    let unexpected = Err(ActError::UnexpectedReward);
+    for _ in 0..2 {
+        assert!(refuses_to_absorb(&mut policy));
+        assert_eq!(policy.observe_reward(0.0), unexpected, "before act, twice");
+        policy.act(&o).unwrap();
+        assert_eq!(policy.act(&o), Err(ActError::AwaitingAbsorb));
+        assert_eq!(policy.observe_reward(0.0), unexpected, "before absorb");
+        policy.absorb(&[0.0]).unwrap();
+        assert!(refuses_to_absorb(&mut policy));
+        assert_eq!(policy.act(&o), Err(ActError::MissingReward));
+        assert!(policy.awaits_reward());
+        policy.observe_reward(0.0).unwrap();
+        assert!(!policy.awaits_reward());
+    }
+}
+
+/// Where rewards are not subtracted, none is due: one that comes all the same is somebody's mistake.
+#[test]
+fn rewards_are_refused_where_nobody_counts_them() {
+    for reward in [RewardMode::Constant, RewardMode::External] {
+        let mut fixture = Fixture::new(config(), 1);
+        fixture.manifest.reward = reward;
+        let file = fixture.emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        assert_eq!(policy.reward_mode(), reward);
+        policy.reset(-100.0).unwrap();
+        for _ in 0..2 {
+            policy.act(&[0.0; 3]).unwrap();
+            policy.absorb(&[0.0]).unwrap();
+            let unexpected = Err(ActError::UnexpectedReward);
+            assert_eq!(policy.observe_reward(-1.0), unexpected, "{reward:?}");
+            assert_eq!(policy.return_to_go(), -100.0);
+        }
+    }
+}
+
+/// The memory of one policy serves the next.
+#[test]
+fn an_arena_is_given_back() {
+    let file = Fixture::new(config(), 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let act = |arena| {
+        let mut policy = Policy::new(&blob, arena).unwrap();
+        policy.reset(-100.0).unwrap();
+        let action = policy.act(&[0.1, 0.2, 0.3]).unwrap()[0].to_bits();
+        (action, policy.into_arena())
+    };
+    let (first, arena) = act(arena(&config()));
+    let address = arena.as_ptr();
+    let (second, arena) = act(arena);
+    assert_eq!((first, address), (second, arena.as_ptr()));
 }
 
 /// A refused call changes nothing: the episode goes on with the same bits.
@@ -57,20 +109,22 @@ fn refused_input_leaves_the_policy_as_it_was() {
         assert_eq!(tried.set_return_to_go(f32::NAN), Err(ActError::Return));
         let action = clean.act(&o).unwrap().to_vec();
         assert_eq!(tried.act(&o).unwrap(), action);
-        assert_eq!(
-            tried.absorb(&[f32::NAN], Some(0.0)),
-            Err(ActError::Action { index: 0 })
-        );
-        assert_eq!(tried.absorb(&action, None), Err(ActError::MissingReward));
-        assert_eq!(tried.absorb(&action, Some(f32::NAN)), Err(ActError::Return));
+        let bad = Err(ActError::Action { index: 0 });
+        assert_eq!(tried.absorb(&[f32::NAN]), bad);
         let wrong = ActError::WrongLength {
             field: "action",
             expected: 1,
             got: 0,
         };
-        assert_eq!(tried.absorb(&[], Some(0.0)), Err(wrong));
-        clean.absorb(&action, Some(-1.0)).unwrap();
-        tried.absorb(&action, Some(-1.0)).unwrap();
+        assert_eq!(tried.absorb(&[]), Err(wrong));
+        clean.absorb(&action).unwrap();
+        clean.observe_reward(-1.0).unwrap();
+        tried.absorb_commanded().unwrap();
+        assert_eq!(tried.act(&o), Err(ActError::MissingReward));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(tried.observe_reward(bad), Err(ActError::Return));
+        }
+        tried.observe_reward(-1.0).unwrap();
     }
     assert_eq!(tried.return_to_go(), -88.0);
     assert_eq!(tried.timestep(), 12);
@@ -135,9 +189,56 @@ fn reward_modes_keep_the_books() {
             let action = [unscaled[0] * 2.0];
             assert_eq!(policy.act(&o).unwrap(), action, "{reward:?} {t}");
             let applied = [0.5 * t as f32];
-            policy.absorb(&applied, Some(-(t as f32 + 1.0))).unwrap();
+            policy.absorb(&applied).unwrap();
+            if reward == RewardMode::Observed {
+                policy.observe_reward(-(t as f32 + 1.0)).unwrap();
+            }
             previous = Some([applied[0] / 2.0]);
         }
+    }
+}
+
+/// With observed rewards too, the action goes ahead as soon as it is known, and the reward's return-to-go
+/// as soon as that is.
+#[test]
+fn each_token_goes_ahead_as_soon_as_it_is_known() {
+    struct Forwards(u32);
+    impl Probe for Forwards {
+        fn enter(&mut self, phase: crate::probe::Phase) {
+            self.0 += u32::from(phase == crate::probe::Phase::Embed);
+        }
+    }
+    // After a reset, absorb and observe_reward.
+    for (reward, expected) in [
+        (RewardMode::Observed, [1, 1, 1]),
+        (RewardMode::Constant, [1, 1, 0]),
+        (RewardMode::External, [0, 1, 0]),
+    ] {
+        let mut fixture = Fixture::new(config(), 1);
+        fixture.manifest.reward = reward;
+        let file = fixture.emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        let ahead = |policy: &mut Policy<'_, Vec<u32>>| {
+            let mut forwards = Forwards(0);
+            policy.run_ahead_probed(&mut forwards).unwrap();
+            policy.run_ahead_probed(&mut forwards).unwrap();
+            forwards.0
+        };
+        policy.reset(-100.0).unwrap();
+        let reset = ahead(&mut policy);
+        policy.act(&[0.1; 3]).unwrap();
+        assert_eq!(ahead(&mut policy), 0);
+        policy.absorb_commanded().unwrap();
+        let absorbed = ahead(&mut policy);
+        if reward == RewardMode::Observed {
+            policy.observe_reward(-1.0).unwrap();
+        }
+        assert_eq!(
+            [reset, absorbed, ahead(&mut policy)],
+            expected,
+            "{reward:?}"
+        );
     }
 }
 
@@ -222,7 +323,8 @@ fn streaming_has_the_stated_receptive_field() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Fused and split steps, mixed at random over several wraps of the ring.
+    /// Fused and split steps, mixed at random over several wraps of the ring: running ahead is tried at
+    /// every place in the order of calls, and an action applied as commanded absorbed in both ways.
     #[test]
     fn running_ahead_never_changes_a_bit(seed: u64, choice in 0..configs().count(), reward in 0usize..3) {
         let config = configs().nth(choice).unwrap();
@@ -237,11 +339,14 @@ proptest! {
         fused.reset(-100.0).unwrap();
         split.reset(-100.0).unwrap();
         let mut distinct = std::collections::BTreeSet::new();
-        for t in 0..40 {
-            let external = -100.0 * random.unit();
-            if random.below(2) == 0 {
+        let maybe_ahead = |split: &mut Policy<'_, Vec<u32>>, random: &mut Random| {
+            for _ in 0..random.below(3) {
                 split.run_ahead().unwrap();
             }
+        };
+        for t in 0..40 {
+            let external = -100.0 * random.unit();
+            maybe_ahead(&mut split, &mut random);
             if reward == 2 {
                 fused.set_return_to_go(external).unwrap();
                 split.set_return_to_go(external).unwrap();
@@ -250,12 +355,20 @@ proptest! {
             let action = fused.act(&o).unwrap()[0];
             prop_assert_eq!(split.act(&o).unwrap()[0].to_bits(), action.to_bits(), "step {}", t);
             distinct.insert(action.to_bits());
-            let applied = [action + 0.1 * random.unit()];
-            let reward = Some(random.unit());
-            fused.absorb(&applied, reward).unwrap();
-            split.absorb(&applied, reward).unwrap();
-            for _ in 0..random.below(3) {
-                split.run_ahead().unwrap();
+            maybe_ahead(&mut split, &mut random);
+            if random.below(2) == 0 {
+                fused.absorb(&[action]).unwrap();
+                split.absorb_commanded().unwrap();
+            } else {
+                let applied = [action + 0.1 * random.unit()];
+                fused.absorb(&applied).unwrap();
+                split.absorb(&applied).unwrap();
+            }
+            maybe_ahead(&mut split, &mut random);
+            if reward == 0 {
+                let reward = random.unit();
+                fused.observe_reward(reward).unwrap();
+                split.observe_reward(reward).unwrap();
             }
         }
         prop_assert!(distinct.len() > 10, "the actions hardly vary: {distinct:?}");
@@ -276,7 +389,9 @@ proptest! {
             let _ = policy.set_return_to_go(target);
             if let Ok(action) = policy.act(&o) {
                 prop_assert!(action[0].abs() <= 2.0, "{action:?}");
-                let _ = policy.absorb(&[applied], Some(reward));
+                let _ = policy.absorb(&[applied]);
+                let _ = policy.run_ahead();
+                let _ = policy.observe_reward(reward);
                 let _ = policy.run_ahead();
             } else {
                 let _ = policy.reset(target);
@@ -367,7 +482,7 @@ fn the_longest_context_sums_without_overflow() {
     policy.reset(0.0).unwrap();
     for t in 0..MAX_CONTEXT_LEN + 3 {
         let action = policy.act(&[0.1, 0.2, t as f32 / 1000.0]).unwrap().to_vec();
-        policy.absorb(&action, None).unwrap();
+        policy.absorb(&action).unwrap();
     }
 }
 

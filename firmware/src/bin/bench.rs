@@ -49,7 +49,7 @@ mod image {
         clock(Observed, Fused, Usual, job.steps, ["", "fused"])?;
         if job.split > 0 {
             let names = ["split_return_and_state", "split_return_and_state_total"];
-            clock(External, Split, Usual, job.steps, names)?;
+            clock(Observed, Split, Usual, job.steps, names)?;
             let names = ["split_state", "split_state_total"];
             clock(Constant, Split, Usual, job.steps, names)?;
         }
@@ -109,13 +109,11 @@ mod image {
         steps: u32,
         names: [&str; 2],
     ) -> Result<(), ActError> {
-        let reward = blob.manifest.reward;
         let mut policy = policy(blob, arena);
         policy.reset(blob.manifest.target_return)?;
         let fill = blob.manifest.config.context_len + 1; // the ring
-        drive(&mut policy, reward, schedule, inputs, fill, mps2::now)?;
-        let Cost { to_action, step } =
-            drive(&mut policy, reward, schedule, inputs, steps, mps2::now)?;
+        drive(&mut policy, schedule, inputs, fill, mps2::now)?;
+        let Cost { to_action, step } = drive(&mut policy, schedule, inputs, steps, mps2::now)?;
         for (name, counts) in names.into_iter().zip([to_action, step]) {
             if !name.is_empty() {
                 spans(name, counts);
@@ -131,18 +129,10 @@ mod image {
         inputs: &mut Inputs,
         steps: u32,
     ) -> Result<(), ActError> {
-        let reward = blob.manifest.reward;
         let mut policy = policy(blob, arena);
         policy.reset(blob.manifest.target_return)?;
         let fill = blob.manifest.config.context_len + 1;
-        drive(
-            &mut policy,
-            reward,
-            Schedule::Fused,
-            inputs,
-            fill,
-            mps2::now,
-        )?;
+        drive(&mut policy, Schedule::Fused, inputs, fill, mps2::now)?;
         let mut phases = Phases::new(mps2::counter);
         phases.drive(&mut policy, inputs, steps)?;
         for (phase, counts) in phases.counts() {
@@ -159,17 +149,7 @@ mod image {
         let mut policy = policy(blob, arena);
         policy.reset(blob.manifest.target_return)?;
         let mut inputs = Inputs::new(Kind::Usual);
-        let mut step = |steps| {
-            let reward = blob.manifest.reward;
-            drive(
-                &mut policy,
-                reward,
-                Schedule::Fused,
-                &mut inputs,
-                steps,
-                || 0,
-            )
-        };
+        let mut step = |steps| drive(&mut policy, Schedule::Fused, &mut inputs, steps, || 0);
         step(BEFORE)?;
         spare::dt_bench_mark();
         let cost = step(1);

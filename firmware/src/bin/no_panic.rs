@@ -29,7 +29,7 @@ mod proof {
                 black_box(&mut []),
                 black_box(&[]),
                 black_box(&[]),
-                black_box(None),
+                black_box(0.0),
                 black_box(0.0),
             ));
         }
@@ -42,7 +42,7 @@ mod proof {
         arena: &mut [u32],
         observation: &[f32],
         applied: &[f32],
-        reward: Option<f32>,
+        reward: f32,
         return_to_go: f32,
     ) -> u32 {
         let Ok(blob) = Blob::parse(file) else {
@@ -52,16 +52,18 @@ mod proof {
             return 1;
         };
         let mut bits = u32::from(golden::check(&mut policy, &blob).is_ok());
-        bits ^= u32::from(policy.reset(return_to_go).is_ok());
         let mut guard = Guard::new(&blob);
+        bits ^= u32::from(guard.restart(&mut policy, return_to_go).is_ok());
         while black_box(true) {
             bits ^= u32::from(policy.set_return_to_go(return_to_go).is_ok());
             let command = guard.step(&mut policy, observation);
             for action in command.action {
                 bits ^= action.to_bits();
             }
-            bits ^= u32::from(policy.absorb(applied, reward).is_ok());
+            bits ^= u32::from(policy.absorb(applied).is_ok());
             bits ^= u32::from(policy.run_ahead().is_ok());
+            bits ^= u32::from(policy.observe_reward(reward).is_ok());
+            bits ^= u32::from(policy.absorb_commanded().is_ok());
             if let Ok(action) = policy.act(observation) {
                 bits ^= action.first().copied().unwrap_or_default().to_bits();
             }

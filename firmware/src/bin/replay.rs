@@ -10,16 +10,13 @@ fn main() -> ! {
     use firmware::replay::Outcome;
 
     let Booted {
-        blob,
-        mut policy,
-        trace,
-        ..
+        mut policy, trace, ..
     } = boot();
     let mut outcome = Outcome::default();
     let mut refused = false;
     for episode in trace.iter() {
         let before = outcome.differing_bits;
-        if let Err(error) = outcome.replay(&mut policy, blob.manifest.reward, &episode, mps2::now) {
+        if let Err(error) = outcome.replay(&mut policy, &episode, mps2::now) {
             defmt::error!(
                 "episode with seed {=u64}, step {=u32}: {}",
                 episode.seed,

@@ -213,7 +213,12 @@ fn expected_actions(blob: &Blob<'_>, ticks: usize, limit: f32) -> Vec<[f32; ACT]
                 a
             }
         });
-        policy.absorb(&applied, healthy(i + 1).reward).unwrap();
+        policy.absorb(&applied).unwrap();
+        if blob.manifest.reward == RewardMode::Observed {
+            policy
+                .observe_reward(healthy(i + 1).reward.unwrap())
+                .unwrap();
+        }
         if let (RewardMode::External, Some(value)) =
             (blob.manifest.reward, healthy(i + 1).return_to_go)
         {
@@ -274,8 +279,8 @@ fn every_fault_latches_the_safe_action_in_its_tick_until_a_start() {
     let faults = [
         (with(|t| t.missed = 1), Fault::MissedDeadline),
         (with(|t| t.sensing_us += 1), Fault::MissedDeadline),
-        (with(|t| t.age_us += 1), Fault::StaleSensor),
-        (with(|t| t.observation = None), Fault::StaleSensor),
+        (with(|t| t.age_us += 1), Fault::StaleSensor { group: 0 }),
+        (with(|t| t.observation = None), Fault::NoReading),
         (
             with(|t| t.observation = Some([0.0, 0.0, 100.5])),
             Fault::OutOfRange { index: 2 },
@@ -327,18 +332,18 @@ fn every_fault_latches_the_safe_action_in_its_tick_until_a_start() {
 #[test]
 fn an_applied_action_that_is_no_number_is_a_fault() {
     let fault = Mode::Faulted(Fault::Act(ActError::Action { index: 1 }));
-    for (reward, latched_in) in [(RewardMode::Constant, 2), (RewardMode::Observed, 3)] {
+    for reward in [RewardMode::Constant, RewardMode::Observed] {
         let file = policy_file(reward);
         let mut ticks: Vec<_> = (0..5).map(healthy).collect();
         ticks[2].nonsense = true;
         let played = play(&mut new_loop(&file.blob()), &ticks);
         for (i, played) in played.iter().enumerate() {
-            let expected = if i < latched_in { Mode::Running } else { fault };
+            let expected = if i < 2 { Mode::Running } else { fault };
             assert_eq!(played.mode, expected, "{reward:?}, tick {i}");
-            assert_eq!(played.commanded.last() == Some(&SAFE), i >= latched_in);
+            assert_eq!(played.commanded.last() == Some(&SAFE), i >= 2);
         }
-        // Absorbed ahead, it is noticed while the action is already out: the safe one follows at once.
-        assert_eq!(played[2].commanded.len(), 1 + usize::from(latched_in == 2));
+        // It is noticed while the action is already out: the safe one follows at once.
+        assert_eq!(played[2].commanded.len(), 2);
     }
 }
 
@@ -349,7 +354,10 @@ fn the_first_fault_is_the_one_reported() {
     ticks[1].age_us = u32::MAX;
     ticks[2].missed = 3;
     let played = play(&mut new_loop(&file.blob()), &ticks);
-    assert_eq!(played[3].mode, Mode::Faulted(Fault::StaleSensor));
+    assert_eq!(
+        played[3].mode,
+        Mode::Faulted(Fault::StaleSensor { group: 0 })
+    );
 }
 
 #[test]

@@ -46,7 +46,11 @@ pub fn run(blob: &Blob<'_>, mut script: Script<'_>) {
             0..10 => pair.next,
             10..12 => Next::RunAhead,
             12 => Next::Act,
-            13 => Next::Absorb,
+            13 => match script.below(3) {
+                0 => Next::Absorb,
+                1 => Next::AbsorbCommanded,
+                _ => Next::Reward,
+            },
             14 => Next::SetReturn,
             _ => Next::Reset,
         };
@@ -82,6 +86,8 @@ enum Next {
     Reset,
     Act,
     Absorb,
+    AbsorbCommanded,
+    Reward,
     RunAhead,
     SetReturn,
 }
@@ -118,9 +124,18 @@ impl Pair<'_, '_> {
             }
             Next::Absorb => {
                 let applied = self.vector(self.blob.vectors.safe_action.len(), script);
-                let reward = (script.below(16) != 0).then(|| script.number());
-                if self.both(|policy| policy.absorb(&applied, reward)).is_ok() {
-                    self.next = Next::Act;
+                let done = self.both(|policy| policy.absorb(&applied));
+                self.absorbed(done);
+            }
+            Next::AbsorbCommanded => {
+                let done = self.both(|policy| policy.absorb_commanded());
+                self.absorbed(done);
+            }
+            Next::Reward => {
+                let reward = script.number();
+                if self.both(|policy| policy.observe_reward(reward)).is_ok() {
+                    // What ran ahead so far was the action alone.
+                    (self.next, self.ran_ahead) = (Next::Act, false);
                 }
             }
             Next::RunAhead => self.run_ahead(),
@@ -135,6 +150,15 @@ impl Pair<'_, '_> {
         }
     }
 
+    fn absorbed(&mut self, done: Result<(), ActError>) {
+        if done.is_ok() {
+            self.next = match self.blob.manifest.reward {
+                RewardMode::Observed => Next::Reward,
+                RewardMode::Constant | RewardMode::External => Next::Act,
+            };
+        }
+    }
+
     fn run_ahead(&mut self) {
         match self.split.run_ahead() {
             Ok(()) => self.ran_ahead = true,
@@ -142,6 +166,7 @@ impl Pair<'_, '_> {
             Err(error) => {
                 assert_eq!(error, ActError::NonFinite);
                 // What failed early would have failed late.
+                let _ = self.fused.observe_reward(0.0);
                 let observation = vec![0.0; self.blob.vectors.state_mean.len()];
                 assert_eq!(self.fused.act(&observation), Err(ActError::NonFinite));
                 self.next = Next::Reset;
@@ -190,7 +215,8 @@ impl Pair<'_, '_> {
             let command = guard.step(&mut self.fused, &observation);
             let action = command.action.to_vec();
             self.check_bounds(&action);
-            let _ = self.fused.absorb(&action, Some(script.number()));
+            let _ = self.fused.absorb(&action);
+            let _ = self.fused.observe_reward(script.number());
         }
     }
 
