@@ -1,12 +1,12 @@
 //! What stands between the policy and the actuators: any fault latches the safe action until an
 //! explicit restart, of policy and guard together.
 
-use crate::blob::{AtMaxEpLen, Blob};
+use crate::blob::{AtMaxEpLen, BeyondLimits, Blob, ReturnLimits};
 use crate::policy::{ActError, Policy};
 
 /// Why the safe action is out. The first fault since the last restart is kept.
 ///
-/// The guard itself finds the first three; a control loop [latches](Guard::latch) the others.
+/// The guard itself finds the first four; a control loop [latches](Guard::latch) the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -18,6 +18,8 @@ pub enum Fault {
         /// Which one.
         index: usize,
     },
+    /// The return-to-go has left the limits of the policy file, which asks to stop then.
+    ReturnOutOfRange,
     /// The episode has lasted max_ep_len steps and the policy asks to stop then.
     EpisodeOver,
     /// The sensors gave no reading.
@@ -42,6 +44,7 @@ impl core::fmt::Display for Fault {
             Self::OutOfRange { index } => {
                 write!(f, "component {index} of the observation is out of range")
             }
+            Self::ReturnOutOfRange => f.write_str("the return-to-go is out of range"),
             Self::EpisodeOver => f.write_str("the episode has lasted max_ep_len steps"),
             Self::NoReading => f.write_str("the sensors gave no reading"),
             Self::StaleSensor { group } => {
@@ -71,6 +74,8 @@ pub struct Guard<'a> {
     state_low: &'a [f32],
     state_high: &'a [f32],
     safe_action: &'a [f32],
+    /// Where the policy file asks to stop beyond them.
+    return_limits: Option<ReturnLimits>,
     last_timestep: Option<u32>,
     fault: Option<Fault>,
 }
@@ -87,6 +92,9 @@ impl<'a> Guard<'a> {
             state_low: blob.vectors.state_low,
             state_high: blob.vectors.state_high,
             safe_action: blob.vectors.safe_action,
+            return_limits: manifest
+                .return_limits
+                .filter(|limits| limits.beyond == BeyondLimits::Fault),
             last_timestep,
             fault: None,
         }
@@ -123,7 +131,7 @@ impl<'a> Guard<'a> {
         observation: &[f32],
     ) -> Command<'c> {
         if self.fault.is_none() {
-            if let Err(fault) = self.check(policy.timestep(), observation) {
+            if let Err(fault) = self.check(policy, observation) {
                 self.fault = Some(fault);
             } else {
                 match policy.act(observation) {
@@ -158,7 +166,11 @@ impl<'a> Guard<'a> {
         self.safe_action
     }
 
-    fn check(&self, timestep: u32, observation: &[f32]) -> Result<(), Fault> {
+    fn check<A: AsMut<[u32]>>(
+        &self,
+        policy: &Policy<'_, A>,
+        observation: &[f32],
+    ) -> Result<(), Fault> {
         if let Some(index) = observation.iter().position(|value| !value.is_finite()) {
             return Err(Fault::Act(ActError::Observation { index }));
         }
@@ -167,8 +179,13 @@ impl<'a> Guard<'a> {
         if let Some(index) = observation.iter().zip(bounds).position(outside) {
             return Err(Fault::OutOfRange { index });
         }
+        let return_to_go = policy.return_to_go();
+        let beyond = |ReturnLimits { low, high, .. }| return_to_go < low || return_to_go > high;
+        if self.return_limits.is_some_and(beyond) {
+            return Err(Fault::ReturnOutOfRange);
+        }
         match self.last_timestep {
-            Some(last) if timestep >= last => Err(Fault::EpisodeOver),
+            Some(last) if policy.timestep() >= last => Err(Fault::EpisodeOver),
             _ => Ok(()),
         }
     }
@@ -299,6 +316,40 @@ mod tests {
         assert!(guard.restart(&mut policy, f32::INFINITY).is_err());
         let fault = Fault::Act(ActError::Return);
         assert_eq!(step(&mut guard, &mut policy, &[0.0; 3]), Err(fault));
+    }
+
+    /// At its limits the return-to-go is still good, beyond them only where the manifest does not ask to stop.
+    #[test]
+    fn a_return_to_go_beyond_its_limits_is_a_fault_where_the_manifest_says_so() {
+        let run = |beyond: Option<BeyondLimits>, reward: f32| {
+            let mut fixture = Fixture::new(config(), 1);
+            fixture.manifest.return_limits = beyond.map(|beyond| ReturnLimits {
+                low: -104.0,
+                high: -96.0,
+                beyond,
+            });
+            let file = fixture.emit().unwrap();
+            let blob = Blob::parse(bytes(&file)).unwrap();
+            let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+            let mut guard = Guard::new(&blob);
+            guard.restart(&mut policy, -100.0).unwrap();
+            let mut steps = 0;
+            while steps < 9 {
+                if let Some(fault) = guard.step(&mut policy, &[0.0; 3]).fault {
+                    return (steps, Some(fault));
+                }
+                policy.absorb_commanded().unwrap();
+                policy.observe_reward(reward).unwrap();
+                steps += 1;
+            }
+            (steps, None)
+        };
+        for reward in [-1.0, 1.0] {
+            let fault = Some(Fault::ReturnOutOfRange);
+            assert_eq!(run(Some(BeyondLimits::Fault), reward), (5, fault));
+            assert_eq!(run(Some(BeyondLimits::Clamp), reward), (9, None));
+            assert_eq!(run(None, reward), (9, None));
+        }
     }
 
     #[test]

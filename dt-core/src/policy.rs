@@ -9,7 +9,7 @@
 //! However it is split, the bits are the same.
 
 use crate::arena::Memory;
-use crate::blob::{Blob, RewardMode, Vectors};
+use crate::blob::{BeyondLimits, Blob, ReturnLimits, RewardMode, Vectors};
 use crate::config::Config;
 use crate::engine::{ArenaTooSmall, Pending, Stepper};
 use crate::ops::clamp;
@@ -25,6 +25,7 @@ pub struct Policy<'a, A> {
     vectors: Vectors<'a>,
     reward: RewardMode,
     return_scale: f32,
+    return_limits: Option<ReturnLimits>,
     /// In the environment's units.
     return_to_go: f32,
     timestep: u32,
@@ -141,6 +142,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             vectors: blob.vectors,
             reward: blob.manifest.reward,
             return_scale: blob.manifest.return_scale,
+            return_limits: blob.manifest.return_limits,
             return_to_go: 0.0,
             timestep: 0,
             due: Due::Reset,
@@ -322,7 +324,8 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         Ok(())
     }
 
-    /// Return still wanted, in the environment's units.
+    /// Return still wanted, in the environment's units. Where the manifest clamps the return-to-go to
+    /// limits, the network is told the nearest of them, while this goes on with the true value.
     pub fn return_to_go(&self) -> f32 {
         self.return_to_go
     }
@@ -375,8 +378,17 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.stage_return();
     }
 
+    /// What the network is told of a return-to-go.
     fn scaled(&self, return_to_go: f32) -> Result<f32, ActError> {
-        let scaled = return_to_go / self.return_scale;
+        let told = match self.return_limits {
+            Some(ReturnLimits {
+                low,
+                high,
+                beyond: BeyondLimits::Clamp,
+            }) => clamp(return_to_go, low, high),
+            _ => return_to_go,
+        };
+        let scaled = told / self.return_scale;
         if return_to_go.is_finite() && scaled.is_finite() {
             Ok(scaled)
         } else {

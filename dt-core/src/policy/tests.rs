@@ -242,6 +242,49 @@ fn each_token_goes_ahead_as_soon_as_it_is_known() {
     }
 }
 
+/// A constant reward carries the return-to-go as far away as one likes. The network is told the limit, to
+/// the bit, and the books go on; where nothing clamps, it is told all of it.
+#[test]
+fn the_network_is_told_no_return_beyond_the_limits_that_clamp() {
+    let limits = |beyond| {
+        Some(ReturnLimits {
+            low: -120.0,
+            high: -90.0,
+            beyond,
+        })
+    };
+    let (clamp, fault) = (BeyondLimits::Clamp, BeyondLimits::Fault);
+    for (limits, reward, told) in [
+        (limits(clamp), -1e6, [-100.0, -90.0, -90.0]),
+        (limits(clamp), 1e6, [-100.0, -120.0, -120.0]),
+        (limits(clamp), 4.0, [-100.0, -104.0, -108.0]),
+        (limits(fault), -1e6, [-100.0, 999_900.0, 1_999_900.0]),
+        (None, -1e6, [-100.0, 999_900.0, 1_999_900.0]),
+    ] {
+        let mut fixture = Fixture::new(config(), 1);
+        fixture.manifest.return_limits = limits;
+        let file = fixture.emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        let mut engine = Engine::new(&blob.model, arena(&config())).unwrap();
+        policy.reset(-100.0).unwrap();
+        let mut previous: Option<[f32; 1]> = None;
+        for (t, told) in told.into_iter().enumerate() {
+            assert_eq!(policy.return_to_go(), -100.0 - t as f32 * reward);
+            let o = [0.3 * t as f32, -0.2, 0.5];
+            let state = o.map(|o| (o - 0.1) / 0.9);
+            let before = previous.as_ref().map(|a| &a[..]);
+            let unscaled = engine.step(before, told / 100.0, &state, t as u32);
+            let unscaled = unscaled.unwrap()[0];
+            let action = policy.act(&o).unwrap();
+            assert_eq!(action, [unscaled * 2.0], "{limits:?} {reward} {t}");
+            previous = Some([unscaled]);
+            policy.absorb_commanded().unwrap();
+            policy.observe_reward(reward).unwrap();
+        }
+    }
+}
+
 fn config_of(blob: &Blob<'_>) -> Config {
     blob.manifest.config
 }
