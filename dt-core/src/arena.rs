@@ -22,7 +22,7 @@ use crate::attention;
 use crate::cache::layer_words;
 use crate::config::{Attention, Config};
 use crate::linear::{GROUP, Input};
-use crate::slices::{floats, take};
+use crate::slices::{Guaranteed, floats, take};
 
 pub(crate) const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
@@ -136,5 +136,5 @@ pub(crate) fn layer_cache<'c>(
 ) -> &'c mut [u32] {
     let words = layer_words(config);
     let start = layer * words;
-    cache.get_mut(start..start + words).unwrap_or_default()
+    cache.get_mut(start..start + words).guaranteed()
 }

@@ -9,7 +9,7 @@ use crate::kernels;
 use crate::linear::{GROUP, interleave};
 use crate::ops;
 use crate::quant::{NonFinite, q_max, rne};
-use crate::slices::{floats, halves, integers, rows, rows_mut};
+use crate::slices::{Guaranteed, floats, halves, integers, rows, rows_mut};
 
 /// Attention weights are integers, in units of 2⁻²⁰ of the largest.
 const EXP_ONE: f32 = 1_048_576.0;
@@ -136,7 +136,7 @@ fn head_f32(
 fn vector<'c>(vectors: &'c [f32], start: usize, part: &Range<usize>) -> &'c [f32] {
     vectors
         .get(start + part.start..start + part.end)
-        .unwrap_or_default()
+        .guaranteed()
 }
 
 /// The largest of some scores.
@@ -196,9 +196,7 @@ impl Int8Head<'_> {
     ) -> Result<(), NonFinite> {
         let (d, d_head) = (self.config.d_model as usize, self.config.d_head());
         let (slots, tokens) = (self.cache.key_scales.len(), visible.len());
-        let (scores, sums) = scratch
-            .split_at_mut_checked(tokens * slots)
-            .unwrap_or_default();
+        let (scores, sums) = scratch.split_at_mut_checked(tokens * slots).guaranteed();
         let (scores, sums) = (floats(scores), integers(sums));
         let mut scales = [0.0; GROUP];
         let mut totals = [0; GROUP];
@@ -208,13 +206,10 @@ impl Int8Head<'_> {
         let q = match quantized {
             Some(known) => {
                 scales = known;
-                &*halves(buffer)
-                    .get_mut(..tokens * d_head)
-                    .unwrap_or_default()
+                &*halves(buffer).get_mut(..tokens * d_head).guaranteed()
             }
             None => {
-                let parts =
-                    rows(queries, d).map(|row| row.get(self.columns.clone()).unwrap_or_default());
+                let parts = rows(queries, d).map(|row| row.get(self.columns.clone()).guaranteed());
                 interleave(parts, [tokens, d_head], q_max(d_head), &mut scales, buffer)?
             }
         };
@@ -236,7 +231,7 @@ impl Int8Head<'_> {
             .zip(scales)
             .zip(totals);
         for (((row, sums), scale), total) in each {
-            let out = row.get_mut(self.columns.clone()).unwrap_or_default();
+            let out = row.get_mut(self.columns.clone()).guaranteed();
             let scale = scale / total as f32;
             for (out, sum) in out
                 .as_chunks_mut()
@@ -263,9 +258,9 @@ impl Int8Head<'_> {
     ) -> Result<f32, NonFinite> {
         let mut max = Maximum::default();
         for run in &visible.runs {
-            let part = scores.get_mut(run.clone()).unwrap_or_default();
-            let sums = sums.get(run.clone()).unwrap_or_default();
-            let key_scales = self.cache.key_scales.get(run.clone()).unwrap_or_default();
+            let part = scores.get_mut(run.clone()).guaranteed();
+            let sums = sums.get(run.clone()).guaranteed();
+            let key_scales = self.cache.key_scales.get(run.clone()).guaranteed();
             let keys = sums.iter().zip(key_scales);
             match self.cache.key_biases.get(run.clone()) {
                 Some(biases) => {
@@ -285,7 +280,7 @@ impl Int8Head<'_> {
         }
         let [old, new] = &visible.runs;
         for hidden in [new.end..old.start, old.end..scores.len()] {
-            scores.get_mut(hidden).unwrap_or_default().fill(0.0);
+            scores.get_mut(hidden).guaranteed().fill(0.0);
         }
         max.finite()
     }
@@ -296,8 +291,8 @@ impl Int8Head<'_> {
         let math = self.config.math;
         let mut total = 0;
         for run in &visible.runs {
-            let scores = scores.get_mut(run.clone()).unwrap_or_default();
-            let scales = self.cache.value_scales.get(run.clone()).unwrap_or_default();
+            let scores = scores.get_mut(run.clone()).guaranteed();
+            let scales = self.cache.value_scales.get(run.clone()).guaranteed();
             for (score, value_scale) in scores.iter_mut().zip(scales) {
                 let weight = rne(exponential(math, *score - max) * EXP_ONE);
                 total += weight;
@@ -310,7 +305,7 @@ impl Int8Head<'_> {
 
 /// See [`kernels::products`].
 fn products([tokens, rows]: [usize; 2], packed: &[i8], x: &[i16], sums: &mut [i32]) {
-    let sums = sums.get_mut(..tokens * rows).unwrap_or_default();
+    let sums = sums.get_mut(..tokens * rows).guaranteed();
     match tokens {
         1 => kernels::products::<1>(packed, x, sums),
         2 => kernels::products::<2>(packed, x, sums),

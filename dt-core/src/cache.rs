@@ -8,7 +8,7 @@ use core::ops::Range;
 use crate::config::{Config, Dtype, TOKENS_PER_STEP};
 use crate::kernels::{self, packed_index, packed_len};
 use crate::quant::{Grid, NonFinite, WEIGHT_MAX};
-use crate::slices::{bytes, copy, floats, halves, rows, rows_mut, take};
+use crate::slices::{Guaranteed, bytes, copy, floats, halves, rows, rows_mut, take};
 
 /// Token slots in the ring, K + 1 timesteps.
 const fn slots(config: &Config) -> usize {
@@ -68,7 +68,7 @@ impl<'c> F32Cache<'c> {
     /// Stores one token's keys and values, (d_model) each, in its slot.
     fn store(&mut self, slot: usize, key: &[f32], value: &[f32]) {
         for (rows, row) in [(&mut *self.keys, key), (&mut *self.values, value)] {
-            copy(row, rows.get_mut(slot * row.len()..).unwrap_or_default());
+            copy(row, rows.get_mut(slot * row.len()..).guaranteed());
         }
     }
 }
@@ -123,7 +123,7 @@ impl<'c> Int8Cache<'c> {
         }
         let first = packed_index(4 * key.len(), slot, 0) / 4;
         let words = self.keys.as_chunks_mut::<4>().0.get_mut(first..);
-        let words = words.unwrap_or_default().chunks_mut(2);
+        let words = words.guaranteed().chunks_mut(2);
         for (words, &[k0, k1, k2, k3]) in words.zip(key) {
             if let Some(word) = words.first_mut() {
                 *word = [k0, k2, k1, k3].map(|k| k as i8);
@@ -155,7 +155,7 @@ fn quantize<'b>(x: &[f32], buffer: &'b mut [u32]) -> Result<(f32, &'b [[i16; 4]]
     let grid = Grid::of(x, WEIGHT_MAX)?;
     let (x, _) = x.as_chunks::<4>();
     let groups = halves(buffer).as_chunks_mut::<4>().0;
-    let groups = groups.get_mut(..x.len()).unwrap_or_default();
+    let groups = groups.get_mut(..x.len()).guaranteed();
     kernels::quantize_groups(x, grid.inverse, groups, 1);
     Ok((grid.scale, groups))
 }
@@ -171,8 +171,8 @@ pub(crate) fn store(
     buffer: &mut [u32],
 ) -> Result<(), NonFinite> {
     let d = config.d_model as usize;
-    let (keys, rest) = keys_values.split_at_checked(d).unwrap_or_default();
-    let (values, biases) = rest.split_at_checked(d).unwrap_or_default();
+    let (keys, rest) = keys_values.split_at_checked(d).guaranteed();
+    let (values, biases) = rest.split_at_checked(d).guaranteed();
     let set_bias = |places: &mut [f32]| {
         if let (Some(place), Some(bias)) = (places.get_mut(slot), biases.first()) {
             *place = bias * score_factor;

@@ -14,7 +14,7 @@ use crate::model::{Mixing, Model};
 use crate::ops;
 use crate::probe::{Phase, Probe};
 use crate::quant::NonFinite;
-use crate::slices::{copy, rows, rows_mut, words};
+use crate::slices::{Guaranteed, copy, rows, rows_mut, words};
 use crate::window::{History, RecordShape};
 
 /// The arena is too small for the model.
@@ -214,7 +214,7 @@ impl<'a> Stepper<'a> {
             shape.set_action(memory.history, newest, memory.action);
         }
         let newest = self.history.push(&shape);
-        let return_to_go = tokens.return_to_go.unwrap_or_default();
+        let return_to_go = tokens.return_to_go.guaranteed();
         shape.set(memory.history, newest, return_to_go, memory.state);
         if let Some(slot) = memory.timesteps.get_mut(newest) {
             *slot = timestep;
@@ -228,7 +228,7 @@ impl<'a> Stepper<'a> {
                 action: previous,
                 return_to_go: Some(return_to_go),
                 state: Some(state),
-                timestep: memory.timesteps.get(slot).copied().unwrap_or_default(),
+                timestep: memory.timesteps.get(slot).copied().guaranteed(),
                 act: i + 1 == self.history.len,
             };
             self.forward(&mut memory.work, &group, probe)?;
@@ -255,7 +255,7 @@ impl<'a> Stepper<'a> {
         probe.enter(Phase::Embed);
         let tokens = self.embed(group, wide, buffer)?;
         let count = tokens.len();
-        let mut x = work.x.get_mut(..count * d).unwrap_or_default();
+        let mut x = work.x.get_mut(..count * d).guaranteed();
         probe.enter(Phase::Norm);
         model.embedding().ln.forward(eps, wide, x);
 
@@ -268,7 +268,7 @@ impl<'a> Stepper<'a> {
             probe.enter(Phase::Quantize);
             let mut input = Input::new(dtype, head(wide, count * d), d, buffer)?;
             probe.enter(Phase::Qkv);
-            let (queries, beside) = wide.split_at_mut_checked(GROUP * d).unwrap_or_default();
+            let (queries, beside) = wide.split_at_mut_checked(GROUP * d).guaranteed();
             let keys_values = match &layer.mixer {
                 Mixing::Attention { qkv, .. } => qkv.outputs(d..3 * d),
                 Mixing::Folded { key_value, .. } => *key_value,
@@ -288,7 +288,7 @@ impl<'a> Stepper<'a> {
                 (true, false) => return Ok(()),
             };
             let first = count.saturating_sub(asking);
-            x = x.get_mut(first * d..).unwrap_or_default();
+            x = x.get_mut(first * d..).guaranteed();
             if asking < count {
                 input = input.last(d);
             }
@@ -307,7 +307,7 @@ impl<'a> Stepper<'a> {
                 }
             };
             probe.enter(Phase::Attention);
-            let visible = tokens.get(first..).unwrap_or_default();
+            let visible = tokens.get(first..).guaranteed();
             let scratch = words(beside);
             attention::forward(config, queries, quantized, visible, cache, buffer, scratch)?;
             match &layer.mixer {
@@ -380,7 +380,7 @@ impl<'a> Stepper<'a> {
                 STATE => &embedding.state,
                 _ => &embedding.action,
             };
-            let row = out.next().unwrap_or_default();
+            let row = out.next().guaranteed();
             let input = Input::new(config.dtype, input, linear.cols, buffer)?;
             linear.forward(&input, row);
             let timestep = timestep as usize;
@@ -409,11 +409,11 @@ type Tokens = heapless::Vec<Visible, GROUP>;
 
 /// The first `len` values.
 fn head(values: &[f32], len: usize) -> &[f32] {
-    values.get(..len).unwrap_or_default()
+    values.get(..len).guaranteed()
 }
 
 fn head_mut(values: &mut [f32], len: usize) -> &mut [f32] {
-    values.get_mut(..len).unwrap_or_default()
+    values.get_mut(..len).guaranteed()
 }
 
 /// Position of the tokens within a timestep.

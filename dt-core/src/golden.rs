@@ -5,7 +5,7 @@
 
 use crate::blob::{Blob, RewardMode};
 use crate::policy::{ActError, Policy};
-use crate::slices::{copy, rows, rows_mut};
+use crate::slices::{Guaranteed, copy, rows, rows_mut};
 
 /// Why a policy failed its self-test. It must not move anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub fn record<A: AsMut<[u32]>>(
     let shape = Shape::of(blob);
     for (step, record) in rows_mut(golden, shape.len).enumerate() {
         let at = shape.len.saturating_sub(shape.act_dim);
-        let (inputs, expected) = record.split_at_mut_checked(at).unwrap_or_default();
+        let (inputs, expected) = record.split_at_mut_checked(at).guaranteed();
         let inputs = shape.inputs(inputs);
         copy(run(policy, step, &inputs)?, expected);
         absorb(policy, &inputs)?;
@@ -157,13 +157,13 @@ impl Shape {
 
     fn split<'r>(&self, record: &'r [f32]) -> (Inputs<'r>, &'r [f32]) {
         let at = self.len.saturating_sub(self.act_dim);
-        let (inputs, expected) = record.split_at_checked(at).unwrap_or_default();
+        let (inputs, expected) = record.split_at_checked(at).guaranteed();
         (self.inputs(inputs), expected)
     }
 
     fn inputs<'r>(&self, inputs: &'r [f32]) -> Inputs<'r> {
         let (return_to_go, rest) = inputs.split_first().unwrap_or((&0.0, &[]));
-        let (observation, applied) = rest.split_at_checked(self.state_dim).unwrap_or_default();
+        let (observation, applied) = rest.split_at_checked(self.state_dim).guaranteed();
         Inputs {
             return_to_go: *return_to_go,
             observation,

@@ -7,7 +7,7 @@ use crate::int4;
 use crate::kernels::{self, packed_index, padded_cols};
 use crate::ops;
 use crate::quant::{Grid, NonFinite, q_max, rne};
-use crate::slices::{copy, floats, halves, rows, rows_mut};
+use crate::slices::{Guaranteed, copy, floats, halves, rows, rows_mut};
 
 /// Tokens that go through the weights together at most: a\[t−1\], R̂\[t\], s\[t\].
 pub(crate) const GROUP: usize = 3;
@@ -69,27 +69,27 @@ impl<'a> Linear<'a> {
         let weights = match self.weights {
             Weights::F32(w) => Weights::F32(
                 w.get(range.start * self.cols..range.end * self.cols)
-                    .unwrap_or_default(),
+                    .guaranteed(),
             ),
             Weights::Int8 { packed, scale } => {
                 let width = padded_cols(self.cols);
                 Weights::Int8 {
                     packed: packed
                         .get(range.start * width..range.end * width)
-                        .unwrap_or_default(),
-                    scale: scale.get(range.clone()).unwrap_or_default(),
+                        .guaranteed(),
+                    scale: scale.get(range.clone()).guaranteed(),
                 }
             }
             Weights::Int4 { packed, scale } => Weights::Int4 {
                 packed: packed.rows(self.cols, range.clone()),
-                scale: scale.get(range.clone()).unwrap_or_default(),
+                scale: scale.get(range.clone()).guaranteed(),
             },
         };
         Linear {
             rows: range.len(),
             cols: self.cols,
             weights,
-            bias: self.bias.get(range).unwrap_or_default(),
+            bias: self.bias.get(range).guaranteed(),
         }
     }
 
@@ -164,7 +164,7 @@ impl<'s> Input<'s> {
     ) -> Result<Self, NonFinite> {
         match dtype {
             Dtype::F32 => {
-                let copied = floats(buffer).get_mut(..x.len()).unwrap_or_default();
+                let copied = floats(buffer).get_mut(..x.len()).guaranteed();
                 copy(x, copied);
                 Ok(Input::F32(copied))
             }
@@ -201,7 +201,7 @@ impl<'s> Input<'s> {
     /// The last token alone.
     pub(crate) fn last(self, cols: usize) -> Self {
         match self {
-            Input::F32(x) => Input::F32(x.get(x.len().saturating_sub(cols)..).unwrap_or_default()),
+            Input::F32(x) => Input::F32(x.get(x.len().saturating_sub(cols)..).guaranteed()),
             Input::Int8 { q, scales, tokens } => {
                 let last = tokens.saturating_sub(1);
                 let groups = q.as_chunks_mut::<4>().0;
@@ -213,8 +213,8 @@ impl<'s> Input<'s> {
                     }
                 }
                 Input::Int8 {
-                    q: q.get_mut(..4 * len).unwrap_or_default(),
-                    scales: [scales.get(last).copied().unwrap_or_default(), 0.0, 0.0],
+                    q: q.get_mut(..4 * len).guaranteed(),
+                    scales: [scales.get(last).copied().guaranteed(), 0.0, 0.0],
                     tokens: 1,
                 }
             }
@@ -237,12 +237,12 @@ pub(crate) fn interleave<'x, 's>(
 ) -> Result<&'s mut [i16], NonFinite> {
     let q = halves(buffer)
         .get_mut(..tokens * padded_cols(cols))
-        .unwrap_or_default();
+        .guaranteed();
     for (token, (x, scale)) in vectors.zip(scales).enumerate() {
         let grid = Grid::of(x, q_max)?;
         let (whole, tail) = x.as_chunks::<4>();
         let groups = q.as_chunks_mut::<4>().0.get_mut(token..);
-        let groups = groups.unwrap_or_default();
+        let groups = groups.guaranteed();
         kernels::quantize_groups(whole, grid.inverse, groups, tokens);
         if let (false, Some(group)) = (tail.is_empty(), groups.get_mut(whole.len() * tokens)) {
             *group = [0; 4];

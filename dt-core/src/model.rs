@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
-use crate::slices::{rows, rows_mut};
+use crate::slices::{Guaranteed, rows, rows_mut};
 use crate::tensors::Tensors;
 
 /// A Decision Transformer whose weights lie where the policy file lies.
@@ -218,9 +218,10 @@ impl Table<'_> {
                 weight,
                 scale,
             } => {
-                let scale = scale.get(row).copied().unwrap_or_default();
-                for (x, w) in x.iter_mut().zip(row_of(weight, cols, row)) {
-                    *x += f32::from(*w) * scale;
+                if let Some(scale) = scale.get(row) {
+                    for (x, w) in x.iter_mut().zip(row_of(weight, cols, row)) {
+                        *x += f32::from(*w) * scale;
+                    }
                 }
             }
             Table::Int4 {
@@ -230,7 +231,7 @@ impl Table<'_> {
             } => {
                 if let Some(scale) = scale.get(row) {
                     for (col, x) in x.iter_mut().enumerate() {
-                        let w = packed.weight(cols, row, col).unwrap_or_default();
+                        let w = packed.weight(cols, row, col).guaranteed();
                         *x += f32::from(w) * scale;
                     }
                 }

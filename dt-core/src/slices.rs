@@ -1,5 +1,30 @@
 //! Matrices and memory as slices, without a division and without a way to panic.
 
+/// What dimensions guarantee to be there. If a size were wrong after all, builds with debug assertions, and so all tests, stop
+/// where it shows; a controller goes on with an empty slice or zero, because nothing is gained by a panic in a control loop.
+pub(crate) trait Guaranteed<T> {
+    /// The value.
+    fn guaranteed(self) -> T;
+}
+
+impl<T: Default> Guaranteed<T> for Option<T> {
+    #[inline(always)]
+    #[track_caller]
+    fn guaranteed(self) -> T {
+        debug_assert!(self.is_some(), "a size is wrong");
+        self.unwrap_or_default()
+    }
+}
+
+impl<T: Default, E> Guaranteed<T> for Result<T, E> {
+    #[inline(always)]
+    #[track_caller]
+    fn guaranteed(self) -> T {
+        debug_assert!(self.is_ok(), "a size is wrong");
+        self.unwrap_or_default()
+    }
+}
+
 /// The rows of a row-major matrix, each `len` long; values after the last whole row are left out.
 #[inline]
 pub(crate) fn rows<T>(matrix: &[T], len: usize) -> Rows<'_, T> {
@@ -23,9 +48,7 @@ pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [T]) {
 /// Cuts the first `len` values off `rest`; nothing if there are fewer.
 #[inline]
 pub(crate) fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
-    let (taken, tail) = core::mem::take(rest)
-        .split_at_mut_checked(len)
-        .unwrap_or_default();
+    let (taken, tail) = core::mem::take(rest).split_at_mut_checked(len).guaranteed();
     *rest = tail;
     taken
 }
@@ -34,27 +57,27 @@ pub(crate) fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
 
 #[inline]
 pub(crate) fn floats(words: &mut [u32]) -> &mut [f32] {
-    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
+    bytemuck::try_cast_slice_mut(words).guaranteed()
 }
 
 #[inline]
 pub(crate) fn words(floats: &mut [f32]) -> &mut [u32] {
-    bytemuck::try_cast_slice_mut(floats).unwrap_or_default()
+    bytemuck::try_cast_slice_mut(floats).guaranteed()
 }
 
 #[inline]
 pub(crate) fn integers(words: &mut [u32]) -> &mut [i32] {
-    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
+    bytemuck::try_cast_slice_mut(words).guaranteed()
 }
 
 #[inline]
 pub(crate) fn halves(words: &mut [u32]) -> &mut [i16] {
-    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
+    bytemuck::try_cast_slice_mut(words).guaranteed()
 }
 
 #[inline]
 pub(crate) fn bytes(words: &mut [u32]) -> &mut [i8] {
-    bytemuck::try_cast_slice_mut(words).unwrap_or_default()
+    bytemuck::try_cast_slice_mut(words).guaranteed()
 }
 
 /// See [`rows`].

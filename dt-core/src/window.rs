@@ -1,6 +1,6 @@
 //! What the window engine remembers: the inputs of the last K control steps.
 
-use crate::slices::copy;
+use crate::slices::{Guaranteed, copy};
 
 /// The last K control steps, as a ring of records in [`Memory::history`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +47,7 @@ impl RecordShape {
     pub(crate) fn row<'h>(&self, history: &'h mut [f32], slot: usize) -> &'h mut [f32] {
         history
             .get_mut(slot * self.len..(slot + 1) * self.len)
-            .unwrap_or_default()
+            .guaranteed()
     }
 
     pub(crate) fn set(&self, history: &mut [f32], slot: usize, return_to_go: f32, state: &[f32]) {
@@ -59,18 +59,15 @@ impl RecordShape {
 
     pub(crate) fn set_action(&self, history: &mut [f32], slot: usize, action: &[f32]) {
         let row = self.row(history, slot);
-        copy(
-            action,
-            row.get_mut(1 + self.state_dim..).unwrap_or_default(),
-        );
+        copy(action, row.get_mut(1 + self.state_dim..).guaranteed());
     }
 
     pub(crate) fn get<'h>(&self, history: &'h [f32], slot: usize) -> (f32, &'h [f32], &'h [f32]) {
         let row = history
             .get(slot * self.len..(slot + 1) * self.len)
-            .unwrap_or_default();
-        let (return_to_go, rest) = row.split_first().unwrap_or((&0.0, &[]));
-        let (state, action) = rest.split_at_checked(self.state_dim).unwrap_or_default();
-        (*return_to_go, state, action)
+            .guaranteed();
+        let (return_to_go, rest) = row.split_at_checked(1).guaranteed();
+        let (state, action) = rest.split_at_checked(self.state_dim).guaranteed();
+        (return_to_go.first().copied().guaranteed(), state, action)
     }
 }

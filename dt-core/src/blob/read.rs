@@ -46,6 +46,13 @@ impl<'a> Blob<'a> {
         check.vectors(&vectors)?;
         check.model(&model)?;
         check.f32(TensorName::plain("golden"), golden)?;
+        // Tensors past the end would have been empty ones.
+        if check.at != file.len() {
+            return Err(BlobError::Length {
+                expected: Some(check.at),
+                found: file.len(),
+            });
+        }
         Ok(Self {
             manifest,
             vectors,

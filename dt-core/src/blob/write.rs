@@ -5,6 +5,7 @@ use crate::config::Mixer;
 use crate::int4;
 use crate::kernels::packed_index;
 use crate::quant::{Grid, WEIGHT_MAX};
+use crate::slices::Guaranteed;
 
 /// Weight and bias of a linear layer (weight row-major, out × in) or of a norm, in f32.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,7 +160,7 @@ impl Writer<'_> {
     fn tensor(&mut self, len: usize) -> &mut [u8] {
         let start = self.at.next_multiple_of(ALIGNMENT);
         self.at = start + len;
-        self.file.get_mut(start..self.at).unwrap_or_default()
+        self.file.get_mut(start..self.at).guaranteed()
     }
 
     /// The next two tensors, the first with the gap after it.
@@ -167,9 +168,8 @@ impl Writer<'_> {
         let start = self.at.next_multiple_of(ALIGNMENT);
         let middle = (start + first).next_multiple_of(ALIGNMENT);
         self.at = middle + second;
-        let both = self.file.get_mut(start..self.at).unwrap_or_default();
-        both.split_at_mut_checked(middle - start)
-            .unwrap_or_default()
+        let both = self.file.get_mut(start..self.at).guaranteed();
+        both.split_at_mut_checked(middle - start).guaranteed()
     }
 
     fn f32(&mut self, name: TensorName, values: &[f32], expected: usize) -> Result<(), EmitError> {
