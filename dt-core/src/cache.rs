@@ -6,7 +6,7 @@
 use core::ops::Range;
 
 use crate::config::{Config, Dtype, TOKENS_PER_STEP};
-use crate::kernels::{self, packed_index, packed_len};
+use crate::kernels::{self, packed_byte, packed_index, packed_len};
 use crate::quant::{Grid, NonFinite, WEIGHT_MAX};
 use crate::slices::{Guaranteed, bytes, copy, floats, halves, rows, rows_mut, take};
 
@@ -116,33 +116,33 @@ impl<'c> Int8Cache<'c> {
         value: &[f32],
         buffer: &mut [u32],
     ) -> Result<(), NonFinite> {
-        // Words of four values, every other one of the row pair.
+        // Every other byte of the row pair.
         let (scale, key) = quantize(key, buffer)?;
         if let Some(place) = self.key_scales.get_mut(slot) {
             *place = scale;
         }
-        let first = packed_index(4 * key.len(), slot, 0) / 4;
-        let words = self.keys.as_chunks_mut::<4>().0.get_mut(first..);
-        let words = words.guaranteed().chunks_mut(2);
-        for (words, &[k0, k1, k2, k3]) in words.zip(key) {
-            if let Some(word) = words.first_mut() {
-                *word = [k0, k2, k1, k3].map(|k| k as i8);
+        let pair = packed_index(4 * key.len(), slot / 2 * 2 + 1, 0);
+        let groups = self.keys.get_mut(pair..).guaranteed();
+        let groups = groups.as_chunks_mut::<8>().0.iter_mut();
+        for ([b0, a0, b1, a1, b2, a2, b3, a3], key) in groups.zip(key) {
+            let [k0, k1, k2, k3] = key.map(|k| packed_byte(slot, k as i8));
+            if slot.is_multiple_of(2) {
+                [*a0, *a1, *a2, *a3] = [k0, k1, k2, k3];
+            } else {
+                [*b0, *b1, *b2, *b3] = [k0, k1, k2, k3];
             }
         }
 
-        // One byte in each row: at the same place in every row pair, one word apart.
+        // Two bytes in each row pair, at the same place.
         let (scale, value) = quantize(value, buffer)?;
         if let Some(place) = self.value_scales.get_mut(slot) {
             *place = scale;
         }
         let slots = self.value_scales.len();
-        let first = packed_index(slots, 0, slot);
         let pairs = rows_mut(self.values, 2 * slots);
-        for (pair, value) in pairs.zip(value.as_flattened().as_chunks::<2>().0) {
-            if let Some([even, _, _, _, odd]) =
-                pair.get_mut(first..).and_then(<[_]>::first_chunk_mut)
-            {
-                [*even, *odd] = value.map(|v| v as i8);
+        for (pair, &[even, odd]) in pairs.zip(value.as_flattened().as_chunks().0) {
+            if let Some(place) = pair.as_chunks_mut::<2>().0.get_mut(slot) {
+                *place = [packed_byte(1, odd as i8), even as i8];
             }
         }
         Ok(())

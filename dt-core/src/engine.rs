@@ -121,7 +121,8 @@ impl<'a> Stepper<'a> {
         }
         // Integer sums run over all of the cache, also where nothing was stored yet: a −128 there
         // would break their bound.
-        Memory::carve(&layout, arena).work.cache.fill(0);
+        let nothing = kernels::PACKED_ZEROS;
+        Memory::carve(&layout, arena).work.cache.fill(nothing);
         Ok(Self {
             layout,
             ring: Ring::new(config.context_len as usize),

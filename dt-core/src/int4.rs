@@ -10,6 +10,7 @@
 
 use core::ops::Range;
 
+use crate::kernels::packed_byte;
 use crate::quant::rne;
 
 /// Columns of a row that share a multiplier. The last group of a row may be shorter.
@@ -66,8 +67,12 @@ impl<'a> Packed<'a> {
         let multipliers = *self.multipliers.get(group)?;
         let mut weights = [0; 8];
         decode_group(&[nibbles; 4], multipliers, &mut weights);
-        let [even, _, _, _, odd, ..] = weights;
-        Some(if row.is_multiple_of(2) { even } else { odd })
+        let [odd, even, ..] = weights;
+        Some(if row.is_multiple_of(2) {
+            even
+        } else {
+            packed_byte(1, odd)
+        })
     }
 
     /// Some of its rows; `range` starts and ends at even ones.
@@ -83,8 +88,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Decodes one group of a row pair into packed i8 (`BLOB.md`): per four bytes four weights of the
-/// even row, then four of the odd row.
+/// Decodes one group of a row pair into packed i8 (`BLOB.md`).
 ///
 /// `multipliers` is the pair's byte for this group. Decodes as much as the shorter slice holds.
 #[inline]
@@ -92,11 +96,11 @@ pub fn decode_group(group: &[u8], multipliers: u8, weights: &mut [i8]) {
     let [even, odd] = [multipliers & 15, multipliers >> 4].map(u8::cast_signed);
     let words = group.as_chunks::<4>().0.iter();
     for (word, weights) in words.zip(weights.as_chunks_mut::<8>().0) {
-        let (row_0, row_1) = weights.split_at_mut(4);
-        for ((byte, a), b) in word.iter().zip(row_0).zip(row_1) {
+        let &[c0, c2, c1, c3] = word;
+        for (byte, [b, a]) in [c0, c1, c2, c3].iter().zip(weights.as_chunks_mut().0) {
             // In range, as the module's documentation shows.
             *a = ((byte & 15).cast_signed() - 8).wrapping_mul(even);
-            *b = (byte.cast_signed() >> 4).wrapping_mul(odd);
+            *b = packed_byte(1, (byte.cast_signed() >> 4).wrapping_mul(odd));
         }
     }
 }
@@ -164,8 +168,10 @@ mod tests {
                 decode_group(&[byte; 4], multipliers, &mut weights);
                 let even = (i32::from(byte % 16) - 8) * i32::from(multipliers % 16);
                 let odd = i32::from(byte as i8).div_euclid(16) * i32::from(multipliers / 16);
-                let expected = [even, even, even, even, odd, odd, odd, odd];
-                assert_eq!(weights.map(i32::from), expected);
+                for [b, a] in weights.as_chunks::<2>().0 {
+                    assert_eq!(i32::from(*a), even);
+                    assert_eq!(i32::from(packed_byte(1, *b)), odd);
+                }
                 assert!(even.abs() <= 120 && odd.abs() <= 120);
             }
         }
@@ -184,7 +190,11 @@ mod tests {
         assert_eq!(packed, [0xf9, 0xdb, 0xea, 0xcc]);
         let mut weights = [0; 8];
         decode_group(&packed, 0x95, &mut weights);
-        assert_eq!(weights, [5, 15, 10, 20, -9, -27, -18, -36]);
+        let weights = [0, 1].map(|row| {
+            let weight = |col| packed_byte(row, weights[kernels::packed_index(4, row, col)]);
+            [0, 1, 2, 3].map(weight)
+        });
+        assert_eq!(weights, [[5, 10, 15, 20], [-9, -18, -27, -36]]);
     }
 
     #[test]
@@ -202,7 +212,10 @@ mod tests {
                     }
                 }
                 let mut expected = [0i8; kernels::packed_len(4, COLS)];
-                expected[kernels::packed_index(COLS, row, col)] = [3, 5][row % 2];
+                for zeros in expected.as_chunks_mut::<4>().0 {
+                    *zeros = kernels::PACKED_ZEROS.to_le_bytes().map(u8::cast_signed);
+                }
+                expected[kernels::packed_index(COLS, row, col)] = packed_byte(row, [3, 5][row % 2]);
                 assert_eq!(weights, expected, "row {row}, column {col}");
             }
         }

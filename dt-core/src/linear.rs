@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::config::Dtype;
 use crate::int4;
-use crate::kernels::{self, packed_index, padded_cols};
+use crate::kernels::{self, packed_byte, packed_index, padded_cols, version_1};
 use crate::ops;
 use crate::quant::{Grid, NonFinite, q_max, rne};
 use crate::slices::{Guaranteed, copy, floats, halves, rows, rows_mut};
@@ -19,6 +19,8 @@ pub(crate) enum Weights<'a> {
     F32(&'a [f32]),
     /// Packed (`BLOB.md`), with one scale per row.
     Int8 { packed: &'a [i8], scale: &'a [f32] },
+    /// The same as files of format version 1 pack it.
+    Int8Version1 { packed: &'a [i8], scale: &'a [f32] },
     /// Packed in four bits (`BLOB.md`), with one scale per row.
     Int4 {
         packed: int4::Packed<'a>,
@@ -55,6 +57,10 @@ impl<'a> Linear<'a> {
             Weights::F32(w) => w.get(row * self.cols + col).copied(),
             Weights::Int8 { packed, scale } => {
                 let q = packed.get(packed_index(self.cols, row, col))?;
+                Some(f32::from(packed_byte(row, *q)) * scale.get(row)?)
+            }
+            Weights::Int8Version1 { packed, scale } => {
+                let q = packed.get(version_1::packed_index(self.cols, row, col))?;
                 Some(f32::from(*q) * scale.get(row)?)
             }
             Weights::Int4 { packed, scale } => {
@@ -71,15 +77,14 @@ impl<'a> Linear<'a> {
                 w.get(range.start * self.cols..range.end * self.cols)
                     .guaranteed(),
             ),
-            Weights::Int8 { packed, scale } => {
-                let width = padded_cols(self.cols);
-                Weights::Int8 {
-                    packed: packed
-                        .get(range.start * width..range.end * width)
-                        .guaranteed(),
-                    scale: scale.get(range.clone()).guaranteed(),
-                }
-            }
+            Weights::Int8 { packed, scale } => Weights::Int8 {
+                packed: packed_rows(packed, self.cols, &range),
+                scale: scale.get(range.clone()).guaranteed(),
+            },
+            Weights::Int8Version1 { packed, scale } => Weights::Int8Version1 {
+                packed: packed_rows(packed, self.cols, &range),
+                scale: scale.get(range.clone()).guaranteed(),
+            },
             Weights::Int4 { packed, scale } => Weights::Int4 {
                 packed: packed.rows(self.cols, range.clone()),
                 scale: scale.get(range.clone()).guaranteed(),
@@ -118,6 +123,9 @@ impl<'a> Linear<'a> {
             Weights::Int8 { packed, scale } => {
                 kernels::linear(packed, q, scale, self.bias, scales, y);
             }
+            Weights::Int8Version1 { packed, scale } => {
+                version_1::linear(packed, q, scale, self.bias, scales, y);
+            }
             Weights::Int4 { packed, scale } => {
                 kernels::linear_int4(packed, q, scale, self.bias, scales, y);
             }
@@ -131,6 +139,13 @@ impl<'a> Linear<'a> {
             }
         }
     }
+}
+
+/// Some rows of a packed matrix; `range` starts and ends at even ones.
+fn packed_rows<'a>(packed: &'a [i8], cols: usize, range: &Range<usize>) -> &'a [i8] {
+    let width = padded_cols(cols);
+    let part = packed.get(range.start * width..range.end * width);
+    part.unwrap_or_default()
 }
 
 /// The activations of up to [`GROUP`] tokens, ready for a [`Linear`].

@@ -14,12 +14,19 @@ pub(crate) struct Tensors<'a> {
     file: &'a [u8],
     at: usize,
     dtype: Dtype,
+    /// Format version of the file.
+    version: u32,
 }
 
 impl<'a> Tensors<'a> {
     /// The tensors of `file` that begin after byte `at`.
-    pub(crate) fn new(file: &'a [u8], at: usize, dtype: Dtype) -> Self {
-        Self { file, at, dtype }
+    pub(crate) fn new(file: &'a [u8], at: usize, dtype: Dtype, version: u32) -> Self {
+        Self {
+            file,
+            at,
+            dtype,
+            version,
+        }
     }
 
     /// End of the tensor handed out last.
@@ -69,6 +76,10 @@ impl<'a> Tensors<'a> {
     fn linear(&mut self, dtype: Dtype, rows: usize, cols: usize) -> Linear<'a> {
         let weights = match dtype {
             Dtype::F32 => Weights::F32(self.f32(rows.saturating_mul(cols))),
+            Dtype::Int8 if self.version == 1 => Weights::Int8Version1 {
+                packed: self.i8(packed_len(rows, cols)),
+                scale: self.f32(rows),
+            },
             Dtype::Int8 => Weights::Int8 {
                 packed: self.i8(packed_len(rows, cols)),
                 scale: self.f32(rows),

@@ -187,8 +187,8 @@ def read_manifest(data, version):
 class Tensors:
     """The tensors after the manifest, one after the other."""
 
-    def __init__(self, data, at, m):
-        self.data, self.at = data, at
+    def __init__(self, data, at, m, version):
+        self.data, self.at, self.version = data, at, version
         self.dtype, self.eps = m["dtype"], m["layer_norm_eps"]
 
     def raw(self, dtype, *shape):
@@ -204,11 +204,20 @@ class Tensors:
     def matrix(self, rows, cols):
         if self.dtype == "f32":
             return Matrix(self.f32(rows, cols), None, self.f32(rows))
+        if self.version == 1:
+            return Matrix(self.words(rows, cols), self.f32(rows), self.f32(rows))
+        pairs, width = -(-rows // 2), -(-cols // 4) * 4
+        odd, even = self.raw("u1", pairs, width, 2).astype(np.int64).transpose(2, 0, 1)
+        even = (even ^ 128) - 128
+        weight = np.stack([even, odd - 128], 1).reshape(2 * pairs, width)[:rows, :cols]
+        return Matrix(weight, self.f32(rows), self.f32(rows))
+
+    def words(self, rows, cols):
+        """Packed i8 as version 1 has it."""
         pairs, groups = -(-rows // 2), -(-cols // 4)
         words = self.raw("i1", pairs, groups, 2, 4)
         natural = words[..., [0, 2, 1, 3]].transpose(0, 2, 1, 3).reshape(2 * pairs, 4 * groups)
-        weight = natural[:rows, :cols].astype(np.int64)
-        return Matrix(weight, self.f32(rows), self.f32(rows))
+        return natural[:rows, :cols].astype(np.int64)
 
     def block_matrix(self, rows, cols):
         if self.dtype != "int4":
@@ -253,7 +262,7 @@ class Blob:
             raise ValueError("the checksum does not match")
         self.manifest = m = read_manifest(data[24 : 24 + manifest_len], version)
         s, a, d, f = m["state_dim"], m["act_dim"], m["d_model"], m["d_ff"]
-        t = Tensors(data, 24 + manifest_len, m)
+        t = Tensors(data, 24 + manifest_len, m, version)
         self.state_mean, self.state_std, self.state_low, self.state_high = (t.f32(s) for _ in "1234")
         self.action_low, self.action_high, self.safe_action = (t.f32(a) for _ in "123")
         self.embed_return, self.embed_state, self.embed_action = (t.matrix(d, n) for n in (1, s, a))

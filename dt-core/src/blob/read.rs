@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::int4::Packed;
-use crate::kernels::padded_cols;
+use crate::kernels::{self, packed_byte, packed_index, padded_cols};
 use crate::linear::{Linear, Weights};
 use crate::model::{Mixing, Norm, Table};
 use crate::tensors::Tensors;
@@ -35,7 +35,7 @@ impl<'a> Blob<'a> {
             });
         }
         let config = &manifest.config;
-        let mut tensors = Tensors::new(file, start, config.dtype);
+        let mut tensors = Tensors::new(file, start, config.dtype, version);
         let vectors = vectors(config, &mut tensors);
         let model = Model::new(config, tensors);
         let mut tensors = model.after_blocks();
@@ -236,8 +236,21 @@ impl Check<'_> {
         match linear.weights {
             Weights::F32(values) => self.f32(weight, values)?,
             Weights::Int8 { packed, scale } => {
+                self.bytes(weight, bytemuck::cast_slice(packed))?;
+                if holds_minus_128(packed) {
+                    return Err(BlobError::Weight(weight));
+                }
+                let index = |row, col| packed_index(linear.cols, row, col);
+                if !padding_is_zero(packed, [linear.rows, linear.cols], index, packed_byte) {
+                    return Err(BlobError::Padding(weight));
+                }
+                self.scales(name.part("scale"), scale)?;
+            }
+            Weights::Int8Version1 { packed, scale } => {
                 self.i8(weight, packed)?;
-                if !padding_is_zero(packed, linear.rows, linear.cols) {
+                let index = |row, col| kernels::version_1::packed_index(linear.cols, row, col);
+                let byte = |_, weight| weight;
+                if !padding_is_zero(packed, [linear.rows, linear.cols], index, byte) {
                     return Err(BlobError::Padding(weight));
                 }
                 self.scales(name.part("scale"), scale)?;
@@ -337,13 +350,32 @@ impl Check<'_> {
     }
 }
 
+/// Whether a weight of a packed matrix is −128, by four bytes at a time.
+#[inline(never)]
+fn holds_minus_128(packed: &[i8]) -> bool {
+    // A packed matrix consists of whole words. In these bytes −128 becomes zero.
+    let words: &[u32] = bytemuck::try_cast_slice(packed).unwrap_or_default();
+    let [odd, even] = [packed_byte(1, i8::MIN), i8::MIN].map(i8::cast_unsigned);
+    let lowest = u32::from_ne_bytes([odd, even, odd, even]);
+    words.iter().fold(0, |found, word| {
+        // A byte's highest bit is set if it is zero, or above one that is.
+        let word = word ^ lowest;
+        found | (word.wrapping_sub(0x0101_0101) & !word & 0x8080_8080)
+    }) != 0
+}
+
 /// Whether the columns and the row that pad a packed matrix hold nothing.
 #[inline(never)]
-fn padding_is_zero(packed: &[i8], rows: usize, cols: usize) -> bool {
+fn padding_is_zero(
+    packed: &[i8],
+    [rows, cols]: [usize; 2],
+    index: impl Fn(usize, usize) -> usize,
+    byte: impl Fn(usize, i8) -> i8,
+) -> bool {
     if rows.is_multiple_of(2) && cols.is_multiple_of(4) {
         return true;
     }
-    let is_zero = |row, col| packed.get(crate::kernels::packed_index(cols, row, col)) == Some(&0);
+    let is_zero = |row, col| packed.get(index(row, col)) == Some(&byte(row, 0));
     let width = padded_cols(cols);
     let beside = (0..rows).all(|row| (cols..width).all(|col| is_zero(row, col)));
     let below = (rows..rows.next_multiple_of(2)).all(|row| (0..width).all(|col| is_zero(row, col)));

@@ -371,13 +371,16 @@ fn forged_content_is_refused() {
     };
     let weights = offset(&file, packed);
     let weight = name("embed_return").part("weight");
-    let lowest = forged(&file, |file| file[weights] = 0x80);
-    assert_eq!(
-        Blob::parse(bytes(&lowest)).unwrap_err(),
-        BlobError::Weight(weight)
-    );
-    // embed_return has one column; byte 2 of its first word is column 1.
-    let padding = forged(&file, |file| file[weights + 2] = 1);
+    // −128 in the odd row, then in the even one.
+    for (byte, lowest) in [(0, 0x00), (1, 0x80)] {
+        let lowest = forged(&file, |file| file[weights + byte] = lowest);
+        assert_eq!(
+            Blob::parse(bytes(&lowest)).unwrap_err(),
+            BlobError::Weight(weight)
+        );
+    }
+    // embed_return has one column; byte 3 is column 1 of the even row.
+    let padding = forged(&file, |file| file[weights + 3] = 1);
     assert_eq!(
         Blob::parse(bytes(&padding)).unwrap_err(),
         BlobError::Padding(weight)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Mixer;
 use crate::int4;
-use crate::kernels::packed_index;
+use crate::kernels::{packed_byte, packed_index};
 use crate::quant::{Grid, WEIGHT_MAX};
 use crate::slices::Guaranteed;
 
@@ -201,30 +201,36 @@ impl Writer<'_> {
                 linear.weight,
                 [rows, cols],
                 packed_len(rows, cols),
-                |row, col| packed_index(cols, row, col),
+                |row, col, weight| (packed_index(cols, row, col), packed_byte(row, weight)),
             )?,
             Dtype::Int4 => self.four_bits(weight, linear.weight, [rows, cols])?,
         }
         self.f32(name.part("bias"), linear.bias, rows)
     }
 
-    /// Quantizes a matrix row by row: its values go to the bytes that `index` tells of the next
-    /// tensor, its scales into the tensor after that.
+    /// Quantizes a matrix row by row: its values go into the next tensor, to the places and as the bytes that
+    /// `place` tells, its scales into the tensor after that.
     fn quantized(
         &mut self,
         name: TensorName,
         values: &[f32],
         [rows, cols]: [usize; 2],
         len: usize,
-        index: impl Fn(usize, usize) -> usize,
+        place: impl Fn(usize, usize, i8) -> (usize, i8),
     ) -> Result<(), EmitError> {
         check_len(name, values, rows * cols)?;
         let bytes = self.tensor(len);
+        // Padding, where there is any, is what stands for zero.
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let row = (i + 1) % 2;
+            *byte = place(row, 0, 0).1.cast_unsigned();
+        }
         for (r, row) in crate::slices::rows(values, cols).enumerate() {
             let grid = row_grid(name, row, WEIGHT_MAX)?;
             for (c, value) in row.iter().enumerate() {
-                if let Some(byte) = bytes.get_mut(index(r, c)) {
-                    *byte = (grid.quantize(*value) as i8).cast_unsigned();
+                let (index, weight) = place(r, c, grid.quantize(*value) as i8);
+                if let Some(byte) = bytes.get_mut(index) {
+                    *byte = weight.cast_unsigned();
                 }
             }
         }
@@ -344,9 +350,10 @@ impl Writer<'_> {
         match self.dtype {
             _ if rows == 0 => check_len(name, values, 0),
             Dtype::F32 => self.f32(name, values, rows * cols),
-            Dtype::Int8 => self.quantized(name, values, [rows, cols], rows * cols, |row, col| {
-                row * cols + col
-            }),
+            Dtype::Int8 => {
+                let place = |row, col, weight| (row * cols + col, weight);
+                self.quantized(name, values, [rows, cols], rows * cols, place)
+            }
             Dtype::Int4 => self.four_bits(name, values, [rows, cols]),
         }
     }

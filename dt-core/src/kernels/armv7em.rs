@@ -2,20 +2,32 @@
 //!
 //! One assembly routine per number of tokens T goes through a whole matrix, row pair by row pair.
 //! The weights of a pair, their scales and biases and the activations are each read in the order
-//! they lie in memory, four columns (one *group*) at a time. For T = 3, the shape of a fused control
-//! step, a group is 24 products in 20 instructions that load 8 words:
+//! they lie in memory, four columns (one *group*) at a time. A half of a word of weights is 256·a + u with a of the even
+//! row, u = b + 128 of the odd one. For T = 3, the shape of a fused control step, a group is 24 products in 20
+//! instructions that load 8 words:
 //!
 //! ```text
-//! memory     r0 → | a0 a2 a1 a3 | b0 b2 b1 b3 |  …      one word of each row (packed i8)
+//! memory     r0 → | u0 a0 u1 a1 | u2 a2 u3 a3 |  …      two columns of both rows (packed i8)
 //!            r1 → | x0 x1 | x2 x3 |  token 0, then token 1, token 2, then the next group
-//! SXTB16     r10 = (a0, a1)   r8 = (a2, a3)   r11 = (b0, b1)   r9 = (b2, b3)
+//! SXTB16     r8 = (a0, a1)    r9 = (a2, a3)
+//! UXTB16     r10 = (u0, u1)   r11 = (u2, u3)
 //! LDRD       r12 = (x0, x1)   lr = (x2, x3)
-//! SMLAD      token 0: r2 += a·x, r3 += b·x    token 1: r4, r5    token 2: r6, r7
+//! SMLAD      token 0: r2 += a·x, r3 += u·x    token 1: r4, r5    token 2: r6, r7
 //! ```
 //!
-//! All fourteen usable registers are taken, so everything else lies on the stack. With two tokens,
-//! and with one, registers are left to load more words at once: 14 instructions for 16 products, 18 for
-//! two groups of 8.
+//! All fourteen usable registers are taken, so everything else lies on the stack. Sums of u·x begin at −128·Σx, so at
+//! the end of a row they are Σb·x: modulo 2³², as which it fits, whatever happens on the way.
+//!
+//! With two tokens, and with one, registers are left for sums of 64 bits, and half of the unpacking is saved: words are
+//! multiplied as they are (`SMLALD`), which gives 256·Σa·x + Σu·x, and beside that by `UXTB16`, which gives
+//! Σu·x. Both begin at −128·Σx, and subtracting the second from the first leaves 256·Σa·x. 13 instructions for 16 products with two tokens,
+//! 14 for two groups with one:
+//!
+//! ```text
+//! UXTB16     lr = (u0, u1)
+//! SMLALD     r3:r2 += (256·a + u)·x
+//! SMLAD      r4 += u·x
+//! ```
 //!
 //! 32 groups are unrolled. A row of another length enters the unrolled code in the middle:
 //! all groups of a routine are equally long.
@@ -30,10 +42,9 @@ pub use int4::linear_int4;
 /// What a routine works through. It becomes the routine's stack frame: change both together.
 #[repr(C)]
 struct Job {
-    /// What a row pair begins with: the first activation, sums of zero, and where in the unrolled
-    /// code it begins.
+    /// What a row pair begins with: the first activation, sums, and where in the unrolled code it begins.
     x: *const i16,
-    zeros: [i32; 6],
+    sums: [i32; 6],
     entry: usize,
     /// What follows the unrolled code: `finish`, or a look at whether the row has another round.
     next: usize,
@@ -237,8 +248,8 @@ impl Job {
         let groups = x.len().checked_div(4 * T).unwrap_or_default();
         // The unrolled code consists of `unrolled` units of `size` bytes; `units` make a row.
         let (code, size, unrolled, units) = match T {
-            1 => (Code::of_1(), 18 * 4, 16, groups / 2),
-            2 => (Code::of_2(), 14 * 4, 32, groups),
+            1 => (Code::of_1(), 14 * 4, 16, groups / 2),
+            2 => (Code::of_2(), 13 * 4, 32, groups),
             _ => (Code::of_3(), 20 * 4, 32, groups),
         };
         // As many units go first as do not fill a round.
@@ -256,7 +267,7 @@ impl Job {
         let is_odd = T == 1 && groups % 2 == 1;
         Self {
             x: x.as_ptr(),
-            zeros: [0; 6],
+            sums: beginning::<T>(x),
             entry: if is_odd {
                 thumb(&raw const dt_core_odd_group)
             } else {
@@ -273,6 +284,34 @@ impl Job {
             end: core::ptr::null(),
             x_scale: [0.0; 3],
         }
+    }
+}
+
+/// What the sums of a row pair begin with: −128·Σx, where b + 128 will be multiplied in place of b.
+fn beginning<const T: usize>(x: &[i16]) -> [i32; 6] {
+    let mut sums = [0; 3];
+    let ends = x.as_ptr_range();
+    // SAFETY: reads `x`, at least one group of four for each of T tokens.
+    unsafe {
+        match T {
+            1 => dt_core_sums_1(ends.start, ends.end, &mut sums),
+            2 => dt_core_sums_2(ends.start, ends.end, &mut sums),
+            _ => dt_core_sums_3(ends.start, ends.end, &mut sums),
+        }
+    }
+    // |Σx| < 2³¹/127, times 128.
+    let [first, second, third] = sums.map(|sum| -128 * i64::from(sum));
+    let (low, high) = (|sum| sum as i32, |sum| (sum >> 32) as i32);
+    match T {
+        3 => [0, low(first), 0, low(second), 0, low(third)],
+        _ => [
+            low(first),
+            high(first),
+            low(first),
+            low(second),
+            high(second),
+            low(second),
+        ],
     }
 }
 
@@ -353,6 +392,9 @@ unsafe extern "C" {
     static dt_core_integers_1: u8;
     static dt_core_integers_2: u8;
     static dt_core_integers_3: u8;
+    fn dt_core_sums_1(x: *const i16, end: *const i16, sums: *mut [i32; 3]);
+    fn dt_core_sums_2(x: *const i16, end: *const i16, sums: *mut [i32; 3]);
+    fn dt_core_sums_3(x: *const i16, end: *const i16, sums: *mut [i32; 3]);
     fn dt_core_magnitude(x: *const [f32; 8], end: *const [f32; 8]) -> u32;
     fn dt_core_quantize(
         x: *const [[f32; 4]; 2],

@@ -4,14 +4,12 @@
     .thumb
     .fpu    fpv4-sp-d16
 
-@ ---- one group of four columns ---------------------------------------------------------------
+@ ---- columns ---------------------------------------------------------------------------------
 
-@ Widens the weight words of rows a (in \a) and b (in \b): \a_lo = (a0, a1), \a = (a2, a3).
-.macro dt_widen a, a_lo, b, b_lo
-    sxtb16  \a_lo, \a
-    sxtb16  \a, \a, ror #8
-    sxtb16  \b_lo, \b
-    sxtb16  \b, \b, ror #8
+@ Two columns of rows a and b, one token: \both = 256·a + \u, \u = b + 128. \sum is 64 bits long, \low is not.
+.macro dt_both sum_lo, sum_hi, low, both, u, x
+    smlald  \sum_lo, \sum_hi, \both, \x
+    smlad   \low, \u, \x, \low
 .endm
 
 @ One token: activations (x0, x1) in \x_lo, (x2, x3) in \x_hi.
@@ -22,49 +20,71 @@
     smlad   \sum_b, \b_hi, \x_hi, \sum_b
 .endm
 
-@ Three tokens: 20 instructions of 4 bytes.
+@ Three tokens, four columns: 20 instructions of 4 bytes.
 .macro dt_group_3
     ldrd    r8, r9, [r0], #8
-    dt_widen r8, r10, r9, r11
+    uxtb16  r10, r8
+    sxtb16  r8, r8, ror #8
+    uxtb16  r11, r9
+    sxtb16  r9, r9, ror #8
     ldrd    r12, lr, [r1], #8
-    dt_multiply r2, r3, r10, r8, r11, r9, r12, lr
+    dt_multiply r2, r3, r8, r9, r10, r11, r12, lr
     ldrd    r12, lr, [r1], #8
-    dt_multiply r4, r5, r10, r8, r11, r9, r12, lr
+    dt_multiply r4, r5, r8, r9, r10, r11, r12, lr
     ldrd    r12, lr, [r1], #8
-    dt_multiply r6, r7, r10, r8, r11, r9, r12, lr
+    dt_multiply r6, r7, r8, r9, r10, r11, r12, lr
 .endm
 
-@ Two tokens: 14 instructions of 4 bytes; all activations of the group come with one LDM.
+@ Two tokens, two columns.
+.macro dt_columns_2 x_first, x_second
+    ldr     r8, [r0], #4
+    uxtb16  lr, r8
+    dt_both r2, r3, r4, r8, lr, \x_first
+    dt_both r5, r6, r7, r8, lr, \x_second
+.endm
+
+@ Two tokens, four columns: 13 instructions of 4 bytes; all activations of the group come with one LDM.
 .macro dt_group_2
-    ldrd    r10, r12, [r0], #8
-    dt_widen r10, r11, r12, lr
-    ldm.w   r1!, {r6-r9}
-    dt_multiply r2, r3, r11, r10, lr, r12, r6, r7
-    dt_multiply r4, r5, r11, r10, lr, r12, r8, r9
+    ldm.w   r1!, {r9-r12}
+    dt_columns_2 r9, r11
+    dt_columns_2 r10, r12
 .endm
 
-@ One token: 10 instructions.
+@ One token, two columns.
+.macro dt_columns_1 both, x
+    uxtb16  lr, \both
+    dt_both r2, r3, r4, \both, lr, \x
+.endm
+
+@ One token, four columns: 8 instructions.
 .macro dt_group_1
-    ldrd    r4, r5, [r0], #8
-    dt_widen r4, r12, r5, lr
-    ldrd    r8, r9, [r1], #8
-    dt_multiply r2, r3, r12, r4, lr, r5, r8, r9
+    ldrd    r5, r6, [r0], #8
+    ldrd    r9, r10, [r1], #8
+    dt_columns_1 r5, r9
+    dt_columns_1 r6, r10
 .endm
 
-@ One token, two groups: 18 instructions of 4 bytes.
+@ One token, eight columns: 14 instructions of 4 bytes.
 .macro dt_two_groups_1
-    ldm.w   r0!, {r4-r7}
-    ldm.w   r1!, {r8-r11}
-    dt_widen r4, r12, r5, lr
-    dt_multiply r2, r3, r12, r4, lr, r5, r8, r9
-    dt_widen r6, r12, r7, lr
-    dt_multiply r2, r3, r12, r6, lr, r7, r10, r11
+    ldm.w   r0!, {r5-r8}
+    ldm.w   r1!, {r9-r12}
+    dt_columns_1 r5, r9
+    dt_columns_1 r6, r10
+    dt_columns_1 r7, r11
+    dt_columns_1 r8, r12
+.endm
+
+@ What is 256·Σa·x + Σb·x and Σb·x becomes Σa·x in \sum_lo; Σb·x is in \low.
+.macro dt_part sum_lo, sum_hi, low
+    lsr     \sum_lo, \sum_lo, #8
+    orr     \sum_lo, \sum_lo, \sum_hi, lsl #24
+    sub     \sum_lo, \sum_lo, \low, asr #8
 .endm
 
 @ ---- a whole matrix --------------------------------------------------------------------------
 
 @ The fields of `Job`, which becomes the stack frame. A row pair begins by loading the first eight words into r1-r7 and pc.
-    .equ    DT_BEGIN, 0                 @ x, six zeros, entry
+    .equ    DT_BEGIN, 0                 @ x, six sums, entry
     .equ    DT_NEXT, 32
     .equ    DT_X_END, 36
     .equ    DT_FINISH, 40
@@ -123,7 +143,7 @@ dt_core_matrix_\tokens:
     vldr    s14, [sp, #DT_X_SCALE + 4]
     vldr    s15, [sp, #DT_X_SCALE + 8]
 
-    @ A row pair: activations begin again, sums are zero, and on to the entry.
+    @ A row pair: activations and sums begin again, and on to the entry.
 1:  ldm     sp, {r1-r7, pc}
 
     .balign 4
@@ -164,14 +184,20 @@ dt_core_integers_\tokens:
     ldrd    r10, r11, [sp, #DT_Y]       @ and stride
     add     r12, r10, #8
     str     r12, [sp, #DT_Y]
+    .if \tokens == 3
     strd    r2, r3, [r10]
-    .if \tokens > 1
     add     r10, r10, r11
     strd    r4, r5, [r10]
-    .endif
-    .if \tokens > 2
     add     r10, r10, r11
     strd    r6, r7, [r10]
+    .else
+    dt_part r2, r3, r4
+    strd    r2, r4, [r10]
+    .endif
+    .if \tokens == 2
+    dt_part r5, r6, r7
+    add     r10, r10, r11
+    strd    r5, r7, [r10]
     .endif
     ldr     lr, [sp, #DT_END]
     cmp     r12, lr
@@ -184,7 +210,12 @@ dt_core_integers_\tokens:
 dt_core_floats_\tokens:
     ldrd    r8, r9, [sp, #DT_SCALE]     @ and bias
     ldrd    r10, r11, [sp, #DT_Y]       @ and stride
+    .if \tokens == 3
     vmov    s0, s1, r2, r3
+    .else
+    dt_part r2, r3, r4
+    vmov    s0, s1, r2, r4
+    .endif
     vldmia  r8!, {s6-s7}
     vldmia  r9!, {s8-s9}
     strd    r8, r9, [sp, #DT_SCALE]
@@ -195,10 +226,12 @@ dt_core_floats_\tokens:
     add     r12, r10, #8
     str     r12, [sp, #DT_Y]
     dt_scale s0, s1, s13
-    vmov    s2, s3, r4, r5
     .if \tokens == 2
+    dt_part r5, r6, r7
+    vmov    s2, s3, r5, r7
     dt_scale_last s2, s3, s14
     .else
+    vmov    s2, s3, r4, r5
     dt_scale s2, s3, s14
     vmov    s4, s5, r6, r7
     dt_scale_last s4, s5, s15
@@ -216,6 +249,49 @@ dt_core_floats_\tokens:
     dt_matrix 1
     dt_matrix 2
     dt_matrix 3
+
+@ ---- the sums of activations -----------------------------------------------------------------
+
+@ r0: activations, r1: their end, r2: where Σx of each token goes.
+.macro dt_sums tokens
+    .section .text.dt_core_sums_\tokens, "ax", %progbits
+    .global dt_core_sums_\tokens
+    .type   dt_core_sums_\tokens, %function
+    .thumb_func
+dt_core_sums_\tokens:
+    push    {r4-r10, lr}
+    mov     r3, #0x00010001
+    movs    r10, #0
+    mov     r12, r10
+    mov     lr, r10
+1:  
+    .if \tokens == 1
+    ldm     r0!, {r4-r5}
+    .elseif \tokens == 2
+    ldm     r0!, {r4-r7}
+    .else
+    ldm     r0!, {r4-r9}
+    .endif
+    smlad   r10, r4, r3, r10
+    smlad   r10, r5, r3, r10
+    .if \tokens > 1
+    smlad   r12, r6, r3, r12
+    smlad   r12, r7, r3, r12
+    .endif
+    .if \tokens > 2
+    smlad   lr, r8, r3, lr
+    smlad   lr, r9, r3, lr
+    .endif
+    cmp     r0, r1
+    bne     1b
+    stm     r2, {r10, r12, lr}
+    pop     {r4-r10, pc}
+    .size   dt_core_sums_\tokens, . - dt_core_sums_\tokens
+.endm
+
+    dt_sums 1
+    dt_sums 2
+    dt_sums 3
 
 @ ---- floats ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ mod neon;
 pub mod scalar;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+pub mod version_1;
 #[cfg(sse2_kernels)]
 mod x86;
 
@@ -119,15 +120,22 @@ pub const fn interleaved_index(tokens: usize, token: usize, col: usize) -> usize
 /// Where the weight at (`row`, `col`) lies in a packed matrix of `cols` columns (`BLOB.md`,
 /// "Packed i8").
 pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
-    let words_per_row = padded_cols(cols) / 4;
-    let word = ((row / 2) * words_per_row + col / 4) * 2 + row % 2;
-    let byte = match col % 4 {
-        1 => 2,
-        2 => 1,
-        same => same,
-    };
-    word * 4 + byte
+    (row / 2 * padded_cols(cols) + col) * 2 + 1 - row % 2
 }
+
+/// The byte that stands for `weight` in `row` of a packed matrix, and the weight for which a byte
+/// stands: odd rows are stored plus 128.
+#[inline]
+pub const fn packed_byte(row: usize, weight: i8) -> i8 {
+    if row.is_multiple_of(2) {
+        weight
+    } else {
+        weight ^ i8::MIN
+    }
+}
+
+/// A word of a packed matrix in which every weight is zero.
+pub const PACKED_ZEROS: u32 = 0x0080_0080;
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +162,21 @@ mod tests {
         let mean = y.iter().sum::<f32>() / 4.0;
         let variance = y.iter().map(|y| y * y).sum::<f32>() / 4.0;
         assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{y:?}");
+    }
+
+    #[test]
+    fn packed_bytes_are_those_of_the_specification() {
+        // BLOB.md, "Packed i8".
+        let (rows, mut packed) = ([[1i8, 2, 3, 4], [-1, -2, -3, 127]], [0; 8]);
+        for (r, row) in rows.iter().enumerate() {
+            for (c, &weight) in row.iter().enumerate() {
+                packed[packed_index(4, r, c)] = packed_byte(r, weight).cast_unsigned();
+                assert_eq!(packed_byte(r, packed_byte(r, weight)), weight);
+            }
+        }
+        assert_eq!(packed, [0x7f, 1, 0x7e, 2, 0x7d, 3, 0xff, 4]);
+        let zeros = [packed_byte(1, 0), packed_byte(0, 0)].map(i8::cast_unsigned);
+        assert_eq!(PACKED_ZEROS.to_le_bytes(), [zeros, zeros].concat()[..]);
     }
 
     proptest! {

@@ -11,8 +11,8 @@
 //! ```
 
 use core::arch::aarch64::{
-    vaddvq_s32, vdupq_n_s32, vget_high_s16, vget_low_s16, vld1_s8, vld1_s16, vld1_u8, vmlal_s16,
-    vmovl_s8, vreinterpret_s8_u8, vtbl1_s8,
+    vaddvq_s32, vand_s16, vdup_n_s16, vdupq_n_s32, vld1_s8, vld1_s16, vmlal_s16,
+    vreinterpret_s16_s8, vshr_n_s16, vsub_s16,
 };
 
 use super::scalar::{linear_by, linear_int4_by, products_by};
@@ -49,21 +49,20 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     products_by(dot_pair::<T>, packed, x, sums);
 }
 
-/// From the order of packed weights, 0 2 1 3 of two rows, to that of columns.
-const ORDER: [u8; 8] = [0, 2, 1, 3, 4, 6, 5, 7];
-
 /// The dot products of one packed row pair with the activations of `T` tokens.
 #[inline]
 fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
-    // SAFETY: NEON is part of AArch64; the load reads the eight bytes of `ORDER`.
-    let (order, zero) = unsafe { (vreinterpret_s8_u8(vld1_u8(ORDER.as_ptr())), vdupq_n_s32(0)) };
+    // SAFETY: NEON is part of AArch64.
+    let (zero, offset) = unsafe { (vdupq_n_s32(0), vdup_n_s16(128)) };
     let mut sums = [[zero; 2]; T];
     for (weights, x) in pair.as_chunks::<8>().0.iter().zip(groups) {
-        // SAFETY: NEON; the load reads the eight bytes of the array.
+        // SAFETY: NEON; the load reads the eight bytes of the array. Row a is the high byte of each
+        // half, row b, plus 128, the low one.
         let [a, b] = unsafe {
-            let weights = vmovl_s8(vtbl1_s8(vld1_s8(weights.as_ptr()), order));
-            [vget_low_s16(weights), vget_high_s16(weights)]
+            let both = vreinterpret_s16_s8(vld1_s8(weights.as_ptr()));
+            let low = vand_s16(both, vdup_n_s16(255));
+            [vshr_n_s16::<8>(both), vsub_s16(low, offset)]
         };
         for ([sum_a, sum_b], x) in sums.iter_mut().zip(x) {
             // SAFETY: NEON; the load reads the eight bytes of the array.

@@ -1,5 +1,6 @@
 //! The portable kernels: plain loops that any target compiles, and the meaning of all others.
 
+use super::packed_byte;
 use crate::int4::{GROUP_COLS, Packed, decode_group};
 use crate::ops;
 use crate::slices::{copy, rows, rows_mut};
@@ -137,17 +138,18 @@ fn row_pairs<'w, const T: usize>(packed: &'w [i8], x: &[i16]) -> impl Iterator<I
 pub(super) fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     let mut sums = [[0i32; 2]; T];
     let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
-    for (&[a0, a2, a1, a3, b0, b2, b1, b3], x) in pair.as_chunks::<8>().0.iter().zip(groups) {
+    for (&[b0, a0, b1, a1, b2, a2, b3, a3], x) in pair.as_chunks::<8>().0.iter().zip(groups) {
+        let b = [b0, b1, b2, b3].map(|byte| packed_byte(1, byte));
         for ([sum_a, sum_b], x) in sums.iter_mut().zip(x) {
             *sum_a += dot4([a0, a1, a2, a3], x);
-            *sum_b += dot4([b0, b1, b2, b3], x);
+            *sum_b += dot4(b, x);
         }
     }
     sums
 }
 
 #[inline]
-fn dot4(w: [i8; 4], x: &[i16; 4]) -> i32 {
+pub(super) fn dot4(w: [i8; 4], x: &[i16; 4]) -> i32 {
     let products = w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x));
     products.sum()
 }

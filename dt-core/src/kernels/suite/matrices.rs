@@ -2,7 +2,7 @@
 
 use super::{Aligned, GARBAGE, MARGIN, MAX_TOKENS, Mismatch, Random, alternating};
 use crate::int4::{self, Packed};
-use crate::kernels::{interleaved_index, packed_index, packed_len, padded_cols};
+use crate::kernels::{interleaved_index, packed_byte, packed_index, packed_len, padded_cols};
 use crate::quant::{WEIGHT_MAX, q_max};
 
 /// Rows of all lengths up to this one are tried.
@@ -162,7 +162,7 @@ impl Memory {
         self.fill_x::<T>(case, random);
         let packed = &self.packed.0[offset..][..packed_len(rows, cols)];
         let x = &self.x.0[offset..][..T * padded_cols(cols)];
-        let weight = |row, col| packed[packed_index(cols, row, col)];
+        let weight = |row, col| packed_byte(row, packed[packed_index(cols, row, col)]);
         let expected = reference::<T>(case, weight, x);
 
         self.sums.fill(i32::MIN);
@@ -245,15 +245,16 @@ impl Memory {
         // A kernel may read what follows a row, but not let it count.
         self.packed.0.fill(i8::MIN);
         let packed = &mut self.packed.0[offset..][..packed_len(rows, cols)];
-        packed.fill(0);
-        for row in 0..rows {
-            for col in 0..cols {
-                packed[packed_index(cols, row, col)] = match case.values {
+        for row in 0..rows.next_multiple_of(2) {
+            for col in 0..padded_cols(cols) {
+                let weight = match case.values {
+                    _ if row >= rows || col >= cols => 0,
                     Values::Random => random.below(2 * WEIGHT_MAX + 1) - WEIGHT_MAX,
                     Values::RandomSigns => random.sign() * WEIGHT_MAX,
                     Values::Largest => alternating(col) * WEIGHT_MAX,
                     Values::Smallest => -WEIGHT_MAX,
-                } as i8;
+                };
+                packed[packed_index(cols, row, col)] = packed_byte(row, weight as i8);
             }
         }
     }

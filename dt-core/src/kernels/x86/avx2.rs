@@ -1,25 +1,25 @@
 //! Sixteen products per instruction with `VPMADDWD`, for four rows at a time.
 //!
-//! A packed row pair (a, b) is a row of groups, four columns of both: a0 a2 a1 a3 b0 b2 b1 b3.
-//! Two groups widen to one register of 16-bit weights; activations are laid out once per matrix
-//! so that one register holds those of a token for two groups, each twice:
+//! A 16-bit lane of a packed row pair (a, b) holds one column of both. Two groups of two pairs, (a, b) and (c, d), are
+//! one register, from which a shift and a mask make one of rows a and c and one of rows b and d; activations are laid
+//! out once per matrix so that one register holds those of a token for two groups twice:
 //!
 //! ```text
-//! weights       a0 a2 a1 a3  b0 b2 b1 b3 | a4 a6 a5 a7  b4 b6 b5 b7
-//! activations   x0 x2 x1 x3  x0 x2 x1 x3 | x4 x6 x5 x7  x4 x6 x5 x7
-//! VPMADDWD        a     a      b     b   |   a     a      b     b      eight 32-bit sums
+//! weights       a0 a1 a2 a3 a4 a5 a6 a7 | c0 c1 c2 c3 c4 c5 c6 c7
+//! activations   x0 x1 x2 x3 x4 x5 x6 x7 | x0 x1 x2 x3 x4 x5 x6 x7
+//! VPMADDWD        a     a     a     a   |   c     c     c     c      eight 32-bit sums
 //! ```
 
 use core::arch::x86_64::{
-    __m128, __m128i, __m256i, _mm_add_epi32, _mm_add_ps, _mm_cvtepi32_ps, _mm_loadu_ps,
-    _mm_loadu_si128, _mm_mul_ps, _mm_set1_ps, _mm_setzero_si128, _mm_shufflehi_epi16,
-    _mm_shufflelo_epi16, _mm_storeu_ps, _mm_storeu_si128, _mm_unpacklo_epi64, _mm256_add_epi32,
-    _mm256_castsi128_si256, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_extracti128_si256,
-    _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_setzero_si256,
+    __m128, __m128i, __m256i, _mm_add_ps, _mm_cvtepi32_ps, _mm_loadu_ps, _mm_loadu_si128,
+    _mm_mul_ps, _mm_set1_ps, _mm_storeu_ps, _mm_storeu_si128, _mm_unpacklo_epi64, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castsi128_si256, _mm256_castsi256_si128,
+    _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_inserti128_si256, _mm256_madd_epi16,
+    _mm256_set1_epi16, _mm256_setzero_si256, _mm256_srai_epi16, _mm256_sub_epi16,
 };
 use core::mem::MaybeUninit;
 
-use super::{ORDER, load64, scalar};
+use super::{load64, scalar};
 use crate::slices::{copy, rows_mut};
 
 /// Pairs of groups in the widest matrix, which bounds the stack: 24 KiB for three tokens.
@@ -114,7 +114,7 @@ fn four_rows<'w, const T: usize>(
 #[target_feature(enable = "avx2")]
 #[inline]
 fn dot_products<const T: usize>([first, second]: [&[i8]; 2], x: &[[__m256i; T]]) -> [__m128i; T] {
-    let mut sums = [[_mm256_setzero_si256(); T]; 2];
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
     let (first, first_tail) = first.as_chunks::<16>();
     let (second, second_tail) = second.as_chunks::<16>();
     for ((first, second), x) in first.iter().zip(second).zip(x) {
@@ -128,30 +128,33 @@ fn dot_products<const T: usize>([first, second]: [&[i8]; 2], x: &[[__m256i; T]])
     ) {
         accumulate(&mut sums, [load64(first), load64(second)], x);
     }
-    let [first, second] = &sums;
-    let mut of_tokens = [_mm_setzero_si128(); T];
-    for ((sums, first), second) in of_tokens.iter_mut().zip(first).zip(second) {
-        // a a b b | a a b b and c c d d | c c d d: what is still apart of a sum.
-        let halves = _mm256_hadd_epi32(*first, *second);
-        let low = _mm256_castsi256_si128(halves);
-        *sums = _mm_add_epi32(low, _mm256_extracti128_si256::<1>(halves));
-    }
-    of_tokens
+    sums.map(|[sums_ac, sums_bd]| {
+        // a a b b | c c d d, then a b a b | c d c d: what is still apart of a sum.
+        let halves = _mm256_hadd_epi32(sums_ac, sums_bd);
+        let sums = _mm256_hadd_epi32(halves, halves);
+        _mm_unpacklo_epi64(
+            _mm256_castsi256_si128(sums),
+            _mm256_extracti128_si256::<1>(sums),
+        )
+    })
 }
 
 /// Adds the products of two groups of both row pairs.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn accumulate<const T: usize>(
-    sums: &mut [[__m256i; T]; 2],
-    weights: [__m128i; 2],
+    sums: &mut [[__m256i; 2]; T],
+    [first, second]: [__m128i; 2],
     x: &[__m256i; T],
 ) {
-    for (sums, weights) in sums.iter_mut().zip(weights) {
-        let weights = _mm256_cvtepi8_epi16(weights);
-        for (sum, x) in sums.iter_mut().zip(x) {
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(weights, *x));
-        }
+    let both = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(first), second);
+    // The high byte of each lane, and the low one, which is 128 too large.
+    let rows_ac = _mm256_srai_epi16::<8>(both);
+    let low = _mm256_and_si256(both, _mm256_set1_epi16(255));
+    let rows_bd = _mm256_sub_epi16(low, _mm256_set1_epi16(128));
+    for ([sums_ac, sums_bd], x) in sums.iter_mut().zip(x) {
+        *sums_ac = _mm256_add_epi32(*sums_ac, _mm256_madd_epi16(rows_ac, *x));
+        *sums_bd = _mm256_add_epi32(*sums_bd, _mm256_madd_epi16(rows_bd, *x));
     }
 }
 
@@ -165,15 +168,15 @@ fn lay_out<'b, const T: usize>(
     let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
     let mut len = 0;
     for (place, pair) in buffer.iter_mut().zip(groups.chunks(2)) {
-        // What stands for the partner that an odd last group lacks meets weights of zero.
-        let (Some(group), Some(partner)) = (pair.first(), pair.last()) else {
+        let Some(group) = pair.first() else {
             break;
         };
+        // What stands for the weights that an odd last group lacks may be anything.
+        let partner = pair.get(1).unwrap_or(&[[0; 4]; T]);
         let mut tokens = [_mm256_setzero_si256(); T];
         for ((place, x), partner) in tokens.iter_mut().zip(group).zip(partner) {
             let x = _mm_unpacklo_epi64(load64(x), load64(partner));
-            let x = _mm_shufflehi_epi16::<ORDER>(_mm_shufflelo_epi16::<ORDER>(x));
-            *place = _mm256_permute4x64_epi64::<0b01_01_00_00>(_mm256_castsi128_si256(x));
+            *place = _mm256_broadcastsi128_si256(x);
         }
         place.write(tokens);
         len += 1;

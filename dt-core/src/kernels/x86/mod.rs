@@ -52,9 +52,6 @@ pub fn magnitude(x: &[f32]) -> u32 {
     }
 }
 
-/// Shuffles four 16-bit lanes into the order of packed weights: 0, 2, 1, 3.
-const ORDER: i32 = 0b11_01_10_00;
-
 /// Eight bytes in the low half of a register.
 #[inline]
 fn load64<T, const N: usize>(bytes: &[T; N]) -> __m128i {

@@ -1,12 +1,12 @@
 //! Eight products per instruction with `PMADDWD`, for two rows at a time.
 
 use core::arch::x86_64::{
-    _mm_add_epi32, _mm_cvtps_epi32, _mm_cvtsi128_si64, _mm_loadu_ps, _mm_madd_epi16, _mm_mul_ps,
-    _mm_packs_epi32, _mm_set1_ps, _mm_setzero_si128, _mm_shuffle_epi32, _mm_shufflelo_epi16,
-    _mm_srai_epi16, _mm_storel_epi64, _mm_unpackhi_epi64, _mm_unpacklo_epi8, _mm_unpacklo_epi64,
+    _mm_add_epi32, _mm_and_si128, _mm_cvtps_epi32, _mm_cvtsi128_si64, _mm_loadu_ps, _mm_madd_epi16,
+    _mm_mul_ps, _mm_packs_epi32, _mm_set1_epi16, _mm_set1_ps, _mm_setzero_si128, _mm_shuffle_epi32,
+    _mm_srai_epi16, _mm_storel_epi64, _mm_sub_epi16, _mm_unpackhi_epi64, _mm_unpacklo_epi64,
 };
 
-use super::{ORDER, load64};
+use super::load64;
 use crate::int4::Packed;
 use crate::kernels::scalar::{linear_by, linear_int4_by, products_by};
 
@@ -65,14 +65,17 @@ fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     let zero = unsafe { _mm_setzero_si128() };
     let mut sums = [zero; T];
     for (weights, x) in pair.as_chunks::<8>().0.iter().zip(groups) {
-        let weights = load64(weights);
-        // SAFETY: SSE2. Each byte goes to the high half of a 16-bit lane, then down with its sign.
-        let weights = unsafe { _mm_srai_epi16::<8>(_mm_unpacklo_epi8(zero, weights)) };
+        let both = load64(weights);
+        // SAFETY: SSE2. Row a is the high byte of each half, row b, plus 128, the low one.
+        let weights = unsafe {
+            let low = _mm_and_si128(both, _mm_set1_epi16(255));
+            let b = _mm_sub_epi16(low, _mm_set1_epi16(128));
+            _mm_unpacklo_epi64(_mm_srai_epi16::<8>(both), b)
+        };
         for (sum, x) in sums.iter_mut().zip(x) {
             let x = load64(x);
-            // SAFETY: SSE2. In the order of packed weights; twice, for two rows.
+            // SAFETY: SSE2. The same activations for both rows.
             unsafe {
-                let x = _mm_shufflelo_epi16::<ORDER>(x);
                 let x = _mm_unpacklo_epi64(x, x);
                 *sum = _mm_add_epi32(*sum, _mm_madd_epi16(weights, x));
             }

@@ -1,0 +1,74 @@
+//! Matrices as files of format version 1 pack them: words of four columns of one row, the words of two rows in turn.
+//!
+//! Such files are to be read, not to be fast: this is portable, and nothing else knows of it.
+
+use super::{padded_cols, scalar};
+
+/// [`super::linear`] of a matrix that is packed so.
+pub fn linear<const T: usize>(
+    packed: &[i8],
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32; T],
+    y: &mut [f32],
+) {
+    scalar::linear_by(dot_pair, packed, x, scale, bias, x_scale, y);
+}
+
+/// Where the weight at (`row`, `col`) lies in a matrix of `cols` columns.
+pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
+    let words_per_row = padded_cols(cols) / 4;
+    let word = ((row / 2) * words_per_row + col / 4) * 2 + row % 2;
+    let byte = match col % 4 {
+        1 => 2,
+        2 => 1,
+        same => same,
+    };
+    word * 4 + byte
+}
+
+/// The dot products of one row pair with the activations of `T` tokens.
+fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
+    let mut sums = [[0i32; 2]; T];
+    let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
+    for (&[a0, a2, a1, a3, b0, b2, b1, b3], x) in pair.as_chunks::<8>().0.iter().zip(groups) {
+        for ([sum_a, sum_b], x) in sums.iter_mut().zip(x) {
+            *sum_a += scalar::dot4([a0, a1, a2, a3], x);
+            *sum_b += scalar::dot4([b0, b1, b2, b3], x);
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{self, packed_byte, packed_len};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn only_the_order_differs(
+            (rows, cols) in (1usize..7, 1usize..20),
+            weights in proptest::collection::vec(-127i8..=127, 7 * 20),
+            x in proptest::collection::vec(-9999i16..=9999, 3 * 20),
+        ) {
+            let mut packed = vec![0; packed_len(rows, cols)];
+            let mut newer = kernels::PACKED_ZEROS.to_le_bytes().map(u8::cast_signed).repeat(packed.len() / 4);
+            for row in 0..rows {
+                for col in 0..cols {
+                    let weight = weights[20 * row + col];
+                    packed[packed_index(cols, row, col)] = weight;
+                    newer[kernels::packed_index(cols, row, col)] = packed_byte(row, weight);
+                }
+            }
+            let x = &x[..3 * padded_cols(cols)];
+            let (scale, bias, x_scale) = (vec![0.5; rows], vec![1.0; rows], [1.0, 2.0, 3.0]);
+            let [mut expected, mut y] = [vec![0.0; 3 * rows], vec![0.0; 3 * rows]];
+            kernels::linear(&newer, x, &scale, &bias, &x_scale, &mut expected);
+            linear(&packed, x, &scale, &bias, &x_scale, &mut y);
+            prop_assert_eq!(y, expected);
+        }
+    }
+}
