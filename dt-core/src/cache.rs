@@ -154,10 +154,9 @@ impl<'c> Int8Cache<'c> {
 fn quantize<'b>(x: &[f32], buffer: &'b mut [u32]) -> Result<(f32, &'b [[i16; 4]]), NonFinite> {
     let grid = Grid::of(x, WEIGHT_MAX)?;
     let (x, _) = x.as_chunks::<4>();
-    let groups = halves(buffer).as_chunks_mut::<4>().0;
-    let groups = groups.get_mut(..x.len()).guaranteed();
-    kernels::quantize_groups(x, grid.inverse, groups, 1);
-    Ok((grid.scale, groups))
+    let q = halves(buffer).get_mut(..4 * x.len()).guaranteed();
+    kernels::quantize_groups(x, grid.inverse, q.as_chunks_mut().0, 1);
+    Ok((grid.scale, q.as_chunks().0))
 }
 
 /// Stores what one token leaves in its slot of a layer's cache: keys, values (d_model each) and, if attention is folded,

@@ -4,9 +4,9 @@ use core::ops::Range;
 
 use crate::config::Dtype;
 use crate::int4;
-use crate::kernels::{self, packed_byte, packed_index, padded_cols, version_1};
+use crate::kernels::{self, RUN, Run, packed_byte, packed_index, padded_cols, version_1};
 use crate::ops;
-use crate::quant::{Grid, NonFinite, q_max, rne};
+use crate::quant::{Grid, NonFinite, q_max};
 use crate::slices::{Guaranteed, copy, floats, halves, rows, rows_mut};
 
 /// Tokens that go through the weights together at most: a\[t−1\], R̂\[t\], s\[t\].
@@ -153,7 +153,7 @@ fn packed_rows<'a>(packed: &'a [i8], cols: usize, range: &Range<usize>) -> &'a [
 pub(crate) enum Input<'s> {
     /// Token by token.
     F32(&'s [f32]),
-    /// Interleaved (padded cols/4, T, 4), padded with zeros, with one scale per token.
+    /// Interleaved ([`kernels::interleaved_index`]), padded with zeros, with one scale per token.
     Int8 {
         q: &'s mut [i16],
         scales: [f32; GROUP],
@@ -219,16 +219,16 @@ impl<'s> Input<'s> {
             Input::F32(x) => Input::F32(x.get(x.len().saturating_sub(cols)..).guaranteed()),
             Input::Int8 { q, scales, tokens } => {
                 let last = tokens.saturating_sub(1);
-                let groups = q.as_chunks_mut::<4>().0;
-                let len = padded_cols(cols) / 4;
+                let runs: &mut [Run] = q.as_chunks_mut().0;
+                let len = padded_cols(cols) / RUN;
                 for i in 0..len {
-                    let group = groups.get(i * tokens + last).copied();
-                    if let (Some(group), Some(place)) = (group, groups.get_mut(i)) {
-                        *place = group;
+                    let run = runs.get(i * tokens + last).copied();
+                    if let (Some(run), Some(place)) = (run, runs.get_mut(i)) {
+                        *place = run;
                     }
                 }
                 Input::Int8 {
-                    q: q.get_mut(..4 * len).guaranteed(),
+                    q: q.get_mut(..RUN * len).guaranteed(),
                     scales: [scales.get(last).copied().guaranteed(), 0.0, 0.0],
                     tokens: 1,
                 }
@@ -238,7 +238,7 @@ impl<'s> Input<'s> {
 }
 
 /// Quantizes vectors of `cols` values, one for each of `tokens` tokens, to ±`q_max`, each on its
-/// own grid: (padded cols/4, tokens, 4) in `buffer`, padded with zeros, and their scales in
+/// own grid: interleaved in `buffer`, padded with zeros, and their scales in
 /// `scales`.
 ///
 /// # Errors
@@ -256,14 +256,14 @@ pub(crate) fn interleave<'x, 's>(
     for (token, (x, scale)) in vectors.zip(scales).enumerate() {
         let grid = Grid::of(x, q_max)?;
         let (whole, tail) = x.as_chunks::<4>();
-        let groups = q.as_chunks_mut::<4>().0.get_mut(token..);
-        let groups = groups.guaranteed();
-        kernels::quantize_groups(whole, grid.inverse, groups, tokens);
-        if let (false, Some(group)) = (tail.is_empty(), groups.get_mut(whole.len() * tokens)) {
-            *group = [0; 4];
-            for (q, x) in group.iter_mut().zip(tail) {
-                *q = rne(x * grid.inverse) as i16;
-            }
+        let runs = q.as_chunks_mut().0.get_mut(token..).guaranteed();
+        kernels::quantize_groups(whole, grid.inverse, runs, tokens);
+        if !tail.is_empty() {
+            let mut group = [0.0; 4];
+            copy(tail, &mut group);
+            let runs = runs.get_mut(4 / RUN * whole.len() * tokens..);
+            let runs = runs.guaranteed();
+            kernels::quantize_groups(&[group], grid.inverse, runs, tokens);
         }
         *scale = grid.scale;
     }

@@ -3,15 +3,15 @@
 //! One assembly routine per number of tokens T goes through a whole matrix, row pair by row pair.
 //! The weights of a pair, their scales and biases and the activations are each read in the order
 //! they lie in memory, four columns (one *group*) at a time. A half of a word of weights is 256·a + u with a of the even
-//! row, u = b + 128 of the odd one. For T = 3, the shape of a fused control step, a group is 24 products in 20
-//! instructions that load 8 words:
+//! row, u = b + 128 of the odd one. For T = 3, the shape of a fused control step, a group is 24 products in 19
+//! instructions that load 8 words, for two columns and then for two more:
 //!
 //! ```text
 //! memory     r0 → | u0 a0 u1 a1 | u2 a2 u3 a3 |  …      two columns of both rows (packed i8)
-//!            r1 → | x0 x1 | x2 x3 |  token 0, then token 1, token 2, then the next group
-//! SXTB16     r8 = (a0, a1)    r9 = (a2, a3)
-//! UXTB16     r10 = (u0, u1)   r11 = (u2, u3)
-//! LDRD       r12 = (x0, x1)   lr = (x2, x3)
+//!            r1 → | x0 x1 |  of token 0, of token 1, of token 2, then x2 and x3 of all three
+//! SXTB16     r8 = (a0, a1)    then r9 = (a2, a3)
+//! UXTB16     r10 = (u0, u1)   then r10 = (u2, u3)
+//! LDM        r11, r12, lr = (x0, x1) of the tokens
 //! SMLAD      token 0: r2 += a·x, r3 += u·x    token 1: r4, r5    token 2: r6, r7
 //! ```
 //!
@@ -36,7 +36,7 @@ mod int4;
 
 use core::arch::global_asm;
 
-use super::scalar;
+use super::{Run, scalar};
 pub use int4::linear_int4;
 
 /// What a routine works through. It becomes the routine's stack frame: change both together.
@@ -167,18 +167,17 @@ pub fn magnitude(x: &[f32]) -> u32 {
 
 /// See [`super::quantize_groups`].
 #[inline]
-pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
+pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, runs: &mut [Run], stride: usize) {
     let (blocks, tail) = x.as_chunks::<2>();
-    let done = x.len() - tail.len();
-    let fits = x.len().saturating_sub(1).saturating_mul(stride) < groups.len();
-    if !fits || blocks.is_empty() || !is_word_aligned(groups) {
-        return scalar::quantize_groups(x, inverse, groups, stride);
+    let last = (2 * x.len()).saturating_sub(1).saturating_mul(stride);
+    if last >= runs.len() || blocks.is_empty() || !is_word_aligned(runs) {
+        return scalar::quantize_groups(x, inverse, runs, stride);
     }
     let (start, end) = (blocks.as_ptr(), blocks.as_ptr_range().end);
-    // SAFETY: reads the blocks, of which there is at least one, and writes two groups for each,
-    // `stride` apart; `fits`: the last is within `groups`.
-    unsafe { dt_core_quantize(start, end, groups.as_mut_ptr(), 8 * stride, inverse) };
-    let rest = groups.get_mut(done.saturating_mul(stride)..);
+    // SAFETY: reads the blocks, of which there is at least one, and writes four runs of two for each,
+    // `stride` apart; the `last` is within `runs`.
+    unsafe { dt_core_quantize(start, end, runs.as_mut_ptr(), 4 * stride, inverse) };
+    let rest = runs.get_mut(4 * blocks.len() * stride..);
     scalar::quantize_groups(tail, inverse, rest.unwrap_or_default(), stride);
 }
 
@@ -250,7 +249,7 @@ impl Job {
         let (code, size, unrolled, units) = match T {
             1 => (Code::of_1(), 14 * 4, 16, groups / 2),
             2 => (Code::of_2(), 13 * 4, 32, groups),
-            _ => (Code::of_3(), 20 * 4, 32, groups),
+            _ => (Code::of_3(), 19 * 4, 32, groups),
         };
         // As many units go first as do not fill a round.
         let rounds = units.div_ceil(unrolled);
@@ -399,7 +398,7 @@ unsafe extern "C" {
     fn dt_core_quantize(
         x: *const [[f32; 4]; 2],
         end: *const [[f32; 4]; 2],
-        groups: *mut [i16; 4],
+        runs: *mut Run,
         stride: usize,
         inverse: f32,
     );

@@ -12,27 +12,24 @@
     smlad   \low, \u, \x, \low
 .endm
 
-@ One token: activations (x0, x1) in \x_lo, (x2, x3) in \x_hi.
-.macro dt_multiply sum_a, sum_b, a_lo, a_hi, b_lo, b_hi, x_lo, x_hi
-    smlad   \sum_a, \a_lo, \x_lo, \sum_a
-    smlad   \sum_b, \b_lo, \x_lo, \sum_b
-    smlad   \sum_a, \a_hi, \x_hi, \sum_a
-    smlad   \sum_b, \b_hi, \x_hi, \sum_b
+@ Three tokens, two columns of both rows.
+.macro dt_columns_3 both
+    uxtb16  r10, \both
+    sxtb16  \both, \both, ror #8
+    ldm.w   r1!, {r11, r12, lr}
+    smlad   r2, \both, r11, r2
+    smlad   r3, r10, r11, r3
+    smlad   r4, \both, r12, r4
+    smlad   r5, r10, r12, r5
+    smlad   r6, \both, lr, r6
+    smlad   r7, r10, lr, r7
 .endm
 
-@ Three tokens, four columns: 20 instructions of 4 bytes.
+@ Three tokens, four columns: 19 instructions of 4 bytes.
 .macro dt_group_3
     ldrd    r8, r9, [r0], #8
-    uxtb16  r10, r8
-    sxtb16  r8, r8, ror #8
-    uxtb16  r11, r9
-    sxtb16  r9, r9, ror #8
-    ldrd    r12, lr, [r1], #8
-    dt_multiply r2, r3, r8, r9, r10, r11, r12, lr
-    ldrd    r12, lr, [r1], #8
-    dt_multiply r4, r5, r8, r9, r10, r11, r12, lr
-    ldrd    r12, lr, [r1], #8
-    dt_multiply r6, r7, r8, r9, r10, r11, r12, lr
+    dt_columns_3 r8
+    dt_columns_3 r9
 .endm
 
 @ Two tokens, two columns.
@@ -46,8 +43,8 @@
 @ Two tokens, four columns: 13 instructions of 4 bytes; all activations of the group come with one LDM.
 .macro dt_group_2
     ldm.w   r1!, {r9-r12}
-    dt_columns_2 r9, r11
-    dt_columns_2 r10, r12
+    dt_columns_2 r9, r10
+    dt_columns_2 r11, r12
 .endm
 
 @ One token, two columns.
@@ -273,13 +270,17 @@ dt_core_sums_\tokens:
     ldm     r0!, {r4-r9}
     .endif
     smlad   r10, r4, r3, r10
+    .if \tokens == 1
     smlad   r10, r5, r3, r10
-    .if \tokens > 1
-    smlad   r12, r6, r3, r12
+    .elseif \tokens == 2
+    smlad   r12, r5, r3, r12
+    smlad   r10, r6, r3, r10
     smlad   r12, r7, r3, r12
-    .endif
-    .if \tokens > 2
-    smlad   lr, r8, r3, lr
+    .else
+    smlad   r12, r5, r3, r12
+    smlad   lr, r6, r3, lr
+    smlad   r10, r7, r3, r10
+    smlad   r12, r8, r3, r12
     smlad   lr, r9, r3, lr
     .endif
     cmp     r0, r1
@@ -315,14 +316,15 @@ dt_core_magnitude:
     pop     {r4-r9, pc}
     .size   dt_core_magnitude, . - dt_core_magnitude
 
-@ r0: x, r1: its end, a multiple of eight floats further on, r2: where groups of four i16 go, r3: bytes from one group
+@ r0: x, r1: its end, a multiple of eight floats further on, r2: where runs of two i16 go, r3: bytes from one run
 @ to the next, s0: what x is multiplied with. Adding 1.5·2²³ leaves the nearest integer in the low half of the float.
     .section .text.dt_core_quantize, "ax", %progbits
     .global dt_core_quantize
     .type   dt_core_quantize, %function
     .thumb_func
 dt_core_quantize:
-    push    {r4-r6, lr}
+    push    {r4-r7, lr}
+    add     lr, r3, r3, lsl #1
     movw    r12, #0
     movt    r12, #0x4b40
     vmov    s1, r12
@@ -331,21 +333,22 @@ dt_core_quantize:
     vmul.f32 \value, \value, s0
     vadd.f32 \value, \value, s1
     .endr
-    vmov    r4, r12, s2, s3
-    vmov    r5, r6, s4, s5
-    pkhbt   r4, r4, r12, lsl #16
-    pkhbt   r5, r5, r6, lsl #16
-    strd    r4, r5, [r2]
-    add     r2, r2, r3
-    vmov    r4, r12, s6, s7
-    vmov    r5, r6, s8, s9
-    pkhbt   r4, r4, r12, lsl #16
-    pkhbt   r5, r5, r6, lsl #16
-    strd    r4, r5, [r2]
-    add     r2, r2, r3
+    vmov    r4, r5, s2, s3
+    vmov    r6, r7, s4, s5
+    pkhbt   r4, r4, r5, lsl #16
+    pkhbt   r6, r6, r7, lsl #16
+    str     r4, [r2]
+    str     r6, [r2, r3]
+    vmov    r4, r5, s6, s7
+    vmov    r6, r7, s8, s9
+    pkhbt   r4, r4, r5, lsl #16
+    pkhbt   r6, r6, r7, lsl #16
+    str     r4, [r2, r3, lsl #1]
+    str     r6, [r2, lr]
+    add     r2, r2, r3, lsl #2
     cmp     r0, r1
     bne     1b
-    pop     {r4-r6, pc}
+    pop     {r4-r7, pc}
     .size   dt_core_quantize, . - dt_core_quantize
 
 @ r0: x, r1: its end, a multiple of eight floats further on. As signed integers, what is negative reaches from −0 up to

@@ -34,7 +34,7 @@ use x86 as best;
 /// (scale\[r\]·x_scale\[t\]) + bias\[r\].
 ///
 /// `packed` is W (rows, cols) as specified in `BLOB.md`, "Packed i8"; `x` the activations,
-/// interleaved (padded cols/4, T, 4); rows is the length of `scale`.
+/// interleaved ([`interleaved_index`]); rows is the length of `scale`.
 #[inline]
 pub fn linear<const T: usize>(
     packed: &[i8],
@@ -76,10 +76,10 @@ pub fn magnitude(x: &[f32]) -> u32 {
     best::magnitude(x)
 }
 
-/// Rounds `x · inverse` to integers, into every `stride`-th of `groups`. |x · inverse| < 2¹⁵.
+/// Rounds `x · inverse` to integers, into every `stride`-th of `runs`. |x · inverse| < 2¹⁵.
 #[inline]
-pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
-    best::quantize_groups(x, inverse, groups, stride);
+pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, runs: &mut [Run], stride: usize) {
+    best::quantize_groups(x, inverse, runs, stride);
 }
 
 /// +0 where x ≤ 0, in place; NaN stays NaN.
@@ -111,10 +111,16 @@ pub const fn packed_len(rows: usize, cols: usize) -> usize {
     rows.next_multiple_of(2) * padded_cols(cols)
 }
 
+/// Columns of a token that lie side by side among the interleaved activations of several.
+pub const RUN: usize = if cfg!(arm_dsp) { 2 } else { 4 };
+
+/// So many activations.
+pub type Run = [i16; RUN];
+
 /// Where the activation of `token` for `col` lies among the interleaved activations of `tokens`
-/// tokens, (cols/4, tokens, 4): what a kernel needs next lies next.
+/// tokens, (cols/[`RUN`], tokens, `RUN`): what a kernel needs next lies next.
 pub const fn interleaved_index(tokens: usize, token: usize, col: usize) -> usize {
-    (col / 4 * tokens + token) * 4 + col % 4
+    (col / RUN * tokens + token) * RUN + col % RUN
 }
 
 /// Where the weight at (`row`, `col`) lies in a packed matrix of `cols` columns (`BLOB.md`,

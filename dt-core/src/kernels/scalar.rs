@@ -1,6 +1,6 @@
 //! The portable kernels: plain loops that any target compiles, and the meaning of all others.
 
-use super::packed_byte;
+use super::{RUN, Run, interleaved_index, packed_byte};
 use crate::int4::{GROUP_COLS, Packed, decode_group};
 use crate::ops;
 use crate::slices::{copy, rows, rows_mut};
@@ -133,19 +133,31 @@ fn row_pairs<'w, const T: usize>(packed: &'w [i8], x: &[i16]) -> impl Iterator<I
 /// The dot products of one packed row pair with the activations of `T` tokens.
 ///
 /// `pair` holds 2·cols weights in packed order, cols a multiple of 4; `x` the interleaved
-/// activations (cols/4, T, 4). Returns `[row 2p, row 2p + 1]` per token.
+/// activations. Returns `[row 2p, row 2p + 1]` per token.
 #[inline]
 pub(super) fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     let mut sums = [[0i32; 2]; T];
-    let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
-    for (&[b0, a0, b1, a1, b2, a2, b3, a3], x) in pair.as_chunks::<8>().0.iter().zip(groups) {
+    for (&[b0, a0, b1, a1, b2, a2, b3, a3], x) in pair.as_chunks::<8>().0.iter().zip(groups::<T>(x))
+    {
         let b = [b0, b1, b2, b3].map(|byte| packed_byte(1, byte));
-        for ([sum_a, sum_b], x) in sums.iter_mut().zip(x) {
+        for ([sum_a, sum_b], x) in sums.iter_mut().zip(&x) {
             *sum_a += dot4([a0, a1, a2, a3], x);
             *sum_b += dot4(b, x);
         }
     }
     sums
+}
+
+/// The interleaved activations of `T` tokens, four columns at a time.
+#[inline]
+pub(super) fn groups<const T: usize>(x: &[i16]) -> impl Iterator<Item = [[i16; 4]; T]> {
+    let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
+    groups.iter().map(|group| {
+        let of = |token, col| group.as_flattened().get(interleaved_index(T, token, col));
+        core::array::from_fn(|token| {
+            core::array::from_fn(|col| of(token, col).copied().unwrap_or_default())
+        })
+    })
 }
 
 #[inline]
@@ -169,11 +181,11 @@ pub fn magnitude(x: &[f32]) -> u32 {
 
 /// See [`super::quantize_groups`].
 #[inline]
-pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
-    let mut rest = groups;
-    for x in x {
-        if let Some(group) = rest.first_mut() {
-            *group = x.map(|x| crate::quant::rne(x * inverse) as i16);
+pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, runs: &mut [Run], stride: usize) {
+    let mut rest = runs;
+    for x in x.as_flattened().as_chunks::<RUN>().0 {
+        if let Some(run) = rest.first_mut() {
+            *run = x.map(|x| crate::quant::rne(x * inverse) as i16);
         }
         rest = rest.get_mut(stride..).unwrap_or_default();
     }

@@ -31,9 +31,10 @@ pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
 /// The dot products of one row pair with the activations of `T` tokens.
 fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
     let mut sums = [[0i32; 2]; T];
-    let groups = x.as_chunks::<4>().0.as_chunks::<T>().0;
-    for (&[a0, a2, a1, a3, b0, b2, b1, b3], x) in pair.as_chunks::<8>().0.iter().zip(groups) {
-        for ([sum_a, sum_b], x) in sums.iter_mut().zip(x) {
+    for (&[a0, a2, a1, a3, b0, b2, b1, b3], x) in
+        pair.as_chunks::<8>().0.iter().zip(scalar::groups::<T>(x))
+    {
+        for ([sum_a, sum_b], x) in sums.iter_mut().zip(&x) {
             *sum_a += scalar::dot4([a0, a1, a2, a3], x);
             *sum_b += scalar::dot4([b0, b1, b2, b3], x);
         }

@@ -9,14 +9,14 @@
 //!
 //! from which a group's rows follow: both sums begin at the *correction* −8·Σx, so at its end low = Σ a·x and
 //! both − low = 16·Σ b·x. These are multiplied by the group's multipliers and added up. For T = 3 a word
-//! is 24 products in 20 instructions that load 7 words:
+//! is 24 products in 19 instructions that load 7 words, for two columns and then for two more:
 //!
 //! ```text
 //! memory     r0 → | 0 2 1 3 |  …                 four columns of both rows, one byte each (packed int4)
-//!            r1 → | x0 x1 | x2 x3 |  token 0, then token 1, token 2, then the next columns
-//! SXTB16     r10 = both of columns 0, 1     r11 = both of columns 2, 3
-//! AND        r9 = their low nibbles         r8 = their low nibbles
-//! LDRD       r12 = (x0, x1)   lr = (x2, x3)
+//!            r1 → | x0 x1 |  of token 0, of token 1, of token 2, then x2 and x3 of all three
+//! SXTB16     r9 = both of columns 0, 1, then of columns 2, 3
+//! AND        r10 = their low nibbles
+//! LDM        r11, r12, lr = (x0, x1) of the tokens
 //! SMLAD      token 0: r2 = both, r3 = low   token 1: r4, r5    token 2: r6, r7
 //! VMOV       s0…s5: the rows' totals, as integers
 //! ```

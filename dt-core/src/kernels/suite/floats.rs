@@ -1,10 +1,11 @@
 //! Vectors of floats.
 
 use super::{Aligned, GARBAGE, MARGIN, MAX_TOKENS, Mismatch, Random};
+use crate::kernels::{RUN, Run};
 use crate::ops;
 
 type Magnitude = fn(&[f32]) -> u32;
-type QuantizeGroups = fn(&[[f32; 4]], f32, &mut [[i16; 4]], usize);
+type QuantizeGroups = fn(&[[f32; 4]], f32, &mut [Run], usize);
 type LayerNorm = fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,7 @@ const SPECIAL: [f32; 6] = [
 pub struct Memory {
     x: Aligned<[[f32; 4]; GROUPS + MARGIN]>,
     y: Aligned<[f32; LEN + 2 * MARGIN]>,
-    groups: Aligned<[[i16; 4]; MAX_TOKENS * GROUPS + MARGIN]>,
+    runs: Aligned<[Run; MAX_TOKENS * LEN / RUN + MARGIN]>,
 }
 
 impl Memory {
@@ -42,7 +43,7 @@ impl Memory {
         Self {
             x: Aligned([[0.0; 4]; _]),
             y: Aligned([0.0; _]),
-            groups: Aligned([[0; 4]; _]),
+            runs: Aligned([[0; RUN]; _]),
         }
     }
 
@@ -195,21 +196,25 @@ impl Memory {
             *x = random.sign() as f32 * (quarters as f32 / 4.0);
         }
         let inverse = [1.0, 0.5, 0.0][len % 3];
-        self.groups.0.fill([UNTOUCHED; 4]);
+        self.runs.0.fill([UNTOUCHED; RUN]);
         let x = &self.x.0[offset..][..len];
-        let room = (len.max(1) - 1) * stride + 1;
-        quantize_groups(x, inverse, &mut self.groups.0[offset..][..room], stride);
-        for (i, &got) in self.groups.0.iter().enumerate() {
+        let runs = x.as_flattened().as_chunks::<RUN>().0;
+        let room = (runs.len().max(1) - 1) * stride + 1;
+        quantize_groups(x, inverse, &mut self.runs.0[offset..][..room], stride);
+        for (i, &got) in self.runs.0.iter().enumerate() {
             let index = i.wrapping_sub(offset);
-            let expected = match x.get(index / stride) {
+            let expected = match runs.get(index / stride) {
                 Some(x) if index.is_multiple_of(stride) => {
                     x.map(|x| libm::rintf(x * inverse) as i16)
                 }
-                _ => [UNTOUCHED; 4],
+                _ => [UNTOUCHED; RUN],
             };
-            if got != expected {
-                let [expected, got] =
-                    [expected, got].map(|group| i64::from_ne_bytes(bytemuck::cast(group)));
+            let differs = got
+                .iter()
+                .zip(expected)
+                .find(|(got, expected)| *got != expected);
+            if let Some((&got, expected)) = differs {
+                let [expected, got] = [expected, got].map(i64::from);
                 return Err(Mismatch {
                     tokens: stride,
                     index,
