@@ -258,14 +258,14 @@ impl<'a> Stepper<'a> {
         let count = tokens.len();
         let mut x = work.x.get_mut(..count * d).guaranteed();
         probe.enter(Phase::Norm);
-        model.embedding().ln.forward(eps, wide, x);
+        model.embedding().ln.forward(eps, wide, x)?;
 
         for (index, layer) in model.layers().enumerate() {
             let cache = layer_cache(config, work.cache, index);
 
             // Keys and values of all tokens, (T, 2·d_model) and for folded attention a bias, go into the cache.
             probe.enter(Phase::Norm);
-            layer.ln_1.forward(eps, x, wide);
+            layer.ln_1.forward(eps, x, wide)?;
             probe.enter(Phase::Quantize);
             let mut input = Input::new(dtype, head(wide, count * d), d, buffer)?;
             probe.enter(Phase::Qkv);
@@ -329,7 +329,7 @@ impl<'a> Stepper<'a> {
 
             // MLP: x (T, d_model) → hidden (T, d_ff) → a part of x.
             probe.enter(Phase::Norm);
-            layer.ln_2.forward(eps, x, wide);
+            layer.ln_2.forward(eps, x, wide)?;
             probe.enter(Phase::Quantize);
             let input = Input::new(dtype, head(wide, asking * d), d, buffer)?;
             probe.enter(Phase::Mlp);
@@ -346,7 +346,7 @@ impl<'a> Stepper<'a> {
         // Action head on the state token, all that is left in x.
         let output = model.output();
         probe.enter(Phase::Norm);
-        output.ln_f.forward(eps, x, wide);
+        output.ln_f.forward(eps, x, wide)?;
         probe.enter(Phase::Quantize);
         let input = Input::new(dtype, head(wide, d), d, buffer)?;
         probe.enter(Phase::Head);

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
+use crate::quant::NonFinite;
 use crate::slices::{Guaranteed, rows, rows_mut};
 use crate::tensors::Tensors;
 
@@ -166,11 +167,18 @@ pub struct Norm<'a> {
 
 impl Norm<'_> {
     /// Normalizes each of the tokens in `x` (each d_model long) into `out`.
-    pub(crate) fn forward(&self, eps: f32, x: &[f32], out: &mut [f32]) {
+    ///
+    /// # Errors
+    /// [`NonFinite`] if a variance is.
+    pub(crate) fn forward(&self, eps: f32, x: &[f32], out: &mut [f32]) -> Result<(), NonFinite> {
         let width = self.weight.len();
         for (x, out) in rows(x, width).zip(rows_mut(out, width)) {
-            kernels::layer_norm(x, self.weight, self.bias, eps, out);
+            let inverse = kernels::layer_norm(x, self.weight, self.bias, eps, out);
+            if inverse.is_nan() || inverse <= 0.0 {
+                return Err(NonFinite);
+            }
         }
+        Ok(())
     }
 }
 

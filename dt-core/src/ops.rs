@@ -236,11 +236,11 @@ mod tests {
                 }
             }
         }
-        let mut x = [-0.0, -1.0, 0.0, 2.0];
+        let mut x = [-0.0, -1.0, f32::MIN, 2.0, f32::NEG_INFINITY];
         activate(Activation::Relu, Math::Libm, &mut x);
         assert_eq!(
             x.map(f32::to_bits),
-            [0.0, 0.0, 0.0, 2.0f32].map(f32::to_bits)
+            [0.0, 0.0, 0.0, 2.0, f32::NEG_INFINITY].map(f32::to_bits)
         );
     }
 

@@ -103,11 +103,13 @@ class Norm:
         centred = x - mean
         variance = lanes(centred * centred) / n
         r = F(1) / np.sqrt(variance + self.eps)
+        if not r > 0:
+            raise FloatingPointError("a variance is not finite")
         return (centred * r) * self.weight + self.bias
 
 
 def relu(x):
-    return np.where(x > 0, x, F(0))
+    return np.where((x <= 0) & np.isfinite(x), F(0), x)
 
 
 def gelu(x, math):

@@ -210,7 +210,7 @@ pub fn add(x: &mut [f32], y: &[f32]) {
 
 /// See [`super::layer_norm`].
 #[inline]
-pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) -> f32 {
     let n = x.len();
     let fits = n > 0 && n.is_multiple_of(8) && [weight.len(), bias.len(), out.len()] == [n; 3];
     if !fits {
@@ -229,7 +229,7 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [
             n as f32,
             eps,
         )
-    };
+    }
 }
 
 /// What a routine does with a row pair's sums.
@@ -412,7 +412,7 @@ unsafe extern "C" {
         out: *mut f32,
         n: f32,
         eps: f32,
-    );
+    ) -> f32;
 }
 
 global_asm!(

@@ -352,7 +352,7 @@ dt_core_quantize:
     .size   dt_core_quantize, . - dt_core_quantize
 
 @ r0: x, r1: its end, a multiple of eight floats further on. As signed integers, what is negative reaches from −0 up to
-@ −∞ (0xff800000), and above that lies NaN.
+@ −∞ (0xff800000), which stays, and above that lies NaN.
     .section .text.dt_core_relu, "ax", %progbits
     .global dt_core_relu
     .type   dt_core_relu, %function
@@ -362,8 +362,8 @@ dt_core_relu:
 1:  ldm     r0, {r2-r9}
     .irp    value, r2, r3, r4, r5, r6, r7, r8, r9
     cmn     \value, #0x00800000
-    it      le
-    movle   \value, #0
+    it      lt
+    movlt   \value, #0
     .endr
     stm     r0!, {r2-r9}
     cmp     r0, r1
@@ -415,6 +415,7 @@ dt_core_add:
 .endm
 
 @ r0: x, r1: its end, a multiple of eight floats further on, r2: weight, r3: bias, on the stack: out; s0: their number, s1: ε.
+@ Returns 1 / √(variance + ε) in s0.
 @ VMLA rounds the product, then the sum: it is no fused operation.
     .section .text.dt_core_layer_norm, "ax", %progbits
     .global dt_core_layer_norm
@@ -487,6 +488,7 @@ dt_core_layer_norm:
     vstmia  r4!, {s8-s15}
     cmp     r0, r1
     bne     3b
+    vmov.f32 s0, s3
     vpop    {d8-d15}
     pop     {r4, pc}
     .size   dt_core_layer_norm, . - dt_core_layer_norm

@@ -82,7 +82,7 @@ pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, runs: &mut [Run], stride: u
     best::quantize_groups(x, inverse, runs, stride);
 }
 
-/// +0 where x ≤ 0, in place; NaN stays NaN.
+/// +0 where x ≤ 0, in place. −∞ and NaN stay what they are: whoever quantizes or reads them next finds them.
 #[inline]
 pub fn relu(x: &mut [f32]) {
     best::relu(x);
@@ -96,9 +96,13 @@ pub fn add(x: &mut [f32], y: &[f32]) {
 
 /// Layer normalization (Ba et al. 2016) of one token: `out` = (x − μ)/√(σ² + ε) · weight + bias,
 /// in the order of the numerics contract.
+///
+/// Returns 1/√(σ² + ε), which is positive unless the variance is not finite: then nothing else shows it, since ∞ makes
+/// `out` the plain bias.
 #[inline]
-pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-    best::layer_norm(x, weight, bias, eps, out);
+#[must_use]
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) -> f32 {
+    best::layer_norm(x, weight, bias, eps, out)
 }
 
 /// Columns of a packed matrix, padded to whole words of four weights.
@@ -164,7 +168,8 @@ mod tests {
     fn layer_norm_normalizes() {
         let x = [1.0, 2.0, 3.0, 10.0];
         let mut y = [0.0; 4];
-        layer_norm(&x, &[1.0; 4], &[0.0; 4], 1e-5, &mut y);
+        let inverse = layer_norm(&x, &[1.0; 4], &[0.0; 4], 1e-5, &mut y);
+        assert!((inverse - 12.5f32.sqrt().recip()).abs() < 1e-6);
         let mean = y.iter().sum::<f32>() / 4.0;
         let variance = y.iter().map(|y| y * y).sum::<f32>() / 4.0;
         assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5, "{y:?}");
@@ -183,6 +188,19 @@ mod tests {
         assert_eq!(packed, [0x7f, 1, 0x7e, 2, 0x7d, 3, 0xff, 4]);
         let zeros = [packed_byte(1, 0), packed_byte(0, 0)].map(i8::cast_unsigned);
         assert_eq!(PACKED_ZEROS.to_le_bytes(), [zeros, zeros].concat()[..]);
+    }
+
+    #[test]
+    fn layer_norm_of_a_variance_that_overflows_says_so() {
+        for kernels in suite::available() {
+            for x in [[1e30; 16], [f32::NAN; 16], [f32::INFINITY; 16]] {
+                let mut x = x;
+                x[3] = -x[3];
+                let mut y = [0.0; 16];
+                let inverse = (kernels.floats.layer_norm)(&x, &[1.0; 16], &[0.5; 16], 1e-5, &mut y);
+                assert!(inverse == 0.0 || inverse.is_nan(), "{inverse}");
+            }
+        }
     }
 
     proptest! {

@@ -195,7 +195,11 @@ pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, runs: &mut [Run], stride: u
 #[inline]
 pub fn relu(x: &mut [f32]) {
     for x in x {
-        *x = if *x <= 0.0 { 0.0 } else { *x };
+        *x = if *x <= 0.0 && *x > f32::NEG_INFINITY {
+            0.0
+        } else {
+            *x
+        };
     }
 }
 
@@ -209,7 +213,7 @@ pub fn add(x: &mut [f32], y: &[f32]) {
 
 /// See [`super::layer_norm`].
 #[inline]
-pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) -> f32 {
     let n = x.len() as f32;
     let mean = ops::sum(x) / n;
     for (out, x) in out.iter_mut().zip(x) {
@@ -221,4 +225,5 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [
     for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
         *out = ((x - mean) * inverse) * weight + bias;
     }
+    inverse
 }

@@ -493,6 +493,72 @@ fn infinite_scores_and_outputs_fail_the_step() {
     }
 }
 
+/// What overflows to −∞ before a ReLU, as a score, or as a variance would become a plausible number: 0, no weight, the bias.
+#[test]
+fn an_overflow_never_becomes_a_plausible_number() {
+    for dtype in [Dtype::F32, Dtype::Int8] {
+        let config = Config {
+            dtype,
+            n_head: 1,
+            ..config()
+        };
+        let file = Fixture::new(config, 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let layer = blob.model.layers().next().unwrap();
+        let Mixing::Attention { qkv, .. } = layer.mixer else {
+            panic!("the fixture's attention is not folded")
+        };
+        let d = config.d_model as usize;
+        let fails = |change: &dyn Fn(&mut [u8])| {
+            let file = forged(&file, |file| change(file));
+            let blob = Blob::parse(bytes(&file)).unwrap();
+            let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+            policy.reset(0.0).unwrap();
+            // The first step alone has a single score per token, which softmax makes 1 whatever it is.
+            let first = policy.act(&[0.1; 3]).map(<[f32]>::to_vec);
+            first.is_err_and(|error| error == ActError::NonFinite)
+        };
+        let put = |file: &mut [u8], at: usize, value: f32, times: usize| {
+            for place in file[at..][..4 * times].as_chunks_mut::<4>().0 {
+                *place = value.to_le_bytes();
+            }
+        };
+        assert!(!fails(&|_| ()), "{dtype:?}: the fixture is sound");
+        // Hidden values: a bias that overflows together with a large weight or scale.
+        let bias = offset(&file, layer.mlp_fc.bias);
+        let factors = match layer.mlp_fc.weights {
+            crate::linear::Weights::F32(w) => (offset(&file, w), w.len()),
+            crate::linear::Weights::Int8 { scale, .. } => (offset(&file, scale), scale.len()),
+            _ => panic!("neither f32 nor int8"),
+        };
+        assert!(
+            fails(&|file| {
+                put(file, bias, f32::MIN, config.d_ff as usize);
+                put(file, factors.0, f32::MAX / 1e3, factors.1);
+            }),
+            "{dtype:?}: −∞ before ReLU"
+        );
+        // A residual stream whose variance overflows, though every value is finite.
+        let residual = offset(&file, layer.mlp_proj.bias);
+        assert!(
+            fails(&|file| {
+                put(file, residual, 1e30, 1);
+                put(file, residual + 4, -1e30, 1);
+            }),
+            "{dtype:?}: infinite variance"
+        );
+        // Queries and keys so large that scores overflow, one with another sign than the rest.
+        let qk = offset(&file, qkv.bias);
+        assert!(
+            fails(&|file| {
+                put(file, qk, 1e30, d);
+                put(file, qk + 4 * d, -1e30, d);
+            }),
+            "{dtype:?}: −∞ as a score"
+        );
+    }
+}
+
 /// Equal scores make every softmax numerator the largest there is.
 #[test]
 fn the_longest_context_sums_without_overflow() {

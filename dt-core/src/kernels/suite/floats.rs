@@ -6,7 +6,7 @@ use crate::ops;
 
 type Magnitude = fn(&[f32]) -> u32;
 type QuantizeGroups = fn(&[[f32; 4]], f32, &mut [Run], usize);
-type LayerNorm = fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
+type LayerNorm = fn(&[f32], &[f32], &[f32], f32, &mut [f32]) -> f32;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
@@ -125,7 +125,11 @@ impl Memory {
         relu(y);
         let x = &self.x.0.as_flattened()[offset..][..len];
         mismatch("relu", len, offset).between(&self.y.0, MARGIN + offset, |i| {
-            x.get(i).map(|&x| if x <= 0.0 { 0.0 } else { x })
+            x.get(i).map(|&x| match x {
+                f32::NEG_INFINITY => x,
+                _ if x <= 0.0 => 0.0,
+                _ => x,
+            })
         })
     }
 
@@ -167,7 +171,7 @@ impl Memory {
         self.y.0.fill(GARBAGE);
         let y = &mut self.y.0[MARGIN + offset..][..len];
         let x = &self.x.0.as_flattened()[offset..][..len];
-        layer_norm(x, &weight[..len], &bias[..len], 1e-5, y);
+        let inverse = layer_norm(x, &weight[..len], &bias[..len], 1e-5, y);
 
         let n = len as f32;
         let mean = ops::sum(x) / n;
@@ -176,6 +180,13 @@ impl Memory {
             *square = (x - mean) * (x - mean);
         }
         let r = 1.0 / libm::sqrtf(ops::sum(&squares[..len]) / n + 1e-5);
+        if len > 0 && inverse.to_bits() != r.to_bits() {
+            return Err(Mismatch {
+                expected: r.to_bits().into(),
+                got: inverse.to_bits().into(),
+                ..mismatch("layer_norm's inverse", len, offset)
+            });
+        }
         mismatch("layer_norm", len, offset).between(&self.y.0, MARGIN + offset, |i| {
             x.get(i).map(|x| ((x - mean) * r) * weight[i] + bias[i])
         })

@@ -30,7 +30,7 @@ pub struct Kernels {
     /// Its module.
     pub name: &'static str,
     matrices: matrices::KernelsByTokens,
-    floats: floats::Kernels,
+    pub(super) floats: floats::Kernels,
 }
 
 macro_rules! kernels {
