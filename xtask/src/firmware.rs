@@ -6,6 +6,7 @@ pub mod image;
 pub mod recording;
 pub mod size;
 pub mod stack;
+pub mod targets;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,9 @@ pub enum Command {
     Size(Selection),
     /// Instructions, estimated cycles, flash and RAM of several models; fails if one has become slower
     Bench(bench::Arguments),
+    /// Compiles `dt-core` for every kind of target and checks which kernels each gets
+    #[command(hide = true)]
+    Targets,
 }
 
 /// Which image.
@@ -231,6 +235,7 @@ pub fn run(command: Command) -> Result<()> {
             report.check()?;
         }
         Command::Bench(arguments) => bench::run(&arguments)?,
+        Command::Targets => targets::check()?,
     }
     Ok(())
 }

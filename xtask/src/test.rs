@@ -71,6 +71,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         ),
         firmware_lints,
         (
+            "every target gets the kernels that it can run",
+            host(&["xtask", "firmware", "targets"]),
+        ),
+        (
             "dt-core cannot panic, and its stack is bounded",
             host(&["xtask", "firmware", "size", "--bin", "no_panic"]),
         ),

@@ -1,4 +1,4 @@
-//! Cortex-M4F and M7: two products per instruction with `SMLAD`.
+//! Cortex-M4F, M7, and M33 with the DSP extension: two products per instruction with `SMLAD`.
 //!
 //! One assembly routine per number of tokens T goes through a whole matrix, row pair by row pair.
 //! The weights of a pair, their scales and biases and the activations are each read in the order
@@ -416,6 +416,7 @@ unsafe extern "C" {
 }
 
 global_asm!(
+    concat!(".cpu ", env!("DT_ASSEMBLY_CPU")),
     include_str!("armv7em.s"),
     include_str!("armv7em/int4.s"),
     options(raw)

@@ -21,6 +21,10 @@ mod x86;
 
 use crate::int4::Packed;
 
+// `build.rs` decides; these are what a wrong decision would miscompile without a word.
+#[cfg(all(arm_dsp, not(all(target_arch = "arm", target_abi = "eabihf"))))]
+compile_error!("kernels in Arm assembly take floats in registers: the target's ABI must be eabihf");
+
 #[cfg(arm_dsp)]
 use armv7em as best;
 #[cfg(neon_kernels)]

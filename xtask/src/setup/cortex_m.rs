@@ -1,4 +1,4 @@
-//! A compiler and `core` for the Cortex-M targets: rustup's, or else the distribution's with `core` built from its sources.
+//! A compiler and `core` for the controllers' targets: rustup's, or else the distribution's with `core` built from its sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,18 @@ pub const M3: &str = "thumbv7m-none-eabi";
 /// Cortex-M0 and M0+.
 pub const M0: &str = "thumbv6m-none-eabi";
 
-const TARGETS: [&str; 3] = [M4F, M3, M0];
+/// Cortex-M4 and M7 without a floating-point unit.
+pub const M4: &str = "thumbv7em-none-eabi";
+/// Cortex-M33 and M55 with a floating-point unit.
+pub const M33F: &str = "thumbv8m.main-none-eabihf";
+/// The same without.
+pub const M33: &str = "thumbv8m.main-none-eabi";
+/// RISC-V RV32IMAC.
+pub const RISCV: &str = "riscv32imac-unknown-none-elf";
+/// 64-bit Arm without an operating system.
+pub const AARCH64: &str = "aarch64-unknown-none";
+
+const TARGETS: [&str; 8] = [M4F, M3, M0, M4, M33F, M33, RISCV, AARCH64];
 
 /// Where the compiler for the target comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -81,7 +92,7 @@ impl Toolchain {
                     .env_remove("RUSTUP_TOOLCHAIN");
                 if let Some(linker) = rustup_linker() {
                     for target in TARGETS {
-                        let target = target.to_uppercase().replace('-', "_");
+                        let target = target.to_uppercase().replace(['-', '.'], "_");
                         cargo.env(format!("CARGO_TARGET_{target}_LINKER"), &linker);
                     }
                 }
@@ -133,7 +144,7 @@ impl Toolchain {
 
 impl Step for Target {
     fn name(&self) -> &'static str {
-        "Cortex-M targets"
+        "controller targets"
     }
 
     fn effect(&self) -> String {
