@@ -5,7 +5,7 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500` or `mps2-an385` | `mps2-an386` |
+//! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500`, `mps2-an385` or `mps2-an505` | `mps2-an386` |
 //! | `DT_FLASH_KIB` | flash that the image must fit: 1024, 512 or 4096 | 1024 |
 //! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
 //! | `DT_POLICY_RS` | the constants exported with it | `policy.rs` beside the policy file |
@@ -15,8 +15,14 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
-/// Boards by name: QEMU's MPS2 boards with a Cortex-M4F, M7 and M3, which also runs what is compiled for an M0+.
-const BOARDS: [&str; 3] = ["mps2-an386", "mps2-an500", "mps2-an385"];
+/// Boards by name, and where code and data lie: QEMU's MPS2 boards with a Cortex-M4F, M7, M3, which also runs what is compiled
+/// for an M0+, and M33.
+const BOARDS: [(&str, u32, u32); 4] = [
+    ("mps2-an386", 0, 0x2000_0000),
+    ("mps2-an500", 0, 0x2000_0000),
+    ("mps2-an385", 0, 0x2000_0000),
+    ("mps2-an505", 0x1000_0000, 0x3800_0000),
+];
 
 /// Sizes of flash and RAM, in KiB; the memory layout of each is in `memory/`.
 const LAYOUTS: [(&str, u32); 3] = [("1024", 128), ("512", 128), ("4096", 1024)];
@@ -67,12 +73,23 @@ fn run() -> Result<(), Box<dyn Error>> {
 /// Writes the linker script of the chosen board and passes the linker its arguments.
 fn link(out: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=memory");
-    let board = choice("DT_BOARD", &BOARDS)?;
+    let names = BOARDS.map(|(name, ..)| name);
+    let board = choice("DT_BOARD", &names)?;
+    println!(
+        "cargo:rustc-check-cfg=cfg(dt_board, values(\"{}\"))",
+        names.join("\", \"")
+    );
+    println!("cargo:rustc-cfg=dt_board=\"{board}\"");
+    let addresses = BOARDS.iter().find(|(name, ..)| *name == board);
+    let (_, code, data) = addresses.ok_or("every board has its addresses")?;
     let flash = choice("DT_FLASH_KIB", &LAYOUTS.map(|(kib, _)| kib))?;
     let layout = LAYOUTS.iter().find(|(kib, _)| *kib == flash);
     let (_, ram) = layout.ok_or("every size has a layout")?;
     let memory = fs::read_to_string(format!("memory/flash_{flash}k.x"))?
         + &fs::read_to_string("memory/sections.x")?;
+    let memory = memory
+        .replace("= CODE", &format!("= {code:#010x}"))
+        .replace("= DATA", &format!("= {data:#010x}"));
     fs::write(out.join("memory.x"), memory)?;
     let constants =
         format!("/// RAM of the memory layout, in KiB.\npub const RAM_KIB: usize = {ram};\n");

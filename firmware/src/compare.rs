@@ -52,14 +52,18 @@ impl Spans {
         }
     }
 
-    /// The same spans in a unit of which `factor` make one.
+    /// The same spans in a unit of which `factor` make `divisor` of these; rounded down.
     #[must_use]
-    pub fn scaled(self, factor: u64) -> Self {
+    pub fn scaled(self, factor: u32, divisor: u32) -> Self {
+        let scaled = |span: u64| {
+            let product = u128::from(span) * u128::from(factor);
+            (product / u128::from(divisor.max(1))) as u64
+        };
         Self {
             len: self.len,
-            min: self.min * factor,
-            max: self.max * factor,
-            total: self.total * factor,
+            min: scaled(self.min),
+            max: scaled(self.max),
+            total: scaled(self.total),
         }
     }
 }
@@ -92,8 +96,8 @@ mod tests {
         merged.merge(spans);
         merged.merge(Spans::default());
         assert_eq!(merged, spans);
-        let scaled = spans.scaled(40);
-        // 560 / 3: the factor is applied before rounding.
-        assert_eq!((scaled.min, scaled.mean(), scaled.max), (120, 187, 280));
+        let scaled = spans.scaled(125, 4);
+        // 437 / 3: the factor is applied before rounding.
+        assert_eq!((scaled.min, scaled.mean(), scaled.max), (93, 146, 218));
     }
 }

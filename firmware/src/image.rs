@@ -2,13 +2,13 @@
 
 use core::hint::black_box;
 
-use cortex_m::singleton;
 use dt_core::blob::Blob;
 use dt_core::golden;
 use dt_core::policy::Policy;
 use host_sim::trace::Trace;
 
-use crate::board::mps2::{self, Mps2};
+use crate::board::emulated::{self, singleton};
+use crate::board::{Board, EMULATED_INSTRUCTIONS_PER_SECOND, Emulated};
 use crate::compare::Spans;
 
 mod exported {
@@ -25,7 +25,7 @@ macro_rules! refuse {
     ($($reason:tt)*) => {{
         defmt::error!($($reason)*);
         defmt::error!("refusing to move");
-        mps2::exit(false)
+        emulated::exit(false)
     }};
 }
 
@@ -54,7 +54,7 @@ pub type ImagePolicy = Policy<'static, &'static mut [u32]>;
 /// A booted controller, free to move.
 pub struct Booted {
     /// Time and watchdog.
-    pub board: Mps2,
+    pub board: Emulated,
     /// The policy file.
     pub blob: Blob<'static>,
     /// The policy, self-tested.
@@ -69,7 +69,7 @@ pub struct Booted {
 /// # Panics
 /// If called twice.
 pub fn boot() -> Booted {
-    let board = match Mps2::take() {
+    let board = match Emulated::take() {
         Ok(board) => board,
         Err(mode) => refuse!("floating-point mode {}", mode),
     };
@@ -130,8 +130,10 @@ pub struct Comparison {
 impl Comparison {
     /// Logs the figures, the last line as JSON (see this package's README), and ends with status 0 only if `passed`.
     pub fn finish(self, bin: &str, passed: bool) -> ! {
-        let cost = self.busy.scaled(mps2::INSTRUCTIONS_PER_COUNT);
-        let stack = mps2::stack_used();
+        let cost = self
+            .busy
+            .scaled(EMULATED_INSTRUCTIONS_PER_SECOND, Emulated::CLOCK_HZ);
+        let stack = emulated::stack_used();
         let arena = 4 * ARENA_WORDS;
         defmt::info!(
             "instructions per control step: {=u64} / {=u64} / {=u64} (min / mean / max)",
@@ -147,7 +149,7 @@ impl Comparison {
         macro_rules! json {
             ($rest:literal $(, $value:expr)*) => {
                 defmt::println!(
-                    $rest, mps2::NAME, bin, self.steps, self.differing_bits, cost.mean(), cost.min, cost.max, arena, stack $(, $value)*
+                    $rest, emulated::NAME, bin, self.steps, self.differing_bits, cost.mean(), cost.min, cost.max, arena, stack $(, $value)*
                 )
             };
         }
@@ -160,6 +162,6 @@ impl Comparison {
                 mean_return
             ),
         }
-        mps2::exit(passed)
+        emulated::exit(passed)
     }
 }

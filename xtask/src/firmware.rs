@@ -132,6 +132,9 @@ pub enum Board {
     M3,
     /// Code for a Cortex-M0+, run by the M3
     M0plus,
+    /// Cortex-M33 with DSP extension and floating-point unit
+    #[value(alias = "mps2-an505")]
+    M33,
 }
 
 impl Board {
@@ -141,6 +144,15 @@ impl Board {
             Self::M4f => "mps2-an386",
             Self::M7 => "mps2-an500",
             Self::M3 | Self::M0plus => "mps2-an385",
+            Self::M33 => "mps2-an505",
+        }
+    }
+
+    /// Where an image has its code; its spare memory lies one MiB further on (`firmware/build.rs`).
+    pub fn code_address(self) -> u32 {
+        match self {
+            Self::M4f | Self::M7 | Self::M3 | Self::M0plus => 0,
+            Self::M33 => 0x1000_0000,
         }
     }
 
@@ -150,14 +162,16 @@ impl Board {
             Self::M4f | Self::M7 => cortex_m::M4F,
             Self::M3 => cortex_m::M3,
             Self::M0plus => cortex_m::M0,
+            Self::M33 => cortex_m::M33F,
         }
     }
 
     /// What the compiler generates code for, where that is more than the target says: the M7 has
-    /// double precision in hardware.
+    /// double precision in hardware, the M33 the DSP extension.
     pub fn processor(self) -> Option<&'static str> {
         match self {
             Self::M7 => Some("cortex-m7"),
+            Self::M33 => Some("cortex-m33"),
             Self::M4f | Self::M3 | Self::M0plus => None,
         }
     }

@@ -7,21 +7,21 @@
 mod image {
     use core::hint::black_box;
 
-    use cortex_m::singleton;
     use dt_core::blob::{Blob, RewardMode};
     use dt_core::golden;
     use dt_core::policy::{ActError, Policy};
     use firmware::bench::{Cost, Inputs, Kind, Phases, Schedule, drive};
-    use firmware::board::mps2::{self, INSTRUCTIONS_PER_COUNT, Mps2};
+    use firmware::board::emulated::{self, singleton};
+    use firmware::board::{Board, EMULATED_INSTRUCTIONS_PER_SECOND, Emulated};
     use firmware::compare::Spans;
     use firmware::image::RAM_FOR_POLICY;
     use firmware::spare::{self, Job};
 
-    #[cortex_m_rt::entry]
+    #[emulated::entry]
     fn main() -> ! {
-        if let Err(mode) = Mps2::take() {
+        if let Err(mode) = Emulated::take() {
             defmt::error!("floating-point mode {}", mode);
-            mps2::exit(false)
+            emulated::exit(false)
         }
         let arena = singleton!(: [u32; RAM_FOR_POLICY / 4] = [0; _]).expect("called once");
         let (job, file) = spare::read();
@@ -34,7 +34,7 @@ mod image {
         if let Err(error) = passed {
             defmt::error!("the policy refused a step: {}", error);
         }
-        mps2::exit(passed.is_ok())
+        emulated::exit(passed.is_ok())
     }
 
     fn measure(job: &Job, blob: &mut Blob<'static>, arena: &mut [u32]) -> Result<(), ActError> {
@@ -66,7 +66,7 @@ mod image {
         );
         defmt::println!(
             "{{\"measure\":\"stack\",\"mean\":{=usize}}}",
-            mps2::stack_used()
+            emulated::stack_used()
         );
         Ok(())
     }
@@ -75,15 +75,15 @@ mod image {
 
     #[inline(never)]
     fn parse(file: &'static [u8]) -> Blob<'static> {
-        let start = mps2::now();
+        let start = emulated::now();
         match Blob::parse(file) {
             Ok(blob) => {
-                one("parse", mps2::now() - start);
+                one("parse", emulated::now() - start);
                 blob
             }
             Err(error) => {
                 defmt::error!("bad policy: {}", error);
-                mps2::exit(false)
+                emulated::exit(false)
             }
         }
     }
@@ -91,12 +91,12 @@ mod image {
     #[inline(never)]
     fn self_test(blob: &Blob<'static>, arena: &mut [u32]) {
         let mut policy = policy(blob, arena);
-        let start = mps2::now();
+        let start = emulated::now();
         if let Err(error) = golden::check(&mut policy, blob) {
             defmt::error!("self-test failed: {}", error);
-            mps2::exit(false)
+            emulated::exit(false)
         }
-        one("self_test", mps2::now() - start);
+        one("self_test", emulated::now() - start);
     }
 
     /// `names` are those of what is waited for the action, and of the whole step; an empty one is not reported.
@@ -112,8 +112,8 @@ mod image {
         let mut policy = policy(blob, arena);
         policy.reset(blob.manifest.target_return)?;
         let fill = blob.manifest.config.context_len + 1; // the ring
-        drive(&mut policy, schedule, inputs, fill, mps2::now)?;
-        let Cost { to_action, step } = drive(&mut policy, schedule, inputs, steps, mps2::now)?;
+        drive(&mut policy, schedule, inputs, fill, emulated::now)?;
+        let Cost { to_action, step } = drive(&mut policy, schedule, inputs, steps, emulated::now)?;
         for (name, counts) in names.into_iter().zip([to_action, step]) {
             if !name.is_empty() {
                 spans(name, counts);
@@ -132,11 +132,13 @@ mod image {
         let mut policy = policy(blob, arena);
         policy.reset(blob.manifest.target_return)?;
         let fill = blob.manifest.config.context_len + 1;
-        drive(&mut policy, Schedule::Fused, inputs, fill, mps2::now)?;
-        let mut phases = Phases::new(mps2::counter);
+        drive(&mut policy, Schedule::Fused, inputs, fill, emulated::now)?;
+        let mut phases = Phases::new(emulated::counter);
         phases.drive(&mut policy, inputs, steps)?;
         for (phase, counts) in phases.counts() {
-            let instructions = (counts * INSTRUCTIONS_PER_COUNT) / u64::from(steps.max(1));
+            let mut span = Spans::default();
+            span.add(counts);
+            let instructions = scaled(span).mean() / u64::from(steps.max(1));
             defmt::println!("{{\"phase\":\"{}\",\"mean\":{=u64}}}", phase, instructions);
         }
         Ok(())
@@ -165,9 +167,14 @@ mod image {
             Ok(policy) => policy,
             Err(error) => {
                 defmt::error!("too large for this board: {}", error);
-                mps2::exit(false)
+                emulated::exit(false)
             }
         }
+    }
+
+    /// In instructions.
+    fn scaled(counts: Spans) -> Spans {
+        counts.scaled(EMULATED_INSTRUCTIONS_PER_SECOND, Emulated::CLOCK_HZ)
     }
 
     #[inline(never)]
@@ -179,7 +186,7 @@ mod image {
 
     #[inline(never)]
     fn spans(name: &str, counts: Spans) {
-        let cost = counts.scaled(INSTRUCTIONS_PER_COUNT);
+        let cost = scaled(counts);
         defmt::println!(
             "{{\"measure\":\"{=str}\",\"steps\":{=u32},\"min\":{=u64},\"mean\":{=u64},\"max\":{=u64}}}",
             name,

@@ -3,9 +3,9 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-#[cortex_m_rt::entry]
+#[firmware::board::emulated::entry]
 fn main() -> ! {
-    use firmware::board::mps2;
+    use firmware::board::emulated;
     use firmware::compare::Spans;
     use firmware::control::{self, ControlLoop, Limits, Mode};
     use firmware::image::{Booted, Comparison, boot};
@@ -30,7 +30,7 @@ fn main() -> ! {
                 SPEC.id,
                 error
             );
-            mps2::exit(false)
+            emulated::exit(false)
         }
     };
 
@@ -47,7 +47,7 @@ fn main() -> ! {
         );
         if let Err(error) = control::run(&mut board, &mut robot, &mut control) {
             defmt::error!("{}", error);
-            mps2::exit(false)
+            emulated::exit(false)
         }
         let outcome = robot.outcome();
         if let Mode::Faulted(fault) = outcome.mode {

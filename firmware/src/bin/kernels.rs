@@ -2,22 +2,22 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-#[cortex_m_rt::entry]
+#[firmware::board::emulated::entry]
 fn main() -> ! {
     use core::cell::RefCell;
 
-    use cortex_m::interrupt::{self, Mutex};
+    use critical_section::Mutex;
     use dt_core::kernels::suite::{Suite, available};
-    use firmware::board::mps2::{self, Mps2};
+    use firmware::board::{Emulated, emulated};
     use firmware::compare::Spans;
     use firmware::image::Comparison;
 
     // Never on the stack, which it would fill.
     static SUITE: Mutex<RefCell<Suite>> = Mutex::new(RefCell::new(Suite::new()));
 
-    if let Err(mode) = Mps2::take() {
+    if let Err(mode) = Emulated::take() {
         defmt::error!("floating-point mode {}", mode);
-        mps2::exit(false)
+        emulated::exit(false)
     }
     let mut comparison = Comparison {
         steps: 0,
@@ -26,7 +26,7 @@ fn main() -> ! {
         mean_return: None,
     };
     for kernels in available() {
-        match interrupt::free(|token| SUITE.borrow(token).borrow_mut().run(&kernels)) {
+        match critical_section::with(|token| SUITE.borrow(token).borrow_mut().run(&kernels)) {
             Ok(count) => {
                 defmt::info!("{=str}: {=u32} comparisons", kernels.name, count);
                 comparison.steps += count;

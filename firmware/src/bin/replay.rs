@@ -3,9 +3,9 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-#[cortex_m_rt::entry]
+#[firmware::board::emulated::entry]
 fn main() -> ! {
-    use firmware::board::mps2;
+    use firmware::board::emulated;
     use firmware::image::{Booted, Comparison, boot};
     use firmware::replay::Outcome;
 
@@ -16,7 +16,7 @@ fn main() -> ! {
     let mut refused = false;
     for episode in trace.iter() {
         let before = outcome.differing_bits;
-        if let Err(error) = outcome.replay(&mut policy, &episode, mps2::now) {
+        if let Err(error) = outcome.replay(&mut policy, &episode, emulated::now) {
             defmt::error!(
                 "episode with seed {=u64}, step {=u32}: {}",
                 episode.seed,

@@ -2,11 +2,11 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-#[cortex_m_rt::entry]
+#[firmware::board::emulated::entry]
 fn main() -> ! {
     use core::hint::black_box;
 
-    use firmware::board::mps2;
+    use firmware::board::emulated;
     use firmware::image::boot;
 
     /// Uses more stack with every call.
@@ -22,7 +22,7 @@ fn main() -> ! {
     defmt::info!("overflowing the stack");
     black_box(descend(0));
     defmt::error!("nothing stopped the stack");
-    mps2::exit(true)
+    emulated::exit(true)
 }
 
 #[cfg(not(target_os = "none"))]

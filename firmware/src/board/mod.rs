@@ -3,8 +3,15 @@
 //! A board provides time and the watchdog. Sensors and actuators belong to the robot it is built into:
 //! [`crate::control::Robot`].
 
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", target_arch = "arm"))]
 pub mod mps2;
+
+/// The emulated board that this image is built for.
+#[cfg(all(target_os = "none", target_arch = "arm"))]
+pub use mps2::{self as emulated, Mps2 as Emulated};
+
+/// The emulator's time is one nanosecond per instruction (`-icount shift=0`).
+pub const EMULATED_INSTRUCTIONS_PER_SECOND: u32 = 1_000_000_000;
 
 /// Time and watchdog of a controller board.
 pub trait Board {

@@ -1,13 +1,14 @@
 //! Arm's MPS2 FPGA boards as QEMU emulates them: `mps2-an386` (Cortex-M4F), `mps2-an500` (Cortex-M7),
-//! `mps2-an385` (Cortex-M3, which also runs what is compiled for an M0+).
+//! `mps2-an385` (Cortex-M3, which also runs what is compiled for an M0+), `mps2-an505` (Cortex-M33, in its secure state).
 //!
-//! - Time: CMSDK APB timer 0, 32 bits at 25 MHz. Under `-icount shift=0` one count is exactly 40 instructions.
+//! - Time: CMSDK APB timer 0, 32 bits at 25 or 20 MHz. Under `-icount shift=0` one count is exactly 40 or 50 instructions.
 //! - Control tick: SysTick, from the same clock, restarted whenever the loop waits for it (see [`Board::wait_for_tick`]).
 //! - Watchdog: CMSDK APB watchdog, raising the non-maskable interrupt.
 //! - Log: defmt over semihosting. Exit status: semihosting.
 //! - Stack: at the bottom of RAM; overflowing it faults.
 
 mod fault;
+mod machine;
 mod stack;
 
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -19,16 +20,14 @@ use cortex_m_rt::exception;
 use defmt_semihosting as _;
 
 use super::{Board, FloatMode, PeriodTooLong, counts};
+use machine::CLOCK_HZ;
 
+pub use cortex_m::singleton;
+pub use cortex_m_rt::entry;
 pub use stack::{stack_len, stack_used};
 
 /// Name of the board the image was built for, as in `--board` and QEMU's `-M`.
 pub const NAME: &str = env!("DT_BOARD");
-
-/// Instructions per count of [`Board::now`] under `-icount shift=0`: 1 ns per instruction, 40 ns per count.
-pub const INSTRUCTIONS_PER_COUNT: u64 = 40;
-
-const CLOCK_HZ: u32 = 25_000_000;
 
 /// Control periods that ran out before the loop waited for the next; wraps.
 static TICKS: AtomicU32 = AtomicU32::new(0);
@@ -56,7 +55,10 @@ impl Mps2 {
         // Without a floating-point unit the compiler's software follows IEEE 754.
         #[cfg(target_abi = "eabihf")]
         super::check_float_mode(cortex_m::register::fpscr::read().bits())?;
+        #[cfg(not(dt_board = "mps2-an505"))]
         stack::guard(&peripherals.MPU);
+        #[cfg(dt_board = "mps2-an505")]
+        stack::limit();
         timer::start();
         Ok(Self {
             systick: peripherals.SYST,
@@ -109,7 +111,7 @@ impl Board for Mps2 {
     }
 }
 
-/// Time since boot in counts of 40 ns.
+/// Time since boot in counts of [`Board::CLOCK_HZ`].
 pub fn now() -> u64 {
     interrupt::free(|_| {
         let counter = timer::read();
@@ -160,9 +162,9 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
 
 /// CMSDK APB timer 0 (Arm DDI 0479, "APB timer"), counting down from its reload value for ever.
 mod timer {
+    use super::machine::TIMER as BASE;
     use super::register;
 
-    const BASE: usize = 0x4000_0000;
     const CTRL: usize = BASE;
     const VALUE: usize = BASE + 4;
     const RELOAD: usize = BASE + 8;
@@ -182,9 +184,9 @@ mod timer {
 
 /// CMSDK APB watchdog (Arm DDI 0479, "APB watchdog").
 mod watchdog {
+    use super::machine::WATCHDOG as BASE;
     use super::register;
 
-    const BASE: usize = 0x4000_8000;
     const LOAD: usize = BASE;
     const CONTROL: usize = BASE + 0x8;
     const INTERRUPT_CLEAR: usize = BASE + 0xC;

@@ -84,6 +84,7 @@ fn cases(arguments: &Arguments) -> Result<Vec<(Board, Vec<Case>)>> {
             ],
         ),
         (Board::M7, &[models::PAPER]),
+        (Board::M33, &[models::PAPER]),
         (Board::M3, &[models::PAPER]),
         (
             Board::M0plus,
@@ -139,20 +140,23 @@ impl Board {
             Self::M7 => "M7",
             Self::M3 => "M3",
             Self::M0plus => "M0+",
+            Self::M33 => "M33",
         }
     }
 
     fn has_dsp(self) -> bool {
-        matches!(self, Self::M4f | Self::M7)
+        matches!(self, Self::M4f | Self::M7 | Self::M33)
     }
 
-    /// Whose timing its cycles are estimated by, and what these are divided by.
-    fn timing(self) -> (trace::Core, f64) {
+    /// Whose timing its cycles are estimated by, and what these are divided by; `None` where Arm publishes no timing that an
+    /// estimate could rest on.
+    fn timing(self) -> Option<(trace::Core, f64)> {
         match self {
-            Self::M4f => (trace::Core::M4, 1.0),
-            Self::M7 => (trace::Core::M4, trace::M7_PER_M4),
-            Self::M3 => (trace::Core::M3, 1.0),
-            Self::M0plus => (trace::Core::M0plus, 1.0),
+            Self::M4f => Some((trace::Core::M4, 1.0)),
+            Self::M7 => Some((trace::Core::M4, trace::M7_PER_M4)),
+            Self::M3 => Some((trace::Core::M3, 1.0)),
+            Self::M0plus => Some((trace::Core::M0plus, 1.0)),
+            Self::M33 => None,
         }
     }
 }

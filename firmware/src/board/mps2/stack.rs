@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use cortex_m::asm;
+#[cfg(not(dt_board = "mps2-an505"))]
 use cortex_m::peripheral::MPU;
 
 /// Left of the stack to report a fault with.
@@ -13,11 +13,21 @@ unsafe extern "C" {
     static _stack_start: u32;
 }
 
+/// Makes a fault of every stack pointer below the stack, as Armv8-M can (Arm DDI 0553, "Stack limit protection").
+#[cfg(dt_board = "mps2-an505")]
+pub fn limit() {
+    // SAFETY: the stack pointer is above it.
+    unsafe { cortex_m::register::msplim::write(end() as u32) };
+}
+
 /// Makes every access below the stack a fault.
 ///
 /// It lies at the bottom of RAM (`memory/`). Most controllers have nothing below that and fault by themselves; here it
 /// reads as zero and takes every write, so the memory protection unit forbids it (Armv7-M ARM, B3.5; Armv6-M has the same).
+#[cfg(not(dt_board = "mps2-an505"))]
 pub fn guard(mpu: &MPU) {
+    use cortex_m::asm;
+
     const BELOW_RAM: u32 = 0x1000_0000;
     const SIZE_256_MIB: u32 = 27 << 1; // 2^(27 + 1) bytes
     const NO_ACCESS: u32 = 0 << 24;

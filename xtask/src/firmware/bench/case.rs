@@ -63,7 +63,7 @@ impl Case {
     pub fn measure(&self, images: &Images, quick: bool) -> Result<Row> {
         let Images { board, bench, code } = images;
         let job = self.job(*board, quick);
-        let ended = emulator::start(*board, bench, &self.arguments(job))?;
+        let ended = emulator::start(*board, bench, &self.arguments(*board, job))?;
         ensure!(
             ended.status.success(),
             "{} on {board:?}: the image failed; the reason is in its log above",
@@ -85,8 +85,8 @@ impl Case {
         for line in &ended.lines {
             row.take(serde_json::from_str(line).with_context(|| line.clone())?);
         }
-        if !quick {
-            row.estimate = Some(self.estimate(images, row.fused())?);
+        if let (false, Some(timing)) = (quick, board.timing()) {
+            row.estimate = Some(self.estimate(images, timing, row.fused())?);
         }
         Ok(row)
     }
@@ -96,17 +96,21 @@ impl Case {
         let streaming = self.config.attention == Attention::Streaming;
         self.config
             .step_instructions()
-            .filter(|_| streaming && matches!(board, Board::M4f | Board::M7))
+            .filter(|_| streaming && board.has_dsp())
     }
 
     /// From the emulator's record of one step. That step saw a ring that was not full; its mix is that of all steps.
-    fn estimate(&self, images: &Images, fused: u64) -> Result<Estimate> {
+    fn estimate(
+        &self,
+        images: &Images,
+        (core, per_m4): (trace::Core, f64),
+        fused: u64,
+    ) -> Result<Estimate> {
         let job = Job {
             trace: 1,
             ..Job::default()
         };
-        let (core, per_m4) = images.board.timing();
-        let arguments = self.arguments(job);
+        let arguments = self.arguments(images.board, job);
         let mix = emulator::record(images.board, &images.bench, &arguments, |record| {
             trace::read(record, core)
         })?;
@@ -125,26 +129,26 @@ impl Case {
             (Board::M4f, "pendulum") => (200, 10_000),
             (Board::M4f, "paper") if quick => (20, 0),
             (Board::M4f, "paper") => (200, 10_000),
-            (Board::M4f | Board::M7, _) => (50, 0),
+            (Board::M4f | Board::M7 | Board::M33, _) => (50, 0),
             (Board::M3 | Board::M0plus, _) => (4, 0),
         };
         Job {
             steps,
             any_steps,
-            split: u32::from(!window && matches!(board, Board::M4f | Board::M7)),
+            split: u32::from(!window && board.has_dsp()),
             trace: 0,
         }
     }
 
     /// Arguments with which the emulator puts job and policy into the board's spare memory.
-    fn arguments(&self, job: Job) -> Vec<String> {
-        const SPARE: u32 = 0x0010_0000;
+    fn arguments(&self, board: Board, job: Job) -> Vec<String> {
+        let spare = board.code_address() + 0x0010_0000;
         let words = [job.steps, job.any_steps, job.split, job.trace];
         let words = (0..)
             .zip(words)
-            .map(|(i, word)| format!("loader,addr={:#x},data={word},data-len=4", SPARE + 4 * i));
+            .map(|(i, word)| format!("loader,addr={:#x},data={word},data-len=4", spare + 4 * i));
         let policy = self.policy.display().to_string().replace(',', ",,");
-        let file = format!("loader,addr={:#x},file={policy},force-raw=on", SPARE + 16);
+        let file = format!("loader,addr={:#x},file={policy},force-raw=on", spare + 16);
         words
             .chain([file])
             .flat_map(|device| ["-device".to_owned(), device])

@@ -91,7 +91,9 @@ impl Part {
         if row.arena + row.stack + OTHER_RAM > 1024 * self.ram_kib {
             return "– RAM".into();
         }
-        let ms = self.milliseconds(row);
+        let Some(ms) = self.milliseconds(row) else {
+            return format!("{} instructions", grouped(row.fused()));
+        };
         let missed: Vec<_> = periods(model)
             .iter()
             .filter(|(period, _)| ms > *period)
@@ -104,14 +106,15 @@ impl Part {
         }
     }
 
-    fn milliseconds(&self, row: &Row) -> f64 {
+    /// `None` where no cycles are known.
+    fn milliseconds(&self, row: &Row) -> Option<f64> {
         let weights = row.flash.iter().find(|(name, _)| name == "weights");
         let weights = weights.map_or(0, |(_, bytes)| *bytes);
-        let mut cycles = row.estimate.map_or(0, |estimate| estimate.cycles) as f64;
+        let mut cycles = row.estimate?.cycles as f64;
         if self.like != row.board {
-            cycles /= self.like.timing().1;
+            cycles /= self.like.timing()?.1;
         }
-        (cycles + weights as f64 * self.stall.0 / self.stall.1) / (1000.0 * self.mhz)
+        Some((cycles + weights as f64 * self.stall.0 / self.stall.1) / (1000.0 * self.mhz))
     }
 }
 
@@ -147,7 +150,11 @@ mod tests {
     fn serial_flash_takes_its_time() {
         let mut row = row("paper", 0);
         row.flash = vec![("weights".into(), 600_000)];
-        let rp2350 = &parts()[7];
-        assert_eq!(rp2350.milliseconds(&row), 29.0);
+        let rp2040 = &parts()[6];
+        assert_eq!(rp2040.milliseconds(&row), None);
+        let cycles = 0;
+        row.estimate = Some(Estimate { loaded: 0, cycles });
+        let ms = 600_000.0 * 58.0 / 8.0 / 133_000.0;
+        assert_eq!(rp2040.milliseconds(&row), Some(ms));
     }
 }
