@@ -84,6 +84,8 @@ pub struct RunInfo {
     pub safe_action: Vec<f32>,
     /// The policy's default target return, raw units.
     pub target_return: f32,
+    /// Lowest and highest return-to-go that mean something to the policy, raw units; none where the run is older than they are.
+    pub return_range: Option<[f32; 2]>,
     /// Control period in microseconds.
     pub control_period_us: u32,
 }

@@ -41,6 +41,7 @@ fn run() -> Run {
         action_high: vec![6.0],
         safe_action: vec![0.0],
         target_return: 0.0,
+        return_range: Some([-1e6, 1e6]),
         control_period_us: 10_000,
     };
     Run {

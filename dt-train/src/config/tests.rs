@@ -147,6 +147,10 @@ fn bad_values_name_their_key() {
         ),
         ("[train]\nburn_in = 78", "`train.burn_in`"),
         ("[eval]\ntarget_returns = [inf]", "`eval.target_returns`"),
+        (
+            "[model]\nmax_ep_len = 0\n[control]\nat_max_ep_len = \"fault\"",
+            "`control.at_max_ep_len`: \"fault\" takes a timestep table that ends",
+        ),
         ("model = 3", "model"),
         ("[model", "recipe.toml"),
     ] {

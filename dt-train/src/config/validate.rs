@@ -1,6 +1,6 @@
 //! Ranges of a recipe's values, and values that only make sense together.
 
-use dt_core::blob::RewardMode;
+use dt_core::blob::{AtMaxEpLen, RewardMode};
 use dt_core::config::{Activation, Attention, Dtype};
 
 use super::{Config, ConfigError, Kind, Precision};
@@ -136,7 +136,16 @@ impl Config {
         if model.kind == Kind::Transformer {
             // Dimensions of the data are checked when there are data.
             let network = self.network(1, 1, Dtype::F32).validate();
-            return network.map_err(|error| ("model", error.to_string()));
+            network.map_err(|error| ("model", error.to_string()))?;
+            // Without a table there is no timestep at which the policy would have to fault.
+            if model.max_ep_len == 0 && self.control.at_max_ep_len == AtMaxEpLen::Fault {
+                return Err((
+                    "control.at_max_ep_len",
+                    "\"fault\" takes a timestep table that ends, and model.max_ep_len is 0; use \"saturate\""
+                        .to_owned(),
+                ));
+            }
+            return Ok(());
         }
         for (key, value, most) in [
             ("model.d_model", model.d_model, 1 << 14),

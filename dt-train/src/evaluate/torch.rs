@@ -177,6 +177,7 @@ mod tests {
             action_high: vec![2.0, 5.0],
             safe_action: vec![0.0, 0.0],
             target_return: 0.0,
+            return_range: Some([-1e6, 1e6]),
             control_period_us: 10_000,
         };
         Run {

@@ -34,12 +34,13 @@ pub fn prepare(
     // Of the whole data set, as in the reference recipe: a selection changes no units.
     let stats = data.state_stats();
     data.select(&config.data);
-    let (state_low, state_high) = state_limits(&stats, env, config.control.state_margin);
     let (state_mean, state_std) = if config.data.normalize_states {
-        (stats.mean, stats.std)
+        (stats.mean.clone(), stats.std.clone())
     } else {
         (vec![0.0; state_dim], vec![1.0; state_dim])
     };
+    let (state_low, state_high) =
+        state_limits(&stats, &state_std, env, config.control.state_margin);
     let (action_low, action_high) = action_limits(act_dim, env, config)?;
     let [half, centre] = [-0.5, 0.5].map(|sign: f32| -> Vec<f32> {
         let pairs = action_low.iter().zip(&action_high);
@@ -62,6 +63,7 @@ pub fn prepare(
         .copied()
         .fold(f64::NEG_INFINITY, f64::max);
     let target_return = config.eval.target_returns.first().copied();
+    let return_range = Some(return_range(&data.returns_to_go(), config));
     let control_period_us = match (config.control.period_us, env) {
         (0, Some(spec)) => spec.control_period_us,
         (0, None) => bail!(
@@ -94,6 +96,7 @@ pub fn prepare(
         action_high,
         safe_action,
         target_return: target_return.unwrap_or(return_max as f32),
+        return_range,
         control_period_us,
     };
     Ok((trajectories(data, &info, &centre, &half, config), info))
@@ -150,20 +153,18 @@ pub fn scale_actions(rows: &mut [f32], centre: &[f32], half: &[f32]) {
 }
 
 /// Values outside these are faults: the range of the data, wider by `margin` times itself, and
-/// all the environment can produce.
+/// all the environment can produce. `scale`: what the network's inputs are divided by.
 fn state_limits(
     stats: &StateStats,
+    scale: &[f32],
     env: Option<&EnvSpec<'_>>,
     margin: f32,
 ) -> (Vec<f32>, Vec<f32>) {
     let mut limits = (Vec::new(), Vec::new());
     for (i, (&low, &high)) in stats.low.iter().zip(&stats.high).enumerate() {
-        // A feature that never varied says nothing about its scale.
-        let range = if low < high {
-            high - low
-        } else {
-            low.abs() + 1.0
-        };
+        // The network has seen one value of a feature that never varied, and divides what differs
+        // from it by almost nothing: a sensor's whole range would be millions.
+        let range = if low < high { high - low } else { scale[i] };
         let (mut low, mut high) = (low - margin * range, high + margin * range);
         if let Some(spec) = env {
             let (env_low, env_high) = (spec.state_low[i], spec.state_high[i]);
@@ -182,6 +183,26 @@ fn state_limits(
         limits.1.push(high);
     }
     limits
+}
+
+/// Returns-to-go outside these mean nothing to the policy: those it trained on, wider by the same margin as states, and
+/// those that the recipe asks for.
+fn return_range(returns_to_go: &[f32], config: &Config) -> [f32; 2] {
+    let smaller = |a: f32, b: &f32| if *b < a { *b } else { a };
+    let larger = |a: f32, b: &f32| if *b > a { *b } else { a };
+    let low = returns_to_go.iter().fold(f32::INFINITY, smaller);
+    let high = returns_to_go.iter().fold(f32::NEG_INFINITY, larger);
+    let range = if low < high {
+        high - low
+    } else {
+        config.data.return_scale
+    };
+    let margin = config.control.state_margin * range;
+    let targets = || config.eval.target_returns.iter();
+    [
+        targets().fold(larger(f32::MIN, &(low - margin)), smaller),
+        targets().fold(smaller(f32::MAX, &(high + margin)), larger),
+    ]
 }
 
 fn action_limits(
@@ -307,9 +328,37 @@ mod tests {
     fn state_limits_cover_data_margin_and_environment() {
         let (_, info) =
             prepare(data(), Some(&SPEC), &config(&["control.state_margin=0.5"])).unwrap();
-        // 1…3 is inside the environment's ±50; the constant 7 gets half of 7 + 1.
-        assert_eq!(info.state_low, [-50.0, 3.0]);
-        assert_eq!(info.state_high, [50.0, 11.0]);
+        // 1…3 is inside the environment's ±50.
+        assert_eq!((info.state_low[0], info.state_high[0]), (-50.0, 50.0));
+        // The constant 7 gets half of its scale, 1e-6: to the network, half a standard deviation.
+        let normalized = [info.state_low[1], info.state_high[1]]
+            .map(|o| (o - info.state_mean[1]) / info.state_std[1]);
+        assert!(normalized.iter().all(|z| z.abs() <= 1.0), "{normalized:?}");
+        assert!(info.state_low[1] <= 7.0 && 7.0 <= info.state_high[1]);
+
+        let settings = ["control.state_margin=0.5", "data.normalize_states=false"];
+        let (_, info) = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
+        assert_eq!((info.state_low[1], info.state_high[1]), (6.5, 7.5));
+    }
+
+    #[test]
+    fn the_return_range_covers_data_margin_and_targets() {
+        let range = |settings: &[&str]| {
+            let (_, info) = prepare(data(), Some(&SPEC), &config(settings)).unwrap();
+            info.return_range.unwrap()
+        };
+        // The data's are 3, 2 and -4.
+        assert_eq!(range(&["control.state_margin=0.0"]), [-4.0, 3.0]);
+        assert_eq!(range(&["control.state_margin=0.5"]), [-7.5, 6.5]);
+        let targets = "eval.target_returns=[5.0, 100.0]";
+        assert_eq!(range(&[targets]), [-7.5, 100.0]);
+        // A selection is all that the policy knows; its only return says nothing of the scale.
+        let best = [
+            "data.top_percent=67.0",
+            "data.delayed_reward=true",
+            "control.reward=constant",
+        ];
+        assert_eq!(range(&best), [3.0 - 500.0, 3.0 + 500.0]);
     }
 
     #[test]

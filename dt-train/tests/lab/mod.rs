@@ -192,6 +192,7 @@ fn info(data: &Dataset) -> RunInfo {
         action_high: vec![2.0],
         safe_action: vec![0.0],
         target_return: 5.0,
+        return_range: Some([-1e6, 1e6]),
         control_period_us: 50_000,
     }
 }
