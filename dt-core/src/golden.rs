@@ -3,6 +3,8 @@
 //! A record is `[return_to_go, observation, applied action, expected action]`, all in the
 //! environment's units; the records of a file are consecutive control steps of one episode.
 
+use core::hint::black_box;
+
 use crate::blob::{Blob, RewardMode};
 use crate::policy::{ActError, Policy};
 use crate::slices::{Guaranteed, copy, rows, rows_mut};
@@ -12,6 +14,9 @@ use crate::slices::{Guaranteed, copy, rows, rows_mut};
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SelfTestError {
+    /// The floating-point unit, or the compiler's arithmetic in its place, is not the one that the numerics contract
+    /// (`BLOB.md`) asks for.
+    Arithmetic(Deviation),
     /// The file holds no golden records.
     Empty,
     /// A control step failed.
@@ -37,6 +42,7 @@ pub enum SelfTestError {
 impl core::fmt::Display for SelfTestError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match *self {
+            Self::Arithmetic(deviation) => write!(f, "floating-point arithmetic {deviation}"),
             Self::Empty => f.write_str("the policy holds no golden vectors"),
             Self::Act { step, error } => write!(f, "golden step {step}: {error}"),
             Self::Mismatch {
@@ -54,7 +60,62 @@ impl core::fmt::Display for SelfTestError {
 
 impl core::error::Error for SelfTestError {}
 
-/// Runs the golden vectors of `blob` through `policy`, which must have been made from it, and
+/// In what way arithmetic is not IEEE 754's in its default mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Deviation {
+    /// Subnormal results become zero.
+    FlushesResults,
+    /// Subnormal inputs count as zero.
+    FlushesInputs,
+    /// Results are not rounded to nearest, ties to even.
+    Rounding,
+    /// A product and a sum are rounded once instead of twice.
+    Contraction,
+}
+
+impl core::fmt::Display for Deviation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::FlushesResults => "flushes subnormal results to zero",
+            Self::FlushesInputs => "takes subnormal inputs for zero",
+            Self::Rounding => "does not round to nearest, ties to even",
+            Self::Contraction => "fuses products and sums",
+        })
+    }
+}
+
+/// Probes the modes that golden vectors may miss, because no value of theirs happens to be subnormal or a tie.
+///
+/// # Errors
+/// The first [`Deviation`] found.
+pub fn check_arithmetic() -> Result<(), Deviation> {
+    /// 2⁻²⁴ and 2⁻²³: half the distance from 1 to the next number, and all of it.
+    const HALF: f32 = 5.960_464_5e-8;
+    const ULP: f32 = f32::EPSILON;
+    let [tiny, two] = black_box([f32::from_bits(1), 2.0]);
+    if (f32::MIN_POSITIVE / two).to_bits() != 0x0040_0000 {
+        return Err(Deviation::FlushesResults);
+    }
+    if tiny * black_box(16_777_216.0) != 2.0 * f32::MIN_POSITIVE {
+        return Err(Deviation::FlushesInputs);
+    }
+    let [one, odd, half] = black_box([1.0, 1.0 + ULP, HALF]);
+    // A tie below an even number, one above an odd one, and both signs: every other mode fails one of them.
+    let ties = [one + half, odd + half, -one - half, -odd - half];
+    if ties != [1.0, 1.0 + 2.0 * ULP, -1.0, -(1.0 + 2.0 * ULP)] {
+        return Err(Deviation::Rounding);
+    }
+    // The square of 1 + 2⁻¹² ends in 2⁻²⁴, a tie that is rounded away.
+    let [factor, rounded] = black_box([1.0 + 2048.0 * ULP, 1.0 + 4096.0 * ULP]);
+    if factor * factor - rounded != 0.0 {
+        return Err(Deviation::Contraction);
+    }
+    Ok(())
+}
+
+/// Probes the arithmetic, runs the golden vectors of `blob` through `policy`, which must have been made from it, and
 /// returns the number of control steps compared. The policy is in the middle of an episode
 /// afterwards: reset it.
 ///
@@ -64,6 +125,7 @@ pub fn check<A: AsMut<[u32]>>(
     policy: &mut Policy<'_, A>,
     blob: &Blob<'_>,
 ) -> Result<usize, SelfTestError> {
+    check_arithmetic().map_err(SelfTestError::Arithmetic)?;
     let shape = Shape::of(blob);
     let mut steps = 0;
     for (step, record) in rows(blob.golden, shape.len).enumerate() {
@@ -228,5 +290,37 @@ mod tests {
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut policy = Policy::new(&blob, arena(&config())).unwrap();
         assert_eq!(check(&mut policy, &blob), Err(SelfTestError::Empty));
+    }
+
+    /// Runs `probe` with other bits in the SSE unit's control register.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "the control register")]
+    fn in_mode(bits: u32, probe: fn() -> Result<(), Deviation>) -> Result<(), Deviation> {
+        use core::arch::asm;
+        let mut before = 0u32;
+        // SAFETY: stores the register, and restores it before anything else computes with floats.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut before) };
+        let changed = before | bits;
+        // SAFETY: as above.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const changed) };
+        let found = black_box(probe)();
+        // SAFETY: as above.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const before) };
+        found
+    }
+
+    #[test]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn every_other_floating_point_mode_is_found() {
+        assert_eq!(in_mode(0, check_arithmetic), Ok(()));
+        for (bits, deviation) in [
+            (1 << 15, Deviation::FlushesResults),
+            (1 << 6, Deviation::FlushesInputs),
+            (0b01 << 13, Deviation::Rounding),
+            (0b10 << 13, Deviation::Rounding),
+            (0b11 << 13, Deviation::Rounding),
+        ] {
+            assert_eq!(in_mode(bits, check_arithmetic), Err(deviation), "{bits:#x}");
+        }
     }
 }
