@@ -189,15 +189,15 @@ impl<C: FnMut() -> u32> Phases<C> {
         let state_dim = policy.config().state_dim as usize;
         for _ in 0..steps {
             let (observation, _) = inputs.step(state_dim);
+            if policy.awaits_reward() {
+                policy.observe_reward(REWARD)?;
+            }
             self.current = 0;
             self.since = (self.counter)();
             let action = policy.act_probed(observation, self)?;
             self.close();
             let applied = copy(action, &mut inputs.applied);
             policy.absorb(applied)?;
-            if policy.awaits_reward() {
-                policy.observe_reward(REWARD)?;
-            }
         }
         Ok(())
     }
