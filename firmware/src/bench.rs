@@ -1,10 +1,9 @@
 //! What a control step costs: driving a policy with inputs of every kind and clocking it.
 
+use dt_control::Spans;
 use dt_core::blob::RewardMode;
 use dt_core::policy::{ActError, Policy};
 use dt_core::probe::{Phase, Probe};
-
-use crate::compare::Spans;
 
 /// Largest observation and action that can be driven.
 pub const MAX_DIM: usize = 32;

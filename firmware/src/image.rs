@@ -2,14 +2,14 @@
 
 use core::hint::black_box;
 
+use dt_control::{ControlLoop, Limits, Processor, SetupError, Spans};
 use dt_core::blob::Blob;
 use dt_core::golden;
 use dt_core::policy::Policy;
 use host_sim::trace::Trace;
 
 use crate::board::emulated::{self, singleton};
-use crate::board::{Board, EMULATED_INSTRUCTIONS_PER_SECOND, Emulated};
-use crate::compare::Spans;
+use crate::board::{EMULATED_INSTRUCTIONS_PER_SECOND, Emulated};
 
 mod exported {
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
@@ -48,6 +48,11 @@ static POLICY: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/policy.dtb
 static EPISODES: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/episodes.bin")).len()]> =
     Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/episodes.bin")));
 
+/// What lies in flash is not the compiler's business: without this it would fit the code to the content.
+fn policy_file() -> &'static [u8] {
+    black_box(&POLICY.0[..])
+}
+
 /// A policy whose memory is the image's static arena.
 pub type ImagePolicy = Policy<'static, &'static mut [u32]>;
 
@@ -57,14 +62,12 @@ pub struct Booted {
     pub board: Emulated,
     /// The policy file.
     pub blob: Blob<'static>,
-    /// The policy, self-tested.
+    /// The policy, yet to be self-tested: by [`self_test`] or the control loop.
     pub policy: ImagePolicy,
-    /// The recording to compare with.
-    pub trace: Trace<'static>,
 }
 
-/// Starts the board, checks the floating-point unit, parses the policy in place and runs its golden self-test.
-/// On any failure says why and ends with status 1.
+/// Starts the board, checks the floating-point unit and parses the policy in place. On any failure says why and
+/// ends with status 1.
 ///
 /// # Panics
 /// If called twice.
@@ -73,27 +76,52 @@ pub fn boot() -> Booted {
         Ok(board) => board,
         Err(mode) => refuse!("floating-point mode {}", mode),
     };
-    // What lies in flash is not the compiler's business: without this it would fit the code to the content.
-    let (file, episodes) = (black_box(&POLICY.0[..]), black_box(&EPISODES.0[..]));
-    let blob = match Blob::parse(file) {
+    let blob = match Blob::parse(policy_file()) {
         Ok(blob) => blob,
         Err(error) => refuse!("bad policy: {}", error),
     };
     let arena = singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]).expect("booted once");
-    let mut policy = match Policy::new(&blob, &mut arena[..]) {
+    let policy = match Policy::new(&blob, &mut arena[..]) {
         Ok(policy) => policy,
         Err(error) => refuse!("policy and policy.rs do not match: {}", error),
     };
-    match golden::check(&mut policy, &blob) {
+    Booted {
+        board,
+        blob,
+        policy,
+    }
+}
+
+/// Puts a policy into a control loop, or says why not and ends with status 1: its self-test fails, or it is for
+/// another robot.
+pub fn control_loop<const STATE: usize, const ACT: usize>(
+    blob: &Blob<'static>,
+    policy: ImagePolicy,
+    limits: Limits,
+) -> ControlLoop<'static, &'static mut [u32], STATE, ACT> {
+    match ControlLoop::new(blob, policy, limits) {
+        Ok(control) => control,
+        Err(SetupError::SelfTest(error)) => refuse!("self-test failed: {}", error),
+        Err(error) => refuse!("the policy is for {=str}: {}", blob.manifest.env, error),
+    }
+}
+
+/// Runs the golden self-test. If it fails, says so and ends with status 1.
+pub fn self_test(policy: &mut ImagePolicy, blob: &Blob<'static>) {
+    match golden::check(policy, blob) {
         Ok(steps) => defmt::info!("self-test passed: {=usize} golden steps", steps),
         Err(error) => refuse!("self-test failed: {}", error),
     }
-    let trace = match Trace::parse(episodes) {
+}
+
+/// The recording to compare with. If it is not one of this policy, says so and ends with status 1.
+pub fn recording(blob: &Blob<'static>) -> Trace<'static> {
+    let trace = match Trace::parse(black_box(&EPISODES.0[..])) {
         Ok(trace) => trace,
         Err(error) => refuse!("no recorded episodes: {}", defmt::Display2Format(&error)),
     };
     // Bytes 12..16 of a policy file are its CRC (BLOB.md).
-    if file.get(12..16) != Some(&trace.policy_crc.to_le_bytes()[..]) {
+    if policy_file().get(12..16) != Some(&trace.policy_crc.to_le_bytes()[..]) {
         refuse!("the episodes were recorded with another policy: record them with this one");
     }
     let config = &blob.manifest.config;
@@ -107,12 +135,7 @@ pub fn boot() -> Booted {
             trace.act_dim
         );
     }
-    Booted {
-        board,
-        blob,
-        policy,
-        trace,
-    }
+    trace
 }
 
 /// How the controller compared with the host.

@@ -1,11 +1,10 @@
-//! Control-loop images for Cortex-M controllers: the policy of `dt-core`, bit for bit as on the host, in a
-//! fixed-rate loop that fails safe.
+//! Control-loop images for Cortex-M controllers: the policy of `dt-core`, bit for bit as on the host, in the
+//! fixed-rate loop of `dt-control`, which fails safe.
 //!
-//! - [`board`]: the hardware, behind a trait; the only module that touches registers.
-//! - [`control`]: the control loop. Knows no hardware and is tested on the host.
+//! - [`board`]: the hardware, behind the traits of `dt-control`; the only module that touches registers.
 //! - [`simulated`]: a robot for the loop that is a simulated plant.
 //! - [`replay`]: recorded episodes fed to the policy.
-//! - [`compare`]: differing bits and clock counts.
+//! - [`compare`]: differing bits.
 //! - [`mod@bench`]: what a control step costs.
 //! - `image`: what an image carries, and how it boots; only on a controller.
 //! - `spare`: what the emulator leaves for an image; only on a controller.
@@ -14,7 +13,6 @@
 pub mod bench;
 pub mod board;
 pub mod compare;
-pub mod control;
 #[cfg(target_os = "none")]
 pub mod image;
 pub mod replay;

@@ -1,10 +1,11 @@
 //! Recorded episodes fed to the policy: the same observations and rewards must give the same actions.
 
+use dt_control::Spans;
 use dt_core::blob::RewardMode;
 use dt_core::policy::{ActError, Policy};
 use host_sim::trace::Recorded;
 
-use crate::compare::{Spans, differing_bits};
+use crate::compare::differing_bits;
 
 /// How replayed episodes compared with their recordings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

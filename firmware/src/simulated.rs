@@ -1,13 +1,13 @@
 //! A robot that is a plant simulated on the controller, living through a recorded episode again.
 
+use dt_control::{Mode, Reading, Record, Request, Robot, Spans};
 use host_sim::{Env, trace};
 
-use crate::compare::{Spans, differing_bits};
-use crate::control::{Mode, Reading, Record, Request, Robot};
+use crate::compare::differing_bits;
 
 /// One episode of a simulated plant, compared with its recording step by step.
 ///
-/// The plant moves on when the loop comes back for the next tick.
+/// The plant moves on when all of a tick is done, so that simulating it takes no time from the robot.
 #[derive(Debug)]
 pub struct Simulated<'p, 't, E, I, const ACT: usize> {
     plant: &'p mut E,
@@ -87,12 +87,7 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
     for Simulated<'_, 't, E, I, ACT>
 {
     fn request(&mut self) -> Option<Request> {
-        let start = !self.started;
-        if start {
-            self.started = true;
-        } else {
-            self.advance();
-        }
+        let start = !core::mem::replace(&mut self.started, true);
         self.expected = match self.outcome.mode {
             Mode::Faulted(_) => None,
             Mode::Idle | Mode::Running => self.recorded.next(),
@@ -105,13 +100,13 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
         })
     }
 
-    fn sense(&mut self, observation: &mut [f32]) -> Option<Reading> {
+    fn sense(&mut self, observation: &mut [f32], ages_us: &mut [u32]) -> Option<Reading> {
+        ages_us.fill(0);
         self.plant.observation(observation);
         if let Some(expected) = self.expected {
             self.outcome.differing_plant_bits += differing_bits(expected.observation, observation);
         }
         Some(Reading {
-            age_us: 0,
             reward: self.reward,
             return_to_go: Some(self.return_to_go),
         })
@@ -130,6 +125,7 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
         if record.mode == Mode::Running {
             self.outcome.busy.add(record.busy);
         }
+        self.advance();
     }
 }
 
@@ -139,6 +135,10 @@ mod tests {
 
     use ::tests::episodes::{self, Recording};
     use ::tests::small_config;
+    use dt_control::{
+        BlockingBoard, Board, ControlLoop, FloatMode, Limits, PeriodTooLong, Processor, Tick,
+        Watchdog, run,
+    };
     use dt_core::blob::RewardMode;
     use dt_core::guard::Fault;
     use dt_core::policy::Policy;
@@ -146,8 +146,6 @@ mod tests {
     use host_sim::rollout::Plan;
 
     use super::*;
-    use crate::board::{Board, PeriodTooLong};
-    use crate::control::{ControlLoop, Limits, run};
 
     const TARGET: f32 = -100.0;
     const REWARDS: [RewardMode; 3] = [
@@ -163,21 +161,36 @@ mod tests {
         late_tick: Option<u32>,
     }
 
-    impl Board for Bench {
+    impl Processor for Bench {
         const CLOCK_HZ: u32 = 1_000_000;
 
         fn now(&mut self) -> u64 {
             self.now.replace(self.now.get() + 1)
         }
+        fn float_mode(&mut self) -> Result<(), FloatMode> {
+            Ok(())
+        }
+    }
+
+    impl Board for Bench {
         fn start_ticks(&mut self, _: u32) -> Result<(), PeriodTooLong> {
             Ok(())
         }
-        fn wait_for_tick(&mut self) -> u32 {
-            self.ticks += 1;
-            u32::from(self.late_tick == Some(self.ticks))
-        }
         fn start_watchdog(&mut self, _: u32) {}
         fn feed_watchdog(&mut self) {}
+        fn stop_watchdog(&mut self) -> Watchdog {
+            Watchdog::Stopped
+        }
+    }
+
+    impl BlockingBoard for Bench {
+        fn wait_for_tick(&mut self) -> Tick {
+            self.ticks += 1;
+            Tick {
+                at: self.now(),
+                missed: u32::from(self.late_tick == Some(self.ticks)),
+            }
+        }
     }
 
     /// The outcome on the controller and the return on the host.
@@ -212,7 +225,8 @@ mod tests {
         let mut plant = Pendulum::<LibmTrig>::new();
         let mut robot =
             Simulated::<_, _, { SPEC.act_dim }>::new(&mut plant, 5, target_return, episode.iter());
-        run(&mut board, &mut robot, &mut control).unwrap();
+        let ended = run(&mut board, &mut robot, &mut control);
+        assert_eq!(ended, Ok(Watchdog::Stopped));
         (robot.outcome(), episodes[0].total_reward)
     }
 

@@ -60,9 +60,18 @@ pub fn policy_in(
         spec.action_high.to_vec(),
         vec![0.0; spec.act_dim],
     ];
+    proven(&sample, spec.id, seed, spoil)
+}
+
+/// The policy file for `env`, with golden vectors that it reproduces unless `spoil` changes them.
+///
+/// # Panics
+/// If `dt-core` refuses it.
+pub fn proven(sample: &Sample, env: &str, seed: u64, spoil: impl FnOnce(&mut [f32])) -> PolicyFile {
+    let config = &sample.config;
     let golden_steps = 2 * config.context_len + 3;
     let manifest = Manifest {
-        env: spec.id,
+        env,
         golden_steps,
         ..sample.manifest()
     };

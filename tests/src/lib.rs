@@ -12,7 +12,7 @@ use std::process::Command;
 
 use dt_core::blob::{
     Affine, AtMaxEpLen, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
-    RewardMode, Vectors,
+    ReturnLimits, RewardMode, Vectors,
 };
 use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::engine::Engine;
@@ -37,6 +37,8 @@ pub struct Sample {
     pub at_max_ep_len: AtMaxEpLen,
     /// Divides returns-to-go.
     pub return_scale: f32,
+    /// Limits of the return-to-go.
+    pub return_limits: Option<ReturnLimits>,
     /// Per state component: mean, standard deviation, low, high.
     pub state: [Vec<f32>; 4],
     /// Per action component: low, high, safe.
@@ -53,6 +55,7 @@ impl Sample {
             reward: RewardMode::Observed,
             at_max_ep_len: AtMaxEpLen::Saturate,
             return_scale: 1.0,
+            return_limits: None,
             state: [0.0, 1.0, -100.0, 100.0].map(|value| vec![value; state]),
             action: [-1.0, 1.0, 0.0].map(|value| vec![value; action]),
         }
@@ -156,6 +159,7 @@ impl Sample {
     pub fn manifest(&self) -> Manifest<'static> {
         Manifest {
             return_scale: self.return_scale,
+            return_limits: self.return_limits,
             target_return: 40.0,
             reward: self.reward,
             at_max_ep_len: self.at_max_ep_len,

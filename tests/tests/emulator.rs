@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use dt_core::blob::RewardMode;
+use dt_core::blob::{BeyondLimits, ReturnLimits, RewardMode};
 use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::ops;
 use dt_core::policy::Policy;
@@ -94,6 +94,19 @@ fn f32_window() {
         ..small_config()
     };
     assert_emulated(config, RewardMode::Constant, 5);
+}
+
+/// The episode begins above the limits and ends below them.
+#[test]
+fn int8_with_a_clamped_return_to_go() {
+    for beyond in [BeyondLimits::Clamp, BeyondLimits::Fault] {
+        let limits = ReturnLimits {
+            low: 0.0,
+            high: 35.0,
+            beyond,
+        };
+        assert_emulated_within(Some(limits), small_config(), RewardMode::Observed, 13);
+    }
 }
 
 #[test]
@@ -216,8 +229,19 @@ fn exp_and_tanh() {
 /// Drives a policy for [`STEPS`] steps with observations that depend on its actions, lets the
 /// emulator replay them, and compares action bits.
 fn assert_emulated(config: Config, reward: RewardMode, seed: u64) {
+    assert_emulated_within(None, config, reward, seed);
+}
+
+/// The same with limits of the return-to-go.
+fn assert_emulated_within(
+    return_limits: Option<ReturnLimits>,
+    config: Config,
+    reward: RewardMode,
+    seed: u64,
+) {
     let sample = Sample {
         reward,
+        return_limits,
         ..Sample::random(config, seed)
     };
     let file = sample.emit();

@@ -188,6 +188,9 @@ pub enum Program {
     /// Links only if `dt-core` cannot panic; `size` bounds the stack that `dt-core` needs
     #[value(name = "no_panic", hide = true)]
     NoPanic,
+    /// Links only if the control loop cannot panic
+    #[value(name = "no_panic_loop", hide = true)]
+    NoPanicLoop,
     /// Measures what `cargo xtask firmware bench` hands it
     #[value(hide = true)]
     Bench,
@@ -205,6 +208,7 @@ impl Program {
             Self::Replay => "replay",
             Self::ClosedLoop => "closed_loop",
             Self::NoPanic => "no_panic",
+            Self::NoPanicLoop => "no_panic_loop",
             Self::Bench => "bench",
             Self::StackOverflow => "stack_overflow",
             Self::Kernels => "kernels",

@@ -57,13 +57,15 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             ]),
         ),
         (
-            "lints of dt-core with defmt",
+            "lints of dt-core and dt-control with defmt",
             host(&[
                 "clippy",
                 "-p",
                 "dt-core",
+                "-p",
+                "dt-control",
                 "--features",
-                "defmt",
+                "dt-core/defmt,dt-control/defmt",
                 "--",
                 "-D",
                 "warnings",
@@ -77,6 +79,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         (
             "dt-core cannot panic, and its stack is bounded",
             host(&["xtask", "firmware", "size", "--bin", "no_panic"]),
+        ),
+        (
+            "the control loop cannot panic",
+            host(&["xtask", "firmware", "build", "--bin", "no_panic_loop"]),
         ),
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),

@@ -7,13 +7,13 @@
 mod image {
     use core::hint::black_box;
 
+    use dt_control::{Processor, Spans};
     use dt_core::blob::{Blob, RewardMode};
     use dt_core::golden;
     use dt_core::policy::{ActError, Policy};
     use firmware::bench::{Cost, Inputs, Kind, Phases, Schedule, drive};
     use firmware::board::emulated::{self, singleton};
-    use firmware::board::{Board, EMULATED_INSTRUCTIONS_PER_SECOND, Emulated};
-    use firmware::compare::Spans;
+    use firmware::board::{EMULATED_INSTRUCTIONS_PER_SECOND, Emulated};
     use firmware::image::RAM_FOR_POLICY;
     use firmware::spare::{self, Job};
 

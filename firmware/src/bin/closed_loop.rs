@@ -5,10 +5,9 @@
 #[cfg(target_os = "none")]
 #[firmware::board::emulated::entry]
 fn main() -> ! {
-    use firmware::board::emulated;
-    use firmware::compare::Spans;
-    use firmware::control::{self, ControlLoop, Limits, Mode};
-    use firmware::image::{Booted, Comparison, boot};
+    use dt_control::{self as control, Limits, Mode, Processor, Spans, Watchdog, counts};
+    use firmware::board::{Emulated, emulated};
+    use firmware::image::{Booted, Comparison, boot, control_loop, recording};
     use firmware::simulated::Simulated;
     use host_sim::pendulum::{LibmTrig, Pendulum, SPEC};
 
@@ -16,23 +15,10 @@ fn main() -> ! {
         mut board,
         blob,
         policy,
-        trace,
     } = boot();
     let limits = Limits::of_period(blob.manifest.control_period_us);
-    let control =
-        ControlLoop::<_, { SPEC.state_dim }, { SPEC.act_dim }>::new(&blob, policy, limits);
-    let mut control = match control {
-        Ok(control) => control,
-        Err(error) => {
-            defmt::error!(
-                "the policy is for {=str}, this robot is a {=str}: {}",
-                blob.manifest.env,
-                SPEC.id,
-                error
-            );
-            emulated::exit(false)
-        }
-    };
+    let mut control = control_loop::<{ SPEC.state_dim }, { SPEC.act_dim }>(&blob, policy, limits);
+    let trace = recording(&blob);
 
     let mut plant = Pendulum::<LibmTrig>::new();
     let mut passed = trace.episodes > 0;
@@ -45,9 +31,13 @@ fn main() -> ! {
             episode.target_return,
             episode.iter(),
         );
-        if let Err(error) = control::run(&mut board, &mut robot, &mut control) {
-            defmt::error!("{}", error);
-            emulated::exit(false)
+        match control::run(&mut board, &mut robot, &mut control) {
+            Ok(Watchdog::Stopped) => {}
+            Ok(Watchdog::Armed) => unreachable!("this board can stop its watchdog"),
+            Err(error) => {
+                defmt::error!("{}", error);
+                emulated::exit(false)
+            }
         }
         let outcome = robot.outcome();
         if let Mode::Faulted(fault) = outcome.mode {
@@ -69,6 +59,11 @@ fn main() -> ! {
         total_return += outcome.total_reward;
         busy.merge(outcome.busy);
     }
+    // Nothing feeds the watchdog any more. Were it still armed, it would end the emulation here.
+    let patience = 2 * counts(Emulated::CLOCK_HZ, limits.watchdog_us);
+    let end = board.now() + patience;
+    while board.now() < end {}
+
     let comparison = Comparison {
         steps,
         differing_bits,

@@ -7,9 +7,9 @@ fn main() -> ! {
     use core::cell::RefCell;
 
     use critical_section::Mutex;
+    use dt_control::Spans;
     use dt_core::kernels::suite::{Suite, available};
     use firmware::board::{Emulated, emulated};
-    use firmware::compare::Spans;
     use firmware::image::Comparison;
 
     // Never on the stack, which it would fill.

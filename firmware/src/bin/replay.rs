@@ -6,12 +6,14 @@
 #[firmware::board::emulated::entry]
 fn main() -> ! {
     use firmware::board::emulated;
-    use firmware::image::{Booted, Comparison, boot};
+    use firmware::image::{Booted, Comparison, boot, recording, self_test};
     use firmware::replay::Outcome;
 
     let Booted {
-        mut policy, trace, ..
+        blob, mut policy, ..
     } = boot();
+    self_test(&mut policy, &blob);
+    let trace = recording(&blob);
     let mut outcome = Outcome::default();
     let mut refused = false;
     for episode in trace.iter() {

@@ -2,7 +2,7 @@
 //! `mps2-an385` (Cortex-M3, which also runs what is compiled for an M0+), `mps2-an505` (Cortex-M33, in its secure state).
 //!
 //! - Time: CMSDK APB timer 0, 32 bits at 25 or 20 MHz. Under `-icount shift=0` one count is exactly 40 or 50 instructions.
-//! - Control tick: SysTick, from the same clock, restarted whenever the loop waits for it (see [`Board::wait_for_tick`]).
+//! - Control tick: SysTick, from the same clock, restarted whenever the loop waits for it (see [`BlockingBoard::wait_for_tick`]).
 //! - Watchdog: CMSDK APB watchdog, raising the non-maskable interrupt.
 //! - Log: defmt over semihosting. Exit status: semihosting.
 //! - Stack: at the bottom of RAM; overflowing it faults.
@@ -19,7 +19,9 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
 use defmt_semihosting as _;
 
-use super::{Board, FloatMode, PeriodTooLong, counts};
+use dt_control::{
+    BlockingBoard, Board, FloatMode, PeriodTooLong, Processor, Tick, Watchdog, counts,
+};
 use machine::CLOCK_HZ;
 
 pub use cortex_m::singleton;
@@ -52,9 +54,7 @@ impl Mps2 {
     /// If called twice.
     pub fn take() -> Result<Self, FloatMode> {
         let peripherals = cortex_m::Peripherals::take().expect("the board is taken once");
-        // Without a floating-point unit the compiler's software follows IEEE 754.
-        #[cfg(target_abi = "eabihf")]
-        super::check_float_mode(cortex_m::register::fpscr::read().bits())?;
+        float_mode()?;
         #[cfg(not(dt_board = "mps2-an505"))]
         stack::guard(&peripherals.MPU);
         #[cfg(dt_board = "mps2-an505")]
@@ -67,13 +67,19 @@ impl Mps2 {
     }
 }
 
-impl Board for Mps2 {
+impl Processor for Mps2 {
     const CLOCK_HZ: u32 = CLOCK_HZ;
 
     fn now(&mut self) -> u64 {
         now()
     }
 
+    fn float_mode(&mut self) -> Result<(), FloatMode> {
+        float_mode()
+    }
+}
+
+impl Board for Mps2 {
     fn start_ticks(&mut self, period_us: u32) -> Result<(), PeriodTooLong> {
         const MAX_COUNTS: u32 = 1 << 24; // SysTick has 24 bits.
         let period = counts(CLOCK_HZ, period_us);
@@ -92,16 +98,6 @@ impl Board for Mps2 {
         Ok(())
     }
 
-    /// Does not sleep: the emulator would sleep in real time. The rest of the period is skipped instead, so
-    /// that 50 ms of robot time take as long as the work in them.
-    fn wait_for_tick(&mut self) -> u32 {
-        self.systick.clear_current();
-        let ticks = TICKS.load(Ordering::Relaxed);
-        let missed = ticks.wrapping_sub(self.ticks_seen);
-        self.ticks_seen = ticks;
-        missed
-    }
-
     fn start_watchdog(&mut self, timeout_us: u32) {
         watchdog::start(u32::try_from(counts(CLOCK_HZ, timeout_us)).unwrap_or(u32::MAX));
     }
@@ -109,9 +105,34 @@ impl Board for Mps2 {
     fn feed_watchdog(&mut self) {
         watchdog::feed();
     }
+
+    fn stop_watchdog(&mut self) -> Watchdog {
+        watchdog::stop();
+        Watchdog::Stopped
+    }
 }
 
-/// Time since boot in counts of [`Board::CLOCK_HZ`].
+impl BlockingBoard for Mps2 {
+    /// Does not sleep: the emulator would sleep in real time. The rest of the period is skipped instead, so
+    /// that 50 ms of robot time take as long as the work in them.
+    fn wait_for_tick(&mut self) -> Tick {
+        self.systick.clear_current();
+        let at = now();
+        let ticks = TICKS.load(Ordering::Relaxed);
+        let missed = ticks.wrapping_sub(self.ticks_seen);
+        self.ticks_seen = ticks;
+        Tick { at, missed }
+    }
+}
+
+fn float_mode() -> Result<(), FloatMode> {
+    // Without a floating-point unit the compiler's software follows IEEE 754.
+    #[cfg(target_abi = "eabihf")]
+    dt_control::check_float_mode(cortex_m::register::fpscr::read().bits())?;
+    Ok(())
+}
+
+/// Time since boot in counts of [`Processor::CLOCK_HZ`].
 pub fn now() -> u64 {
     interrupt::free(|_| {
         let counter = timer::read();
@@ -199,6 +220,12 @@ mod watchdog {
         register::write(LOCK, UNLOCK);
         register::write(LOAD, counts);
         register::write(CONTROL, INTERRUPT_ENABLE);
+    }
+
+    /// No interrupt, no counting.
+    pub fn stop() {
+        register::write(LOCK, UNLOCK);
+        register::write(CONTROL, 0);
     }
 
     /// Any write reloads the counter.

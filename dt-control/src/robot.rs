@@ -1,0 +1,71 @@
+//! What the control loop is attached to: sensors, actuators, an operator.
+
+use crate::control::Mode;
+
+/// A robot. None of its functions may wait for long: all but [`record`](Robot::record) count towards the
+/// deadline.
+pub trait Robot {
+    /// The operator's wish, asked for at every tick. `None`: go on.
+    fn request(&mut self) -> Option<Request>;
+
+    /// Reads the sensors into `observation` (state_dim, in the units the policy was trained with), and into
+    /// `ages_us` how long ago each group of sensors was read (the loop's `GROUPS`, in µs). `None` if there is
+    /// no reading to give, which is a fault.
+    ///
+    /// What is not written is a fault as well: the observation comes filled with NaN, the ages with the
+    /// largest value.
+    fn sense(&mut self, observation: &mut [f32], ages_us: &mut [u32]) -> Option<Reading>;
+
+    /// Applies `action` (act_dim, within the policy file's limits), and leaves in it what was applied.
+    fn actuate(&mut self, action: &mut [f32]);
+
+    /// Is told of every tick, after all else is done: for logs and comparisons.
+    fn record(&mut self, record: &Record<'_>);
+}
+
+/// What an operator can ask for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Request {
+    /// Start an episode; the only way to leave a fault behind.
+    Start {
+        /// Return to aim for, in the environment's units.
+        target_return: f32,
+    },
+    /// Apply the safe action until the next start.
+    Stop,
+    /// Apply the safe action and leave the loop.
+    Shutdown,
+}
+
+/// What comes with a set of sensor values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Reading {
+    /// Reward for the last applied action, where the robot can tell; needed with
+    /// [`RewardMode::Observed`](dt_core::blob::RewardMode::Observed).
+    pub reward: Option<f32>,
+    /// Return still wanted, where a host keeps count of it
+    /// ([`RewardMode::External`](dt_core::blob::RewardMode::External)) and sent a new value.
+    pub return_to_go: Option<f32>,
+}
+
+/// One tick, as it went. Times are counts of the processor's clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record<'a> {
+    /// What the loop does.
+    pub mode: Mode,
+    /// What was sensed (state_dim); of no meaning unless running.
+    pub observation: &'a [f32],
+    /// What came with it; of no meaning unless running.
+    pub reading: Reading,
+    /// What was applied (act_dim).
+    pub action: &'a [f32],
+    /// From the tick until the loop began.
+    pub jitter: u64,
+    /// From the tick until the action was out.
+    pub latency: u64,
+    /// From the tick until all was done, with what was computed ahead.
+    pub busy: u64,
+}
