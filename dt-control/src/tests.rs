@@ -54,8 +54,8 @@ struct Plan {
     actuating_us: u64,
     /// What the actuators can do at most.
     limit: f32,
-    /// The actuators report nonsense.
-    nonsense: bool,
+    /// What the second actuator says that it did, whatever it did.
+    reported: Option<f32>,
 }
 
 /// A tick in which all is well, at the limits of what is allowed.
@@ -75,7 +75,7 @@ fn healthy(i: usize) -> Plan {
         sensing_us: u64::from(DEADLINE_US) - 300 - 700 - 2_000,
         actuating_us: 2_000,
         limit: f32::INFINITY,
-        nonsense: false,
+        reported: None,
     }
 }
 
@@ -247,9 +247,7 @@ impl Robot for &World {
         for value in action.iter_mut().filter(|v| v.abs() > plan.limit) {
             *value = plan.limit.copysign(*value);
         }
-        if plan.nonsense {
-            action[1] = f32::NAN;
-        }
+        action[1] = plan.reported.unwrap_or(action[1]);
     }
     fn record(&mut self, record: &Record<'_>) {
         self.change(|played| {
@@ -594,7 +592,7 @@ fn an_applied_action_that_is_no_number_is_a_fault() {
     for reward in REWARDS {
         let file = policy_file(reward);
         let mut plans: Vec<_> = (0..5).map(healthy).collect();
-        plans[2].nonsense = true;
+        plans[2].reported = Some(f32::NAN);
         let played = play(&mut new_loop(&file.blob()), &plans);
         for (i, played) in played.iter().enumerate() {
             let expected = if i < 2 { Mode::Running } else { fault };
@@ -603,6 +601,24 @@ fn an_applied_action_that_is_no_number_is_a_fault() {
         }
         // It is noticed while the action is already out: the safe one follows at once.
         assert_eq!(played[2].commanded.len(), 2);
+    }
+}
+
+/// What runs ahead runs in the tick of its action: an applied action that overflows the network is found
+/// before the next reading is asked for.
+#[test]
+fn an_action_that_the_network_cannot_take_is_found_ahead() {
+    let fault = Mode::Faulted(Fault::Act(ActError::NonFinite));
+    for reward in REWARDS {
+        let file = policy_file(reward);
+        let mut plans: Vec<_> = (0..4).map(healthy).collect();
+        plans[2].reported = Some(f32::MAX);
+        let played = play(&mut new_loop(&file.blob()), &plans);
+        assert_eq!(played[1].mode, Mode::Running);
+        assert_eq!(played[2].mode, fault, "{reward:?}");
+        assert_eq!(played[2].commanded.len(), 2);
+        assert_eq!(played[2].commanded[1], SAFE);
+        assert_eq!((played[3].mode, played[3].sensed), (fault, 0));
     }
 }
 

@@ -82,7 +82,7 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
 }
 
 fn check_requires(requires: &str) -> Result<(), BlobError> {
-    match requires.split(',').next() {
+    match requires.split([',']).next() {
         None | Some("") => Ok(()),
         Some(name) => Err(BlobError::Requires(Feature::new(name))),
     }

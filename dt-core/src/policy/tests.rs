@@ -280,6 +280,10 @@ fn the_network_is_told_no_return_beyond_the_limits_that_clamp() {
             assert_eq!(action, [unscaled * 2.0], "{limits:?} {reward} {t}");
             previous = Some([unscaled]);
             policy.absorb_commanded().unwrap();
+            for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+                let refused = Err(ActError::Return);
+                assert_eq!(policy.observe_reward(bad), refused, "clamped or not");
+            }
             policy.observe_reward(reward).unwrap();
         }
     }
