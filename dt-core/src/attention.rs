@@ -43,8 +43,8 @@ pub(crate) fn score_factor(config: &Config) -> f32 {
     one / libm::sqrtf(config.d_head() as f32)
 }
 
-/// Softmax's exponential, of what [`score_factor`] has scaled; at most 0.
-#[inline]
+/// Softmax's exponential, of what [`score_factor`] has scaled; at most 0. Where it is to be fast, it is called by its name.
+#[inline(never)]
 fn exponential(math: Math, x: f32) -> f32 {
     match math {
         Math::Polynomial => ops::exp2(x),
@@ -94,6 +94,7 @@ pub(crate) fn forward(
 }
 
 /// One head of one token.
+#[inline(never)]
 fn head_f32(
     config: &Config,
     query: &mut [f32],
@@ -287,14 +288,30 @@ impl Int8Head<'_> {
 
     /// Turns the scores of visible tokens, at most `max`, into softmax numerators, each times the scale of its value. Returns the
     /// denominator.
+    #[inline(never)]
     fn weigh(&self, scores: &mut [f32], visible: &Visible, max: f32) -> i32 {
-        let math = self.config.math;
+        match self.config.math {
+            Math::Polynomial => self.weigh_by(ops::exp2, scores, visible, max),
+            math @ (Math::Libm | Math::Micromath) => {
+                self.weigh_by(|x| exponential(math, x), scores, visible, max)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn weigh_by(
+        &self,
+        exponential: impl Fn(f32) -> f32,
+        scores: &mut [f32],
+        visible: &Visible,
+        max: f32,
+    ) -> i32 {
         let mut total = 0;
         for run in &visible.runs {
             let scores = scores.get_mut(run.clone()).guaranteed();
             let scales = self.cache.value_scales.get(run.clone()).guaranteed();
             for (score, value_scale) in scores.iter_mut().zip(scales) {
-                let weight = rne(exponential(math, *score - max) * EXP_ONE);
+                let weight = rne(exponential(*score - max) * EXP_ONE);
                 total += weight;
                 *score = weight as f32 * value_scale;
             }

@@ -59,12 +59,14 @@ pub struct Feature {
 }
 
 impl Feature {
-    pub(crate) fn new(name: &str) -> Self {
+    /// The first of names that commas separate.
+    pub(crate) fn first_of(names: &str) -> Self {
         let mut feature = Self {
             bytes: [0; 24],
             len: 0,
         };
-        for (place, c) in feature.bytes.iter_mut().zip(name.bytes()) {
+        let name = names.bytes().take_while(|&c| c != b',');
+        for (place, c) in feature.bytes.iter_mut().zip(name) {
             // Names are ASCII; anything else would make no text when cut.
             *place = if c.is_ascii_graphic() { c } else { b'?' };
             feature.len += 1;

@@ -100,10 +100,13 @@ impl<'a> Components<'a> {
 
     /// Whether there is a name for each of `dim` components, or none at all.
     fn fits(&self, dim: u32) -> bool {
+        let named = |line: &[u8]| line.first().is_some_and(|&first| first != b'\t');
+        let mut lines = 0;
         self.0.is_empty()
-            || (self.iter().count() == dim as usize
-                && self.0.split(['\n']).count() == dim as usize
-                && self.iter().all(|(name, _)| !name.is_empty()))
+            || (self.0.as_bytes().split(|&byte| byte == b'\n').all(|line| {
+                lines += 1;
+                named(line)
+            }) && lines == dim)
     }
 }
 

@@ -82,9 +82,10 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
 }
 
 fn check_requires(requires: &str) -> Result<(), BlobError> {
-    match requires.split([',']).next() {
-        None | Some("") => Ok(()),
-        Some(name) => Err(BlobError::Requires(Feature::new(name))),
+    if requires.is_empty() {
+        Ok(())
+    } else {
+        Err(BlobError::Requires(Feature::first_of(requires)))
     }
 }
 

@@ -237,7 +237,7 @@ fn what_this_reader_does_not_know_is_refused_by_name() {
             ..manifest
         };
         let error = emitted_len(&manifest).unwrap_err();
-        let feature = Feature::new(name);
+        let feature = Feature::first_of(name);
         assert_eq!(error, EmitError::Invalid(BlobError::Requires(feature)));
         // The same in a file, followed by fields that this reader knows nothing of.
         let mut body = [0xff; 64];
