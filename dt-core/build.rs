@@ -5,7 +5,8 @@
 //! hides whether it has: `target-feature=+dsp` counts, and a `target-cpu` that is known to have it, both from
 //! rustc's flags. Without a word about it Armv8-M gets the portable kernels, which any core runs.
 //!
-//! With `DT_KERNELS=scalar` every target gets the portable ones, with `DT_KERNELS=sse2` x86-64 goes without AVX2.
+//! With `DT_KERNELS=scalar` every target gets the portable ones, with `DT_KERNELS=sse2` x86-64 goes without AVX2
+//! and AVX-512, with `DT_KERNELS=avx2` without AVX-512.
 //! Miri runs the portable ones.
 
 use std::{env, process};
@@ -21,15 +22,15 @@ const WITH_DSP: [&str; 6] = [
 ];
 
 /// Every `cfg` that this script may set.
-const ALL: &str = "arm_dsp, neon_kernels, sse2_kernels, avx2_kernels";
+const ALL: &str = "arm_dsp, neon_kernels, sse2_kernels, avx2_kernels, vnni_kernels";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=DT_KERNELS");
     println!("cargo:rustc-check-cfg=cfg({ALL})");
     let wish = variable("DT_KERNELS");
-    if !["", "scalar", "sse2"].contains(&wish.as_str()) {
-        eprintln!("error: DT_KERNELS is {wish:?}; it must be scalar or sse2, or not set");
+    if !["", "scalar", "sse2", "avx2"].contains(&wish.as_str()) {
+        eprintln!("error: DT_KERNELS is {wish:?}; it must be scalar, sse2 or avx2, or not set");
         process::exit(1);
     }
     if wish == "scalar" || env::var_os("CARGO_CFG_MIRI").is_some() {
@@ -43,6 +44,10 @@ fn main() {
         (
             "avx2_kernels",
             target.is("x86_64") && target.has("sse2") && wish != "sse2",
+        ),
+        (
+            "vnni_kernels",
+            target.is("x86_64") && target.has("sse2") && wish.is_empty(),
         ),
     ] {
         if runs {

@@ -21,7 +21,16 @@ const MAX_COLS: usize = if LONG.is_empty() {
 /// Rows up to this length, several rounds of every unrolled loop, are tried in all combinations; longer ones
 /// in some.
 const ALL_COMBINATIONS: usize = if cfg!(miri) { 2 } else { 70 };
-const MAX_ROWS: usize = 5;
+/// Numbers of rows that all rows up to [`ALL_COMBINATIONS`] long are tried in besides: kernels that take
+/// up to sixteen at once are a host's.
+const TALL: &[usize] = if LONG.is_empty() {
+    &[]
+} else {
+    &[6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 24, 26, 31, 32, 33, 35]
+};
+const MAX_ROWS: usize = if TALL.is_empty() { 5 } else { 35 };
+/// Up to how many rows all lengths are tried.
+const FEW_ROWS: usize = 5;
 
 type Linear<const T: usize> = fn(&[i8], &[i16], &[f32], &[f32], &[f32; T], &mut [f32]);
 type LinearInt4<const T: usize> = fn(Packed<'_>, &[i16], &[f32], &[f32], &[f32; T], &mut [f32]);
@@ -98,7 +107,7 @@ impl Memory {
                 }
                 // Kernels that ask for alignment get it.
                 let (rows, offsets) = if all {
-                    (1..=MAX_ROWS, 0..4)
+                    (1..=FEW_ROWS, 0..4)
                 } else {
                     (2..=3, 0..1)
                 };
@@ -112,6 +121,18 @@ impl Memory {
                     };
                     count += self.case(case, kernels, random)?;
                 }
+            }
+        }
+        for cols in 1..=ALL_COMBINATIONS {
+            let values = Values::ALL.into_iter().cycle().skip(cols % 4);
+            for (&rows, values) in TALL.iter().zip(values) {
+                let case = Case {
+                    rows,
+                    cols,
+                    offset: 0,
+                    values,
+                };
+                count += self.case(case, kernels, random)?;
             }
         }
         Ok(count)

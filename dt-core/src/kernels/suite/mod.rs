@@ -35,8 +35,8 @@ pub struct Kernels {
 
 macro_rules! kernels {
     ($name:literal, $matrices:path, $others:path) => {{
-        use $matrices::{linear, products};
-        use $others::{add, layer_norm, linear_int4, magnitude, quantize_groups, relu};
+        use $matrices::{linear, linear_int4, products};
+        use $others::{add, layer_norm, magnitude, quantize_groups, relu};
         Kernels {
             name: $name,
             matrices: (
@@ -65,9 +65,11 @@ pub fn available() -> impl Iterator<Item = Kernels> {
         kernels!("neon", neon, neon),
         #[cfg(sse2_kernels)]
         kernels!("sse2", x86::sse2, x86),
-        // AVX2, where there is any.
+        // Where there is any.
         #[cfg(sse2_kernels)]
-        kernels!("x86", x86, x86),
+        kernels!("avx2", x86::with_avx2, x86),
+        #[cfg(sse2_kernels)]
+        kernels!("vnni", x86::with_vnni, x86),
     ]
     .into_iter()
 }
