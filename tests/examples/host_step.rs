@@ -1,10 +1,11 @@
-//! Times control steps of a recorded network on this machine, as an int8 streaming policy.
+//! Times control steps of a recorded network on this machine, as an int8 and an int4 streaming policy.
 //!
 //! Usage: `host_step FILE STEPS`, with a file of `reference/dt_torch.py`'s format in which the
 //! sequence `streaming` was computed with banded attention and `window` by recomputing the last K
 //! steps. Prints the median and the quickest time of a fused step in microseconds, and how far the
-//! actions of the policy timed, and of the same weights in f32 with a window, are from torch's.
-//! `benches/host_step.py` runs this, in turns with the others it compares.
+//! actions of the policies timed, and of the same weights in f32 with a window, are from torch's.
+//! `benches/host_step.py` runs this, in turns with the others it compares; built with `DT_KERNELS=avx2`,
+//! it is one of those.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -32,18 +33,24 @@ fn main() {
         let tensors = recorded.sample.tensors.clone();
         Sample::new(config, tensors).emit()
     };
-    let timed = policy(Dtype::Int8, Attention::Streaming);
     let [streaming, window] =
         ["streaming", "window"].map(|name| recorded.sequences(name).remove(0));
 
-    // Also warms up.
-    let of_timed = largest_difference(&streaming, &timed);
+    let timed = |dtype| {
+        let file = policy(dtype, Attention::Streaming);
+        // Also warms up.
+        let difference = largest_difference(&streaming, &file);
+        let (median, quickest) = step_times(&file, &streaming, steps);
+        serde_json::json!({
+            "median_us": median,
+            "quickest_us": quickest,
+            "difference": difference,
+        })
+    };
     let of_window = largest_difference(&window, &policy(Dtype::F32, Attention::Window));
-    let (median, quickest) = step_times(&timed, &streaming, steps);
     let result = serde_json::json!({
-        "median_us": median,
-        "quickest_us": quickest,
-        "int8_streaming_difference": of_timed,
+        "int8": timed(Dtype::Int8),
+        "int4": timed(Dtype::Int4),
         "f32_window_difference": of_window,
     });
     println!("{result}");
