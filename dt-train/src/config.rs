@@ -6,11 +6,13 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
-use dt_core::blob::{AtMaxEpLen, RewardMode};
+use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
 use dt_core::config::{Activation, Attention, Dtype, Head, Math, Mixer};
 use serde::{Deserialize, Serialize};
 
-use names::{ActivationName, AtMaxEpLenName, AttentionName, HeadName, MathName, RewardModeName};
+use names::{
+    ActivationName, AtMaxEpLenName, AttentionName, BeyondLimitsName, HeadName, RewardModeName,
+};
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +72,7 @@ pub struct Model {
     #[serde(with = "HeadName")]
     pub head: Head,
     /// `"libm"` or `"micromath"`: where the exported policy takes exp and tanh from.
-    #[serde(with = "MathName")]
+    #[serde(with = "names::math_name")]
     pub math: Math,
     /// ε of every layer norm.
     pub layer_norm_eps: f32,
@@ -182,9 +184,14 @@ pub struct Control {
     /// `"saturate"` or `"fault"`: what happens after `max_ep_len` steps.
     #[serde(with = "AtMaxEpLenName")]
     pub at_max_ep_len: AtMaxEpLen,
+    /// `"clamp"` or `"fault"`: what happens when the return-to-go leaves the data's range, which is widened as that of
+    /// observations is and includes `eval.target_returns`.
+    #[serde(with = "BeyondLimitsName")]
+    pub return_limit: BeyondLimits,
     /// Control period in microseconds; 0: the environment's.
     pub period_us: u32,
-    /// Observations further than this many data ranges outside the data's range are faults.
+    /// Observations further than this many data ranges outside the data's range are faults; a feature that never varied
+    /// has its standard deviation (1e-6; 1 without `data.normalize_states`) for a range.
     pub state_margin: f32,
     /// Action range, one number per component; empty: the environment's.
     pub action_low: Vec<f32>,
@@ -267,6 +274,7 @@ impl Default for Control {
         Self {
             reward: RewardMode::Observed,
             at_max_ep_len: AtMaxEpLen::Saturate,
+            return_limit: BeyondLimits::Clamp,
             period_us: 0,
             state_margin: 0.5,
             action_low: Vec::new(),

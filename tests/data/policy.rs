@@ -17,7 +17,7 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     mixer: dt_core::config::Mixer::Attention,
     activation: dt_core::config::Activation::Relu,
     head: dt_core::config::Head::Linear,
-    math: dt_core::config::Math::Libm,
+    math: dt_core::config::Math::Polynomial,
     layer_norm_eps: 1e-5,
 };
 

@@ -1,8 +1,9 @@
 //! Keys and words of a recipe: dt-core's enums spelled as in TOML, `--set`, unknown keys.
 
-use dt_core::blob::{AtMaxEpLen, RewardMode};
+use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
 use dt_core::config::{Activation, Attention, Head, Math};
-use serde::{Deserialize, Serialize};
+use serde::ser::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Config, ConfigError};
 
@@ -28,11 +29,34 @@ pub(super) enum HeadName {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Math", rename_all = "snake_case")]
-pub(super) enum MathName {
+#[serde(rename_all = "snake_case")]
+enum MathName {
     Libm,
     Micromath,
     Polynomial,
+}
+
+/// As `#[serde(remote)]` would do it if dt-core's list could not grow.
+pub(super) mod math_name {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(math: &Math, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = match math {
+            Math::Libm => MathName::Libm,
+            Math::Micromath => MathName::Micromath,
+            Math::Polynomial => MathName::Polynomial,
+            other => return Err(S::Error::custom(format!("no recipe has {other:?}"))),
+        };
+        name.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Math, D::Error> {
+        Ok(match MathName::deserialize(deserializer)? {
+            MathName::Libm => Math::Libm,
+            MathName::Micromath => Math::Micromath,
+            MathName::Polynomial => Math::Polynomial,
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +71,13 @@ pub(super) enum RewardModeName {
 #[serde(remote = "AtMaxEpLen", rename_all = "snake_case")]
 pub(super) enum AtMaxEpLenName {
     Saturate,
+    Fault,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "BeyondLimits", rename_all = "snake_case")]
+pub(super) enum BeyondLimitsName {
+    Clamp,
     Fault,
 }
 

@@ -1,6 +1,6 @@
 //! Receptive field, masks, loss and initial values; a randomized network for other tests.
 
-use dt_core::config::{Dtype, Math};
+use dt_core::config::{Dtype, Math, Mixer};
 
 use super::*;
 
@@ -16,6 +16,7 @@ pub(crate) fn config(attention: Attention) -> Config {
         max_ep_len: 30,
         dtype: Dtype::F32,
         attention,
+        mixer: Mixer::Attention,
         activation: Activation::GeluTanh,
         head: Head::Tanh,
         math: Math::Polynomial,
