@@ -10,8 +10,10 @@
 //! VPDPWSSD        a     a     a   …          u     u     u   …   sixteen 32-bit sums each
 //! ```
 //!
-//! The instruction adds modulo 2³², where `VPDPWSSDS` would saturate. Sums of row a never leave ±2³¹, by the bound of
-//! [`crate::quant::q_max`]; sums of row b begin with −128·Σx, may wrap on the way, and end at what that bound holds for.
+//! The instruction adds modulo 2³², where `VPDPWSSDS` would saturate, and neither happens. A lane of row a holds some
+//! of its products, which fit by the bound of [`crate::quant::q_max`]. One of row b begins with −128·Σx of the columns it will
+//! hold, two of every 32, and adds Σu·x: at most 2·⌈n/32⌉·(128 + 255)·q_max(n) < 2²⁹ for the n ≤ 2048 columns that
+//! fit; it ends at Σb·x, so what lanes add up to fits like row a.
 
 use core::arch::x86_64::{
     __m256i, __m512, __m512i, _mm256_maskz_loadu_epi8, _mm512_add_epi32, _mm512_add_ps,
