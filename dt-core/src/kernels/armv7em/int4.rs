@@ -26,8 +26,8 @@ use crate::int4::{GROUP_COLS, Packed};
 use crate::kernels::interleaved_index;
 use crate::slices::rows_mut;
 
-/// Columns that the corrections have room for; wider matrices, which no known policy has, are slow.
-const MAX_COLS: usize = 1024;
+/// Columns that the corrections have room for, whole groups; wider matrices come in parts.
+const PART_COLS: usize = 1024;
 
 /// What a routine works through. It becomes the routine's stack frame: change both together.
 #[repr(C)]
@@ -48,9 +48,14 @@ struct Job {
     y: *mut f32,
     /// Bytes from one token's output to the next one's.
     stride: usize,
-    /// End of `scale`.
+    /// End of `scale`, or of the first token's `y` if rows come in parts.
     end: *const f32,
     x_scale: [f32; 3],
+    /// What is done with a row pair's totals.
+    finish: usize,
+    /// Rows that come in parts: weights and multipliers, in bytes, from the end of this part to its beginning in the
+    /// next row pair.
+    skip: [usize; 2],
 }
 
 /// See [`crate::kernels::linear_int4`].
@@ -72,7 +77,7 @@ pub fn linear_int4<const T: usize>(
     let fits = (1..=3).contains(&T)
         && rows >= 2
         && rows.is_multiple_of(2)
-        && (4..=MAX_COLS).contains(&cols)
+        && cols >= 4
         && cols.is_multiple_of(4)
         && nibbles.len() >= rows / 2 * cols
         && multipliers.len() >= rows / 2 * cols.div_ceil(GROUP_COLS)
@@ -85,33 +90,90 @@ pub fn linear_int4<const T: usize>(
     }
     let mut scales = [0.0; 3];
     crate::slices::copy(x_scale, &mut scales);
-    let mut corrections = [[0; T]; MAX_COLS / GROUP_COLS];
-    let (start, end) = (x.as_ptr(), x.as_ptr_range().end);
-    let (correct, multiply): (Corrections, Routine) = match T {
-        1 => (dt_core_int4_corrections_1, dt_core_int4_1),
-        2 => (dt_core_int4_corrections_2, dt_core_int4_2),
-        _ => (dt_core_int4_corrections_3, dt_core_int4_3),
-    };
-    let job = Job {
-        x: start,
-        corrections: corrections.as_ptr().cast(),
-        correction: core::ptr::null(),
-        multipliers: multipliers.as_ptr(),
-        x_groups_end: start.wrapping_add(T * (cols - cols % GROUP_COLS)),
-        x_end: end,
-        scale: scale.as_ptr(),
-        bias: bias.as_ptr(),
-        y: y.as_mut_ptr(),
-        stride: 4 * rows,
-        end: scale.as_ptr_range().end,
-        x_scale: scales,
-    };
-    // SAFETY: `fits`: `correct` reads `x`, at least one group of four, and writes T corrections for each group of
-    // columns, for which there is room; `multiply` reads them, `rows`/2 row pairs of weights and multipliers, `x`, and
-    // `rows` scales and biases, and writes `rows` floats for each of T tokens, `rows` apart.
-    unsafe {
-        correct(start, end, corrections.as_mut_ptr().cast());
-        multiply(nibbles.as_ptr(), &job);
+    let groups = cols.div_ceil(GROUP_COLS);
+    let in_parts = cols > PART_COLS;
+    if in_parts {
+        // Totals begin at zero.
+        y.get_mut(..T * rows).unwrap_or_default().fill(0.0);
+    }
+    let routine = Routines::of(T);
+    let mut corrections = [[0; T]; PART_COLS / GROUP_COLS];
+    for (part, x) in x.chunks(T * PART_COLS).enumerate() {
+        let (start, end) = (x.as_ptr(), x.as_ptr_range().end);
+        let width = x.len() / T;
+        let (first, of_end, finish, skip) = if in_parts {
+            let skip = [cols - width, groups - width.div_ceil(GROUP_COLS)];
+            let of_end = y.as_ptr().wrapping_add(rows);
+            (part * PART_COLS, of_end, routine.part, skip)
+        } else {
+            (0, scale.as_ptr_range().end, routine.whole, [0; 2])
+        };
+        let job = Job {
+            x: start,
+            corrections: corrections.as_ptr().cast(),
+            correction: core::ptr::null(),
+            multipliers: multipliers.as_ptr().wrapping_add(first / GROUP_COLS),
+            x_groups_end: start.wrapping_add(T * (width - width % GROUP_COLS)),
+            x_end: end,
+            scale: scale.as_ptr(),
+            bias: bias.as_ptr(),
+            y: y.as_mut_ptr(),
+            stride: 4 * rows,
+            end: of_end,
+            x_scale: scales,
+            finish: super::thumb(finish),
+            skip,
+        };
+        // SAFETY: `fits`: `correct` reads `x`, at least one group of four, and writes T corrections for each group of
+        // columns, for which there is room; `multiply` reads them, `rows`/2 row pairs of weights and multipliers, of
+        // each as many as `x` has columns, `x`, and `rows` scales and biases unless rows come in parts, and writes
+        // `rows` numbers for each of T tokens, `rows` apart, which it reads before that if rows come in parts.
+        unsafe {
+            (routine.correct)(start, end, corrections.as_mut_ptr().cast());
+            (routine.multiply)(nibbles.as_ptr().wrapping_add(first), &job);
+        }
+    }
+    if in_parts {
+        for (y, x_scale) in rows_mut(y, rows).zip(x_scale) {
+            for ((y, scale), bias) in y.iter_mut().zip(scale).zip(bias) {
+                let total = y.to_bits().cast_signed();
+                *y = total as f32 * (scale * x_scale) + bias;
+            }
+        }
+    }
+}
+
+/// What there is for a number of tokens.
+struct Routines {
+    correct: Corrections,
+    multiply: Routine,
+    /// The finishes of whole rows and of parts of rows.
+    whole: *const u8,
+    part: *const u8,
+}
+
+impl Routines {
+    fn of(tokens: usize) -> Self {
+        match tokens {
+            1 => Self {
+                correct: dt_core_int4_corrections_1,
+                multiply: dt_core_int4_1,
+                whole: &raw const dt_core_int4_whole_1,
+                part: &raw const dt_core_int4_part_1,
+            },
+            2 => Self {
+                correct: dt_core_int4_corrections_2,
+                multiply: dt_core_int4_2,
+                whole: &raw const dt_core_int4_whole_2,
+                part: &raw const dt_core_int4_part_2,
+            },
+            _ => Self {
+                correct: dt_core_int4_corrections_3,
+                multiply: dt_core_int4_3,
+                whole: &raw const dt_core_int4_whole_3,
+                part: &raw const dt_core_int4_part_3,
+            },
+        }
     }
 }
 
@@ -153,4 +215,10 @@ unsafe extern "C" {
     fn dt_core_int4_1(packed: *const u8, job: *const Job);
     fn dt_core_int4_2(packed: *const u8, job: *const Job);
     fn dt_core_int4_3(packed: *const u8, job: *const Job);
+    static dt_core_int4_whole_1: u8;
+    static dt_core_int4_whole_2: u8;
+    static dt_core_int4_whole_3: u8;
+    static dt_core_int4_part_1: u8;
+    static dt_core_int4_part_2: u8;
+    static dt_core_int4_part_3: u8;
 }

@@ -123,7 +123,9 @@
     .equ    DT4_STRIDE, 36
     .equ    DT4_END, 40
     .equ    DT4_X_SCALE, 44
-    .equ    DT4_FRAME, 60               @ 14 words and one to keep the stack aligned
+    .equ    DT4_FINISH, 56
+    .equ    DT4_SKIP, 60
+    .equ    DT4_FRAME, 68               @ 17 words, which keeps the stack aligned
 
 @ r0: packed weights, r1: the job.
 .macro dt_int4_matrix tokens
@@ -135,14 +137,18 @@
 dt_core_int4_\tokens:
     push    {r4-r11, lr}
     sub     sp, sp, #DT4_FRAME
-    ldm     r1!, {r2-r8}
-    stm     sp, {r2-r8}
-    ldm     r1, {r2-r8}
-    add     r1, sp, #DT4_BIAS
-    stm     r1, {r2-r8}
+    ldm     r1!, {r2-r9}
+    stm     sp, {r2-r9}
+    ldm     r1, {r2-r10}
+    add     r1, sp, #DT4_Y
+    stm     r1, {r2-r10}
     vldr    s13, [sp, #DT4_X_SCALE]
     vldr    s14, [sp, #DT4_X_SCALE + 4]
     vldr    s15, [sp, #DT4_X_SCALE + 8]
+
+    ldr     r2, [sp, #DT4_SKIP]
+    cmp     r2, #0
+    bne     6f
 
     @ A row pair: totals are zero, activations begin again.
 1:  ldrd    r1, r2, [sp, #DT4_X]        @ and corrections
@@ -184,7 +190,13 @@ dt_core_int4_\tokens:
     bne     4b
     dt_int4_end \tokens
 
-5:  ldrd    r8, r9, [sp, #DT4_SCALE]    @ and bias
+5:  ldr     pc, [sp, #DT4_FINISH]
+
+    @ The finish of whole rows, in floats.
+    .balign 4
+    .global dt_core_int4_whole_\tokens
+dt_core_int4_whole_\tokens:
+    ldrd    r8, r9, [sp, #DT4_SCALE]    @ and bias
     ldrd    r10, r11, [sp, #DT4_Y]      @ and stride
     vldmia  r8!, {s6-s7}
     vldmia  r9!, {s8-s9}
@@ -206,8 +218,49 @@ dt_core_int4_\tokens:
     ldr     lr, [sp, #DT4_END]
     cmp     r8, lr
     bne     1b
+    b       7f
 
-    add     sp, sp, #DT4_FRAME
+    @ A part of a row pair: totals, as integers, lie where the outputs will.
+6:  ldrd    r1, r2, [sp, #DT4_X]        @ and corrections
+    str     r2, [sp, #DT4_CORRECTION]
+    ldrd    r10, r11, [sp, #DT4_Y]      @ and stride
+    vldmia  r10, {s0-s1}
+    .if \tokens > 1
+    add     r10, r10, r11
+    vldmia  r10, {s2-s3}
+    .endif
+    .if \tokens > 2
+    add     r10, r10, r11
+    vldmia  r10, {s4-s5}
+    .endif
+    b       3b
+
+    @ The finish of a part; what is between it and the next pair's is skipped.
+    .balign 4
+    .global dt_core_int4_part_\tokens
+dt_core_int4_part_\tokens:
+    ldrd    r8, r9, [sp, #DT4_SKIP]
+    ldr     r12, [sp, #DT4_MULTIPLIERS]
+    add     r0, r0, r8
+    add     r12, r12, r9
+    str     r12, [sp, #DT4_MULTIPLIERS]
+    ldrd    r10, r11, [sp, #DT4_Y]      @ and stride
+    add     r12, r10, #8
+    str     r12, [sp, #DT4_Y]
+    vstmia  r10, {s0-s1}
+    .if \tokens > 1
+    add     r10, r10, r11
+    vstmia  r10, {s2-s3}
+    .endif
+    .if \tokens > 2
+    add     r10, r10, r11
+    vstmia  r10, {s4-s5}
+    .endif
+    ldr     lr, [sp, #DT4_END]
+    cmp     r12, lr
+    bne     6b
+
+7:  add     sp, sp, #DT4_FRAME
     pop     {r4-r11, pc}
     .size   dt_core_int4_\tokens, . - dt_core_int4_\tokens
 .endm

@@ -7,16 +7,16 @@ use crate::quant::{WEIGHT_MAX, q_max};
 
 /// Rows of all lengths up to this one are tried.
 const ALL_LENGTHS: usize = if cfg!(miri) { 9 } else { 1100 };
-/// Controllers have little memory, and no kernel for which these are special.
-const LONG: &[usize] = if cfg!(any(miri, target_os = "none")) {
+/// Around what some kernels have room for, once or twice.
+const LONG: &[usize] = if cfg!(miri) {
     &[]
 } else {
-    &[2041, 2048, 2049, 2053]
+    &[2041, 2048, 2049, 2053, 2076]
 };
 const MAX_COLS: usize = if LONG.is_empty() {
     ALL_LENGTHS.next_multiple_of(4)
 } else {
-    2056
+    2076
 };
 /// Rows up to this length, several rounds of every unrolled loop, are tried in all combinations; longer ones
 /// in some.

@@ -1,8 +1,8 @@
 //! The suite that every kernel runs, on the host and on the controller: against one-line references,
 //! to the bit.
 //!
-//! All lengths up to 1100 and some around the 2048 that the AVX2 kernels have room for, odd and even
-//! numbers of rows, one to three tokens, all alignments, random values and the largest that the
+//! All lengths up to 1100 and some around 2048, which is what the AVX2 kernels have room for and twice what the
+//! Cortex-M4's int4 has, odd and even numbers of rows, one to three tokens, all alignments, random values and the largest that the
 //! accumulator bound allows, and garbage wherever a kernel must not look or whatever it reads must not
 //! matter.
 
@@ -122,7 +122,7 @@ impl Mismatch {
     }
 }
 
-/// What the suite works in, 20 to 40 KiB.
+/// What the suite works in, 40 KiB.
 #[derive(Clone, Debug)]
 pub struct Suite {
     matrices: matrices::Memory,
