@@ -212,20 +212,21 @@ pub fn add(x: &mut [f32], y: &[f32]) {
 #[inline]
 pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) -> f32 {
     let n = x.len();
-    let fits = n > 0 && n.is_multiple_of(8) && [weight.len(), bias.len(), out.len()] == [n; 3];
+    let fits = n >= 8 && n.is_multiple_of(4) && [weight.len(), bias.len(), out.len()] == [n; 3];
     if !fits {
         return scalar::layer_norm(x, weight, bias, eps, out);
     }
-    let x = x.as_ptr_range();
+    let (blocks, tail) = x.as_chunks::<8>();
     let (weight, bias) = (weight.as_ptr(), bias.as_ptr());
-    // SAFETY: `fits`: reads and writes n floats each, in blocks of eight.
+    // SAFETY: `fits`: reads and writes n floats each, in blocks of eight, at least one, and four where those are left.
     unsafe {
         dt_core_layer_norm(
-            x.start,
-            x.end,
+            x.as_ptr(),
+            blocks.as_ptr_range().end.cast(),
             weight,
             bias,
             out.as_mut_ptr(),
+            tail.len(),
             n as f32,
             eps,
         )
@@ -410,6 +411,7 @@ unsafe extern "C" {
         weight: *const f32,
         bias: *const f32,
         out: *mut f32,
+        tail: usize,
         n: f32,
         eps: f32,
     ) -> f32;

@@ -414,7 +414,8 @@ dt_core_add:
     .endr
 .endm
 
-@ r0: x, r1: its end, a multiple of eight floats further on, r2: weight, r3: bias, on the stack: out; s0: their number, s1: ε.
+@ r0: x, r1: the end of its blocks of eight floats, at least one, r2: weight, r3: bias, on the stack: out and whether four
+@ more floats follow the blocks; s0: the number of floats, s1: ε.
 @ Returns 1 / √(variance + ε) in s0.
 @ VMLA rounds the product, then the sum: it is no fused operation.
     .section .text.dt_core_layer_norm, "ax", %progbits
@@ -422,11 +423,12 @@ dt_core_add:
     .type   dt_core_layer_norm, %function
     .thumb_func
 dt_core_layer_norm:
-    push    {r4, lr}
+    push    {r4-r6, lr}
     vpush   {d8-d15}
     mov     lr, r0
     movs    r4, #0
     mov     r12, r4
+    ldrd    r5, r6, [sp, #16 + 64]
 
     @ s2: mean.
     dt_zero_lanes
@@ -441,7 +443,13 @@ dt_core_layer_norm:
     vadd.f32 s15, s15, s23
     cmp     r0, r1
     bne     1b
-    dt_fold
+    cbz     r6, 1f
+    vldmia  r0, {s16-s19}
+    vadd.f32 s8, s8, s16
+    vadd.f32 s9, s9, s17
+    vadd.f32 s10, s10, s18
+    vadd.f32 s11, s11, s19
+1:  dt_fold
     vdiv.f32 s2, s8, s0
 
     @ s3: 1 / √(variance + ε).
@@ -461,7 +469,16 @@ dt_core_layer_norm:
     vmla.f32 s15, s23, s23
     cmp     r0, r1
     bne     2b
-    dt_fold
+    cbz     r6, 2f
+    vldmia  r0, {s16-s19}
+    .irp    value, s16, s17, s18, s19
+    vsub.f32 \value, \value, s2
+    .endr
+    vmla.f32 s8, s16, s16
+    vmla.f32 s9, s17, s17
+    vmla.f32 s10, s18, s18
+    vmla.f32 s11, s19, s19
+2:  dt_fold
     vdiv.f32 s8, s8, s0
     vadd.f32 s8, s8, s1
     vsqrt.f32 s8, s8
@@ -469,7 +486,6 @@ dt_core_layer_norm:
     vdiv.f32 s3, s3, s8
 
     mov     r0, lr
-    ldr     r4, [sp, #8 + 64]
 3:  vldmia  r0!, {s16-s23}
     vldmia  r2!, {s24-s31}
     vldmia  r3!, {s8-s15}
@@ -485,10 +501,23 @@ dt_core_layer_norm:
     vmla.f32 s13, s21, s29
     vmla.f32 s14, s22, s30
     vmla.f32 s15, s23, s31
-    vstmia  r4!, {s8-s15}
+    vstmia  r5!, {s8-s15}
     cmp     r0, r1
     bne     3b
-    vmov.f32 s0, s3
+    cbz     r6, 4f
+    vldmia  r0, {s16-s19}
+    vldmia  r2, {s24-s27}
+    vldmia  r3, {s8-s11}
+    .irp    value, s16, s17, s18, s19
+    vsub.f32 \value, \value, s2
+    vmul.f32 \value, \value, s3
+    .endr
+    vmla.f32 s8, s16, s24
+    vmla.f32 s9, s17, s25
+    vmla.f32 s10, s18, s26
+    vmla.f32 s11, s19, s27
+    vstmia  r5, {s8-s11}
+4:  vmov.f32 s0, s3
     vpop    {d8-d15}
-    pop     {r4, pc}
+    pop     {r4-r6, pc}
     .size   dt_core_layer_norm, . - dt_core_layer_norm
