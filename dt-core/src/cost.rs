@@ -5,32 +5,58 @@
 //! it: instructions of an Armv7E-M processor in the workspace's `firmware` profile. Its coefficients are what the emulator counted,
 //! rounded up; `cargo xtask firmware bench` fails where a step exceeds the bound, or the bound is far above the steps.
 
-use crate::config::{Activation, Attention, Config, Dtype, TOKENS_PER_STEP};
+use crate::config::{Activation, Attention, Config, Dtype, Math, TOKENS_PER_STEP};
+use crate::int4::GROUP_COLS;
 
 /// Tokens of a fused step.
 const TOKENS: u64 = TOKENS_PER_STEP as u64;
 
-/// Instructions of a kernel for four columns of a pair of rows, by number of tokens; what four bits per weight add.
-const GROUP: [u64; 3] = [9, 14, 20];
-const FOUR_BITS: u64 = 5;
-/// Of a linear layer, for each pair of rows and for each output; the same for adding it to the residual stream.
-const PAIR: u64 = 18;
-const OUTPUT: u64 = 9;
-const RESIDUAL: u64 = 6;
-/// Of ReLU, for each value.
-const RELU: u64 = 4;
-/// Of quantization and layer norm, for each value and each token.
-const QUANTIZE: (u64, u64) = (8, 180);
-const NORM: (u64, u64) = (8, 400);
-/// Of attention: for each value stored and each multiplication with the cache; for each token and head that attends, for each
-/// token that it sees and by itself.
-const STORE: u64 = 16;
-const CACHED: u64 = 1;
-const SEEN: u64 = 115;
-const ATTENDING: u64 = 2600;
-/// For each value of an embedding; for each input and output of the policy.
-const EMBED: u64 = 30;
-const PORT: u64 = 400;
+// Matrices in assembly, by number of tokens: what follows from reading it.
+
+/// Four columns of a pair of rows; with one token these come in twos, and what is left over takes more.
+const GROUP: [u64; 3] = [7, 13, 19];
+const ODD_GROUP: u64 = 4;
+/// A round of unrolled groups.
+const ROUND: (u64, u64) = (32, 4);
+/// A pair of rows: its begin and its finish.
+const PAIR: [u64; 3] = [27, 39, 45];
+/// Σx of four columns, for one matrix.
+const SUM: [u64; 3] = [5, 7, 9];
+/// Everything else about a matrix.
+const CALL: u64 = 300;
+/// The same in four bits: four columns, and what they take more behind the last whole group of 32; a group; what a pair takes
+/// more; −8·Σx of four columns and of a group.
+const WORD: [u64; 3] = [9, 14, 19];
+const LATE_WORD: u64 = 4;
+const GROUP_OF_32: [u64; 3] = [19, 26, 33];
+const PAIR_MORE: u64 = 6;
+const CORRECTION: u64 = 3;
+const GROUP_CORRECTION: u64 = 9;
+/// A matrix that is too wide comes in parts of so many columns, each of which takes so much for a pair of rows; at the end, for
+/// each output.
+const PART: (u64, u64) = (1024, 30);
+const PART_OUTPUT: u64 = 16;
+
+// Vectors: what the emulator counted, rounded up.
+
+/// Addition and ReLU, for each value, in halves of an instruction.
+const ADD: u64 = 4;
+const RELU: u64 = 7;
+/// Quantization and layer norm: for each value, in halves; for each token; if values are left over after eights.
+const QUANTIZE: (u64, u64, u64) = (15, 180, 80);
+const NORM: (u64, u64, u64) = (15, 370, 80);
+/// Layer norm of less than eight values, which is portable code.
+const SHORT_NORM: u64 = 170;
+/// Attention: for each value stored, in halves, and each key and value of a head; for each token and head that attends, for each
+/// slot and by itself; for each value of its outcome.
+const STORE: (u64, u64) = (22, 220);
+const SLOT: u64 = 68;
+const ATTENDING: u64 = 600;
+const OUTCOME: u64 = 4;
+/// For each value of an embedded token, by data type; for each token; for each input and output of the policy.
+const EMBED: (u64, u64) = (14, 40);
+const EMBEDDED: u64 = 250;
+const PORT: u64 = 160;
 
 impl Config {
     /// Multiplications with weights in a control step whose tokens go through the network together, once the ring is full.
@@ -53,24 +79,25 @@ impl Config {
 
     /// More instructions than an Armv7E-M processor (Cortex-M4F, M7) ever takes for a control step, `act` and `absorb` together,
     /// whatever the inputs. `act` after `run_ahead` takes fewer; both together take up to a quarter more, because weights are read
-    /// for fewer tokens at a time. `None` for what was not measured: f32, and GELU.
+    /// for fewer tokens at a time. `None` for what was not measured: f32, GELU, and other mathematics than
+    /// [`Math::Polynomial`], hence all files of format version 1.
     ///
     /// Not cycles: those depend on the memory behind the processor.
     pub const fn step_instructions(&self) -> Option<u64> {
-        if matches!(self.dtype, Dtype::F32) || matches!(self.activation, Activation::GeluTanh) {
-            return None;
+        match (self.dtype, self.activation, self.math) {
+            (Dtype::Int8 | Dtype::Int4, Activation::Relu, Math::Polynomial) => {}
+            _ => return None,
         }
-        let (d, f, layers) = (self.d_model as u64, self.d_ff as u64, self.n_layer as u64);
+        let (d, layers) = (self.d_model as u64, self.n_layer as u64);
         let (s, a) = (self.state_dim as u64, self.act_dim as u64);
-        let embed = self.int8(d, 1, 1) + self.int8(d, s, 1) + self.int8(d, a, 1);
-        let embed = embed + TOKENS * d * EMBED + norm(TOKENS, d) + quantize(1, 1 + s + a) * TOKENS;
-        let inner = self.block(TOKENS) + self.linear(3 * d, d, TOKENS);
-        let last = self.block(1) + self.linear(2 * d, d, TOKENS) + self.linear(d, d, 1);
-        // Norm, quantization and storage of what keys and values are made of.
-        let each = norm(TOKENS, d) + quantize(TOKENS, d) + TOKENS * 2 * d * STORE;
-        let activated = (layers.saturating_sub(1) * TOKENS + 1) * f * RELU;
-        let head = norm(1, d) + quantize(1, d) + self.int8(a, d, 1) + (s + a) * PORT;
-        let blocks = layers.saturating_sub(1) * inner + last + layers * each + activated;
+        let table = match self.dtype {
+            Dtype::Int4 => EMBED.1,
+            Dtype::Int8 | Dtype::F32 => EMBED.0,
+        };
+        let inputs = self.input(1) + self.input(s) + self.input(a);
+        let embed = inputs + TOKENS * (d * table + EMBEDDED) + norm(TOKENS, d) + (s + a) * PORT;
+        let blocks = layers.saturating_sub(1) * self.block(TOKENS) + self.block(1);
+        let head = norm(1, d) + quantize(1, d) + int8(a, d, 1);
         Some(self.steps() * (embed + blocks + head))
     }
 
@@ -82,43 +109,116 @@ impl Config {
         }
     }
 
-    /// Attention and everything behind it, for so many tokens.
+    /// One input of the network, on its way to a token.
+    const fn input(&self, len: u64) -> u64 {
+        quantize(1, len) + int8(self.d_model as u64, len, 1)
+    }
+
+    /// A block: keys and values for all tokens, all else for those that go on.
     const fn block(&self, tokens: u64) -> u64 {
-        let (d, f, heads) = (self.d_model as u64, self.d_ff as u64, self.n_head as u64);
-        // The kernels go over the whole ring, in words of four tokens.
-        let seen = (TOKENS * (self.context_len as u64 + 1)).next_multiple_of(4);
-        let attention = tokens * (2 * seen * d * CACHED + heads * (seen * SEEN + ATTENDING));
-        let linear =
-            self.linear(d, d, tokens) + self.linear(f, d, tokens) + self.linear(d, f, tokens);
-        let between = 2 * quantize(tokens, d) + quantize(tokens, f) + norm(tokens, d);
-        attention + linear + between + 2 * tokens * d * RESIDUAL
+        let (d, f) = (self.d_model as u64, self.d_ff as u64);
+        let stored = norm(TOKENS, d) + quantize(TOKENS, d) + self.store();
+        let mixer = if self.is_folded() {
+            let rows = self.folded_rows() as u64;
+            self.linear(rows, d, TOKENS) + self.attend(tokens) + 2 * half(tokens * d * ADD)
+        } else {
+            let heads = self.n_head as u64;
+            self.linear(2 * d, d, TOKENS)
+                + self.linear(d, d, tokens)
+                + heads * quantize(tokens, self.d_head() as u64)
+                + self.attend(tokens)
+                + quantize(tokens, d)
+                + self.linear(d, d, tokens)
+                + half(tokens * d * ADD)
+        };
+        let mlp = norm(tokens, d)
+            + quantize(tokens, d)
+            + self.linear(f, d, tokens)
+            + half(tokens * f * RELU)
+            + quantize(tokens, f)
+            + self.linear(d, f, tokens)
+            + half(tokens * d * ADD);
+        stored + mixer + mlp
+    }
+
+    /// Keys and values of a step's tokens go into the cache.
+    const fn store(&self) -> u64 {
+        let vectors = 2 * self.n_head as u64;
+        let each = half(self.d_head() as u64 * STORE.0)
+            + STORE.1
+            + left_over(self.d_head() as u64, QUANTIZE.2);
+        TOKENS * vectors * each
+    }
+
+    /// Between queries and what becomes of them.
+    const fn attend(&self, tokens: u64) -> u64 {
+        let (heads, d_head) = (self.n_head as u64, self.d_head() as u64);
+        // The kernels go over the whole ring, in groups of four tokens.
+        let slots = (TOKENS * (self.context_len as u64 + 1)).next_multiple_of(4);
+        let products = int8(slots, d_head, tokens) + int8(d_head, slots, tokens);
+        heads * (products + tokens * (slots * SLOT + ATTENDING + d_head * OUTCOME))
     }
 
     /// One of the matrices of a layer.
     const fn linear(&self, rows: u64, cols: u64, tokens: u64) -> u64 {
-        let four_bits = match self.dtype {
-            Dtype::Int4 => rows.div_ceil(2) * cols.div_ceil(4) * FOUR_BITS,
-            Dtype::Int8 | Dtype::F32 => 0,
-        };
-        self.int8(rows, cols, tokens) + four_bits
+        match self.dtype {
+            Dtype::Int4 => int4(rows, cols, tokens),
+            Dtype::Int8 | Dtype::F32 => int8(rows, cols, tokens),
+        }
     }
+}
 
-    const fn int8(&self, rows: u64, cols: u64, tokens: u64) -> u64 {
-        let group = match tokens {
-            1 => GROUP[0],
-            2 => GROUP[1],
-            _ => GROUP[2],
-        };
-        rows.div_ceil(2) * (cols.div_ceil(4) * group + PAIR) + rows * tokens * OUTPUT
-    }
+const fn int8(rows: u64, cols: u64, tokens: u64) -> u64 {
+    let groups = cols.div_ceil(4);
+    let odd = if tokens == 1 {
+        groups % 2 * ODD_GROUP
+    } else {
+        0
+    };
+    let rounds = groups.div_ceil(ROUND.0).saturating_sub(1) * ROUND.1;
+    let pair = groups * of(GROUP, tokens) + odd + rounds + of(PAIR, tokens);
+    rows.div_ceil(2) * pair + groups * of(SUM, tokens) + CALL
+}
+
+const fn int4(rows: u64, cols: u64, tokens: u64) -> u64 {
+    let (words, groups) = (cols.div_ceil(4), cols.div_ceil(GROUP_COLS as u64));
+    let late = cols % GROUP_COLS as u64 / 4 * LATE_WORD;
+    let parts = cols.div_ceil(PART.0);
+    let (of_pair, of_output) = if parts > 1 {
+        (parts * PART.1, PART_OUTPUT)
+    } else {
+        (0, 0)
+    };
+    let columns = words * of(WORD, tokens) + late + groups * of(GROUP_OF_32, tokens);
+    let pair = columns + of(PAIR, tokens) + PAIR_MORE + of_pair;
+    let corrections = words * (of(SUM, tokens) + CORRECTION) + groups * GROUP_CORRECTION;
+    rows.div_ceil(2) * pair + corrections + rows * tokens * of_output + parts * CALL
 }
 
 const fn quantize(tokens: u64, len: u64) -> u64 {
-    tokens * (len * QUANTIZE.0 + QUANTIZE.1)
+    tokens * (half(len * QUANTIZE.0) + QUANTIZE.1 + left_over(len, QUANTIZE.2))
 }
 
 const fn norm(tokens: u64, len: u64) -> u64 {
-    tokens * (len * NORM.0 + NORM.1)
+    let short = if len < 8 { SHORT_NORM } else { 0 };
+    tokens * (half(len * NORM.0) + NORM.1 + left_over(len, NORM.2) + short)
+}
+
+/// What is listed for one to three tokens.
+const fn of([one, two, three]: [u64; 3], tokens: u64) -> u64 {
+    match tokens {
+        1 => one,
+        2 => two,
+        _ => three,
+    }
+}
+
+const fn half(twice: u64) -> u64 {
+    twice.div_ceil(2)
+}
+
+const fn left_over(len: u64, cost: u64) -> u64 {
+    if len.is_multiple_of(8) { 0 } else { cost }
 }
 
 #[cfg(test)]
@@ -199,6 +299,14 @@ mod tests {
             },
             Config {
                 activation: Activation::GeluTanh,
+                ..small
+            },
+            Config {
+                math: Math::Libm,
+                ..small
+            },
+            Config {
+                math: Math::Micromath,
                 ..small
             },
         ] {

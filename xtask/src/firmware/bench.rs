@@ -80,6 +80,8 @@ fn cases(arguments: &Arguments) -> Result<Vec<(Board, Vec<Case>)>> {
                 models::PAPER,
                 models::PAPER_4_HEADS,
                 models::PAPER_INT4,
+                models::WIDE_INT4,
+                models::ODD,
                 models::PAPER_WINDOW,
             ],
         ),

@@ -86,6 +86,38 @@ pub const PAPER_INT4: Model = Model {
     flash: Flash::Small,
 };
 
+/// A model whose dimensions no kernel likes: no multiple of eight, few columns, several heads.
+pub const ODD: Model = Model {
+    name: "odd sizes",
+    config: Config {
+        state_dim: 5,
+        act_dim: 3,
+        d_model: 36,
+        n_layer: 2,
+        n_head: 3,
+        d_ff: 108,
+        context_len: 8,
+        max_ep_len: 101,
+        mixer: Mixer::Attention,
+        ..PAPER.config
+    },
+    ..PAPER
+};
+
+/// A model in four bits whose MLP is wider than what the kernels take at a time.
+pub const WIDE_INT4: Model = Model {
+    name: "wide, int4",
+    config: Config {
+        d_model: 68,
+        n_layer: 2,
+        d_ff: 2100,
+        max_ep_len: 100,
+        dtype: Dtype::Int4,
+        ..PAPER.config
+    },
+    ..PAPER
+};
+
 /// The published model as an engine that keeps nothing computes it.
 pub const PAPER_WINDOW: Model = Model {
     name: "paper, window",
@@ -319,7 +351,7 @@ mod tests {
 
     #[test]
     fn models_prove_themselves() {
-        for model in [PENDULUM, PAPER_4_HEADS, PAPER_INT4] {
+        for model in [PENDULUM, PAPER_4_HEADS, PAPER_INT4, ODD, WIDE_INT4] {
             let file = model.emit().unwrap();
             let blob = file.parse().unwrap();
             let mut policy = Policy::new(&blob, vec![0; model.config.arena_words()]).unwrap();
