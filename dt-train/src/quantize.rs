@@ -3,11 +3,13 @@
 use std::fmt;
 
 use dt_core::blob::Blob;
+use dt_core::config::Mixer;
 use dt_core::model::Table;
 use dt_core::quant::NonFinite;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Weights;
+use crate::checkpoint::{CheckpointError, Weights};
+use crate::export::Folded;
 use crate::predict::{Context, Core, Predictor};
 
 /// Errors and sizes of one policy file.
@@ -47,7 +49,11 @@ pub struct ActionError {
 
 impl Report {
     /// Compares the policy in `blob` with the weights it was made from.
-    pub fn new(blob: &Blob<'_>, weights: &Weights) -> Self {
+    ///
+    /// # Errors
+    /// The weights are another network's.
+    pub fn new(blob: &Blob<'_>, weights: &Weights) -> Result<Self, CheckpointError> {
+        let config = &blob.manifest.config;
         let trained = |name: &str| {
             let mut arrays = weights.iter();
             let array = arrays.find_map(|(n, array)| (n == name).then_some(array));
@@ -55,11 +61,20 @@ impl Report {
                 .map(|array| array.values.as_slice())
                 .unwrap_or_default()
         };
+        let folded = match config.mixer {
+            Mixer::Folded => (0..config.n_layer as usize)
+                .map(|i| Folded::of(weights, i, config.d_model as usize))
+                .collect::<Result<Vec<_>, _>>()?,
+            _ => Vec::new(),
+        };
         let mut layers: Vec<_> = blob
             .model
             .linears()
             .map(|(name, linear)| {
-                let trained = trained(&format!("{name}.weight"));
+                let trained = match (name.module, name.layer) {
+                    ("attn_folded", Some(i)) => folded[i].weight(),
+                    _ => trained(&format!("{name}.weight")),
+                };
                 LayerError::new(&name.to_string(), trained, |i| {
                     linear
                         .weight(i / linear.cols(), i % linear.cols())
@@ -67,7 +82,7 @@ impl Report {
                 })
             })
             .collect();
-        if blob.manifest.config.max_ep_len > 0 {
+        if config.max_ep_len > 0 {
             let error =
                 LayerError::new("embed_timestep", trained("embed_timestep"), |i| match blob
                     .model
@@ -90,12 +105,29 @@ impl Report {
                 });
             layers.insert(3, error);
         }
-        Self {
+        Ok(Self {
             layers,
             flash_bytes: blob.len,
-            arena_bytes: 4 * blob.manifest.config.arena_words(),
+            arena_bytes: 4 * config.arena_words(),
             parameters: blob.parameters(),
-        }
+        })
+    }
+
+    /// The matrices that folding changes.
+    pub fn attention(&self) -> impl Iterator<Item = &LayerError> {
+        let layers = self.layers.iter();
+        layers.filter(|layer| layer.name.contains(".attn_"))
+    }
+
+    /// Sizes in words.
+    pub fn sizes(&self) -> String {
+        let Self {
+            flash_bytes,
+            arena_bytes,
+            parameters,
+            ..
+        } = self;
+        format!("{parameters} parameters, {flash_bytes} bytes of flash, {arena_bytes} bytes of RAM")
     }
 }
 
@@ -172,27 +204,24 @@ impl fmt::Display for Report {
             "{:<24}{:>14}{:>16}",
             "weights", "relative RMS", "largest error"
         )?;
-        for LayerError {
+        for layer in &self.layers {
+            writeln!(f, "{layer}")?;
+        }
+        f.write_str(&self.sizes())
+    }
+}
+
+impl fmt::Display for LayerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
             name,
             relative_rms,
             largest,
-        } in &self.layers
-        {
-            writeln!(
-                f,
-                "{name:<24}{:>12.3} %{largest:>16.2e}",
-                100.0 * relative_rms
-            )?;
-        }
-        let Self {
-            flash_bytes,
-            arena_bytes,
-            parameters,
-            ..
         } = self;
         write!(
             f,
-            "{parameters} parameters, {flash_bytes} bytes of flash, {arena_bytes} bytes of RAM"
+            "{name:<24}{:>12.3} %{largest:>16.2e}",
+            100.0 * relative_rms
         )
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use dt_core::config::Dtype;
+use dt_core::config::{Dtype, Mixer};
 use host_sim::report::{Evaluation, to_json};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub struct SavedEvaluation {
 pub struct ExportRecord {
     /// `f32`, `int8` or `int4`.
     pub dtype: String,
+    /// Whether attention with one head was folded.
+    #[serde(default)]
+    pub folded: bool,
     /// The policy file, as named when it was written.
     pub file: String,
     /// Updates of the checkpoint.
@@ -46,28 +49,49 @@ pub struct ExportRecord {
     pub against_f32: Option<ActionError>,
     /// Errors of the weights of each matrix, input side first.
     pub layers: Vec<LayerError>,
+    /// The form that attention could have had instead, where it was measured: folded or not.
+    pub other_form: Option<OtherForm>,
+}
+
+/// What was measured of a form of a policy that was not chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OtherForm {
+    /// As in [`ExportRecord`].
+    pub folded: bool,
+    /// As in [`ExportRecord`].
+    pub against_f32: Option<ActionError>,
+    /// As in [`ExportRecord`].
+    pub layers: Vec<LayerError>,
 }
 
 impl ExportRecord {
     /// Describes an export to `file`, checked on inputs from `source`.
     pub fn new(exported: &Exported, file: &Path, source: &Source<'_>) -> Self {
-        let (manifest, report) = (exported.file.blob().manifest, &exported.report);
+        let (manifest, measured) = (exported.file.blob().manifest, &exported.measured);
+        let report = &measured.report;
+        let is_folded = |mixer: Mixer| mixer == Mixer::Folded;
         Self {
             dtype: dtype_name(manifest.config.dtype).to_owned(),
+            folded: is_folded(measured.mixer),
             file: file.display().to_string(),
             update: manifest.provenance.updates,
             parameters: report.parameters,
             flash_bytes: report.flash_bytes,
             arena_bytes: report.arena_bytes,
             golden_steps: exported.golden_steps,
-            engine_against_torch: exported.engine_against_torch,
+            engine_against_torch: measured.engine_against_torch,
             measured_on: match source {
                 Source::Logged(_) => "logged episodes",
                 Source::Random => "random inputs",
             }
             .to_owned(),
-            against_f32: exported.against_f32,
+            against_f32: measured.against_f32,
             layers: report.layers.clone(),
+            other_form: exported.other.as_ref().map(|other| OtherForm {
+                folded: is_folded(other.mixer),
+                against_f32: other.against_f32,
+                layers: other.report.layers.clone(),
+            }),
         }
     }
 

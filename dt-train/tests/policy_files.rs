@@ -5,7 +5,8 @@ mod lab;
 use std::fs;
 use std::path::Path;
 
-use dt_core::config::{Attention, Dtype};
+use dt_core::blob::BeyondLimits;
+use dt_core::config::{Attention, Dtype, Mixer};
 use host_sim::policy_file::PolicyFile;
 use lab::{K, Lab};
 use predicates::prelude::*;
@@ -33,6 +34,132 @@ fn export_writes_a_policy_that_acts_as_torch_does() {
         let (low, high) = range(&by_torch);
         assert!(high - low > 0.3, "{low}..{high}");
     }
+}
+
+/// Random biases and norms; a transposed or exchanged matrix, or a missing bias, changes the actions by tenths.
+#[test]
+fn a_folded_policy_acts_as_torch_does() {
+    for attention in [Attention::Streaming, Attention::Window] {
+        let lab = Lab::with_heads(attention, 1);
+        lab.run(&[
+            "export", "RUN", "--out", "p.dtb", "--dtype", "f32", "--fold", "always",
+        ])
+        .success();
+        let file = PolicyFile::load(&lab.path("p.dtb")).unwrap();
+        assert_eq!(file.blob().manifest.config.mixer, Mixer::Folded);
+        let contexts = lab.contexts();
+        let by_torch = lab.actions("RUN", &contexts);
+        for (ours, theirs) in lab.actions("p.dtb", &contexts).iter().zip(&by_torch) {
+            assert!(
+                (ours - theirs).abs() <= 1e-5,
+                "{attention:?}: {ours}, torch has {theirs}"
+            );
+        }
+        let (low, high) = range(&by_torch);
+        assert!(high - low > 0.3, "{low}..{high}");
+    }
+}
+
+#[test]
+fn export_folds_where_it_can_and_reports_both_forms() {
+    let lab = Lab::with_heads(Attention::Streaming, 1);
+    let export = |fold: &str| {
+        let args = ["export", "RUN", "--out", "p.dtb", "--force", "--fold", fold];
+        let output = lab.run(&args).success();
+        let mixer = PolicyFile::load(&lab.path("p.dtb"))
+            .unwrap()
+            .blob()
+            .manifest
+            .config
+            .mixer;
+        let record = fs::read(lab.path("RUN").join("export-int8.json")).unwrap();
+        (
+            String::from_utf8(output.get_output().stdout.clone()).unwrap(),
+            mixer,
+            serde_json::from_slice::<Value>(&record).unwrap(),
+        )
+    };
+    let (report, mixer, record) = export("auto");
+    assert_eq!(mixer, Mixer::Folded);
+    for part in [
+        "layers.1.attn_folded",
+        "attention: folded\n",
+        "as trained instead, it would be:\nlayers.0.attn_qkv",
+    ] {
+        assert!(report.contains(part), "{part} is missing from\n{report}");
+    }
+    assert_eq!(record["folded"], json!(true));
+    assert_eq!(record["other_form"]["folded"], json!(false));
+    // Matrices of the folded policy are compared with folded ones.
+    let errors = record["layers"].as_array().unwrap();
+    assert!(
+        errors
+            .iter()
+            .all(|e| e["relative_rms"].as_f64().unwrap() < 0.02),
+        "{errors:?}"
+    );
+    let smaller = fs::metadata(lab.path("p.dtb")).unwrap().len();
+
+    let (report, mixer, record) = export("never");
+    assert_eq!(mixer, Mixer::Attention);
+    assert!(report.contains("attention: as trained\n") && !report.contains("instead"));
+    assert_eq!(record["other_form"], Value::Null);
+    assert!(smaller < fs::metadata(lab.path("p.dtb")).unwrap().len());
+}
+
+#[test]
+fn export_does_not_fold_what_folding_spoils() {
+    let lab = Lab::with_heads(Attention::Streaming, 1);
+    // One output of attention much larger than the others leaves their folded values too coarse a grid; as trained,
+    // values are quantized before the projection.
+    for layer in 0..2 {
+        let row = std::cell::Cell::new(0);
+        lab.change_weights(&format!("layers.{layer}.attn_proj.weight"), |weights| {
+            if row.replace(row.get() + 1) == 1 {
+                weights.iter_mut().for_each(|w| *w *= 20.0);
+            }
+        });
+    }
+    lab.run(&["export", "RUN", "--out", "p.dtb"])
+        .success()
+        .stdout(
+            predicate::str::contains("attention: as trained\n")
+                .and(predicate::str::contains("folded instead, it would be:")),
+        );
+    let file = PolicyFile::load(&lab.path("p.dtb")).unwrap();
+    assert_eq!(file.blob().manifest.config.mixer, Mixer::Attention);
+    lab.run(&[
+        "export", "RUN", "--out", "q.dtb", "--force", "--fold", "always",
+    ])
+    .code(1)
+    .stderr(predicate::str::contains("--fold never"));
+}
+
+#[test]
+fn several_heads_are_not_folded() {
+    let lab = Lab::new(Attention::Streaming);
+    lab.run(&["export", "RUN", "--out", "p.dtb", "--fold", "always"])
+        .code(1)
+        .stderr(predicate::str::contains("this network has 2"));
+    lab.run(&["export", "RUN", "--out", "p.dtb"])
+        .success()
+        .stdout(predicate::str::contains("attention: as trained\n"));
+}
+
+#[test]
+fn a_policy_knows_the_returns_it_was_trained_on() {
+    let lab = Lab::new(Attention::Streaming);
+    lab.run(&["export", "RUN", "--out", "p.dtb"]).success();
+    let limits = PolicyFile::load(&lab.path("p.dtb"))
+        .unwrap()
+        .blob()
+        .manifest
+        .return_limits
+        .unwrap();
+    assert_eq!(
+        (limits.low, limits.high, limits.beyond),
+        (-1e6, 1e6, BeyondLimits::Clamp)
+    );
 }
 
 #[test]
@@ -265,7 +392,7 @@ fn damaged_policies_are_refused_with_one_message() {
         (whole[..middle].to_vec(), "truncated"),
         (whole[..5].to_vec(), "truncated"),
         (with(middle, whole[middle] ^ 1), "damaged"),
-        (with(8, 2), "format version 2"),
+        (with(8, 3), "format version 3"),
         (
             b"PK\x03\x04 an archive, not a policy at all".to_vec(),
             "not a policy file",

@@ -5,7 +5,7 @@
 mod torch;
 
 use anyhow::Context;
-use dt_core::config::Dtype;
+use dt_core::config::{Dtype, Mixer};
 use host_sim::policy_file::PolicyFile;
 use host_sim::report::Evaluation;
 use host_sim::rollout::{self, Episode, Plan};
@@ -91,7 +91,7 @@ pub fn policy_file(run: &Run, checkpoint: &Checkpoint) -> anyhow::Result<PolicyF
         weights: &checkpoint.weights,
         update: checkpoint.progress.update,
     };
-    Ok(emit_bytes(&trained, Dtype::F32, &[])?)
+    Ok(emit_bytes(&trained, Dtype::F32, Mixer::Attention, &[])?)
 }
 
 /// The network of a checkpoint, in libtorch on the CPU.

@@ -139,7 +139,7 @@ impl Controller for TorchPolicy<'_> {
 
 #[cfg(test)]
 mod tests {
-    use dt_core::config::{Activation, Attention};
+    use dt_core::config::{Activation, Attention, Mixer};
     use host_sim::policy_file::PolicyFile;
 
     use super::*;
@@ -198,7 +198,7 @@ mod tests {
             weights: &weights,
             update: 0,
         };
-        let file: PolicyFile = emit_bytes(&trained, Dtype::F32, &[]).unwrap();
+        let file: PolicyFile = emit_bytes(&trained, Dtype::F32, Mixer::Attention, &[]).unwrap();
         let mut engine = file.controllers()();
         let model = DecisionTransformer::bind(&network, parameters.frozen());
         let mut torch = TorchPolicy::new(&run, &model, Device::Cpu);

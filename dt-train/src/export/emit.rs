@@ -1,11 +1,13 @@
 //! Network, recipe and data description → policy file.
 
 use dt_core::blob::{
-    Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
+    Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
+    ReturnLimits, Vectors,
 };
-use dt_core::config::Dtype;
+use dt_core::config::{Config, Dtype, Mixer};
 use host_sim::policy_file::PolicyFile;
 
+use super::fold::Folded;
 use crate::checkpoint::{CheckpointError, Weights};
 use crate::dataset::select::describe;
 use crate::run::Run;
@@ -35,7 +37,7 @@ pub enum EmitBytesError {
     Digest(String),
 }
 
-/// A policy file in memory, quantized to `dtype`. `golden` holds whole records
+/// A policy file in memory, quantized to `dtype`, its attention as trained or folded. `golden` holds whole records
 /// ([`Manifest::golden_record_len`] values each), or nothing.
 ///
 /// # Errors
@@ -43,6 +45,7 @@ pub enum EmitBytesError {
 pub fn emit_bytes(
     trained: &Trained<'_>,
     dtype: Dtype,
+    mixer: Mixer,
     golden: &[f32],
 ) -> Result<PolicyFile, EmitBytesError> {
     let Run {
@@ -51,10 +54,18 @@ pub fn emit_bytes(
         dir,
     } = trained.run;
     let dataset = describe(&info.dataset, &recipe.data);
-    let config = trained.run.network(dtype);
+    let config = Config {
+        mixer,
+        ..trained.run.network(dtype)
+    };
     let mut manifest = Manifest {
         return_scale: recipe.data.return_scale,
         target_return: info.target_return,
+        return_limits: info.return_range.map(|[low, high]| ReturnLimits {
+            low,
+            high,
+            beyond: recipe.control.return_limit,
+        }),
         reward: recipe.control.reward,
         control_period_us: info.control_period_us,
         at_max_ep_len: recipe.control.at_max_ep_len,
@@ -88,8 +99,12 @@ pub fn emit_bytes(
         weights: trained.weights,
         config: &manifest.config,
     };
-    let layers = (0..manifest.config.n_layer)
-        .map(|i| network.layer(i))
+    let mixers = (0..config.n_layer)
+        .map(|i| network.mixer(i))
+        .collect::<Result<Vec<_>, _>>()?;
+    let layers = (0..)
+        .zip(&mixers)
+        .map(|(i, mixer)| network.layer(i, mixer))
         .collect::<Result<Vec<_>, _>>()?;
     let parameters = network.parameters(&layers)?;
     Ok(PolicyFile::emit(&manifest, &vectors, &parameters, golden)?)
@@ -98,7 +113,22 @@ pub fn emit_bytes(
 /// The named arrays in the places that dt-core gives them.
 struct Network<'a> {
     weights: &'a Weights,
-    config: &'a dt_core::config::Config,
+    config: &'a Config,
+}
+
+/// What mixes the tokens of a block.
+enum Mixing<'a> {
+    Trained { qkv: Affine<'a>, proj: Affine<'a> },
+    Folded(Folded),
+}
+
+impl Mixing<'_> {
+    fn parameters(&self) -> MixerParameters<'_> {
+        match *self {
+            Self::Trained { qkv, proj } => MixerParameters::Attention { qkv, proj },
+            Self::Folded(ref folded) => folded.parameters(),
+        }
+    }
 }
 
 impl<'a> Network<'a> {
@@ -131,15 +161,30 @@ impl<'a> Network<'a> {
         })
     }
 
-    fn layer(&self, i: u32) -> Result<LayerParameters<'a>, CheckpointError> {
+    fn mixer(&self, i: u32) -> Result<Mixing<'a>, CheckpointError> {
+        let d = self.config.d_model as usize;
+        Ok(match self.config.mixer {
+            Mixer::Folded => Mixing::Folded(Folded::of(self.weights, i as usize, d)?),
+            _ => Mixing::Trained {
+                qkv: self.linear(&format!("layers.{i}.attn_qkv"), [3 * d, d])?,
+                proj: self.linear(&format!("layers.{i}.attn_proj"), [d, d])?,
+            },
+        })
+    }
+
+    fn layer<'l>(
+        &self,
+        i: u32,
+        mixer: &'l Mixing<'a>,
+    ) -> Result<LayerParameters<'l>, CheckpointError>
+    where
+        'a: 'l,
+    {
         let [d, f] = [self.config.d_model, self.config.d_ff].map(|dim| dim as usize);
         let name = |module: &str| format!("layers.{i}.{module}");
         Ok(LayerParameters {
             ln_1: self.norm(&name("ln_1"))?,
-            mixer: MixerParameters::Attention {
-                qkv: self.linear(&name("attn_qkv"), [3 * d, d])?,
-                proj: self.linear(&name("attn_proj"), [d, d])?,
-            },
+            mixer: mixer.parameters(),
             ln_2: self.norm(&name("ln_2"))?,
             mlp_fc: self.linear(&name("mlp_fc"), [f, d])?,
             mlp_proj: self.linear(&name("mlp_proj"), [d, f])?,

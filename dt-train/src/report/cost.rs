@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dt_core::config::{Attention, Config, Dtype};
+use dt_core::config::{Attention, Config, Dtype, Mixer};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -145,16 +145,22 @@ fn costs(all: &Gathered) -> Vec<Cost> {
     let runs = all.runs.iter().enumerate();
     // Only transformers run on controllers.
     for (i, run) in runs.filter(|(_, run)| run.run.config.model.kind == Kind::Transformer) {
-        let mut dtypes: Vec<(Dtype, Option<u64>)> = run
+        let mut configs: Vec<(Config, Option<u64>)> = run
             .exports
             .iter()
-            .filter_map(|export| Some((dtype_of(&export.dtype)?, Some(export.flash_bytes as u64))))
+            .filter_map(|export| {
+                let mut config = run.run.network(dtype_of(&export.dtype)?);
+                if export.folded {
+                    config.mixer = Mixer::Folded;
+                }
+                Some((config, Some(export.flash_bytes as u64)))
+            })
             .collect();
-        if dtypes.is_empty() {
-            dtypes.push((Dtype::Int8, None));
+        if configs.is_empty() {
+            configs.push((run.run.network(Dtype::Int8), None));
         }
-        for (dtype, file) in dtypes {
-            let (config, period_us) = (run.run.network(dtype), run.run.info.control_period_us);
+        let period_us = run.run.info.control_period_us;
+        for (config, file) in configs {
             match costs.iter_mut().find(|cost| {
                 cost.config == config && cost.file == file && cost.period_us == period_us
             }) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use dt_core::config::{Config, Mixer};
 use host_sim::policy_file::{PolicyFile, unversioned};
 use host_sim::report::Evaluation;
 
@@ -61,12 +62,17 @@ fn of_policy_file(runs: &[Run], path: &Path) -> anyhow::Result<(usize, usize, u6
     let made_from = manifest.provenance;
     let digest = made_from.dataset_sha256.map(|byte| format!("{byte:02x}"));
     let dtype = manifest.config.dtype;
+    // Folding is a matter of the export.
+    let trained = Config {
+        mixer: Mixer::Attention,
+        ..manifest.config
+    };
     let mut candidates: Vec<usize> = (0..runs.len())
         .filter(|&i| {
             let run = &runs[i];
             run.info.dataset_sha256 == digest.concat()
                 && run.config.train.seed == made_from.seed
-                && run.network(dtype) == manifest.config
+                && run.network(dtype) == trained
         })
         .collect();
     // A run may have been renamed, but not if another bears its name.

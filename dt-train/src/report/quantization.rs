@@ -121,7 +121,7 @@ fn table(all: &Gathered, exports: &[(usize, &ExportRecord)]) -> Markup {
                     th.n scope="col" { "engine – libtorch" } th.n scope="col" { "golden steps" }
                 } }
                 tbody { @for (i, export) in exports { tr {
-                    th scope="row" { (swatch(*i)) (all.runs[*i].name) br; span.again { (export.dtype) ", update " (count(export.update)) } }
+                    th scope="row" { (swatch(*i)) (all.runs[*i].name) br; span.again { (export.dtype) @if export.folded { ", folded" } ", update " (count(export.update)) } }
                     @match export.against_f32 {
                         Some(error) => {
                             td.n { (num(error.rms)) }

@@ -27,7 +27,12 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// With two attention heads.
     pub fn new(attention: Attention) -> Self {
+        Self::with_heads(attention, 2)
+    }
+
+    pub fn with_heads(attention: Attention, heads: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut numbers = |n: usize, width: f32| {
@@ -52,7 +57,8 @@ impl Lab {
         };
         d4rl::write(&data, false, &recording, &metadata).unwrap();
 
-        let config = recipe(attention);
+        let mut config = recipe(attention);
+        config.model.n_head = heads;
         let network = config.network(3, 1, Dtype::F32);
         let mut weights = Weights::default();
         for parameter in parameters(&network, 0.0) {
@@ -161,7 +167,6 @@ fn recipe(attention: Attention) -> Config {
     let mut config = Config::default();
     config.model.d_model = 16;
     config.model.n_layer = 2;
-    config.model.n_head = 2;
     config.model.context_len = K as u32;
     config.model.max_ep_len = 40;
     config.model.attention = attention;

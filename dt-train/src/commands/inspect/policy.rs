@@ -21,6 +21,7 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("env", json!(manifest.env)),
         ("dtype", name(config.dtype)),
         ("attention", name(config.attention)),
+        ("mixer", name(config.mixer)),
         ("flash_bytes", json!(blob.len)),
         ("arena_bytes", json!(4 * config.arena_words())),
         ("parameters", json!(blob.parameters())),
@@ -41,6 +42,18 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("layer_norm_eps", json!(f64::from(config.layer_norm_eps))),
         ("return_scale", json!(f64::from(manifest.return_scale))),
         ("target_return", json!(f64::from(manifest.target_return))),
+        (
+            "return_limits",
+            manifest
+                .return_limits
+                .map_or(Value::Null, |limits| exact(&[limits.low, limits.high])),
+        ),
+        (
+            "return_limit",
+            manifest
+                .return_limits
+                .map_or(Value::Null, |limits| name(limits.beyond)),
+        ),
         ("reward", name(manifest.reward)),
         ("control_period_us", json!(manifest.control_period_us)),
         ("state_mean", exact(vectors.state_mean)),
