@@ -48,6 +48,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     let policy = path_variable("DT_POLICY")?;
     let beside = policy.as_ref().map(|p| p.with_file_name("policy.rs"));
     let policy_rs = path_variable("DT_POLICY_RS")?.or(beside);
+    if let Some(path) = &policy_rs {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
     let episodes = path_variable("DT_TRACE")?;
     if policy.is_none() {
         println!(

@@ -60,8 +60,8 @@ fn main() -> ! {
         busy.merge(outcome.busy);
     }
     // Nothing feeds the watchdog any more. Were it still armed, it would end the emulation here.
-    let patience = 2 * counts(Emulated::CLOCK_HZ, limits.watchdog_us);
-    let end = board.now() + patience;
+    let patience = counts(Emulated::CLOCK_HZ, limits.watchdog_us);
+    let end = board.now() + patience + patience / 4;
     while board.now() < end {}
 
     let comparison = Comparison {
