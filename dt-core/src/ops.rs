@@ -1,8 +1,9 @@
 //! The floating-point operations of the network, each in one fixed order so that every target
 //! computes the same bits.
 //!
-//! exp and tanh are polynomials of this module, specified to the bit in `BLOB.md`; or they come from `libm`
-//! (files of version 1) or `micromath` where the policy file asks for it. Measured over the inputs that
+//! exp and tanh are polynomials of this module, specified to the bit in `BLOB.md`; in files of version 1 they are what
+//! `libm` computed when those were made (`ops/version_1.rs`); or they come from `micromath`, of one exact version,
+//! where the policy file asks for it. Measured over the inputs that
 //! matter (see the test `errors_of_exp_and_tanh`): exp on [−20, 0] has a relative error up to 1.5·10⁻⁶, since its
 //! argument is rounded once more, and tanh an absolute error up to 1.2·10⁻⁷; `libm` stays within 10⁻⁷ in
 //! both; `micromath`'s exp has a relative error up to 2.4·10⁻³, tanh built from it an absolute one up to 1.1·10⁻³.
@@ -10,6 +11,8 @@
 use crate::config::{Activation, Math};
 use crate::kernels;
 use crate::slices::copy;
+
+mod version_1;
 
 /// Partial sums that [`sum`] and [`dot`] keep: enough to fill a SIMD register on the host,
 /// few enough to stay in the 32 registers of a Cortex-M4 FPU.
@@ -100,7 +103,7 @@ pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
 #[inline]
 pub fn exp(math: Math, x: f32) -> f32 {
     match math {
-        Math::Libm => libm::expf(x),
+        Math::Libm => version_1::exp(x),
         Math::Micromath if x.is_nan() => x,
         Math::Micromath => micromath::F32(x).exp().0,
         Math::Polynomial => exp2(x * core::f32::consts::LOG2_E),
@@ -173,7 +176,7 @@ fn tanh_polynomial(x: f32) -> f32 {
 #[inline]
 pub fn tanh(math: Math, x: f32) -> f32 {
     match math {
-        Math::Libm => libm::tanhf(x),
+        Math::Libm => version_1::tanh(x),
         // Here tanh is 1 in f32 already. Further out, where micromath's exp should overflow, it
         // gives NaN between 88.73 and 89.4.
         Math::Micromath if x > 10.0 => 1.0,
