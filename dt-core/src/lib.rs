@@ -26,12 +26,10 @@
 //! ```
 //! use dt_core::{Blob, Guard, Policy, golden};
 //!
-//! #[repr(C, align(16))]
-//! struct Aligned<T: ?Sized>(T);
-//! static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../examples/pendulum.dtb"));
+//! static FILE: &[u8] = dt_core::include_policy!("../examples/pendulum.dtb");
 //!
-//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! let blob = Blob::parse(&FILE.0)?;
+//! # fn main() -> Result<(), dt_core::Error> {
+//! let blob = Blob::parse(FILE)?;
 //! // Firmware takes the size from the `policy.rs` that was exported with the file.
 //! let mut policy = Policy::new(&blob, vec![0; blob.manifest.config.arena_words()])?;
 //! golden::check(&mut policy, &blob)?;
@@ -65,6 +63,7 @@ mod cache;
 pub mod config;
 pub mod cost;
 pub mod engine;
+mod error;
 #[cfg(test)]
 mod fixture;
 pub mod golden;
@@ -84,6 +83,27 @@ mod window;
 pub use blob::{Blob, BlobError};
 pub use config::Config;
 pub use engine::{ArenaTooSmall, Engine};
+pub use error::Error;
 pub use golden::SelfTestError;
 pub use guard::{Command, Fault, Guard};
 pub use policy::{ActError, Policy};
+
+/// A policy file in the program's own image, as `&'static [u8]` at an address that [`Blob::parse`] accepts. The path is
+/// relative to the source file, as with `include_bytes!`.
+///
+/// ```
+/// static POLICY: &[u8] = dt_core::include_policy!("../examples/pendulum.dtb");
+/// assert!(dt_core::Blob::parse(POLICY).is_ok());
+/// ```
+#[macro_export]
+macro_rules! include_policy {
+    ($path:expr $(,)?) => {{
+        #[repr(C, align(16))]
+        struct Aligned<T: ?Sized>(T);
+        const FILE: &Aligned<[u8]> = &Aligned(*include_bytes!($path));
+        &FILE.0
+    }};
+}
+
+/// [`include_policy`] relies on it.
+const _: () = assert!(blob::ALIGNMENT == 16);
