@@ -5,7 +5,7 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500`, `mps2-an385` or `mps2-an505` | `mps2-an386` |
+//! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500`, `mps2-an385`, `mps2-an505` or `virt` | `mps2-an386` |
 //! | `DT_FLASH_KIB` | flash that the image must fit: 1024, 512 or 4096 | 1024 |
 //! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
 //! | `DT_POLICY_RS` | the constants exported with it | `policy.rs` beside the policy file |
@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
 /// Boards by name, and where code and data lie: QEMU's MPS2 boards with a Cortex-M4F, M7, M3, which also runs what is compiled
-/// for an M0+, and M33.
-const BOARDS: [(&str, u32, u32); 4] = [
+/// for an M0+, and M33; its RISC-V board.
+const BOARDS: [(&str, u32, u32); 5] = [
     ("mps2-an386", 0, 0x2000_0000),
     ("mps2-an500", 0, 0x2000_0000),
     ("mps2-an385", 0, 0x2000_0000),
     ("mps2-an505", 0x1000_0000, 0x3800_0000),
+    ("virt", 0x8000_0000, 0x8080_0000),
 ];
 
 /// Sizes of flash and RAM, in KiB; the memory layout of each is in `memory/`.
@@ -88,8 +89,11 @@ fn link(out: &Path) -> Result<(), Box<dyn Error>> {
     let flash = choice("DT_FLASH_KIB", &LAYOUTS.map(|(kib, _)| kib))?;
     let layout = LAYOUTS.iter().find(|(kib, _)| *kib == flash);
     let (_, ram) = layout.ok_or("every size has a layout")?;
-    let memory = fs::read_to_string(format!("memory/flash_{flash}k.x"))?
+    let mut memory = fs::read_to_string(format!("memory/flash_{flash}k.x"))?
         + &fs::read_to_string("memory/sections.x")?;
+    if board == "virt" {
+        memory += &fs::read_to_string("memory/riscv.x")?;
+    }
     let memory = memory
         .replace("= CODE", &format!("= {code:#010x}"))
         .replace("= DATA", &format!("= {data:#010x}"));
@@ -99,7 +103,12 @@ fn link(out: &Path) -> Result<(), Box<dyn Error>> {
     fs::write(out.join("layout.rs"), constants)?;
     println!("cargo:rustc-env=DT_BOARD={board}");
     println!("cargo:rustc-link-search={}", out.display());
-    for argument in ["--nmagic", "-Tlink.x", "-Tdefmt.x"] {
+    // riscv-rt's script does not ask for the memory layout, and needs it first.
+    let layout = (board == "virt").then_some("-Tmemory.x");
+    for argument in layout
+        .into_iter()
+        .chain(["--nmagic", "-Tlink.x", "-Tdefmt.x"])
+    {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Control-loop images for Cortex-M controllers: the policy of `dt-core`, bit for bit as on the host, in the
+//! Control-loop images for Cortex-M and RISC-V controllers: the policy of `dt-core`, bit for bit as on the host, in the
 //! fixed-rate loop of `dt-control`, which fails safe.
 //!
 //! - [`board`]: the hardware, behind the traits of `dt-control`; the only module that touches registers.

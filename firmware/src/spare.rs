@@ -42,5 +42,8 @@ pub fn read() -> (Job, &'static [u8]) {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub extern "C" fn dt_bench_mark() {
-    naked_asm!("bx lr")
+    #[cfg(target_arch = "arm")]
+    naked_asm!("bx lr");
+    #[cfg(target_arch = "riscv32")]
+    naked_asm!("ret");
 }

@@ -135,6 +135,9 @@ pub enum Board {
     /// Cortex-M33 with DSP extension and floating-point unit
     #[value(alias = "mps2-an505")]
     M33,
+    /// RISC-V RV32IMAC: the portable kernels and floating point in software
+    #[value(alias = "virt")]
+    Riscv,
 }
 
 impl Board {
@@ -145,6 +148,7 @@ impl Board {
             Self::M7 => "mps2-an500",
             Self::M3 | Self::M0plus => "mps2-an385",
             Self::M33 => "mps2-an505",
+            Self::Riscv => "virt",
         }
     }
 
@@ -153,6 +157,7 @@ impl Board {
         match self {
             Self::M4f | Self::M7 | Self::M3 | Self::M0plus => 0,
             Self::M33 => 0x1000_0000,
+            Self::Riscv => 0x8000_0000,
         }
     }
 
@@ -163,6 +168,7 @@ impl Board {
             Self::M3 => cortex_m::M3,
             Self::M0plus => cortex_m::M0,
             Self::M33 => cortex_m::M33F,
+            Self::Riscv => cortex_m::RISCV,
         }
     }
 
@@ -172,7 +178,7 @@ impl Board {
         match self {
             Self::M7 => Some("cortex-m7"),
             Self::M33 => Some("cortex-m33"),
-            Self::M4f | Self::M3 | Self::M0plus => None,
+            Self::M4f | Self::M3 | Self::M0plus | Self::Riscv => None,
         }
     }
 }

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::firmware::Board;
 use crate::firmware::image::target_directory;
 use crate::process::{cargo, command, project, run_openly, succeeds};
 use crate::setup;
-use crate::setup::cortex_m::{self, Toolchain, cargo_for_target, recorded};
+use crate::setup::cortex_m::{Toolchain, cargo_for_target, recorded};
 
 /// Runs every stage, stops at the first that fails, and ends with what each took.
 ///
@@ -29,15 +30,17 @@ pub fn run() -> Result<()> {
 
 /// The cheap ones first.
 fn stages() -> Result<Vec<(&'static str, Command)>> {
-    let firmware_lints = match recorded() {
-        // The distribution has no clippy for these sources; its compiler's own lints remain.
+    // The distribution has no clippy for these sources; its compiler's own lints remain.
+    let (firmware_lints, riscv_lints, lint): (_, _, &[&str]) = match recorded() {
         Some(Toolchain::Distribution) => (
             "firmware compiles (no clippy for this compiler)",
-            target(&["check"])?,
+            "firmware compiles for RISC-V",
+            &["check"],
         ),
         _ => (
             "firmware lints",
-            target(&["clippy", "--", "-D", "warnings"])?,
+            "firmware lints for RISC-V",
+            &["clippy", "--", "-D", "warnings"],
         ),
     };
     let mut documentation = host(&["doc", "--no-deps", "--features", "tests/host"]);
@@ -71,7 +74,8 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
                 "warnings",
             ]),
         ),
-        firmware_lints,
+        (firmware_lints, target(Board::M4f, lint)?),
+        (riscv_lints, target(Board::Riscv, lint)?),
         (
             "every target gets the kernels that it can run",
             host(&["xtask", "firmware", "targets"]),
@@ -128,9 +132,12 @@ fn host(arguments: &[&str]) -> Command {
     cargo
 }
 
-fn target(arguments: &[&str]) -> Result<Command> {
-    let mut cargo = cargo_for_target(arguments[0], cortex_m::M4F)?;
-    cargo.args(["-p", "firmware"]).args(&arguments[1..]);
+fn target(board: Board, arguments: &[&str]) -> Result<Command> {
+    let mut cargo = cargo_for_target(arguments[0], board.target())?;
+    cargo
+        .args(["-p", "firmware"])
+        .args(&arguments[1..])
+        .env("DT_BOARD", board.machine());
     Ok(cargo)
 }
 

@@ -21,7 +21,8 @@ mod proof {
         dt_core_can_panic()
     }
 
-    #[cortex_m_rt::entry]
+    #[cfg_attr(target_arch = "arm", cortex_m_rt::entry)]
+    #[cfg_attr(target_arch = "riscv32", riscv_rt::entry)]
     fn main() -> ! {
         loop {
             black_box(control(

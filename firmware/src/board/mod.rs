@@ -2,10 +2,16 @@
 
 #[cfg(all(target_os = "none", target_arch = "arm"))]
 pub mod mps2;
+#[cfg(target_os = "none")]
+mod semihosted;
+#[cfg(all(target_os = "none", target_arch = "riscv32"))]
+pub mod virt;
 
 /// The emulated board that this image is built for.
 #[cfg(all(target_os = "none", target_arch = "arm"))]
 pub use mps2::{self as emulated, Mps2 as Emulated};
+#[cfg(all(target_os = "none", target_arch = "riscv32"))]
+pub use virt::{self as emulated, Virt as Emulated};
 
 /// The emulator's time is one nanosecond per instruction (`-icount shift=0`).
 pub const EMULATED_INSTRUCTIONS_PER_SECOND: u32 = 1_000_000_000;

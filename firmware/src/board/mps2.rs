@@ -17,8 +17,6 @@ use cortex_m::interrupt;
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
-use defmt_semihosting as _;
-
 use dt_control::{
     BlockingBoard, Board, FloatMode, PeriodTooLong, Processor, Tick, Watchdog, counts,
 };
@@ -26,6 +24,8 @@ use machine::CLOCK_HZ;
 
 pub use cortex_m::singleton;
 pub use cortex_m_rt::entry;
+
+pub use super::semihosted::exit;
 pub use stack::{stack_len, stack_used};
 
 /// Name of the board the image was built for, as in `--board` and QEMU's `-M`.
@@ -151,14 +151,6 @@ pub fn counter() -> u32 {
     timer::read()
 }
 
-/// Ends the emulation; QEMU exits with status 0 on success and 1 otherwise.
-pub fn exit(success: bool) -> ! {
-    defmt::flush();
-    semihosting::process::exit(i32::from(!success))
-}
-
-defmt::timestamp!("{=u64:us}", now() / u64::from(CLOCK_HZ / 1_000_000));
-
 #[exception]
 fn SysTick() {
     // The only writer; an M0+ has no atomic addition.
@@ -172,12 +164,6 @@ fn SysTick() {
 #[exception]
 unsafe fn NonMaskableInt() -> ! {
     defmt::error!("watchdog: the control loop hangs");
-    exit(false)
-}
-
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    defmt::error!("{}", defmt::Display2Format(info));
     exit(false)
 }
 

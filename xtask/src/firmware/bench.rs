@@ -88,6 +88,7 @@ fn cases(arguments: &Arguments) -> Result<Vec<(Board, Vec<Case>)>> {
         (Board::M7, &[models::PAPER]),
         (Board::M33, &[models::PAPER]),
         (Board::M3, &[models::PAPER]),
+        (Board::Riscv, &[models::PAPER]),
         (
             Board::M0plus,
             &[models::PENDULUM, models::PAPER, models::PAPER_INT4],
@@ -143,6 +144,7 @@ impl Board {
             Self::M3 => "M3",
             Self::M0plus => "M0+",
             Self::M33 => "M33",
+            Self::Riscv => "RV32IMAC",
         }
     }
 
@@ -150,7 +152,7 @@ impl Board {
         matches!(self, Self::M4f | Self::M7 | Self::M33)
     }
 
-    /// Whose timing its cycles are estimated by, and what these are divided by; `None` where Arm publishes no timing that an
+    /// Whose timing its cycles are estimated by, and what these are divided by; `None` where nobody publishes a timing that an
     /// estimate could rest on.
     fn timing(self) -> Option<(trace::Core, f64)> {
         match self {
@@ -158,7 +160,7 @@ impl Board {
             Self::M7 => Some((trace::Core::M4, trace::M7_PER_M4)),
             Self::M3 => Some((trace::Core::M3, 1.0)),
             Self::M0plus => Some((trace::Core::M0plus, 1.0)),
-            Self::M33 => None,
+            Self::M33 | Self::Riscv => None,
         }
     }
 }

@@ -107,7 +107,7 @@ pub fn start(board: Board, image: &Path, arguments: &[String]) -> Result<Ended> 
         .args(["-icount", "shift=0"])
         .args(arguments)
         .spawn()
-        .context("cannot start qemu-system-arm")?;
+        .with_context(|| format!("cannot start {}", program(board)))?;
     let frames = qemu.stdout.take().context("stdout was asked for")?;
     let printer = command(defmt_print::program())
         .arg("-e")
@@ -155,15 +155,25 @@ pub fn record<T>(
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cannot start qemu-system-arm")?;
+        .with_context(|| format!("cannot start {}", program(board)))?;
     let record = qemu.stderr.take().context("stderr was asked for")?;
     let read = reader(record);
     end(&mut qemu);
     read
 }
 
+fn program(board: Board) -> &'static str {
+    match board {
+        Board::Riscv => "qemu-system-riscv32",
+        _ => "qemu-system-arm",
+    }
+}
+
 fn qemu(board: Board, image: &Path) -> Command {
-    let mut qemu = command("qemu-system-arm");
+    let mut qemu = command(program(board));
+    if board == Board::Riscv {
+        qemu.args(["-bios", "none"]); // There is nothing below the image.
+    }
     qemu.args(["-M", board.machine(), "-nographic"])
         .args(["-monitor", "none", "-serial", "null"])
         .args(["-semihosting-config", "enable=on,target=native"])

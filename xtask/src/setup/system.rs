@@ -17,7 +17,7 @@ struct Need {
     is_met: fn() -> bool,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need {
         packages: &["g++"],
         is_met: || succeeds(command("c++").arg("--version")),
@@ -33,6 +33,10 @@ const NEEDS: [Need; 6] = [
     Need {
         packages: &["qemu-system-arm"],
         is_met: || succeeds(command("qemu-system-arm").arg("--version")),
+    },
+    Need {
+        packages: &["qemu-system-misc"],
+        is_met: || succeeds(command("qemu-system-riscv32").arg("--version")),
     },
     Need {
         packages: &["libegl1", "libegl-mesa0"],

@@ -130,7 +130,7 @@ impl Case {
             (Board::M4f, "paper") if quick => (20, 0),
             (Board::M4f, "paper") => (200, 10_000),
             (Board::M4f | Board::M7 | Board::M33, _) => (50, 0),
-            (Board::M3 | Board::M0plus, _) => (4, 0),
+            (Board::M3 | Board::M0plus | Board::Riscv, _) => (4, 0),
         };
         Job {
             steps,
