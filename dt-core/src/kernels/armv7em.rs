@@ -36,7 +36,7 @@ mod int4;
 
 use core::arch::global_asm;
 
-use super::{Run, scalar};
+use super::{Run, packed_byte, packed_index, scalar};
 pub use int4::linear_int4;
 
 /// What a routine works through. It becomes the routine's stack frame: change both together.
@@ -87,7 +87,9 @@ pub fn linear<const T: usize>(
         && is_word_aligned(packed)
         && is_word_aligned(x);
     if !fits {
-        return scalar::linear(packed, x, scale, bias, x_scale, y);
+        let byte = |row, col| packed.get(packed_index(width, row, col));
+        let weight = |row, col| byte(row, col).map(|byte| packed_byte(row, *byte));
+        return scalar::linear_by_weight(weight, x, scale, bias, x_scale, y);
     }
     let mut scales = [0.0; 3];
     crate::slices::copy(x_scale, &mut scales);

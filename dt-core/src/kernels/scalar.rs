@@ -83,6 +83,35 @@ pub(super) fn linear_int4_by<const T: usize>(
     dequantize(sums, scale, bias, x_scale, y);
 }
 
+/// [`super::linear`] for what no kernel is made for, weight by weight: small code rather than fast.
+#[cold]
+#[inline(never)]
+pub(super) fn linear_by_weight(
+    weight: impl Fn(usize, usize) -> Option<i8>,
+    x: &[i16],
+    scale: &[f32],
+    bias: &[f32],
+    x_scale: &[f32],
+    y: &mut [f32],
+) {
+    let tokens = x_scale.len();
+    let cols = x.len().checked_div(tokens).unwrap_or_default();
+    let each = x_scale.iter().zip(rows_mut(y, scale.len()));
+    for (token, (x_scale, y)) in each.enumerate() {
+        let outputs = y.iter_mut().zip(scale).zip(bias);
+        for (row, ((y, scale), bias)) in outputs.enumerate() {
+            let mut sum = 0;
+            for col in 0..cols {
+                let x = x.get(interleaved_index(tokens, token, col));
+                if let Some((weight, x)) = weight(row, col).zip(x) {
+                    sum += i32::from(weight) * i32::from(*x);
+                }
+            }
+            *y = sum as f32 * (scale * x_scale) + bias;
+        }
+    }
+}
+
 /// Turns the integer sums of each row pair into outputs.
 #[inline]
 fn dequantize<const T: usize>(

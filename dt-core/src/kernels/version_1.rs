@@ -5,15 +5,17 @@
 use super::{padded_cols, scalar};
 
 /// [`super::linear`] of a matrix that is packed so.
-pub fn linear<const T: usize>(
+pub fn linear(
     packed: &[i8],
     x: &[i16],
     scale: &[f32],
     bias: &[f32],
-    x_scale: &[f32; T],
+    x_scale: &[f32],
     y: &mut [f32],
 ) {
-    scalar::linear_by(dot_pair, packed, x, scale, bias, x_scale, y);
+    let cols = x.len().checked_div(x_scale.len()).unwrap_or_default();
+    let weight = |row, col| packed.get(packed_index(cols, row, col)).copied();
+    scalar::linear_by_weight(weight, x, scale, bias, x_scale, y);
 }
 
 /// Where the weight at (`row`, `col`) lies in a matrix of `cols` columns.
@@ -26,20 +28,6 @@ pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
         same => same,
     };
     word * 4 + byte
-}
-
-/// The dot products of one row pair with the activations of `T` tokens.
-fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] {
-    let mut sums = [[0i32; 2]; T];
-    for (&[a0, a2, a1, a3, b0, b2, b1, b3], x) in
-        pair.as_chunks::<8>().0.iter().zip(scalar::groups::<T>(x))
-    {
-        for ([sum_a, sum_b], x) in sums.iter_mut().zip(&x) {
-            *sum_a += scalar::dot4([a0, a1, a2, a3], x);
-            *sum_b += scalar::dot4([b0, b1, b2, b3], x);
-        }
-    }
-    sums
 }
 
 #[cfg(test)]

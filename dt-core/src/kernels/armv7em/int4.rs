@@ -23,7 +23,7 @@
 
 use super::is_word_aligned;
 use crate::int4::{GROUP_COLS, Packed};
-use crate::kernels::interleaved_index;
+use crate::kernels::scalar;
 use crate::slices::rows_mut;
 
 /// Columns that the corrections have room for, whole groups; wider matrices come in parts.
@@ -86,7 +86,8 @@ pub fn linear_int4<const T: usize>(
         && is_word_aligned(nibbles)
         && is_word_aligned(x);
     if !fits {
-        return one_by_one(packed, x, scale, bias, x_scale, y);
+        let weight = |row, col| packed.weight(cols, row, col);
+        return scalar::linear_by_weight(weight, x, scale, bias, x_scale, y);
     }
     let mut scales = [0.0; 3];
     crate::slices::copy(x_scale, &mut scales);
@@ -173,34 +174,6 @@ impl Routines {
                 whole: &raw const dt_core_int4_whole_3,
                 part: &raw const dt_core_int4_part_3,
             },
-        }
-    }
-}
-
-/// What the routines are not made for: small code rather than fast.
-#[cold]
-#[inline(never)]
-fn one_by_one(
-    packed: Packed<'_>,
-    x: &[i16],
-    scale: &[f32],
-    bias: &[f32],
-    x_scale: &[f32],
-    y: &mut [f32],
-) {
-    let tokens = x_scale.len();
-    let cols = x.len().checked_div(tokens).unwrap_or_default();
-    let each = x_scale.iter().zip(rows_mut(y, scale.len()));
-    for (token, (x_scale, y)) in each.enumerate() {
-        let outputs = y.iter_mut().zip(scale).zip(bias);
-        for (row, ((y, scale), bias)) in outputs.enumerate() {
-            let mut sum = 0;
-            for col in 0..cols {
-                let weight = packed.weight(cols, row, col).unwrap_or_default();
-                let x = x.get(interleaved_index(tokens, token, col));
-                sum += i32::from(weight) * i32::from(x.copied().unwrap_or_default());
-            }
-            *y = sum as f32 * (scale * x_scale) + bias;
         }
     }
 }
