@@ -22,8 +22,8 @@ const MAX_COLS: usize = if LONG.is_empty() {
 /// in some.
 const ALL_COMBINATIONS: usize = if cfg!(miri) { 2 } else { 70 };
 /// Numbers of rows that all rows up to [`ALL_COMBINATIONS`] long are tried in besides: kernels that take
-/// up to sixteen at once are a host's.
-const TALL: &[usize] = if LONG.is_empty() {
+/// up to sixteen at once are a host's, and controllers have little memory.
+const TALL: &[usize] = if cfg!(any(miri, target_os = "none")) {
     &[]
 } else {
     &[6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 24, 26, 31, 32, 33, 35]
