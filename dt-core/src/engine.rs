@@ -245,10 +245,6 @@ impl<'a> Stepper<'a> {
         group: &Group<'_>,
         probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
-        let model = self.model;
-        let config = &model.config;
-        let (d, ff) = (config.d_model as usize, config.d_ff as usize);
-        let (dtype, eps) = (config.dtype, config.layer_norm_eps);
         let (wide, buffer) = (&mut *work.wide, &mut *work.input);
 
         // x (T, d_model): the embedded tokens; `tokens`: where each goes in the cache and what it
@@ -256,11 +252,16 @@ impl<'a> Stepper<'a> {
         probe.enter(Phase::Embed);
         let tokens = self.embed(group, wide, buffer)?;
         let count = tokens.len();
+        let model = &self.model;
+        let config = &model.config;
+        let (d, ff) = (config.d_model as usize, config.d_ff as usize);
+        let (dtype, eps) = (config.dtype, config.layer_norm_eps);
         let mut x = work.x.get_mut(..count * d).guaranteed();
         probe.enter(Phase::Norm);
         model.embedding().ln.forward(eps, wide, x)?;
 
-        for (index, layer) in model.layers().enumerate() {
+        for index in 0..config.n_layer as usize {
+            let layer = model.layer(index);
             let cache = layer_cache(config, work.cache, index);
 
             // Keys and values of all tokens, (T, 2·d_model) and for folded attention a bias, go into the cache.

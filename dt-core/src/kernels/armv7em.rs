@@ -36,7 +36,7 @@ mod int4;
 
 use core::arch::global_asm;
 
-use super::{Run, packed_byte, packed_index, scalar};
+use super::{Run, scalar};
 pub use int4::linear_int4;
 
 /// What a routine works through. It becomes the routine's stack frame: change both together.
@@ -87,9 +87,8 @@ pub fn linear<const T: usize>(
         && is_word_aligned(packed)
         && is_word_aligned(x);
     if !fits {
-        let byte = |row, col| packed.get(packed_index(width, row, col));
-        let weight = |row, col| byte(row, col).map(|byte| packed_byte(row, *byte));
-        return scalar::linear_by_weight(weight, x, scale, bias, x_scale, y);
+        let matrix = scalar::Matrix::Int8(packed);
+        return scalar::linear_by_weight(matrix, x, scale, bias, x_scale, y);
     }
     let mut scales = [0.0; 3];
     crate::slices::copy(x_scale, &mut scales);

@@ -1,6 +1,6 @@
 //! The portable kernels: plain loops that any target compiles, and the meaning of all others.
 
-use super::{RUN, Run, interleaved_index, packed_byte};
+use super::{RUN, Run, interleaved_index, packed_byte, packed_index, version_1};
 use crate::int4::{GROUP_COLS, Packed, decode_group};
 use crate::ops;
 use crate::slices::{copy, rows, rows_mut};
@@ -83,11 +83,40 @@ pub(super) fn linear_int4_by<const T: usize>(
     dequantize(sums, scale, bias, x_scale, y);
 }
 
-/// [`super::linear`] for what no kernel is made for, weight by weight: small code rather than fast.
+/// A quantized matrix, however it is packed.
+#[derive(Clone, Copy)]
+#[cfg_attr(
+    not(arm_dsp),
+    allow(dead_code, reason = "other kernels are made for every shape")
+)]
+pub(super) enum Matrix<'w> {
+    Int8(&'w [i8]),
+    Int8Version1(&'w [i8]),
+    Int4(Packed<'w>),
+}
+
+impl Matrix<'_> {
+    /// The weight at (`row`, `col`) of `cols` columns.
+    fn weight(self, cols: usize, row: usize, col: usize) -> Option<i8> {
+        match self {
+            Self::Int8(packed) => {
+                let byte = packed.get(packed_index(cols, row, col))?;
+                Some(packed_byte(row, *byte))
+            }
+            Self::Int8Version1(packed) => {
+                packed.get(version_1::packed_index(cols, row, col)).copied()
+            }
+            Self::Int4(packed) => packed.weight(cols, row, col),
+        }
+    }
+}
+
+/// [`super::linear`] for what no kernel is made for, weight by weight: small code rather than fast, so one for all packings and
+/// numbers of tokens.
 #[cold]
 #[inline(never)]
 pub(super) fn linear_by_weight(
-    weight: impl Fn(usize, usize) -> Option<i8>,
+    matrix: Matrix<'_>,
     x: &[i16],
     scale: &[f32],
     bias: &[f32],
@@ -103,7 +132,7 @@ pub(super) fn linear_by_weight(
             let mut sum = 0;
             for col in 0..cols {
                 let x = x.get(interleaved_index(tokens, token, col));
-                if let Some((weight, x)) = weight(row, col).zip(x) {
+                if let Some((weight, x)) = matrix.weight(cols, row, col).zip(x) {
                     sum += i32::from(weight) * i32::from(*x);
                 }
             }

@@ -13,9 +13,8 @@ pub fn linear(
     x_scale: &[f32],
     y: &mut [f32],
 ) {
-    let cols = x.len().checked_div(x_scale.len()).unwrap_or_default();
-    let weight = |row, col| packed.get(packed_index(cols, row, col)).copied();
-    scalar::linear_by_weight(weight, x, scale, bias, x_scale, y);
+    let matrix = scalar::Matrix::Int8Version1(packed);
+    scalar::linear_by_weight(matrix, x, scale, bias, x_scale, y);
 }
 
 /// Where the weight at (`row`, `col`) lies in a matrix of `cols` columns.

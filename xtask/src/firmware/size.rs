@@ -13,8 +13,8 @@ use addr2line::Loader;
 use anyhow::{Context, Result, anyhow, ensure};
 use object::{Object, ObjectSection, SectionFlags, SectionKind};
 
-/// `dt-core`'s part of any image.
-const DT_CORE_LIMIT: u64 = 32 * 1024;
+/// `dt-core`'s part of any image: two format versions, three sources of exp, attention as trained and folded.
+const DT_CORE_LIMIT: u64 = 38 * 1024;
 
 /// Loaded into the board's spare memory, where a product has none: see firmware/memory.
 const NOT_IN_FLASH: &str = ".episodes";
@@ -218,7 +218,7 @@ mod tests {
         let error = sizes(DT_CORE_LIMIT + 1).check().unwrap_err().to_string();
         assert_eq!(
             error,
-            "dt-core takes 32769 bytes of code; its limit is 32768"
+            "dt-core takes 38913 bytes of code; its limit is 38912"
         );
     }
 }

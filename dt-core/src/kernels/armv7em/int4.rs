@@ -59,7 +59,8 @@ struct Job {
 }
 
 /// See [`crate::kernels::linear_int4`].
-#[inline]
+// Not inlined, so that corrections take stack only while there are any.
+#[inline(never)]
 pub fn linear_int4<const T: usize>(
     packed: Packed<'_>,
     x: &[i16],
@@ -86,8 +87,8 @@ pub fn linear_int4<const T: usize>(
         && is_word_aligned(nibbles)
         && is_word_aligned(x);
     if !fits {
-        let weight = |row, col| packed.weight(cols, row, col);
-        return scalar::linear_by_weight(weight, x, scale, bias, x_scale, y);
+        let matrix = scalar::Matrix::Int4(packed);
+        return scalar::linear_by_weight(matrix, x, scale, bias, x_scale, y);
     }
     let mut scales = [0.0; 3];
     crate::slices::copy(x_scale, &mut scales);
