@@ -55,7 +55,7 @@ pub(super) fn tanh(x: f32) -> f32 {
 
 /// eˣ − 1 for −0.52 < x < 0 and 0.51 < x ≤ 20, all that tanh asks for.
 fn exp_m1(x: f32) -> f32 {
-    const LN_2: [f32; 2] = [0.693_138_1, 9.058_000_6e-6];
+    const LN_2: [f32; 2] = [0.693_138_1, 9.058_001e-6];
     if size(x) < 2.980_232_2e-8 {
         return x;
     }
