@@ -105,11 +105,11 @@ impl Memory {
                 if !all && i > 0 && i != 1 + cols % 3 {
                     continue;
                 }
-                // Kernels that ask for alignment get it.
-                let (rows, offsets) = if all {
-                    (1..=FEW_ROWS, 0..4)
-                } else {
-                    (2..=3, 0..1)
+                // Kernels that ask for alignment get it; what comes in parts gets several pairs of rows.
+                let (rows, offsets) = match cols {
+                    _ if all => (1..=FEW_ROWS, 0..4),
+                    ..=1024 => (2..=3, 0..1),
+                    _ => (2..=4, 0..1),
                 };
                 for (rows, offset) in rows.flat_map(|rows| offsets.clone().map(move |o| (rows, o)))
                 {
