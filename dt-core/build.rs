@@ -3,7 +3,7 @@
 //! Arm: by the calling convention, since the kernels take floats in registers of the floating-point unit, and by the
 //! instruction set. Armv7E-M (Cortex-M4, M7) always has the DSP extension, Armv8-M (Cortex-M33, M55) may have it, and stable Rust
 //! hides whether it has: `target-feature=+dsp` counts, and a `target-cpu` that is known to have it, both from
-//! rustc's flags. Without a word about it Armv8-M gets the portable kernels, which any core runs.
+//! rustc's flags; so it is with Helium, `mve.fp`, on M55 and M85. Without a word about it Armv8-M gets the portable kernels, which any core runs.
 //!
 //! With `DT_KERNELS=scalar` every target gets the portable ones, with `DT_KERNELS=sse2` x86-64 goes without AVX2
 //! and AVX-512, with `DT_KERNELS=avx2` without AVX-512.
@@ -21,8 +21,11 @@ const WITH_DSP: [&str; 6] = [
     "star-mc1",
 ];
 
+/// Those whose default has Helium, with floats, too.
+const WITH_MVE: [&str; 3] = ["cortex-m52", "cortex-m55", "cortex-m85"];
+
 /// Every `cfg` that this script may set.
-const ALL: &str = "arm_dsp, neon_kernels, sse2_kernels, avx2_kernels, vnni_kernels";
+const ALL: &str = "arm_dsp, arm_mve, neon_kernels, sse2_kernels, avx2_kernels, vnni_kernels";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -39,6 +42,7 @@ fn main() {
     let target = Target::from_environment();
     for (name, runs) in [
         ("arm_dsp", target.is_arm_with_dsp()),
+        ("arm_mve", target.is_arm_with_mve()),
         ("neon_kernels", target.is("aarch64") && target.has("neon")),
         ("sse2_kernels", target.is("x86_64") && target.has("sse2")),
         (
@@ -120,6 +124,13 @@ impl Target {
 
     fn has(&self, feature: &str) -> bool {
         self.says(feature) == Some(true)
+    }
+
+    /// Whether there are Helium's instructions such as `VMLADAVA`, and those for floats.
+    fn is_arm_with_mve(&self) -> bool {
+        let of_cpu = WITH_MVE.contains(&self.cpu.as_str());
+        let has = self.says("mve") != Some(false) && self.says("mve.fp").unwrap_or(of_cpu);
+        self.is_arm_with_dsp() && self.is_armv8m() && has
     }
 
     fn is_armv8m(&self) -> bool {

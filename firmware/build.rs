@@ -5,7 +5,7 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500`, `mps2-an385`, `mps2-an505` or `virt` | `mps2-an386` |
+//! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500`, `mps2-an385`, `mps2-an505`, `mps3-an547` or `virt` | `mps2-an386` |
 //! | `DT_FLASH_KIB` | flash that the image must fit: 1024, 512 or 4096 | 1024 |
 //! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
 //! | `DT_POLICY_RS` | the constants exported with it | `policy.rs` beside the policy file |
@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
 /// Boards by name, and where code and data lie: QEMU's MPS2 boards with a Cortex-M4F, M7, M3, which also runs what is compiled
-/// for an M0+, and M33; its RISC-V board.
-const BOARDS: [(&str, u32, u32); 5] = [
+/// for an M0+, and M33; the MPS3 board with an M55; the RISC-V board.
+const BOARDS: [(&str, u32, u32); 6] = [
     ("mps2-an386", 0, 0x2000_0000),
     ("mps2-an500", 0, 0x2000_0000),
     ("mps2-an385", 0, 0x2000_0000),
     ("mps2-an505", 0x1000_0000, 0x3800_0000),
+    ("mps3-an547", 0x7000_0000, 0x3100_0000),
     ("virt", 0x8000_0000, 0x8080_0000),
 ];
 
@@ -91,8 +92,14 @@ fn link(out: &Path) -> Result<(), Box<dyn Error>> {
     let (_, ram) = layout.ok_or("every size has a layout")?;
     let mut memory = fs::read_to_string(format!("memory/flash_{flash}k.x"))?
         + &fs::read_to_string("memory/sections.x")?;
-    if board == "virt" {
-        memory += &fs::read_to_string("memory/riscv.x")?;
+    match board.as_str() {
+        "mps3-an547" => memory += &fs::read_to_string("memory/an547.x")?,
+        "virt" => memory += &fs::read_to_string("memory/riscv.x")?,
+        _ => {}
+    }
+    println!("cargo:rustc-check-cfg=cfg(dt_armv8m)");
+    if ["mps2-an505", "mps3-an547"].contains(&board.as_str()) {
+        println!("cargo:rustc-cfg=dt_armv8m");
     }
     let memory = memory
         .replace("= CODE", &format!("= {code:#010x}"))

@@ -24,11 +24,12 @@ const PLAN: Plan = Plan {
 };
 const STEPS: u64 = 20 * 200;
 
-/// As `--board` and the emulator know them: M4F, M7, M33, and without DSP extension and floating-point unit M3, M0+ and RISC-V.
-const BOARDS: [(&str, &str); 6] = [
+/// As `--board` and the emulator know them: M4F, M7, M33, M55, and without DSP extension and floating-point unit M3, M0+ and RISC-V.
+const BOARDS: [(&str, &str); 7] = [
     ("m4f", "mps2-an386"),
     ("m7", "mps2-an500"),
     ("m33", "mps2-an505"),
+    ("m55", "mps3-an547"),
     ("m3", M3),
     ("m0plus", M3),
     ("riscv", "virt"),
@@ -320,7 +321,7 @@ fn overflowing_the_stack_faults() {
         ..PLAN
     };
     let (recording, _) = Recording::new(&policy, &one);
-    for board in [M4F, "m0plus", "m33", "riscv"] {
+    for board in [M4F, "m0plus", "m33", "m55", "riscv"] {
         let words = arena_words(&policy);
         let ended = run(board, "stack_overflow", &policy, words, &recording);
         assert!(!ended.success);

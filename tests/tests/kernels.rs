@@ -8,7 +8,13 @@ use serde_json::Value;
 /// The assembly, and the portable kernels compiled for the smallest core.
 #[test]
 fn every_kernel_passes_the_suite_on_the_controller() {
-    for (board, kernels) in [("m4f", 2), ("m0plus", 1), ("m33", 2), ("riscv", 1)] {
+    for (board, kernels) in [
+        ("m4f", 2),
+        ("m0plus", 1),
+        ("m33", 2),
+        ("m55", 3),
+        ("riscv", 1),
+    ] {
         let output = Command::new(env!("CARGO"))
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
             .args([

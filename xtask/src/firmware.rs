@@ -135,6 +135,9 @@ pub enum Board {
     /// Cortex-M33 with DSP extension and floating-point unit
     #[value(alias = "mps2-an505")]
     M33,
+    /// Cortex-M55 with Helium
+    #[value(alias = "mps3-an547")]
+    M55,
     /// RISC-V RV32IMAC: the portable kernels and floating point in software
     #[value(alias = "virt")]
     Riscv,
@@ -148,6 +151,7 @@ impl Board {
             Self::M7 => "mps2-an500",
             Self::M3 | Self::M0plus => "mps2-an385",
             Self::M33 => "mps2-an505",
+            Self::M55 => "mps3-an547",
             Self::Riscv => "virt",
         }
     }
@@ -157,6 +161,7 @@ impl Board {
         match self {
             Self::M4f | Self::M7 | Self::M3 | Self::M0plus => 0,
             Self::M33 => 0x1000_0000,
+            Self::M55 => 0x7000_0000,
             Self::Riscv => 0x8000_0000,
         }
     }
@@ -167,17 +172,18 @@ impl Board {
             Self::M4f | Self::M7 => cortex_m::M4F,
             Self::M3 => cortex_m::M3,
             Self::M0plus => cortex_m::M0,
-            Self::M33 => cortex_m::M33F,
+            Self::M33 | Self::M55 => cortex_m::M33F,
             Self::Riscv => cortex_m::RISCV,
         }
     }
 
     /// What the compiler generates code for, where that is more than the target says: the M7 has
-    /// double precision in hardware, the M33 the DSP extension.
+    /// double precision in hardware, the M33 the DSP extension, the M55 Helium.
     pub fn processor(self) -> Option<&'static str> {
         match self {
             Self::M7 => Some("cortex-m7"),
             Self::M33 => Some("cortex-m33"),
+            Self::M55 => Some("cortex-m55"),
             Self::M4f | Self::M3 | Self::M0plus | Self::Riscv => None,
         }
     }

@@ -15,7 +15,7 @@ fn xtask(arguments: &[&str]) -> assert_cmd::assert::Assert {
 fn an_unknown_board_is_refused_with_the_known_ones() {
     let refusal = xtask(&["firmware", "build", "--board", "m0"]).code(2);
     refusal.stderr(contains("'m0'").and(contains(
-        "[possible values: m4f, m7, m3, m0plus, m33, riscv]",
+        "[possible values: m4f, m7, m3, m0plus, m33, m55, riscv]",
     )));
 }
 

@@ -8,8 +8,10 @@
 
 #![allow(unsafe_code, reason = "vector instructions")]
 
-#[cfg(arm_dsp)]
+#[cfg(all(arm_dsp, not(arm_mve)))]
 mod armv7em;
+#[cfg(arm_mve)]
+mod mve;
 #[cfg(neon_kernels)]
 mod neon;
 pub mod scalar;
@@ -25,8 +27,10 @@ use crate::int4::Packed;
 #[cfg(all(arm_dsp, not(all(target_arch = "arm", target_abi = "eabihf"))))]
 compile_error!("kernels in Arm assembly take floats in registers: the target's ABI must be eabihf");
 
-#[cfg(arm_dsp)]
+#[cfg(all(arm_dsp, not(arm_mve)))]
 use armv7em as best;
+#[cfg(arm_mve)]
+use mve as best;
 #[cfg(neon_kernels)]
 use neon as best;
 #[cfg(not(any(arm_dsp, neon_kernels, sse2_kernels)))]
@@ -120,7 +124,11 @@ pub const fn packed_len(rows: usize, cols: usize) -> usize {
 }
 
 /// Columns of a token that lie side by side among the interleaved activations of several.
-pub const RUN: usize = if cfg!(arm_dsp) { 2 } else { 4 };
+pub const RUN: usize = if cfg!(all(arm_dsp, not(arm_mve))) {
+    2
+} else {
+    4
+};
 
 /// So many activations.
 pub type Run = [i16; RUN];

@@ -1,7 +1,8 @@
 //! Arm's MPS2 FPGA boards as QEMU emulates them: `mps2-an386` (Cortex-M4F), `mps2-an500` (Cortex-M7),
-//! `mps2-an385` (Cortex-M3, which also runs what is compiled for an M0+), `mps2-an505` (Cortex-M33, in its secure state).
+//! `mps2-an385` (Cortex-M3, which also runs what is compiled for an M0+), `mps2-an505` (Cortex-M33) and `mps3-an547` (Cortex-M55), both in their secure state.
 //!
-//! - Time: CMSDK APB timer 0, 32 bits at 25 or 20 MHz. Under `-icount shift=0` one count is exactly 40 or 50 instructions.
+//! - Time: CMSDK APB timer 0, 32 bits at 25 or 20 MHz, or the M55's system counter at 32 MHz. Under `-icount shift=0` one count
+//!   is 40, 50 or 31.25 instructions.
 //! - Control tick: SysTick, from the same clock, restarted whenever the loop waits for it (see [`BlockingBoard::wait_for_tick`]).
 //! - Watchdog: CMSDK APB watchdog, raising the non-maskable interrupt.
 //! - Log: defmt over semihosting. Exit status: semihosting.
@@ -55,9 +56,11 @@ impl Mps2 {
     pub fn take() -> Result<Self, FloatMode> {
         let peripherals = cortex_m::Peripherals::take().expect("the board is taken once");
         float_mode()?;
-        #[cfg(not(dt_board = "mps2-an505"))]
+        #[cfg(dt_board = "mps3-an547")]
+        machine::use_vector_table(&peripherals.SCB);
+        #[cfg(not(dt_armv8m))]
         stack::guard(&peripherals.MPU);
-        #[cfg(dt_board = "mps2-an505")]
+        #[cfg(dt_armv8m)]
         stack::limit();
         timer::start();
         Ok(Self {
@@ -99,7 +102,8 @@ impl Board for Mps2 {
     }
 
     fn start_watchdog(&mut self, timeout_us: u32) {
-        watchdog::start(u32::try_from(counts(CLOCK_HZ, timeout_us)).unwrap_or(u32::MAX));
+        let counts = counts(machine::WATCHDOG_HZ, timeout_us);
+        watchdog::start(u32::try_from(counts).unwrap_or(u32::MAX));
     }
 
     fn feed_watchdog(&mut self) {
@@ -167,7 +171,27 @@ unsafe fn NonMaskableInt() -> ! {
     exit(false)
 }
 
+/// System counter of the SSE-300 (Arm 101773, "System counter").
+#[cfg(dt_board = "mps3-an547")]
+mod timer {
+    use super::register;
+
+    const CONTROL: usize = 0x5810_0000;
+    const VALUE: usize = 0x5810_1000;
+    const CONTROL_ENABLE: u32 = 1;
+
+    pub fn start() {
+        register::write(CONTROL, CONTROL_ENABLE);
+    }
+
+    /// Counts since the start, modulo 2³².
+    pub fn read() -> u32 {
+        register::read(VALUE)
+    }
+}
+
 /// CMSDK APB timer 0 (Arm DDI 0479, "APB timer"), counting down from its reload value for ever.
+#[cfg(not(dt_board = "mps3-an547"))]
 mod timer {
     use super::machine::TIMER as BASE;
     use super::register;

@@ -87,6 +87,7 @@ fn cases(arguments: &Arguments) -> Result<Vec<(Board, Vec<Case>)>> {
         ),
         (Board::M7, &[models::PAPER]),
         (Board::M33, &[models::PAPER]),
+        (Board::M55, &[models::PAPER, models::PAPER_INT4]),
         (Board::M3, &[models::PAPER]),
         (Board::Riscv, &[models::PAPER]),
         (
@@ -144,12 +145,13 @@ impl Board {
             Self::M3 => "M3",
             Self::M0plus => "M0+",
             Self::M33 => "M33",
+            Self::M55 => "M55",
             Self::Riscv => "RV32IMAC",
         }
     }
 
     fn has_dsp(self) -> bool {
-        matches!(self, Self::M4f | Self::M7 | Self::M33)
+        matches!(self, Self::M4f | Self::M7 | Self::M33 | Self::M55)
     }
 
     /// Whose timing its cycles are estimated by, and what these are divided by; `None` where nobody publishes a timing that an
@@ -160,7 +162,7 @@ impl Board {
             Self::M7 => Some((trace::Core::M4, trace::M7_PER_M4)),
             Self::M3 => Some((trace::Core::M3, 1.0)),
             Self::M0plus => Some((trace::Core::M0plus, 1.0)),
-            Self::M33 | Self::Riscv => None,
+            Self::M33 | Self::M55 | Self::Riscv => None,
         }
     }
 }

@@ -15,7 +15,7 @@ type Case = (&'static str, &'static str, &'static [&'static str]);
 const DSP: &[&str] = &["arm_dsp"];
 const PORTABLE: &[&str] = &[];
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 14] = [
     (M4F, "", DSP),
     (M4F, "-Ctarget-cpu=cortex-m7", DSP),
     (M4, "", PORTABLE),
@@ -24,6 +24,8 @@ const CASES: [Case; 12] = [
     (M33F, "", PORTABLE),
     (M33F, "-Ctarget-cpu=cortex-m33", DSP),
     (M33F, "-Ctarget-feature=+dsp", DSP),
+    (M33F, "-Ctarget-cpu=cortex-m55", &["arm_dsp", "arm_mve"]),
+    (M33F, "-Ctarget-cpu=cortex-m55 -Ctarget-feature=-mve", DSP),
     (
         M33F,
         "-Ctarget-cpu=cortex-m33 -Ctarget-feature=-dsp",

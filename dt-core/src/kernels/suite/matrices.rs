@@ -356,9 +356,9 @@ impl<const T: usize> Outputs<T> {
     fn new(sums: [Sums; T], random: &mut Random<'_>) -> Self {
         Self {
             sums,
-            scale: core::array::from_fn(|_| random.float()),
-            bias: core::array::from_fn(|_| random.float()),
-            x_scale: core::array::from_fn(|_| random.float()),
+            scale: core::array::from_fn(|_| random.any_float()),
+            bias: core::array::from_fn(|_| random.any_float()),
+            x_scale: core::array::from_fn(|_| random.any_float()),
         }
     }
 

@@ -11,8 +11,10 @@
 mod floats;
 mod matrices;
 
-#[cfg(arm_dsp)]
+#[cfg(all(arm_dsp, not(arm_mve)))]
 use super::armv7em;
+#[cfg(arm_mve)]
+use super::mve;
 #[cfg(neon_kernels)]
 use super::neon;
 use super::scalar;
@@ -59,8 +61,10 @@ macro_rules! kernels {
 pub fn available() -> impl Iterator<Item = Kernels> {
     [
         kernels!("scalar", scalar, scalar),
-        #[cfg(arm_dsp)]
+        #[cfg(all(arm_dsp, not(arm_mve)))]
         kernels!("armv7em", armv7em, armv7em),
+        #[cfg(arm_mve)]
+        kernels!("mve", mve, mve),
         #[cfg(neon_kernels)]
         kernels!("neon", neon, neon),
         #[cfg(sse2_kernels)]
@@ -204,6 +208,15 @@ impl<'c> Random<'c> {
     /// Of either sign, between 2⁻³⁰ and 2³⁰.
     fn float(&mut self) -> f32 {
         let exponent = 127 - 30 + self.next() % 60;
+        self.sign() as f32 * f32::from_bits(exponent << 23 | self.next() >> 9)
+    }
+
+    /// The same, or in one of four cases below 2⁻¹⁰³ in magnitude and perhaps subnormal.
+    fn any_float(&mut self) -> f32 {
+        if self.below(4) > 0 {
+            return self.float();
+        }
+        let exponent = self.next() % 24;
         self.sign() as f32 * f32::from_bits(exponent << 23 | self.next() >> 9)
     }
 }

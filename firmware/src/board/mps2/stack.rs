@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-#[cfg(not(dt_board = "mps2-an505"))]
+#[cfg(not(dt_armv8m))]
 use cortex_m::peripheral::MPU;
 
 /// Left of the stack to report a fault with.
@@ -14,7 +14,7 @@ unsafe extern "C" {
 }
 
 /// Makes a fault of every stack pointer below the stack, as Armv8-M can (Arm DDI 0553, "Stack limit protection").
-#[cfg(dt_board = "mps2-an505")]
+#[cfg(dt_armv8m)]
 pub fn limit() {
     // SAFETY: the stack pointer is above it.
     unsafe { cortex_m::register::msplim::write(end() as u32) };
@@ -24,7 +24,7 @@ pub fn limit() {
 ///
 /// It lies at the bottom of RAM (`memory/`). Most controllers have nothing below that and fault by themselves; here it
 /// reads as zero and takes every write, so the memory protection unit forbids it (Armv7-M ARM, B3.5; Armv6-M has the same).
-#[cfg(not(dt_board = "mps2-an505"))]
+#[cfg(not(dt_armv8m))]
 pub fn guard(mpu: &MPU) {
     use cortex_m::asm;
 

@@ -96,7 +96,7 @@ impl Case {
         let streaming = self.config.attention == Attention::Streaming;
         self.config
             .step_instructions()
-            .filter(|_| streaming && board.has_dsp())
+            .filter(|_| streaming && board.has_dsp() && board != Board::M55)
     }
 
     /// From the emulator's record of one step. That step saw a ring that was not full; its mix is that of all steps.
@@ -129,7 +129,7 @@ impl Case {
             (Board::M4f, "pendulum") => (200, 10_000),
             (Board::M4f, "paper") if quick => (20, 0),
             (Board::M4f, "paper") => (200, 10_000),
-            (Board::M4f | Board::M7 | Board::M33, _) => (50, 0),
+            (Board::M4f | Board::M7 | Board::M33 | Board::M55, _) => (50, 0),
             (Board::M3 | Board::M0plus | Board::Riscv, _) => (4, 0),
         };
         Job {
