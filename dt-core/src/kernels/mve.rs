@@ -22,7 +22,9 @@
 //! # Subnormal numbers
 //! Helium's floats are not IEEE 754's: whatever FPSCR says, it takes subnormal numbers for zero (Arm DDI 0553,
 //! `StandardFPSCRValue`). It says so in FPSCR, by the flags for underflow and for a subnormal input. Where they are set
-//! afterwards, the work is done again by the scalar floating-point unit; so all bits are those of the contract.
+//! afterwards, the work is done again by the scalar floating-point unit; so all bits are those of the contract. That holds for
+//! what is written here. LLVM takes Helium's floats for IEEE 754's and may use them in other loops over floats: it did not in this
+//! crate's when this was written, and `-Cno-vectorize-loops -Cno-vectorize-slp` makes sure.
 
 use core::arch::{asm, global_asm};
 
@@ -92,7 +94,8 @@ pub fn linear<const T: usize>(
         && y.len() >= T * rows
         && is_word_aligned(packed);
     if !fits {
-        return scalar::linear(packed, x, scale, bias, x_scale, y);
+        let matrix = scalar::Matrix::Int8(packed);
+        return scalar::linear_by_weight(matrix, x, scale, bias, x_scale, y);
     }
     let job = Job::int8::<T>(x, y.as_mut_ptr().cast(), rows);
     // SAFETY: `fits`: the routine reads rows/2 row pairs of weights and `x`, and writes as many pairs of sums for each of T
@@ -149,7 +152,8 @@ pub fn linear_int4<const T: usize>(
         && y.len() >= T * rows
         && is_word_aligned(nibbles);
     if !fits {
-        return scalar::linear_int4(packed, x, scale, bias, x_scale, y);
+        let matrix = scalar::Matrix::Int4(packed);
+        return scalar::linear_by_weight(matrix, x, scale, bias, x_scale, y);
     }
     let routine = match T {
         1 => dt_core_mve_int4_1,
