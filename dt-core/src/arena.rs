@@ -22,7 +22,7 @@ use crate::attention;
 use crate::cache::layer_words;
 use crate::config::{Attention, Config};
 use crate::linear::{GROUP, Input};
-use crate::slices::{Guaranteed, floats, take};
+use crate::slices::{Guaranteed, floats, part, plus, take, times};
 
 pub(crate) const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
@@ -52,31 +52,30 @@ impl Layout {
         let keys_values = if config.is_folded() {
             config.folded_rows() as usize
         } else {
-            2 * d
+            times(2, d)
         };
-        let beside_queries = max(GROUP * keys_values, attention::scratch_words(config));
+        let beside_queries = max(times(GROUP, keys_values), attention::scratch_words(config));
         let widest = max(max(max(d, ff), max(s, a)), attention::widest(config));
         Self {
-            cache: config.n_layer as usize * layer_words(config),
-            x: GROUP * d,
-            wide: max(GROUP * d + beside_queries, GROUP * ff),
+            cache: times(config.n_layer as usize, layer_words(config)),
+            x: times(GROUP, d),
+            wide: max(plus(times(GROUP, d), beside_queries), times(GROUP, ff)),
             input: Input::words(config.dtype, widest),
             state: s,
             action: a,
-            history: if window { k * (1 + s + a) } else { 0 },
+            history: if window {
+                times(k, plus(1, plus(s, a)))
+            } else {
+                0
+            },
             timesteps: if window { k } else { 0 },
         }
     }
 
     pub(crate) const fn words(&self) -> usize {
-        self.cache
-            + self.x
-            + self.wide
-            + self.input
-            + self.state
-            + 2 * self.action
-            + self.history
-            + self.timesteps
+        let work = plus(plus(self.cache, self.x), plus(self.wide, self.input));
+        let books = plus(self.state, times(2, self.action));
+        plus(plus(work, books), plus(self.history, self.timesteps))
     }
 }
 
@@ -134,7 +133,5 @@ pub(crate) fn layer_cache<'c>(
     cache: &'c mut [u32],
     layer: usize,
 ) -> &'c mut [u32] {
-    let words = layer_words(config);
-    let start = layer * words;
-    cache.get_mut(start..start + words).guaranteed()
+    cache.get_mut(part(layer, layer_words(config))).guaranteed()
 }

@@ -9,7 +9,7 @@ use crate::kernels;
 use crate::linear::{GROUP, interleave};
 use crate::ops;
 use crate::quant::{NonFinite, q_max, rne};
-use crate::slices::{Guaranteed, floats, halves, integers, rows, rows_mut};
+use crate::slices::{Guaranteed, floats, halves, integers, part, plus, rows, rows_mut, times};
 
 /// Attention weights are integers, in units of 2⁻²⁰ of the largest.
 const EXP_ONE: f32 = 1_048_576.0;
@@ -24,7 +24,7 @@ pub(crate) const fn scratch_words(config: &Config) -> usize {
     let slots = padded_slots(config);
     match config.dtype {
         Dtype::F32 => slots,
-        Dtype::Int8 | Dtype::Int4 => GROUP * (slots + max(slots, config.d_head())),
+        Dtype::Int8 | Dtype::Int4 => times(GROUP, plus(slots, max(slots, config.d_head()))),
     }
 }
 
@@ -73,18 +73,17 @@ pub(crate) fn forward(
             let scores = floats(scratch);
             let (d, d_head) = (config.d_model as usize, config.d_head());
             for (query, visible) in rows_mut(queries, d).zip(visible) {
-                for (head, query) in rows_mut(query, d_head).enumerate() {
-                    let part = head * d_head..(head + 1) * d_head;
-                    head_f32(config, query, &cache, part, visible, scores)?;
+                for (head, query) in (0..config.n_head as usize).zip(rows_mut(query, d_head)) {
+                    head_f32(config, query, &cache, part(head, d_head), visible, scores)?;
                 }
             }
         }
         Dtype::Int8 | Dtype::Int4 => {
-            for (head, cache) in Int8Cache::heads(config, cache).enumerate() {
+            for (head, cache) in (0..config.n_head as usize).zip(Int8Cache::heads(config, cache)) {
                 let attention = Int8Head {
                     config,
                     cache,
-                    columns: head * config.d_head()..(head + 1) * config.d_head(),
+                    columns: part(head, config.d_head()),
                 };
                 attention.forward(queries, quantized, visible, buffer, scratch)?;
             }
@@ -107,7 +106,7 @@ fn head_f32(
     let factor = score_factor(config);
     let mut max = Maximum::default();
     for (score, slot) in scores.iter_mut().zip(visible.slots()) {
-        *score = ops::dot(query, vector(cache.keys, slot * d, &part)) * factor;
+        *score = ops::dot(query, vector(cache.keys, times(slot, d), &part)) * factor;
         if let Some(bias) = cache.key_biases.get(slot) {
             *score += bias;
         }
@@ -118,7 +117,7 @@ fn head_f32(
     let mut total = 0.0;
     let values = visible
         .slots()
-        .map(|slot| vector(cache.values, slot * d, &part));
+        .map(|slot| vector(cache.values, times(slot, d), &part));
     for (score, value) in scores.iter().zip(values) {
         let weight = exponential(config.math, *score - max);
         total += weight;
@@ -136,7 +135,7 @@ fn head_f32(
 /// One head's part of the vector at `start`.
 fn vector<'c>(vectors: &'c [f32], start: usize, part: &Range<usize>) -> &'c [f32] {
     vectors
-        .get(start + part.start..start + part.end)
+        .get(plus(start, part.start)..plus(start, part.end))
         .guaranteed()
 }
 
@@ -197,7 +196,9 @@ impl Int8Head<'_> {
     ) -> Result<(), NonFinite> {
         let (d, d_head) = (self.config.d_model as usize, self.config.d_head());
         let (slots, tokens) = (self.cache.key_scales.len(), visible.len());
-        let (scores, sums) = scratch.split_at_mut_checked(tokens * slots).guaranteed();
+        let (scores, sums) = scratch
+            .split_at_mut_checked(times(tokens, slots))
+            .guaranteed();
         let (scores, sums) = (floats(scores), integers(sums));
         let mut scales = [0.0; GROUP];
         let mut totals = [0; GROUP];
@@ -207,7 +208,7 @@ impl Int8Head<'_> {
         let q = match quantized {
             Some(known) => {
                 scales = known;
-                &*halves(buffer).get_mut(..tokens * d_head).guaranteed()
+                &*halves(buffer).get_mut(..times(tokens, d_head)).guaranteed()
             }
             None => {
                 let parts = rows(queries, d).map(|row| row.get(self.columns.clone()).guaranteed());
@@ -223,7 +224,7 @@ impl Int8Head<'_> {
         }
 
         // Weighted values (T, d_head): the weights of slots that a token does not see are zero.
-        let weight_max = q_max(TOKENS_PER_STEP * self.config.context_len as usize);
+        let weight_max = q_max(times(TOKENS_PER_STEP, self.config.context_len as usize));
         let weights = rows(scores, slots);
         let q = interleave(weights, [tokens, slots], weight_max, &mut scales, buffer)?;
         products([tokens, d_head], self.cache.values, q, sums);
@@ -312,7 +313,8 @@ impl Int8Head<'_> {
             let scales = self.cache.value_scales.get(run.clone()).guaranteed();
             for (score, value_scale) in scores.iter_mut().zip(scales) {
                 let weight = rne(exponential(*score - max) * EXP_ONE);
-                total += weight;
+                // At most 2²⁰ each: no sum of them overflows, see `EXP_ONE`.
+                total = i32::wrapping_add(total, weight);
                 *score = weight as f32 * value_scale;
             }
         }
@@ -322,7 +324,7 @@ impl Int8Head<'_> {
 
 /// See [`kernels::products`].
 fn products([tokens, rows]: [usize; 2], packed: &[i8], x: &[i16], sums: &mut [i32]) {
-    let sums = sums.get_mut(..tokens * rows).guaranteed();
+    let sums = sums.get_mut(..times(tokens, rows)).guaranteed();
     match tokens {
         1 => kernels::products::<1>(packed, x, sums),
         2 => kernels::products::<2>(packed, x, sums),

@@ -8,16 +8,18 @@ use core::ops::Range;
 use crate::config::{Config, Dtype, TOKENS_PER_STEP};
 use crate::kernels::{self, packed_byte, packed_index, packed_len};
 use crate::quant::{Grid, NonFinite, WEIGHT_MAX};
-use crate::slices::{Guaranteed, bytes, copy, floats, halves, rows, rows_mut, take};
+use crate::slices::{
+    Guaranteed, bytes, copy, floats, halves, minus, plus, round_up, rows, rows_mut, take, times,
+};
 
 /// Token slots in the ring, K + 1 timesteps.
 const fn slots(config: &Config) -> usize {
-    TOKENS_PER_STEP * (config.context_len as usize + 1)
+    times(TOKENS_PER_STEP, plus(config.context_len as usize, 1))
 }
 
 /// Slots, padded so that the values of all slots are the columns of a packed matrix.
 pub(crate) const fn padded_slots(config: &Config) -> usize {
-    slots(config).next_multiple_of(4)
+    round_up(slots(config), 4)
 }
 
 /// Words that one head's keys, or its values, take in an int8 cache.
@@ -28,13 +30,14 @@ const fn packed_words(config: &Config) -> usize {
 
 /// Words that the keys and values of one layer take.
 pub(crate) const fn layer_words(config: &Config) -> usize {
-    match config.dtype {
-        Dtype::F32 => 2 * slots(config) * config.d_model as usize + key_biases(config),
+    let keys = match config.dtype {
+        Dtype::F32 => times(slots(config), config.d_model as usize),
         Dtype::Int8 | Dtype::Int4 => {
-            2 * config.n_head as usize * (packed_words(config) + padded_slots(config))
-                + key_biases(config)
+            let head = plus(packed_words(config), padded_slots(config));
+            times(config.n_head as usize, head)
         }
-    }
+    };
+    plus(times(2, keys), key_biases(config))
 }
 
 /// Slots that have a number added to their scores.
@@ -57,7 +60,7 @@ pub(crate) struct F32Cache<'c> {
 impl<'c> F32Cache<'c> {
     pub(crate) fn carve(config: &Config, words: &'c mut [u32]) -> Self {
         let mut rest = words;
-        let len = slots(config) * config.d_model as usize;
+        let len = times(slots(config), config.d_model as usize);
         Self {
             keys: floats(take(&mut rest, len)),
             values: floats(take(&mut rest, len)),
@@ -68,7 +71,7 @@ impl<'c> F32Cache<'c> {
     /// Stores one token's keys and values, (d_model) each, in its slot.
     fn store(&mut self, slot: usize, key: &[f32], value: &[f32]) {
         for (rows, row) in [(&mut *self.keys, key), (&mut *self.values, value)] {
-            copy(row, rows.get_mut(slot * row.len()..).guaranteed());
+            copy(row, rows.get_mut(times(slot, row.len())..).guaranteed());
         }
     }
 }
@@ -95,7 +98,7 @@ impl<'c> Int8Cache<'c> {
         let (packed, slots) = (packed_words(config), padded_slots(config));
         let biases = key_biases(config);
         // Biases only come with a single head.
-        rows_mut(words, 2 * (packed + slots) + biases).map(move |words| {
+        rows_mut(words, plus(times(2, plus(packed, slots)), biases)).map(move |words| {
             let mut rest = words;
             Self {
                 keys: bytes(take(&mut rest, packed)),
@@ -121,7 +124,7 @@ impl<'c> Int8Cache<'c> {
         if let Some(place) = self.key_scales.get_mut(slot) {
             *place = scale;
         }
-        let pair = packed_index(4 * key.len(), slot / 2 * 2 + 1, 0);
+        let pair = packed_index(times(4, key.len()), slot | 1, 0);
         let groups = self.keys.get_mut(pair..).guaranteed();
         let groups = groups.as_chunks_mut::<8>().0.iter_mut();
         for ([b0, a0, b1, a1, b2, a2, b3, a3], key) in groups.zip(key) {
@@ -139,7 +142,7 @@ impl<'c> Int8Cache<'c> {
             *place = scale;
         }
         let slots = self.value_scales.len();
-        let pairs = rows_mut(self.values, 2 * slots);
+        let pairs = rows_mut(self.values, times(2, slots));
         for (pair, &[even, odd]) in pairs.zip(value.as_flattened().as_chunks().0) {
             if let Some(place) = pair.as_chunks_mut::<2>().0.get_mut(slot) {
                 *place = [packed_byte(1, odd as i8), even as i8];
@@ -240,10 +243,10 @@ impl Ring {
         self.newest = if self.newest >= self.context_len {
             0
         } else {
-            self.newest + 1
+            plus(self.newest, 1)
         };
         self.older = match self.older {
-            Some(older) if older + 1 < self.context_len => Some(older + 1),
+            Some(older) if plus(older, 1) < self.context_len => Some(plus(older, 1)),
             Some(older) => Some(older),
             None => Some(0),
         };
@@ -252,19 +255,18 @@ impl Ring {
     /// What token number `position` (0: return-to-go, 1: state, 2: action) of the newest timestep
     /// attends to: the tokens of K timesteps, its own included, up to itself.
     pub(crate) fn visible(&self, position: usize) -> Visible {
-        let steps = self.context_len + 1;
+        let steps = plus(self.context_len, 1);
         let back = self.older.unwrap_or(0);
-        let first = if self.newest >= back {
-            self.newest - back
-        } else {
-            self.newest + steps - back
+        let first = match self.newest.checked_sub(back) {
+            Some(first) => first,
+            None => minus(plus(self.newest, steps), back),
         };
-        let slot = TOKENS_PER_STEP * self.newest + position;
-        let (start, end) = (TOKENS_PER_STEP * first, slot + 1);
+        let slot = plus(times(TOKENS_PER_STEP, self.newest), position);
+        let (start, end) = (times(TOKENS_PER_STEP, first), plus(slot, 1));
         let runs = if first <= self.newest {
             [start..end, 0..0]
         } else {
-            [start..TOKENS_PER_STEP * steps, 0..end]
+            [start..times(TOKENS_PER_STEP, steps), 0..end]
         };
         Visible { slot, runs }
     }

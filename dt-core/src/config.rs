@@ -250,7 +250,7 @@ impl Config {
 
     /// Rows of a layer's folded matrix: keys and values (d_model each), the key's bias, and one that pads the pair.
     pub const fn folded_rows(&self) -> u32 {
-        2 * self.d_model + 2
+        self.d_model.saturating_add(1).saturating_mul(2)
     }
 
     /// Width of one attention head.

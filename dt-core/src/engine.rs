@@ -14,7 +14,7 @@ use crate::model::{Mixing, Model};
 use crate::ops;
 use crate::probe::{Phase, Probe};
 use crate::quant::NonFinite;
-use crate::slices::{Guaranteed, copy, rows, rows_mut, words};
+use crate::slices::{Guaranteed, copy, plus, rows, rows_mut, times, words};
 use crate::window::{History, RecordShape};
 
 /// The arena is too small for the model.
@@ -208,7 +208,7 @@ impl<'a> Stepper<'a> {
         let shape = RecordShape {
             context_len: config.context_len as usize,
             state_dim: s,
-            len: 1 + s + a,
+            len: plus(1, plus(s, a)),
         };
         if tokens.action {
             let newest = self.history.newest(&shape);
@@ -230,7 +230,7 @@ impl<'a> Stepper<'a> {
                 return_to_go: Some(return_to_go),
                 state: Some(state),
                 timestep: memory.timesteps.get(slot).copied().guaranteed(),
-                act: i + 1 == self.history.len,
+                act: plus(i, 1) == self.history.len,
             };
             self.forward(&mut memory.work, &group, probe)?;
             previous = Some(action);
@@ -256,7 +256,7 @@ impl<'a> Stepper<'a> {
         let config = &model.config;
         let (d, ff) = (config.d_model as usize, config.d_ff as usize);
         let (dtype, eps) = (config.dtype, config.layer_norm_eps);
-        let mut x = work.x.get_mut(..count * d).guaranteed();
+        let mut x = work.x.get_mut(..times(count, d)).guaranteed();
         probe.enter(Phase::Norm);
         model.embedding().ln.forward(eps, wide, x)?;
 
@@ -268,11 +268,11 @@ impl<'a> Stepper<'a> {
             probe.enter(Phase::Norm);
             layer.ln_1.forward(eps, x, wide)?;
             probe.enter(Phase::Quantize);
-            let mut input = Input::new(dtype, head(wide, count * d), d, buffer)?;
+            let mut input = Input::new(dtype, head(wide, times(count, d)), d, buffer)?;
             probe.enter(Phase::Qkv);
-            let (queries, beside) = wide.split_at_mut_checked(GROUP * d).guaranteed();
+            let (queries, beside) = wide.split_at_mut_checked(times(GROUP, d)).guaranteed();
             let keys_values = match &layer.mixer {
-                Mixing::Attention { qkv, .. } => qkv.outputs(d..3 * d),
+                Mixing::Attention { qkv, .. } => qkv.outputs(d..times(3, d)),
                 Mixing::Folded { key_value, .. } => *key_value,
             };
             keys_values.forward(&input, beside);
@@ -283,21 +283,21 @@ impl<'a> Stepper<'a> {
             }
 
             // The last layer's output is only needed at the state token, for the action.
-            let is_last = index + 1 == config.n_layer as usize;
+            let is_last = plus(index, 1) == config.n_layer as usize;
             let asking = match (is_last, group.act) {
                 (false, _) => count,
                 (true, true) => 1,
                 (true, false) => return Ok(()),
             };
             let first = count.saturating_sub(asking);
-            x = x.get_mut(first * d..).guaranteed();
+            x = x.get_mut(times(first, d)..).guaranteed();
             if asking < count {
                 input = input.last(d);
             }
 
             // Queries (T, d_model) become the heads' outputs, then a part of x.
             probe.enter(Phase::Qkv);
-            let queries = head_mut(queries, asking * d);
+            let queries = head_mut(queries, times(asking, d));
             let quantized = match &layer.mixer {
                 Mixing::Attention { qkv, .. } => {
                     qkv.outputs(0..d).forward(&input, queries);
@@ -332,9 +332,9 @@ impl<'a> Stepper<'a> {
             probe.enter(Phase::Norm);
             layer.ln_2.forward(eps, x, wide)?;
             probe.enter(Phase::Quantize);
-            let input = Input::new(dtype, head(wide, asking * d), d, buffer)?;
+            let input = Input::new(dtype, head(wide, times(asking, d)), d, buffer)?;
             probe.enter(Phase::Mlp);
-            let hidden = head_mut(wide, asking * ff);
+            let hidden = head_mut(wide, times(asking, ff));
             layer.mlp_fc.forward(&input, hidden);
             ops::activate(config.activation, config.math, hidden);
             probe.enter(Phase::Quantize);

@@ -12,6 +12,7 @@ use core::ops::Range;
 
 use crate::kernels::packed_byte;
 use crate::quant::rne;
+use crate::slices::times;
 
 /// Columns of a row that share a multiplier. The last group of a row may be shorter.
 pub const GROUP_COLS: usize = 32;
@@ -21,12 +22,12 @@ pub const MULTIPLIER_MAX: u8 = 15;
 
 /// Bytes of the nibbles: one per column of a row pair.
 pub const fn packed_len(rows: usize, cols: usize) -> usize {
-    rows.div_ceil(2) * cols
+    rows.div_ceil(2).saturating_mul(cols)
 }
 
 /// Bytes of the multipliers: one per group of a row pair.
 pub const fn multipliers_len(rows: usize, cols: usize) -> usize {
-    rows.div_ceil(2) * cols.div_ceil(GROUP_COLS)
+    rows.div_ceil(2).saturating_mul(cols.div_ceil(GROUP_COLS))
 }
 
 /// The byte that holds the nibble of (`row`, `col`): the high one of odd rows, the low one of even
@@ -37,7 +38,9 @@ pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
         2 => 1,
         same => same,
     };
-    row / 2 * cols + col / 4 * 4 + byte
+    (row / 2)
+        .saturating_mul(cols)
+        .saturating_add((col & !3) | byte)
 }
 
 /// What a nibble of `row` contributes to its byte; the two of a byte add up to it.
@@ -63,7 +66,8 @@ impl<'a> Packed<'a> {
     /// The weight at (`row`, `col`) of a matrix of `cols` columns, in grid steps.
     pub fn weight(&self, cols: usize, row: usize, col: usize) -> Option<i8> {
         let nibbles = *self.nibbles.get(packed_index(cols, row, col))?;
-        let group = row / 2 * cols.div_ceil(GROUP_COLS) + col / GROUP_COLS;
+        let pair = (row / 2).saturating_mul(cols.div_ceil(GROUP_COLS));
+        let group = pair.saturating_add(col / GROUP_COLS);
         let multipliers = *self.multipliers.get(group)?;
         let mut weights = [0; 8];
         decode_group(&[nibbles; 4], multipliers, &mut weights);
@@ -78,7 +82,7 @@ impl<'a> Packed<'a> {
     /// Some of its rows; `range` starts and ends at even ones.
     pub(crate) fn rows(&self, cols: usize, range: Range<usize>) -> Packed<'a> {
         let part = |bytes: &'a [u8], width: usize| {
-            let range = range.start / 2 * width..range.end / 2 * width;
+            let range = times(range.start / 2, width)..times(range.end / 2, width);
             bytes.get(range).unwrap_or_default()
         };
         Packed {

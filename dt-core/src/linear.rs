@@ -7,7 +7,7 @@ use crate::int4;
 use crate::kernels::{self, RUN, Run, packed_byte, packed_index, padded_cols, version_1};
 use crate::ops;
 use crate::quant::{Grid, NonFinite, q_max};
-use crate::slices::{Guaranteed, copy, floats, halves, rows, rows_mut};
+use crate::slices::{Guaranteed, copy, floats, halves, plus, rows, rows_mut, times};
 
 /// Tokens that go through the weights together at most: a\[t−1\], R̂\[t\], s\[t\].
 pub(crate) const GROUP: usize = 3;
@@ -54,7 +54,7 @@ impl<'a> Linear<'a> {
             return None;
         }
         match self.weights {
-            Weights::F32(w) => w.get(row * self.cols + col).copied(),
+            Weights::F32(w) => w.get(plus(times(row, self.cols), col)).copied(),
             Weights::Int8 { packed, scale } => {
                 let q = packed.get(packed_index(self.cols, row, col))?;
                 Some(f32::from(packed_byte(row, *q)) * scale.get(row)?)
@@ -74,7 +74,7 @@ impl<'a> Linear<'a> {
     pub(crate) fn outputs(&self, range: Range<usize>) -> Linear<'a> {
         let weights = match self.weights {
             Weights::F32(w) => Weights::F32(
-                w.get(range.start * self.cols..range.end * self.cols)
+                w.get(times(range.start, self.cols)..times(range.end, self.cols))
                     .guaranteed(),
             ),
             Weights::Int8 { packed, scale } => Weights::Int8 {
@@ -144,7 +144,7 @@ impl<'a> Linear<'a> {
 /// Some rows of a packed matrix; `range` starts and ends at even ones.
 fn packed_rows<'a>(packed: &'a [i8], cols: usize, range: &Range<usize>) -> &'a [i8] {
     let width = padded_cols(cols);
-    let part = packed.get(range.start * width..range.end * width);
+    let part = packed.get(times(range.start, width)..times(range.end, width));
     part.unwrap_or_default()
 }
 
@@ -165,8 +165,8 @@ impl<'s> Input<'s> {
     /// 32-bit words of buffer that [`Input::new`] needs.
     pub(crate) const fn words(dtype: Dtype, cols: usize) -> usize {
         match dtype {
-            Dtype::F32 => GROUP * cols,
-            Dtype::Int8 | Dtype::Int4 => GROUP * padded_cols(cols) / 2,
+            Dtype::F32 => times(GROUP, cols),
+            Dtype::Int8 | Dtype::Int4 => times(GROUP, padded_cols(cols)) / 2,
         }
     }
 
@@ -184,7 +184,7 @@ impl<'s> Input<'s> {
                 Ok(Input::F32(copied))
             }
             Dtype::Int8 | Dtype::Int4 => {
-                let tokens = rows(x, cols).count();
+                let tokens = rows(x, cols).fold(0, |count, _| plus(count, 1));
                 let mut scales = [0.0; GROUP];
                 let q = interleave(
                     rows(x, cols),
@@ -222,7 +222,7 @@ impl<'s> Input<'s> {
                 let runs: &mut [Run] = q.as_chunks_mut().0;
                 let len = padded_cols(cols) / RUN;
                 for i in 0..len {
-                    let run = runs.get(i * tokens + last).copied();
+                    let run = runs.get(plus(times(i, tokens), last)).copied();
                     if let (Some(run), Some(place)) = (run, runs.get_mut(i)) {
                         *place = run;
                     }
@@ -251,9 +251,9 @@ pub(crate) fn interleave<'x, 's>(
     buffer: &'s mut [u32],
 ) -> Result<&'s mut [i16], NonFinite> {
     let q = halves(buffer)
-        .get_mut(..tokens * padded_cols(cols))
+        .get_mut(..times(tokens, padded_cols(cols)))
         .guaranteed();
-    for (token, (x, scale)) in vectors.zip(scales).enumerate() {
+    for (token, (x, scale)) in (0..GROUP).zip(vectors.zip(scales)) {
         let grid = Grid::of(x, q_max)?;
         let (whole, tail) = x.as_chunks::<4>();
         let runs = q.as_chunks_mut().0.get_mut(token..).guaranteed();
@@ -261,7 +261,7 @@ pub(crate) fn interleave<'x, 's>(
         if !tail.is_empty() {
             let mut group = [0.0; 4];
             copy(tail, &mut group);
-            let runs = runs.get_mut(4 / RUN * whole.len() * tokens..);
+            let runs = runs.get_mut(times(4 / RUN * whole.len(), tokens)..);
             let runs = runs.guaranteed();
             kernels::quantize_groups(&[group], grid.inverse, runs, tokens);
         }

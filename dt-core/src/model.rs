@@ -6,7 +6,7 @@ use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
 use crate::quant::NonFinite;
-use crate::slices::{Guaranteed, rows, rows_mut};
+use crate::slices::{Guaranteed, minus, round_up, rows, rows_mut, times};
 use crate::tensors::Tensors;
 
 /// A Decision Transformer whose weights lie where the policy file lies.
@@ -29,15 +29,15 @@ impl<'a> Model<'a> {
         let mut blocks = start;
         blocks.embedding(config);
         // Tensors begin at multiples of 16 bytes; so do blocks.
-        let aligned = blocks.at().next_multiple_of(ALIGNMENT);
-        let blocks = blocks.skip(aligned - blocks.at());
+        let aligned = round_up(blocks.at(), ALIGNMENT);
+        let blocks = blocks.skip(minus(aligned, blocks.at()));
         let mut second = blocks;
         second.layer(config);
         Self {
             config: *config,
             start,
             blocks,
-            block_len: second.at().next_multiple_of(ALIGNMENT) - aligned,
+            block_len: minus(round_up(second.at(), ALIGNMENT), aligned),
         }
     }
 
@@ -53,7 +53,9 @@ impl<'a> Model<'a> {
 
     /// Transformer block number `index`, the input side's is 0.
     pub fn layer(&self, index: usize) -> Layer<'a> {
-        self.blocks.skip(index * self.block_len).layer(&self.config)
+        self.blocks
+            .skip(times(index, self.block_len))
+            .layer(&self.config)
     }
 
     /// The transformer blocks, input side first.
@@ -96,7 +98,7 @@ impl<'a> Model<'a> {
     /// The tensors after the last block.
     pub(crate) fn after_blocks(&self) -> Tensors<'a> {
         self.blocks
-            .skip(self.config.n_layer as usize * self.block_len)
+            .skip(times(self.config.n_layer as usize, self.block_len))
     }
 }
 
@@ -238,7 +240,7 @@ impl Table<'_> {
                 scale,
             } => {
                 if let Some(scale) = scale.get(row) {
-                    for (col, x) in x.iter_mut().enumerate() {
+                    for (col, x) in (0..cols).zip(x) {
                         let w = packed.weight(cols, row, col).guaranteed();
                         *x += f32::from(w) * scale;
                     }

@@ -1,5 +1,7 @@
 //! Matrices and memory as slices, without a division and without a way to panic.
 
+use core::ops::Range;
+
 /// What dimensions guarantee to be there. If a size were wrong after all, builds with debug assertions, and so all tests, stop
 /// where it shows; a controller goes on with an empty slice or zero, because nothing is gained by a panic in a control loop.
 pub(crate) trait Guaranteed<T> {
@@ -23,6 +25,47 @@ impl<T: Default, E> Guaranteed<T> for Result<T, E> {
         debug_assert!(self.is_ok(), "a size is wrong");
         self.unwrap_or_default()
     }
+}
+
+// Sizes: with the dimensions that `Config::validate` accepts none comes near the end of `usize`. If one did after all, builds with
+// debug assertions stop; others go on with some number, and whoever takes so much finds it there or does not.
+
+/// `a` of size `b`.
+#[inline(always)]
+#[track_caller]
+pub(crate) const fn times(a: usize, b: usize) -> usize {
+    debug_assert!(a.checked_mul(b).is_some(), "a size overflows");
+    a.wrapping_mul(b)
+}
+
+/// Both.
+#[inline(always)]
+#[track_caller]
+pub(crate) const fn plus(a: usize, b: usize) -> usize {
+    debug_assert!(a.checked_add(b).is_some(), "a size overflows");
+    a.wrapping_add(b)
+}
+
+/// What is left of `a`.
+#[inline(always)]
+#[track_caller]
+pub(crate) const fn minus(a: usize, b: usize) -> usize {
+    debug_assert!(a >= b, "a size is negative");
+    a.wrapping_sub(b)
+}
+
+/// The next multiple of `step`, a power of two; the last one there is if that is beyond `usize`.
+#[inline(always)]
+pub(crate) const fn round_up(a: usize, step: usize) -> usize {
+    debug_assert!(step.is_power_of_two());
+    a.saturating_add(step.wrapping_sub(1)) & step.wrapping_neg()
+}
+
+/// Part number `index` of those that are `len` long each.
+#[inline(always)]
+pub(crate) const fn part(index: usize, len: usize) -> Range<usize> {
+    let start = times(index, len);
+    start..plus(start, len)
 }
 
 /// The rows of a row-major matrix, each `len` long; values after the last whole row are left out.

@@ -6,6 +6,7 @@ use crate::int4;
 use crate::kernels::packed_len;
 use crate::linear::{Linear, Weights};
 use crate::model::{Embedding, Layer, Mixing, Norm, Output, Table};
+use crate::slices::{round_up, times};
 
 /// Hands out tensors in the order of the file without looking at their values. Past the end of
 /// the file they are empty.
@@ -44,7 +45,7 @@ impl<'a> Tensors<'a> {
 
     #[inline(never)]
     fn bytes(&mut self, len: usize) -> &'a [u8] {
-        let start = self.at.next_multiple_of(ALIGNMENT);
+        let start = round_up(self.at, ALIGNMENT);
         self.at = start.saturating_add(len);
         self.file.get(start..self.at).unwrap_or_default()
     }
@@ -149,7 +150,7 @@ impl<'a> Tensors<'a> {
             ln_1: self.norm(d),
             mixer: match config.mixer {
                 Mixer::Attention => Mixing::Attention {
-                    qkv: self.linear(dtype, 3 * d, d),
+                    qkv: self.linear(dtype, times(3, d), d),
                     proj: self.linear(dtype, d, d),
                 },
                 Mixer::Folded => Mixing::Folded {

@@ -1,6 +1,6 @@
 //! What the window engine remembers: the inputs of the last K control steps.
 
-use crate::slices::{Guaranteed, copy};
+use crate::slices::{Guaranteed, copy, minus, part, plus};
 
 /// The last K control steps, as a ring of records in [`Memory::history`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,11 +13,11 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn slot(&self, shape: &RecordShape, i: usize) -> usize {
-        let slot = self.oldest + i;
+        let slot = plus(self.oldest, i);
         if slot < shape.context_len {
             slot
         } else {
-            slot - shape.context_len
+            minus(slot, shape.context_len)
         }
     }
 
@@ -45,9 +45,7 @@ pub(crate) struct RecordShape {
 
 impl RecordShape {
     pub(crate) fn row<'h>(&self, history: &'h mut [f32], slot: usize) -> &'h mut [f32] {
-        history
-            .get_mut(slot * self.len..(slot + 1) * self.len)
-            .guaranteed()
+        history.get_mut(part(slot, self.len)).guaranteed()
     }
 
     pub(crate) fn set(&self, history: &mut [f32], slot: usize, return_to_go: f32, state: &[f32]) {
@@ -59,13 +57,11 @@ impl RecordShape {
 
     pub(crate) fn set_action(&self, history: &mut [f32], slot: usize, action: &[f32]) {
         let row = self.row(history, slot);
-        copy(action, row.get_mut(1 + self.state_dim..).guaranteed());
+        copy(action, row.get_mut(plus(1, self.state_dim)..).guaranteed());
     }
 
     pub(crate) fn get<'h>(&self, history: &'h [f32], slot: usize) -> (f32, &'h [f32], &'h [f32]) {
-        let row = history
-            .get(slot * self.len..(slot + 1) * self.len)
-            .guaranteed();
+        let row = history.get(part(slot, self.len)).guaranteed();
         let (return_to_go, rest) = row.split_at_checked(1).guaranteed();
         let (state, action) = rest.split_at_checked(self.state_dim).guaranteed();
         (return_to_go.first().copied().guaranteed(), state, action)

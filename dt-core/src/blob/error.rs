@@ -66,10 +66,11 @@ impl Feature {
             len: 0,
         };
         let name = names.bytes().take_while(|&c| c != b',');
-        for (place, c) in feature.bytes.iter_mut().zip(name) {
+        let places = (1..25).zip(&mut feature.bytes);
+        for ((len, place), c) in places.zip(name) {
             // Names are ASCII; anything else would make no text when cut.
             *place = if c.is_ascii_graphic() { c } else { b'?' };
-            feature.len += 1;
+            feature.len = len;
         }
         feature
     }

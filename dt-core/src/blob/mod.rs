@@ -16,6 +16,7 @@ use crate::config::{Config, Dtype};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::model::Model;
+use crate::slices::{plus, times};
 
 /// First bytes of every policy file.
 pub const MAGIC: [u8; 8] = *b"DTPOLICY";
@@ -104,9 +105,9 @@ impl<'a> Components<'a> {
         let mut lines = 0;
         self.0.is_empty()
             || (self.0.as_bytes().split(|&byte| byte == b'\n').all(|line| {
-                lines += 1;
+                lines = plus(lines, 1);
                 named(line)
-            }) && lines == dim)
+            }) && lines == dim as usize)
     }
 }
 
@@ -197,7 +198,10 @@ impl Manifest<'_> {
 
     /// f32 values in one golden record: return-to-go, observation, applied action, expected action.
     pub const fn golden_record_len(&self) -> usize {
-        1 + self.config.state_dim as usize + 2 * self.config.act_dim as usize
+        let actions = (self.config.act_dim as usize).saturating_mul(2);
+        (self.config.state_dim as usize)
+            .saturating_add(actions)
+            .saturating_add(1)
     }
 }
 
@@ -278,13 +282,13 @@ impl Extent {
     }
 
     fn f32(&mut self, len: usize) {
-        self.tensor(4 * len);
+        self.tensor(times(4, len));
     }
 
     #[inline(never)]
     fn linear(&mut self, dtype: Dtype, rows: usize, cols: usize) {
         match dtype {
-            Dtype::F32 => self.f32(rows * cols),
+            Dtype::F32 => self.f32(times(rows, cols)),
             Dtype::Int8 => {
                 self.tensor(packed_len(rows, cols));
                 self.f32(rows);
@@ -326,9 +330,9 @@ impl Extent {
         if config.max_ep_len > 0 {
             let rows = config.max_ep_len as usize;
             match dtype {
-                Dtype::F32 => extent.f32(rows * d),
+                Dtype::F32 => extent.f32(times(rows, d)),
                 Dtype::Int8 => {
-                    extent.tensor(rows * d);
+                    extent.tensor(times(rows, d));
                     extent.f32(rows);
                 }
                 Dtype::Int4 => {
@@ -345,7 +349,7 @@ impl Extent {
                 extent.linear(dtype, config.folded_rows() as usize, d);
                 extent.f32(d);
             } else {
-                extent.linear(dtype, 3 * d, d);
+                extent.linear(dtype, times(3, d), d);
                 extent.linear(dtype, d, d);
             }
             extent.norm(d);

@@ -1,10 +1,14 @@
 //! Bytes → [`Blob`].
 
+use postcard::Deserializer;
+use postcard::de_flavors::Flavor;
+
 use super::*;
 use crate::int4::Packed;
 use crate::kernels::{self, packed_byte, packed_index, padded_cols};
 use crate::linear::{Linear, Weights};
 use crate::model::{Mixing, Norm, Table};
+use crate::slices::{round_up, times};
 use crate::tensors::Tensors;
 
 impl<'a> Blob<'a> {
@@ -40,7 +44,7 @@ impl<'a> Blob<'a> {
         let model = Model::new(config, tensors);
         let mut tensors = model.after_blocks();
         tensors.output(config);
-        let golden_len = manifest.golden_steps as usize * manifest.golden_record_len();
+        let golden_len = times(manifest.golden_steps as usize, manifest.golden_record_len());
         let golden = tensors.f32(golden_len);
         let mut check = Check { file, at: start };
         check.vectors(&vectors)?;
@@ -66,8 +70,8 @@ impl<'a> Blob<'a> {
 /// The manifest that `bytes` hold, and nothing else.
 fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
     fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BlobError> {
-        match postcard::take_from_bytes(bytes) {
-            Ok((manifest, [])) => Ok(manifest),
+        match first(bytes)? {
+            (manifest, []) => Ok(manifest),
             _ => Err(BlobError::Manifest),
         }
     }
@@ -75,11 +79,46 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
         return whole::<version_1::Manifest1<'_>>(bytes).map(Into::into);
     }
     // What is required stands first: what follows may be laid out in a way this reader does not know.
-    let (requires, _) =
-        postcard::take_from_bytes::<&str>(bytes).map_err(|_| BlobError::Manifest)?;
+    let (requires, _) = first(bytes)?;
     check_requires(requires)?;
     whole(bytes)
 }
+
+/// What `bytes` begin with, and the rest of them.
+fn first<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), BlobError> {
+    let mut decoder = Deserializer::from_flavor(Bytes(bytes));
+    let value = T::deserialize(&mut decoder).map_err(|_| BlobError::Manifest)?;
+    let rest = decoder.finalize().map_err(|_| BlobError::Manifest)?;
+    Ok((value, rest))
+}
+
+/// Bytes to decode, once at boot: small beats fast. Those of postcard itself are a pair of pointers, of whose difference the
+/// compiler knows nothing.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Flavor<'a> for Bytes<'a> {
+    type Remainder = &'a [u8];
+    type Source = &'a [u8];
+
+    #[inline(never)]
+    fn pop(&mut self) -> postcard::Result<u8> {
+        let (&first, rest) = self.0.split_first().ok_or(UNEXPECTED_END)?;
+        self.0 = rest;
+        Ok(first)
+    }
+
+    fn try_take_n(&mut self, len: usize) -> postcard::Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(UNEXPECTED_END)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn finalize(self) -> postcard::Result<&'a [u8]> {
+        Ok(self.0)
+    }
+}
+
+const UNEXPECTED_END: postcard::Error = postcard::Error::DeserializeUnexpectedEnd;
 
 fn check_requires(requires: &str) -> Result<(), BlobError> {
     if requires.is_empty() {
@@ -181,7 +220,7 @@ struct Check<'a> {
 impl Check<'_> {
     #[inline(never)]
     fn bytes(&mut self, name: TensorName, tensor: &[u8]) -> Result<(), BlobError> {
-        let start = self.at.next_multiple_of(ALIGNMENT);
+        let start = round_up(self.at, ALIGNMENT);
         let gap = self.file.get(self.at..start).unwrap_or_default();
         if gap.iter().any(|&byte| byte != 0) {
             return Err(BlobError::Padding(name));
@@ -328,7 +367,7 @@ impl Check<'_> {
         self.linear(name("embed_action"), &embedding.action)?;
         self.table(name("embed_timestep"), &embedding.timestep)?;
         self.norm(name("embed_ln"), &embedding.ln)?;
-        for (index, layer) in model.layers().enumerate() {
+        for (index, layer) in (0..model.config.n_layer as usize).zip(model.layers()) {
             let name = |module| TensorName::of_layer(index, module);
             self.norm(name("ln_1"), &layer.ln_1)?;
             match &layer.mixer {
@@ -379,6 +418,6 @@ fn padding_is_zero(
     let is_zero = |row, col| packed.get(index(row, col)) == Some(&byte(row, 0));
     let width = padded_cols(cols);
     let beside = (0..rows).all(|row| (cols..width).all(|col| is_zero(row, col)));
-    let below = (rows..rows.next_multiple_of(2)).all(|row| (0..width).all(|col| is_zero(row, col)));
+    let below = (rows..round_up(rows, 2)).all(|row| (0..width).all(|col| is_zero(row, col)));
     beside && below
 }

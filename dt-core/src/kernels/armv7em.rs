@@ -37,6 +37,7 @@ mod int4;
 use core::arch::global_asm;
 
 use super::{Run, scalar};
+use crate::slices::{round_up, rows_mut, times};
 pub use int4::linear_int4;
 
 /// What a routine works through. It becomes the routine's stack frame: change both together.
@@ -81,9 +82,9 @@ pub fn linear<const T: usize>(
     let fits = (1..=3).contains(&T)
         && width >= 4
         && width.is_multiple_of(4)
-        && packed.len() >= rows.next_multiple_of(2) * width
+        && packed.len() >= round_up(rows, 2).saturating_mul(width)
         && bias.len() >= rows
-        && y.len() >= T * rows
+        && y.len() >= T.saturating_mul(rows)
         && is_word_aligned(packed)
         && is_word_aligned(x);
     if !fits {
@@ -109,12 +110,11 @@ pub fn linear<const T: usize>(
     // An odd last row is paired with padding.
     if rows % 2 == 1 {
         let mut sums = [[0; 2]; T];
-        let last = packed.get(2 * pairs * width..).unwrap_or_default();
+        let last = packed.get(times(2 * pairs, width)..).unwrap_or_default();
         products::<T>(last, x, sums.as_flattened_mut());
         let parameters = scale.last().zip(bias.get(2 * pairs));
-        for (token, (sums, x_scale)) in sums.iter().zip(x_scale).enumerate() {
-            if let (Some((scale, bias)), Some(y)) = (parameters, y.get_mut(token * rows + rows - 1))
-            {
+        for ((sums, x_scale), y) in sums.iter().zip(x_scale).zip(rows_mut(y, rows)) {
+            if let (Some((scale, bias)), Some(y)) = (parameters, y.last_mut()) {
                 *y = sums[0] as f32 * (scale * x_scale) + bias;
             }
         }
@@ -177,8 +177,8 @@ pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, runs: &mut [Run], stride: u
     let (start, end) = (blocks.as_ptr(), blocks.as_ptr_range().end);
     // SAFETY: reads the blocks, of which there is at least one, and writes four runs of two for each,
     // `stride` apart; the `last` is within `runs`.
-    unsafe { dt_core_quantize(start, end, runs.as_mut_ptr(), 4 * stride, inverse) };
-    let rest = runs.get_mut(4 * blocks.len() * stride..);
+    unsafe { dt_core_quantize(start, end, runs.as_mut_ptr(), times(4, stride), inverse) };
+    let rest = runs.get_mut(times(4 * blocks.len(), stride)..);
     scalar::quantize_groups(tail, inverse, rest.unwrap_or_default(), stride);
 }
 
@@ -255,12 +255,11 @@ impl Job {
         };
         // As many units go first as do not fill a round.
         let rounds = units.div_ceil(unrolled);
-        let skipped = if units == 0 {
-            unrolled
-        } else {
-            rounds * unrolled - units
+        let skipped = match units % unrolled {
+            0 if units > 0 => 0,
+            rest => unrolled - rest,
         };
-        let start = thumb(code.groups) + skipped * size;
+        let start = thumb(code.groups).wrapping_add(skipped * size);
         let finish = thumb(match finish {
             Finish::Floats => code.floats,
             Finish::Integers => code.integers,

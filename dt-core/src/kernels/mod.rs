@@ -5,6 +5,10 @@
 //! same kernel as a linear layer. Every kernel computes exactly what [`scalar`] does: integer sums
 //! have no order, and floats are computed in the one order of the numerics contract (`BLOB.md`).
 //! Kernels differ in speed alone.
+//!
+//! All of them are total. Where slices have other lengths than they should, no kernel panics or touches anything beside them:
+//! outputs for which something is missing stay as they are, or become some number, which may differ from kernel to kernel.
+//! Integer sums beyond the bound of [`q_max`](crate::quant::q_max) wrap.
 
 #![allow(unsafe_code, reason = "vector instructions")]
 
@@ -22,6 +26,7 @@ pub mod version_1;
 mod x86;
 
 use crate::int4::Packed;
+use crate::slices::round_up;
 
 // `build.rs` decides; these are what a wrong decision would miscompile without a word.
 #[cfg(all(arm_dsp, not(all(target_arch = "arm", target_abi = "eabihf"))))]
@@ -115,12 +120,12 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [
 
 /// Columns of a packed matrix, padded to whole words of four weights.
 pub const fn padded_cols(cols: usize) -> usize {
-    cols.next_multiple_of(4)
+    round_up(cols, 4)
 }
 
 /// Length of a packed matrix in bytes.
 pub const fn packed_len(rows: usize, cols: usize) -> usize {
-    rows.next_multiple_of(2) * padded_cols(cols)
+    round_up(rows, 2).saturating_mul(padded_cols(cols))
 }
 
 /// Columns of a token that lie side by side among the interleaved activations of several.
@@ -136,13 +141,16 @@ pub type Run = [i16; RUN];
 /// Where the activation of `token` for `col` lies among the interleaved activations of `tokens`
 /// tokens, (cols/[`RUN`], tokens, `RUN`): what a kernel needs next lies next.
 pub const fn interleaved_index(tokens: usize, token: usize, col: usize) -> usize {
-    (col / RUN * tokens + token) * RUN + col % RUN
+    let run = (col / RUN).saturating_mul(tokens).saturating_add(token);
+    run.saturating_mul(RUN).saturating_add(col % RUN)
 }
 
 /// Where the weight at (`row`, `col`) lies in a packed matrix of `cols` columns (`BLOB.md`,
 /// "Packed i8").
 pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
-    (row / 2 * padded_cols(cols) + col) * 2 + 1 - row % 2
+    let pair = (row / 2).saturating_mul(padded_cols(cols));
+    let halfword = pair.saturating_add(col);
+    halfword.saturating_mul(2).saturating_add(1 - row % 2)
 }
 
 /// The byte that stands for `weight` in `row` of a packed matrix, and the weight for which a byte

@@ -64,7 +64,7 @@ pub(super) fn linear_int4_by<const T: usize>(
     let pairs = rows(packed.nibbles, cols);
     let multipliers = rows(packed.multipliers, cols.div_ceil(GROUP_COLS));
     let sums = pairs.zip(multipliers).map(|(pair, multipliers)| {
-        let mut totals = [[0; 2]; T];
+        let mut totals = [[0i32; 2]; T];
         let groups = pair.chunks(GROUP_COLS).zip(x.chunks(T * GROUP_COLS));
         for ((group, x), &multipliers) in groups.zip(multipliers) {
             let mut weights = [0; 2 * GROUP_COLS];
@@ -75,7 +75,7 @@ pub(super) fn linear_int4_by<const T: usize>(
                 .iter_mut()
                 .zip(sums.as_flattened())
             {
-                *total += sum;
+                *total = total.wrapping_add(*sum);
             }
         }
         totals
@@ -126,14 +126,14 @@ pub(super) fn linear_by_weight(
     let tokens = x_scale.len();
     let cols = x.len().checked_div(tokens).unwrap_or_default();
     let each = x_scale.iter().zip(rows_mut(y, scale.len()));
-    for (token, (x_scale, y)) in each.enumerate() {
+    for (token, (x_scale, y)) in (0..tokens).zip(each) {
         let outputs = y.iter_mut().zip(scale).zip(bias);
-        for (row, ((y, scale), bias)) in outputs.enumerate() {
-            let mut sum = 0;
+        for (row, ((y, scale), bias)) in (0..scale.len()).zip(outputs) {
+            let mut sum = 0i32;
             for col in 0..cols {
                 let x = x.get(interleaved_index(tokens, token, col));
                 if let Some((weight, x)) = matrix.weight(cols, row, col).zip(x) {
-                    sum += i32::from(weight) * i32::from(*x);
+                    sum = sum.wrapping_add(i32::from(weight) * i32::from(*x));
                 }
             }
             *y = sum as f32 * (scale * x_scale) + bias;
@@ -199,8 +199,8 @@ pub(super) fn dot_pair<const T: usize>(pair: &[i8], x: &[i16]) -> [[i32; 2]; T] 
     {
         let b = [b0, b1, b2, b3].map(|byte| packed_byte(1, byte));
         for ([sum_a, sum_b], x) in sums.iter_mut().zip(&x) {
-            *sum_a += dot4([a0, a1, a2, a3], x);
-            *sum_b += dot4(b, x);
+            *sum_a = sum_a.wrapping_add(dot4([a0, a1, a2, a3], x));
+            *sum_b = sum_b.wrapping_add(dot4(b, x));
         }
     }
     sums

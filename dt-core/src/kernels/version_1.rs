@@ -20,13 +20,16 @@ pub fn linear(
 /// Where the weight at (`row`, `col`) lies in a matrix of `cols` columns.
 pub const fn packed_index(cols: usize, row: usize, col: usize) -> usize {
     let words_per_row = padded_cols(cols) / 4;
-    let word = ((row / 2) * words_per_row + col / 4) * 2 + row % 2;
+    let group = (row / 2)
+        .saturating_mul(words_per_row)
+        .saturating_add(col / 4);
+    let word = group.saturating_mul(2).saturating_add(row % 2);
     let byte = match col % 4 {
         1 => 2,
         2 => 1,
         same => same,
     };
-    word * 4 + byte
+    word.saturating_mul(4).saturating_add(byte)
 }
 
 #[cfg(test)]

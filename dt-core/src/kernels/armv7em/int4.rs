@@ -80,10 +80,10 @@ pub fn linear_int4<const T: usize>(
         && rows.is_multiple_of(2)
         && cols >= 4
         && cols.is_multiple_of(4)
-        && nibbles.len() >= rows / 2 * cols
-        && multipliers.len() >= rows / 2 * cols.div_ceil(GROUP_COLS)
+        && nibbles.len() >= (rows / 2).saturating_mul(cols)
+        && multipliers.len() >= (rows / 2).saturating_mul(cols.div_ceil(GROUP_COLS))
         && bias.len() >= rows
-        && y.len() >= T * rows
+        && y.len() >= T.saturating_mul(rows)
         && is_word_aligned(nibbles)
         && is_word_aligned(x);
     if !fits {
@@ -96,17 +96,22 @@ pub fn linear_int4<const T: usize>(
     let in_parts = cols > PART_COLS;
     if in_parts {
         // Totals begin at zero.
-        y.get_mut(..T * rows).unwrap_or_default().fill(0.0);
+        y.get_mut(..T.saturating_mul(rows))
+            .unwrap_or_default()
+            .fill(0.0);
     }
     let routine = Routines::of(T);
     let mut corrections = [[0; T]; PART_COLS / GROUP_COLS];
-    for (part, x) in x.chunks(T * PART_COLS).enumerate() {
+    for (column, x) in (0..cols).step_by(PART_COLS).zip(x.chunks(T * PART_COLS)) {
         let (start, end) = (x.as_ptr(), x.as_ptr_range().end);
         let width = x.len() / T;
         let (first, of_end, finish, skip) = if in_parts {
-            let skip = [cols - width, groups - width.div_ceil(GROUP_COLS)];
+            let skip = [
+                cols.saturating_sub(width),
+                groups.saturating_sub(width.div_ceil(GROUP_COLS)),
+            ];
             let of_end = y.as_ptr().wrapping_add(rows);
-            (part * PART_COLS, of_end, routine.part, skip)
+            (column, of_end, routine.part, skip)
         } else {
             (0, scale.as_ptr_range().end, routine.whole, [0; 2])
         };
