@@ -34,6 +34,8 @@ pub fn sum(x: &[f32]) -> f32 {
 
 /// Σ x\[i\]·y\[i\] over the shorter length, in the order of the numerics contract.
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let len = if x.len() < y.len() { x.len() } else { y.len() };
+    let [x, y] = [x, y].map(|values| values.get(..len).unwrap_or_default());
     let (x_chunks, x_tail) = x.as_chunks();
     let (y_chunks, y_tail) = y.as_chunks();
     let mut lanes = Lanes::default();
@@ -215,6 +217,16 @@ mod tests {
         assert_eq!(sum(&x).to_bits(), expected.to_bits());
         assert_eq!(dot(&x, &[1.0; 19]).to_bits(), expected.to_bits());
         assert_ne!(sum(&x), x.iter().sum::<f32>());
+    }
+
+    #[test]
+    fn dot_goes_over_the_shorter_length() {
+        let x: [f32; 19] = core::array::from_fn(|i| i as f32 + 1.0);
+        for (m, n) in (0..19).flat_map(|m| (0..19).map(move |n| (m, n))) {
+            let expected = sum(&x[..m.min(n)]);
+            assert_eq!(dot(&x[..m], &[1.0; 19][..n]), expected, "{m} {n}");
+        }
+        assert_eq!(dot(&[1.0], &[2.0, f32::INFINITY]), 2.0);
     }
 
     #[test]

@@ -23,6 +23,9 @@ const LEN: usize = 4 * GROUPS;
 /// How often the shortest norms are computed.
 const DRAWS: usize = if cfg!(miri) { 0 } else { 50 };
 
+/// How often slices get lengths that do not match.
+const WRONG_LENGTHS: usize = if cfg!(miri) { 20 } else { 2000 };
+
 /// What a vector may hold anywhere.
 const SPECIAL: [f32; 6] = [
     0.0,
@@ -76,6 +79,9 @@ impl Memory {
                 }
             }
         }
+        for _ in 0..WRONG_LENGTHS {
+            count += self.wrong_lengths(kernels, random)?;
+        }
         Ok(count)
     }
 
@@ -89,7 +95,44 @@ impl Memory {
         self.add(len, offset, kernels.add, random)?;
         self.layer_norm(len, offset, kernels.layer_norm, random)?;
         self.quantize(groups, stride, offset, kernels.quantize_groups, random)?;
-        Ok(5)
+        Ok(5 + self.wrong_lengths(kernels, random)?)
+    }
+
+    /// Slices that are too short or too long for each other, and strides that lead nowhere: nothing beside the output is
+    /// written.
+    fn wrong_lengths(
+        &mut self,
+        kernels: &Kernels,
+        random: &mut Random<'_>,
+    ) -> Result<u32, Mismatch> {
+        const UNTOUCHED: Run = [i16::MIN; RUN];
+        let right = random.below(LEN as i32 + 1) as usize;
+        let mut length = || match random.below(4) {
+            0 => random.below(LEN as i32 + 1) as usize,
+            1 => right.saturating_sub(1),
+            _ => right,
+        };
+        let x = &self.x.0.as_flattened()[..length()];
+        let values = [1.5; LEN];
+        let (weight, bias) = (&values[..length()], &values[..length()]);
+        let mismatch = mismatch("lengths that do not match", right, 0);
+
+        self.y.0.fill(GARBAGE);
+        let len = length();
+        let y = &mut self.y.0[MARGIN..][..len];
+        (kernels.layer_norm)(x, weight, bias, 1e-5, y);
+        (kernels.add)(y, x);
+        let bits: &[u32] = bytemuck::cast_slice(&self.y.0);
+        mismatch.beside(bits, &GARBAGE.to_bits(), MARGIN..MARGIN + len)?;
+
+        self.runs.0.fill(UNTOUCHED);
+        let (groups, len) = (length() / 4, MAX_TOKENS * length() / RUN);
+        let strides = [0, 1, 2, 3, 5, 1 << 29, usize::MAX / 4, usize::MAX];
+        let stride = strides[random.below(strides.len() as i32) as usize];
+        let x = &self.x.0[..groups];
+        (kernels.quantize_groups)(x, 0.5, &mut self.runs.0[MARGIN..][..len], stride);
+        mismatch.beside(&self.runs.0, &UNTOUCHED, MARGIN..MARGIN + len)?;
+        Ok(3)
     }
 
     fn magnitude(

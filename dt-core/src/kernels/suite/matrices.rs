@@ -32,6 +32,9 @@ const MAX_ROWS: usize = if TALL.is_empty() { 5 } else { 35 };
 /// Up to how many rows all lengths are tried.
 const FEW_ROWS: usize = 5;
 
+/// How often slices get lengths that do not match.
+const WRONG_LENGTHS: usize = if cfg!(miri) { 20 } else { 2000 };
+
 type Linear<const T: usize> = fn(&[i8], &[i16], &[f32], &[f32], &[f32; T], &mut [f32]);
 type LinearInt4<const T: usize> = fn(Packed<'_>, &[i16], &[f32], &[f32], &[f32; T], &mut [f32]);
 type Products = fn(&[i8], &[i16], &mut [i32]);
@@ -135,6 +138,9 @@ impl Memory {
                 count += self.case(case, kernels, random)?;
             }
         }
+        for _ in 0..WRONG_LENGTHS {
+            count += self.wrong_lengths(kernels, random)?;
+        }
         Ok(count)
     }
 
@@ -150,7 +156,70 @@ impl Memory {
             offset: choose(4),
             values: Values::ALL[choose(4)],
         };
-        self.case(case, kernels, random)
+        Ok(self.case(case, kernels, random)? + self.wrong_lengths(kernels, random)?)
+    }
+
+    fn wrong_lengths(
+        &mut self,
+        (one, two, three): &KernelsByTokens,
+        random: &mut Random<'_>,
+    ) -> Result<u32, Mismatch> {
+        self.wrong_lengths_of(one, random)?;
+        self.wrong_lengths_of(two, random)?;
+        self.wrong_lengths_of(three, random)?;
+        Ok(3 * 3)
+    }
+
+    /// Slices that are too short or too long for each other: nothing beside the output is written.
+    fn wrong_lengths_of<const T: usize>(
+        &mut self,
+        (linear, linear_int4, products): &Kernels<T>,
+        random: &mut Random<'_>,
+    ) -> Result<(), Mismatch> {
+        const BESIDE: i32 = i32::from_ne_bytes(GARBAGE.to_bits().to_ne_bytes());
+        let rows = 1 + random.below(MAX_ROWS as i32) as usize;
+        let cols = 1 + random.below(ALL_COMBINATIONS as i32) as usize;
+        // Right in most cases, so that the others are tried one at a time.
+        let mut length = |right: usize, most: usize| match random.below(4) {
+            0 => random.below(most as i32 + 1) as usize,
+            1 => right.saturating_sub(1),
+            _ => right,
+        };
+        let packed = &self.packed.0[..length(packed_len(rows, cols), self.packed.0.len())];
+        let x = &self.x.0[..length(T * padded_cols(cols), self.x.0.len())];
+        let values = [1.5; MAX_ROWS];
+        let scale = &values[..length(rows, MAX_ROWS)];
+        let bias = &values[..length(rows, MAX_ROWS)];
+        let most = MAX_TOKENS * MAX_ROWS;
+        let mismatch = Mismatch {
+            function: "lengths that do not match",
+            tokens: T,
+            rows,
+            cols,
+            offset: 0,
+            index: 0,
+            expected: 0,
+            got: 0,
+        };
+
+        self.sums.fill(BESIDE);
+        let len = length(T * rows, most);
+        products(packed, x, &mut self.sums[MARGIN..][..len]);
+        mismatch.beside(&self.sums, &BESIDE, MARGIN..MARGIN + len)?;
+
+        self.y.fill(GARBAGE);
+        let len = length(T * rows, most);
+        let y = &mut self.y[MARGIN..][..len];
+        linear(packed, x, scale, bias, &[0.5; T], y);
+        let bytes: &[u8] = bytemuck::cast_slice(packed);
+        let groups = int4::multipliers_len(rows, cols);
+        let packed = Packed {
+            nibbles: &bytes[..length(int4::packed_len(rows, cols), bytes.len()).min(bytes.len())],
+            multipliers: &self.multipliers[..length(groups, self.multipliers.len())],
+        };
+        linear_int4(packed, x, scale, bias, &[0.5; T], y);
+        let bits: &[u32] = bytemuck::cast_slice(&self.y);
+        mismatch.beside(bits, &GARBAGE.to_bits(), MARGIN..MARGIN + len)
     }
 
     fn case(

@@ -33,7 +33,7 @@ const MAX_PAIRS: usize = 256;
 /// Whether these kernels take activations of this length.
 #[inline]
 pub fn fits<const T: usize>(x: &[i16]) -> bool {
-    !x.is_empty() && x.len() <= 8 * T * MAX_PAIRS
+    (4 * T..=8 * T * MAX_PAIRS).contains(&x.len())
 }
 
 /// See [`crate::kernels::linear`]; `x` [fits].

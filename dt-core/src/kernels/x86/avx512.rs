@@ -49,7 +49,7 @@ type Activations<const T: usize> = [__m512i; T];
 /// Whether these kernels take activations of this length.
 #[inline]
 pub fn fits<const T: usize>(x: &[i16]) -> bool {
-    !x.is_empty() && x.len() <= T * COLS * MAX_REGISTERS
+    (4 * T..=T * COLS * MAX_REGISTERS).contains(&x.len())
 }
 
 /// See [`crate::kernels::linear`]; `x` [fits].
