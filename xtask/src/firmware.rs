@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod emulator;
 pub mod image;
+pub mod prove;
 pub mod recording;
 pub mod size;
 pub mod stack;
@@ -31,6 +32,9 @@ pub enum Command {
     /// Compiles `dt-core` for every kind of target and checks which kernels each gets
     #[command(hide = true)]
     Targets,
+    /// Proves that no input makes `dt-core` panic or take too much stack, and that the proofs can fail
+    #[command(hide = true)]
+    Prove,
 }
 
 /// Which image.
@@ -266,6 +270,7 @@ pub fn run(command: Command) -> Result<()> {
         }
         Command::Bench(arguments) => bench::run(&arguments)?,
         Command::Targets => targets::check()?,
+        Command::Prove => prove::prove()?,
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         ),
         (
             "dt-core cannot panic, and its stack is bounded",
-            host(&["xtask", "firmware", "size", "--bin", "no_panic"]),
+            host(&["xtask", "firmware", "prove"]),
         ),
         (
             "the control loop cannot panic",

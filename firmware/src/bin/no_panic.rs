@@ -3,6 +3,9 @@
 //! It uses every entry point of the control path with inputs the compiler knows nothing about. Its panic handler calls a
 //! function that does not exist; if any path to it survives whole-program optimization, the linker says
 //! `undefined symbol: dt_core_can_panic`.
+//!
+//! `cargo xtask firmware prove` links it for several cores, with and without the checks for overflow that a user's profile may
+//! ask for, and shows that it can fail.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -13,13 +16,28 @@ mod proof {
     use dt_core::{Blob, Guard, Policy, golden};
 
     unsafe extern "C" {
-        safe fn dt_core_can_panic() -> !;
+        safe fn dt_core_can_panic(place: *const ()) -> !;
     }
 
     #[panic_handler]
-    fn panic(_: &PanicInfo<'_>) -> ! {
-        dt_core_can_panic()
+    fn panic(info: &PanicInfo<'_>) -> ! {
+        let place = info.location().map(core::ptr::from_ref);
+        dt_core_can_panic(place.map_or(core::ptr::null(), |place| place.cast()))
     }
+
+    /// What `cargo xtask firmware prove` plants in the image and has to find.
+    const PLANT: &[u8] = match option_env!("DT_PLANT") {
+        Some(name) => name.as_bytes(),
+        None => b"",
+    };
+
+    const _: () = assert!(
+        matches!(
+            PLANT,
+            b"" | b"index" | b"overflow" | b"recursion" | b"frame"
+        ),
+        "there is no such DT_PLANT"
+    );
 
     #[cfg_attr(target_arch = "arm", cortex_m_rt::entry)]
     #[cfg_attr(target_arch = "riscv32", riscv_rt::entry)]
@@ -68,8 +86,28 @@ mod proof {
             if let Ok(action) = policy.act(observation) {
                 bits ^= action.first().copied().unwrap_or_default().to_bits();
             }
+            bits ^= planted(policy.timestep(), observation);
         }
         bits
+    }
+
+    /// Nothing, or what has to be found; `number` comes from `dt-core` and cannot be known here.
+    fn planted(number: u32, values: &[f32]) -> u32 {
+        match PLANT {
+            b"index" => values[number as usize].to_bits(),
+            b"overflow" => number + 1,
+            b"recursion" => recursion(number),
+            b"frame" => black_box(&[number; 1500]).iter().fold(0, |a, b| a ^ b),
+            _ => 0,
+        }
+    }
+
+    #[inline(never)]
+    fn recursion(depth: u32) -> u32 {
+        match depth.checked_sub(1) {
+            Some(depth) => black_box(recursion(depth)) ^ depth,
+            None => 0,
+        }
     }
 }
 

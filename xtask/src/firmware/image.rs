@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf, absolute};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -18,6 +19,15 @@ const EPISODES_KIB: u64 = 3 * 1024;
 /// # Errors
 /// If the policy cannot be found or the build fails.
 pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> {
+    executable(&process::output(&mut cargo_build(selection, episodes)?)?)
+        .context("cargo built no image")
+}
+
+/// The command that builds the image; [`executable`] finds it in what the command prints.
+///
+/// # Errors
+/// If the policy cannot be found.
+pub fn cargo_build(selection: &Selection, episodes: Option<&Path>) -> Result<Command> {
     let variable = |path: Option<&Path>| path.map_or(Ok(PathBuf::new()), absolute);
     if let Some(policy) = &selection.policy {
         ensure!(
@@ -78,7 +88,7 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
         .env("DT_POLICY", variable(selection.policy.as_deref())?)
         .env("DT_POLICY_RS", "")
         .env("DT_TRACE", variable(episodes)?);
-    executable(&process::output(&mut cargo)?).context("cargo built no image")
+    Ok(cargo)
 }
 
 /// Cargo's message about something it built.
@@ -88,7 +98,7 @@ struct Artifact {
 }
 
 /// The executable in cargo's messages, one JSON object per line.
-fn executable(messages: &str) -> Option<PathBuf> {
+pub fn executable(messages: &str) -> Option<PathBuf> {
     let artifacts = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
