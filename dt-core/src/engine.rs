@@ -256,11 +256,12 @@ impl<'a> Stepper<'a> {
         let config = &model.config;
         let (d, ff) = (config.d_model as usize, config.d_ff as usize);
         let (dtype, eps) = (config.dtype, config.layer_norm_eps);
-        let mut x = work.x.get_mut(..times(count, d)).guaranteed();
+        let mut x = leading_mut(work.x, count, d);
         probe.enter(Phase::Norm);
         model.embedding().ln.forward(eps, wide, x)?;
 
-        for index in 0..config.n_layer as usize {
+        let last = (config.n_layer as usize).saturating_sub(1);
+        for index in 0..=last {
             let layer = model.layer(index);
             let cache = layer_cache(config, work.cache, index);
 
@@ -268,7 +269,7 @@ impl<'a> Stepper<'a> {
             probe.enter(Phase::Norm);
             layer.ln_1.forward(eps, x, wide)?;
             probe.enter(Phase::Quantize);
-            let mut input = Input::new(dtype, head(wide, times(count, d)), d, buffer)?;
+            let mut input = Input::new(dtype, leading(wide, count, d), d, buffer)?;
             probe.enter(Phase::Qkv);
             let (queries, beside) = wide.split_at_mut_checked(times(GROUP, d)).guaranteed();
             let keys_values = match &layer.mixer {
@@ -283,8 +284,7 @@ impl<'a> Stepper<'a> {
             }
 
             // The last layer's output is only needed at the state token, for the action.
-            let is_last = plus(index, 1) == config.n_layer as usize;
-            let asking = match (is_last, group.act) {
+            let asking = match (index == last, group.act) {
                 (false, _) => count,
                 (true, true) => 1,
                 (true, false) => return Ok(()),
@@ -297,7 +297,7 @@ impl<'a> Stepper<'a> {
 
             // Queries (T, d_model) become the heads' outputs, then a part of x.
             probe.enter(Phase::Qkv);
-            let queries = head_mut(queries, times(asking, d));
+            let queries = leading_mut(queries, asking, d);
             let quantized = match &layer.mixer {
                 Mixing::Attention { qkv, .. } => {
                     qkv.outputs(0..d).forward(&input, queries);
@@ -332,9 +332,9 @@ impl<'a> Stepper<'a> {
             probe.enter(Phase::Norm);
             layer.ln_2.forward(eps, x, wide)?;
             probe.enter(Phase::Quantize);
-            let input = Input::new(dtype, head(wide, times(asking, d)), d, buffer)?;
+            let input = Input::new(dtype, leading(wide, asking, d), d, buffer)?;
             probe.enter(Phase::Mlp);
-            let hidden = head_mut(wide, times(asking, ff));
+            let hidden = leading_mut(wide, asking, ff);
             layer.mlp_fc.forward(&input, hidden);
             ops::activate(config.activation, config.math, hidden);
             probe.enter(Phase::Quantize);
@@ -349,7 +349,7 @@ impl<'a> Stepper<'a> {
         probe.enter(Phase::Norm);
         output.ln_f.forward(eps, x, wide)?;
         probe.enter(Phase::Quantize);
-        let input = Input::new(dtype, head(wide, d), d, buffer)?;
+        let input = Input::new(dtype, leading(wide, 1, d), d, buffer)?;
         probe.enter(Phase::Head);
         output.head.forward(&input, work.output);
         for output in &mut *work.output {
@@ -409,13 +409,13 @@ impl<'a> Stepper<'a> {
 /// The tokens of a group, in causal order.
 type Tokens = heapless::Vec<Visible, GROUP>;
 
-/// The first `len` values.
-fn head(values: &[f32], len: usize) -> &[f32] {
-    values.get(..len).guaranteed()
+/// What belongs to the first `tokens` tokens of `width` values each.
+fn leading(values: &[f32], tokens: usize, width: usize) -> &[f32] {
+    values.get(..times(tokens, width)).guaranteed()
 }
 
-fn head_mut(values: &mut [f32], len: usize) -> &mut [f32] {
-    values.get_mut(..len).guaranteed()
+fn leading_mut(values: &mut [f32], tokens: usize, width: usize) -> &mut [f32] {
+    values.get_mut(..times(tokens, width)).guaranteed()
 }
 
 /// Position of the tokens within a timestep.
