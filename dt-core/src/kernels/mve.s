@@ -98,7 +98,7 @@
     .endif
 .endm
 
-@ The last four columns of a row.
+@ The last four columns of a row, which VCTP counted before the first row.
 .macro dt_mve_half_of sum_a, sum_u, offset
     vpst
     vldrdt.u64  q4, [q7, #\offset]
@@ -107,7 +107,6 @@
 .endm
 
 .macro dt_mve_half tokens
-    vctp.16     r5
     vpst
     vldrht.u16  q0, [r0]
     adds        r0, #8
