@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::Selection;
+use super::{Board, Selection};
 use crate::process;
 use crate::setup::cortex_m::cargo_for_target;
 
@@ -65,8 +65,13 @@ pub fn cargo_build(selection: &Selection, episodes: Option<&Path>) -> Result<Com
     let target = selection.board.target();
     let mut cargo = cargo_for_target("build", target)?;
     if let Some(processor) = selection.board.processor() {
+        // Helium takes subnormal floats for zero, which the compiler's vectorizers do not know; `dt-core`'s kernels do.
+        let scalar_floats = match selection.board {
+            Board::M55 => ", '-Cno-vectorize-loops', '-Cno-vectorize-slp'",
+            _ => "",
+        };
         cargo.arg("--config").arg(format!(
-            "target.{target}.rustflags = ['-Ctarget-cpu={processor}']"
+            "target.{target}.rustflags = ['-Ctarget-cpu={processor}'{scalar_floats}]"
         ));
     }
     cargo
