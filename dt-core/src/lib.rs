@@ -10,48 +10,20 @@
         clippy::unreachable
     )
 )]
-//! A Decision Transformer (Chen et al. 2021) that runs a policy file in place from flash:
-//! `no_std`, no allocation, no panics, all state in one arena of a size known at compile time.
+#![doc = include_str!("../README.md")]
+//!
+//! # Map
 //!
 //! From the outside in:
 //!
-//! - [`Blob`] checks a policy file and borrows everything from it ([`blob`]; specified in `BLOB.md`);
+//! - [`Blob`] checks a policy file and borrows everything from it ([`blob`]);
 //! - [`Policy`] turns observations into actions and keeps track of the return-to-go ([`policy`]);
 //! - [`Guard`] stands between policy and actuators and latches a safe action ([`guard`]);
 //! - [`golden`] is the self-test: what was computed at export must come out to the bit;
+//! - [`Error`] is any error of these, for `?`;
 //! - [`Engine`] is the network alone, in normalized units ([`engine`], [`model`]);
 //! - [`config`], [`quant`], [`ops`] and [`kernels`] are dimensions, rounding, float and integer arithmetic;
 //! - [`probe`] tells a cycle counter where a control step spends its time.
-//!
-//! ```
-//! use dt_core::{Blob, Guard, Policy, golden};
-//!
-//! static FILE: &[u8] = dt_core::include_policy!("../examples/pendulum.dtb");
-//!
-//! # fn main() -> Result<(), dt_core::Error> {
-//! let blob = Blob::parse(FILE)?;
-//! // Firmware takes the size from the `policy.rs` that was exported with the file.
-//! let mut policy = Policy::new(&blob, vec![0; blob.manifest.config.arena_words()])?;
-//! golden::check(&mut policy, &blob)?;
-//! let mut guard = Guard::new(&blob);
-//! guard.restart(&mut policy, -150.0)?;
-//!
-//! // Pendulum: cos θ, sin θ, angular velocity. It hangs down at rest.
-//! let command = guard.step(&mut policy, &[-1.0, 0.0, 0.0]);
-//! assert!(command.fault.is_none());
-//! let torque = command.action[0];
-//! assert!((-2.0..=2.0).contains(&torque));
-//! policy.absorb(&[torque])?;
-//! policy.observe_reward(-9.87)?;
-//! assert_eq!(policy.return_to_go(), -140.13);
-//!
-//! // A broken sensor: the safe action, until `Guard::restart`.
-//! let command = guard.step(&mut policy, &[f32::NAN, 0.0, 0.0]);
-//! assert!(command.fault.is_some());
-//! assert_eq!(command.action, blob.vectors.safe_action);
-//! # Ok(())
-//! # }
-//! ```
 
 #[cfg(target_endian = "big")]
 compile_error!("policy files are little-endian and used in place");

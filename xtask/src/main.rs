@@ -1,7 +1,9 @@
 //! Set-up, tests and firmware of this workspace; `cargo xtask help` lists the commands.
 
 mod demo;
+mod examples;
 mod firmware;
+mod package;
 mod process;
 mod setup;
 mod test;
@@ -34,6 +36,10 @@ enum Command {
     },
     /// Check formatting, lints, documentation and all tests, the emulated controllers included
     Test,
+    /// Run the examples of `dt-core` and `dt-control`, on the host and on an emulated controller
+    Examples,
+    /// Check that `dt-core` can be published: it packages, builds from the package, and compiles with the oldest compiler
+    Package,
     /// Build, measure or run the controller's images
     #[command(subcommand)]
     Firmware(firmware::Command),
@@ -54,6 +60,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Setup { cortex_m } => setup::run(cortex_m)?,
         Command::Demo { force } => demo::run(force)?,
         Command::Test => test::run()?,
+        Command::Examples => examples::check()?,
+        Command::Package => package::check()?,
         Command::Firmware(command) => firmware::run(command)?,
     }
     Ok(())

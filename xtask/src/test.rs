@@ -88,6 +88,8 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             "the control loop cannot panic",
             host(&["xtask", "firmware", "build", "--bin", "no_panic_loop"]),
         ),
+        ("examples", host(&["xtask", "examples"])),
+        ("dt-core can be published", host(&["xtask", "package"])),
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),
         (

@@ -1,0 +1,26 @@
+/// Configuration of the policy in pendulum.dtb, written beside it by dt-train 0.1.0.
+///
+/// - environment: pendulum
+/// - run: small, 1500 updates, seed 0
+/// - data: medium.hdf5, SHA-256 ca4ccea3ed30c82bb4bba9692074608273fc430f00f3827b81747ea444b734c8
+/// - 32225 parameters, 39936 bytes of flash
+pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
+    state_dim: 3,
+    act_dim: 1,
+    d_model: 32,
+    n_layer: 2,
+    n_head: 1,
+    d_ff: 128,
+    context_len: 8,
+    max_ep_len: 200,
+    dtype: dt_core::config::Dtype::Int8,
+    attention: dt_core::config::Attention::Streaming,
+    mixer: dt_core::config::Mixer::Attention,
+    activation: dt_core::config::Activation::Relu,
+    head: dt_core::config::Head::Tanh,
+    math: dt_core::config::Math::Libm,
+    layer_norm_eps: 1e-5,
+};
+
+/// 32-bit words of memory that the policy needs, all of it.
+pub const ARENA_WORDS: usize = CONFIG.arena_words();
