@@ -81,7 +81,7 @@ pub fn linear<const T: usize>(
     let width = x.len().checked_div(T).unwrap_or_default();
     let fits = (1..=3).contains(&T)
         && width >= 4
-        && width.is_multiple_of(4)
+        && x.len().is_multiple_of(4 * T)
         && packed.len() >= round_up(rows, 2).saturating_mul(width)
         && bias.len() >= rows
         && y.len() >= T.saturating_mul(rows)
@@ -128,7 +128,7 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     let rows = sums.len().checked_div(T).unwrap_or_default();
     let fits = (1..=3).contains(&T)
         && width >= 4
-        && width.is_multiple_of(4)
+        && x.len().is_multiple_of(4 * T)
         && rows > 0
         && rows.is_multiple_of(2)
         && packed.len() >= rows.saturating_mul(width)

@@ -79,7 +79,7 @@ pub fn linear_int4<const T: usize>(
         && rows >= 2
         && rows.is_multiple_of(2)
         && cols >= 4
-        && cols.is_multiple_of(4)
+        && x.len().is_multiple_of(4 * T)
         && nibbles.len() >= (rows / 2).saturating_mul(cols)
         && multipliers.len() >= (rows / 2).saturating_mul(cols.div_ceil(GROUP_COLS))
         && bias.len() >= rows
