@@ -30,7 +30,7 @@ use core::arch::{asm, global_asm};
 
 use super::{Run, scalar};
 use crate::int4::{GROUP_COLS, Packed};
-use crate::slices::rows_mut;
+use crate::slices::{round_up, rows_mut, times};
 
 /// What a routine works through; `mve.s` knows the offsets.
 #[repr(C)]
@@ -89,9 +89,9 @@ pub fn linear<const T: usize>(
     let rows = scale.len();
     let width = x.len().checked_div(T).unwrap_or_default();
     let fits = fits::<T>(x, rows, width)
-        && packed.len() >= rows.next_multiple_of(2) * width
+        && packed.len() >= round_up(rows, 2).saturating_mul(width)
         && bias.len() >= rows
-        && y.len() >= T * rows
+        && y.len() >= T.saturating_mul(rows)
         && is_word_aligned(packed);
     if !fits {
         let matrix = scalar::Matrix::Int8(packed);
@@ -105,7 +105,9 @@ pub fn linear<const T: usize>(
     // An odd last row is paired with padding.
     let mut last = [[0; 2]; T];
     if rows % 2 == 1 {
-        let packed = packed.get((rows - 1) * width..).unwrap_or_default();
+        let packed = packed
+            .get(times(rows.saturating_sub(1), width)..)
+            .unwrap_or_default();
         products::<T>(packed, x, last.as_flattened_mut());
     }
     dequantize(multiply, last.map(|[sum, _]| sum), scale, bias, x_scale, y);
@@ -146,10 +148,10 @@ pub fn linear_int4<const T: usize>(
     let cols = x.len().checked_div(T).unwrap_or_default();
     let fits = fits::<T>(x, rows, cols)
         && rows.is_multiple_of(2)
-        && nibbles.len() >= rows / 2 * cols
-        && multipliers.len() >= rows / 2 * cols.div_ceil(GROUP_COLS)
+        && nibbles.len() >= (rows / 2).saturating_mul(cols)
+        && multipliers.len() >= (rows / 2).saturating_mul(cols.div_ceil(GROUP_COLS))
         && bias.len() >= rows
-        && y.len() >= T * rows
+        && y.len() >= T.saturating_mul(rows)
         && is_word_aligned(nibbles);
     if !fits {
         let matrix = scalar::Matrix::Int4(packed);
@@ -232,8 +234,8 @@ pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, runs: &mut [Run], stride: u
         return scalar::quantize_groups(x, inverse, runs, stride);
     }
     let (x, len, runs) = (x.as_ptr(), x.len(), runs.as_mut_ptr());
-    // SAFETY: reads `len` runs of four and writes as many, `stride` apart; `fits`: the last is within `runs`.
-    unsafe { dt_core_mve_quantize(x, len, runs, 8 * stride, inverse) };
+    // SAFETY: reads `len` runs of four and writes as many, `stride` apart, which of a single one may be anything; `fits`: the last is within `runs`.
+    unsafe { dt_core_mve_quantize(x, len, runs, stride.wrapping_mul(8), inverse) };
 }
 
 /// See [`super::relu`].

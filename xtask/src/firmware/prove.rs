@@ -13,8 +13,14 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{Board, Program, Selection, image, size, stack};
 use crate::process::show;
 
-/// The M4F has the kernels in assembly, the others the portable ones and floats in software.
-const BOARDS: [Board; 4] = [Board::M4f, Board::M3, Board::M0plus, Board::Riscv];
+/// The M4F and the M55 have kernels in assembly, the others the portable ones and floats in software.
+const BOARDS: [Board; 5] = [
+    Board::M4f,
+    Board::M55,
+    Board::M3,
+    Board::M0plus,
+    Board::Riscv,
+];
 
 /// What the linker says if a panic is left.
 const REFUSAL: &str = "undefined symbol: dt_core_can_panic";
