@@ -1,7 +1,7 @@
 //! What both examples control: the simulated pendulum of `dt-core`'s examples, behind `dt-control`'s trait.
 #![no_std]
 
-use dt_control::{Reading, Record, Request};
+use dt_control::{Mode, Reading, Record, Request};
 
 #[path = "../../../../dt-core/examples/robot.rs"]
 mod robot;
@@ -63,5 +63,10 @@ impl dt_control::Robot for Pendulum {
         }
     }
 
-    fn record(&mut self, _: &Record<'_>) {}
+    /// A robot would go on with the safe action and tell somebody.
+    fn record(&mut self, record: &Record<'_>) {
+        if let Mode::Faulted(fault) = record.mode {
+            self.robot.refuse_to_move(fault);
+        }
+    }
 }
