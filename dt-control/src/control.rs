@@ -116,7 +116,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         mut policy: Policy<'a, A>,
         limits: Limits<GROUPS>,
     ) -> Result<Self, SetupError> {
-        let config = &blob.manifest.config;
+        let config = &blob.manifest().config;
         let guard = Guard::new(blob);
         let safe_action = guard.safe_action().try_into();
         let (Ok(safe_action), true) = (safe_action, config.state_dim as usize == STATE) else {
@@ -130,7 +130,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
             policy,
             guard,
             safe_action,
-            period_us: blob.manifest.control_period_us,
+            period_us: blob.manifest().control_period_us,
             limits,
             started: false,
             observation: [0.0; STATE],

@@ -76,8 +76,8 @@
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! let blob = Blob::parse(&FILE.0)?;
-//! let policy = Policy::new(&blob, vec![0; blob.manifest.config.arena_words()])?;
-//! let limits = Limits::of_period(blob.manifest.control_period_us);
+//! let policy = Policy::new(&blob, vec![0; blob.manifest().config.arena_words()])?;
+//! let limits = Limits::of_period(blob.manifest().control_period_us);
 //! // Refuses a policy that fails its self-test or is for another robot.
 //! let mut control = ControlLoop::<_, 3, 1>::new(&blob, policy, limits)?;
 //!

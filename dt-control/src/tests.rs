@@ -285,7 +285,7 @@ fn policy_file(reward: RewardMode) -> PolicyFile {
 }
 
 fn new_policy<'a>(blob: &Blob<'a>) -> Policy<'a, Vec<u32>> {
-    let words = blob.manifest.config.arena_words();
+    let words = blob.manifest().config.arena_words();
     Policy::new(blob, vec![0; words]).unwrap()
 }
 
@@ -319,7 +319,7 @@ fn expected_actions(blob: &Blob<'_>, ticks: usize, limit: f32) -> Vec<[f32; ACT]
         });
         policy.absorb(&applied).unwrap();
         let next = healthy(i + 1);
-        match (blob.manifest.reward, next.return_to_go) {
+        match (blob.manifest().reward, next.return_to_go) {
             (RewardMode::Observed, _) => policy.observe_reward(next.reward.unwrap()).unwrap(),
             (RewardMode::External, Some(value)) => policy.set_return_to_go(value).unwrap(),
             _ => {}

@@ -29,10 +29,10 @@ fn control(robot: &mut Robot) -> Result<Infallible, Error> {
     let mut policy = Policy::new(&blob, ARENA.take())?;
     golden::check(&mut policy, &blob)?; // same bits as when it was exported, or do not move
     let mut guard = Guard::new(&blob);
-    guard.restart(&mut policy, blob.manifest.target_return)?;
+    guard.restart(&mut policy, blob.manifest().target_return)?;
 
     loop {
-        robot.wait_for_tick(); // every blob.manifest.control_period_us
+        robot.wait_for_tick(); // every blob.manifest().control_period_us
         let (observation, reward) = robot.sense();
         if policy.awaits_reward() // as the manifest says, and not before the first action
             && let Err(error) = policy.observe_reward(reward)

@@ -30,7 +30,7 @@ impl Controlled {
         let mut policy = Policy::new(&blob, arena)?;
         golden::check(&mut policy, &blob)?;
         let mut guard = Guard::new(&blob);
-        guard.restart(&mut policy, blob.manifest.target_return)?;
+        guard.restart(&mut policy, blob.manifest().target_return)?;
         Ok(Self {
             robot: Robot::new(),
             policy,

@@ -55,7 +55,7 @@ fn run(
 ) -> (&'static mut [u32], &'static [u8]) {
     let mut guard = Guard::new(blob);
     // Refused, it has latched.
-    let _ = guard.restart(&mut policy, blob.manifest.target_return);
+    let _ = guard.restart(&mut policy, blob.manifest().target_return);
     loop {
         robot.wait_for_tick();
         if let Some(file) = uploads.next() {

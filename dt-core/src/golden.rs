@@ -128,7 +128,7 @@ pub fn check<A: AsMut<[u32]>>(
     check_arithmetic().map_err(SelfTestError::Arithmetic)?;
     let shape = Shape::of(blob);
     let mut steps = 0;
-    for (step, record) in (0..usize::MAX).zip(rows(blob.golden, shape.len)) {
+    for (step, record) in (0..usize::MAX).zip(rows(blob.golden(), shape.len)) {
         let (inputs, expected) = shape.split(record);
         let got = run(policy, step, &inputs).map_err(|error| SelfTestError::Act { step, error })?;
         for (index, (expected, got)) in (0..shape.act_dim).zip(expected.iter().zip(got)) {
@@ -211,9 +211,9 @@ struct Shape {
 impl Shape {
     fn of(blob: &Blob<'_>) -> Self {
         Self {
-            state_dim: blob.manifest.config.state_dim as usize,
-            act_dim: blob.manifest.config.act_dim as usize,
-            len: blob.manifest.golden_record_len(),
+            state_dim: blob.manifest().config.state_dim as usize,
+            act_dim: blob.manifest().config.act_dim as usize,
+            len: blob.manifest().golden_record_len(),
         }
     }
 
@@ -265,14 +265,11 @@ mod tests {
             // Again, in the middle of an episode.
             assert_eq!(check(&mut policy, &blob), Ok(steps));
 
-            let mut off = blob.golden.to_vec();
-            let record = blob.manifest.golden_record_len();
+            let mut off = blob.golden().to_vec();
+            let record = blob.manifest().golden_record_len();
             let expected = &mut off[5 * record + record - 1];
             *expected = f32::from_bits(expected.to_bits() ^ 1);
-            let blob = Blob {
-                golden: &off,
-                ..blob.clone()
-            };
+            let blob = blob.with_golden(&off);
             let error = check(&mut policy, &blob).unwrap_err();
             assert!(
                 matches!(

@@ -83,15 +83,15 @@ pub struct Guard<'a> {
 impl<'a> Guard<'a> {
     /// A guard with the bounds and safe action of `blob`.
     pub fn new(blob: &Blob<'a>) -> Self {
-        let manifest = &blob.manifest;
+        let manifest = blob.manifest();
         let last_timestep = match manifest.at_max_ep_len {
             AtMaxEpLen::Fault if manifest.config.max_ep_len > 0 => Some(manifest.config.max_ep_len),
             _ => None,
         };
         Self {
-            state_low: blob.vectors.state_low,
-            state_high: blob.vectors.state_high,
-            safe_action: blob.vectors.safe_action,
+            state_low: blob.vectors().state_low,
+            state_high: blob.vectors().state_high,
+            safe_action: blob.vectors().safe_action,
             return_limits: manifest
                 .return_limits
                 .filter(|limits| limits.beyond == BeyondLimits::Fault),

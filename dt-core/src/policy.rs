@@ -136,13 +136,13 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     /// # Errors
     /// [`ArenaTooSmall`] names both sizes.
     pub fn new(blob: &Blob<'a>, mut arena: A) -> Result<Self, ArenaTooSmall> {
-        let stepper = Stepper::new(&blob.model, arena.as_mut())?;
+        let stepper = Stepper::new(blob.model(), arena.as_mut())?;
         Ok(Self {
             stepper,
-            vectors: blob.vectors,
-            reward: blob.manifest.reward,
-            return_scale: blob.manifest.return_scale,
-            return_limits: blob.manifest.return_limits,
+            vectors: *blob.vectors(),
+            reward: blob.manifest().reward,
+            return_scale: blob.manifest().return_scale,
+            return_limits: blob.manifest().return_limits,
             return_to_go: 0.0,
             timestep: 0,
             due: Due::Reset,

@@ -7,8 +7,8 @@ include!("../examples/policy.rs");
 #[test]
 fn policy_rs_tells_the_memory_of_the_policy() {
     let blob = Blob::parse(include_policy!("../examples/pendulum.dtb")).unwrap();
-    assert_eq!(CONFIG, blob.manifest.config);
-    assert_eq!(ARENA_WORDS, blob.manifest.config.arena_words());
+    assert_eq!(CONFIG, blob.manifest().config);
+    assert_eq!(ARENA_WORDS, blob.manifest().config.arena_words());
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn with_golden(
 
 fn policy(file: &PolicyFile) -> Policy<'_, Vec<u32>> {
     let blob = file.blob();
-    let arena = vec![0; blob.manifest.config.arena_words()];
+    let arena = vec![0; blob.manifest().config.arena_words()];
     Policy::new(&blob, arena).expect("the arena has the size it asks for")
 }
 
@@ -311,7 +311,7 @@ fn against_torch(
 
 impl fmt::Display for Exported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tolerance = quantized_tolerance(self.file.blob().manifest.config.dtype);
+        let tolerance = quantized_tolerance(self.file.blob().manifest().config.dtype);
         let Measured {
             mixer,
             report,

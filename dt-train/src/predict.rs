@@ -248,11 +248,11 @@ pub struct Core<'a> {
 impl<'a> Core<'a> {
     /// Prepares to run the policy.
     pub fn new(blob: &Blob<'a>) -> Self {
-        let config = blob.manifest.config;
+        let config = blob.manifest().config;
         let arena = vec![0; config.arena_words()];
         Self {
             config,
-            engine: Engine::new(&blob.model, arena).expect("the arena has the size it asks for"),
+            engine: Engine::new(blob.model(), arena).expect("the arena has the size it asks for"),
         }
     }
 }

@@ -53,7 +53,7 @@ impl Report {
     /// # Errors
     /// The weights are another network's.
     pub fn new(blob: &Blob<'_>, weights: &Weights) -> Result<Self, CheckpointError> {
-        let config = &blob.manifest.config;
+        let config = &blob.manifest().config;
         let trained = |name: &str| {
             let mut arrays = weights.iter();
             let array = arrays.find_map(|(n, array)| (n == name).then_some(array));
@@ -68,7 +68,7 @@ impl Report {
             _ => Vec::new(),
         };
         let mut layers: Vec<_> = blob
-            .model
+            .model()
             .linears()
             .map(|(name, linear)| {
                 let trained = match (name.module, name.layer) {
@@ -85,7 +85,7 @@ impl Report {
         if config.max_ep_len > 0 {
             let error =
                 LayerError::new("embed_timestep", trained("embed_timestep"), |i| match blob
-                    .model
+                    .model()
                     .embedding()
                     .timestep
                 {
@@ -107,7 +107,7 @@ impl Report {
         }
         Ok(Self {
             layers,
-            flash_bytes: blob.len,
+            flash_bytes: blob.file_len(),
             arena_bytes: 4 * config.arena_words(),
             parameters: blob.parameters(),
         })

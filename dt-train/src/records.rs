@@ -67,7 +67,7 @@ pub struct OtherForm {
 impl ExportRecord {
     /// Describes an export to `file`, checked on inputs from `source`.
     pub fn new(exported: &Exported, file: &Path, source: &Source<'_>) -> Self {
-        let (manifest, measured) = (exported.file.blob().manifest, &exported.measured);
+        let (manifest, measured) = (*exported.file.blob().manifest(), &exported.measured);
         let report = &measured.report;
         let is_folded = |mixer: Mixer| mixer == Mixer::Folded;
         Self {

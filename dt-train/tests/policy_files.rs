@@ -46,7 +46,7 @@ fn a_folded_policy_acts_as_torch_does() {
         ])
         .success();
         let file = PolicyFile::load(&lab.path("p.dtb")).unwrap();
-        assert_eq!(file.blob().manifest.config.mixer, Mixer::Folded);
+        assert_eq!(file.blob().manifest().config.mixer, Mixer::Folded);
         let contexts = lab.contexts();
         let by_torch = lab.actions("RUN", &contexts);
         for (ours, theirs) in lab.actions("p.dtb", &contexts).iter().zip(&by_torch) {
@@ -69,7 +69,7 @@ fn export_folds_where_it_can_and_reports_both_forms() {
         let mixer = PolicyFile::load(&lab.path("p.dtb"))
             .unwrap()
             .blob()
-            .manifest
+            .manifest()
             .config
             .mixer;
         let record = fs::read(lab.path("RUN").join("export-int8.json")).unwrap();
@@ -127,7 +127,7 @@ fn export_does_not_fold_what_folding_spoils() {
                 .and(predicate::str::contains("folded instead, it would be:")),
         );
     let file = PolicyFile::load(&lab.path("p.dtb")).unwrap();
-    assert_eq!(file.blob().manifest.config.mixer, Mixer::Attention);
+    assert_eq!(file.blob().manifest().config.mixer, Mixer::Attention);
     lab.run(&[
         "export", "RUN", "--out", "q.dtb", "--force", "--fold", "always",
     ])
@@ -153,7 +153,7 @@ fn a_policy_knows_the_returns_it_was_trained_on() {
     let limits = PolicyFile::load(&lab.path("p.dtb"))
         .unwrap()
         .blob()
-        .manifest
+        .manifest()
         .return_limits
         .unwrap();
     assert_eq!(
@@ -177,12 +177,12 @@ fn int8_export_reports_what_quantization_costs() {
     }
     let file = PolicyFile::load(&lab.path("p.dtb")).unwrap();
     let blob = file.blob();
-    assert_eq!(blob.manifest.config.dtype, Dtype::Int8);
-    assert!(blob.manifest.golden_steps as usize >= 2 * K + 3);
-    assert_eq!(blob.manifest.provenance.run, "RUN");
-    assert_eq!(blob.manifest.provenance.updates, 7);
+    assert_eq!(blob.manifest().config.dtype, Dtype::Int8);
+    assert!(blob.manifest().golden_steps as usize >= 2 * K + 3);
+    assert_eq!(blob.manifest().provenance.run, "RUN");
+    assert_eq!(blob.manifest().provenance.updates, 7);
     // The first golden step is the first logged one.
-    assert_eq!(blob.golden[1..4], lab.recording.observations[..3]);
+    assert_eq!(blob.golden()[1..4], lab.recording.observations[..3]);
     let source = fs::read_to_string(lab.path("policy.rs")).unwrap();
     assert!(
         source.contains(&format!("{} bytes of flash", file.bytes().len())),
@@ -201,7 +201,7 @@ fn int4_export_takes_half_of_the_blocks() {
     .success()
     .stdout(predicate::str::contains("at most 0.1 RMS is accepted"));
     let int4 = PolicyFile::load(&lab.path("p.dtb")).unwrap();
-    assert_eq!(int4.blob().manifest.config.dtype, Dtype::Int4);
+    assert_eq!(int4.blob().manifest().config.dtype, Dtype::Int4);
     assert!(int4.bytes().len() < int8.bytes().len());
     let source = fs::read_to_string(lab.path("policy.rs")).unwrap();
     assert!(source.contains("Dtype::Int4"), "{source}");
@@ -352,7 +352,7 @@ fn inspect_describes_policies_and_runs() {
         ("flash_bytes", json!(file.bytes().len())),
         (
             "arena_bytes",
-            json!(4 * file.blob().manifest.config.arena_words()),
+            json!(4 * file.blob().manifest().config.arena_words()),
         ),
         ("state_dim", json!(3)),
         ("act_dim", json!(1)),

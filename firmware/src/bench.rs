@@ -261,7 +261,7 @@ mod tests {
     fn every_step_is_clocked_once() {
         let file = Sample::random(small_config(), 3).emit();
         let blob = file.blob();
-        let arena = vec![0; blob.manifest.config.arena_words()];
+        let arena = vec![0; blob.manifest().config.arena_words()];
         let mut policy = Policy::new(&blob, arena).unwrap();
         policy.reset(40.0).unwrap();
         let mut now = 0;
@@ -279,7 +279,7 @@ mod tests {
     fn phases_add_up() {
         let file = Sample::random(small_config(), 3).emit();
         let blob = file.blob();
-        let arena = vec![0; blob.manifest.config.arena_words()];
+        let arena = vec![0; blob.manifest().config.arena_words()];
         let mut policy = Policy::new(&blob, arena).unwrap();
         policy.reset(40.0).unwrap();
         let mut readings = 0;

@@ -102,7 +102,7 @@ pub fn control_loop<const STATE: usize, const ACT: usize>(
     match ControlLoop::new(blob, policy, limits) {
         Ok(control) => control,
         Err(SetupError::SelfTest(error)) => refuse!("self-test failed: {}", error),
-        Err(error) => refuse!("the policy is for {=str}: {}", blob.manifest.env, error),
+        Err(error) => refuse!("the policy is for {=str}: {}", blob.manifest().env, error),
     }
 }
 
@@ -124,7 +124,7 @@ pub fn recording(blob: &Blob<'static>) -> Trace<'static> {
     if policy_file().get(12..16) != Some(&trace.policy_crc.to_le_bytes()[..]) {
         refuse!("the episodes were recorded with another policy: record them with this one");
     }
-    let config = &blob.manifest.config;
+    let config = &blob.manifest().config;
     let dims = (config.state_dim as usize, config.act_dim as usize);
     if dims != (trace.state_dim, trace.act_dim) {
         refuse!(

@@ -77,7 +77,7 @@ mod tests {
         let file = episodes::policy(small_config(), reward, 3);
         let recording = Recording::new(&file, &PLAN).0.altered(alter);
         let blob = file.blob();
-        let arena = vec![0; blob.manifest.config.arena_words()];
+        let arena = vec![0; blob.manifest().config.arena_words()];
         let mut policy = Policy::new(&blob, arena).unwrap();
         let mut outcome = Outcome::default();
         let mut now = 0;

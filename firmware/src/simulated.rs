@@ -210,9 +210,9 @@ mod tests {
         let (recording, episodes) = Recording::new(&file, &plan);
         let recording = recording.altered(alter);
         let blob = file.blob();
-        let arena = vec![0; blob.manifest.config.arena_words()];
+        let arena = vec![0; blob.manifest().config.arena_words()];
         let policy = Policy::new(&blob, arena).unwrap();
-        let limits = Limits::of_period(blob.manifest.control_period_us);
+        let limits = Limits::of_period(blob.manifest().control_period_us);
         let mut control =
             ControlLoop::<_, { SPEC.state_dim }, { SPEC.act_dim }>::new(&blob, policy, limits)
                 .unwrap();

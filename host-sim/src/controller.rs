@@ -35,7 +35,7 @@ impl<'a> PolicyController<'a> {
         reason = "the arena has the size asked for"
     )]
     pub fn new(blob: &Blob<'a>) -> Self {
-        let arena = vec![0; blob.manifest.config.arena_words()];
+        let arena = vec![0; blob.manifest().config.arena_words()];
         Self {
             policy: Policy::new(blob, arena).expect("an arena of the right size"),
         }

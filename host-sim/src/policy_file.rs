@@ -85,7 +85,7 @@ impl PolicyFile {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BlobError> {
         let mut file = Self::zeroed(bytes.len());
         file.bytes_mut().copy_from_slice(bytes);
-        let len = Blob::parse(file.bytes())?.len;
+        let len = Blob::parse(file.bytes())?.file_len();
         file.len = len;
         Ok(file)
     }
@@ -129,7 +129,7 @@ impl PolicyFile {
     /// # Errors
     /// [`EnvMismatch`] names what differs.
     pub fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
-        let manifest = self.blob().manifest;
+        let manifest = *self.blob().manifest();
         let config = manifest.config;
         let (state_dim, act_dim) = (config.state_dim as usize, config.act_dim as usize);
         check_env(manifest.env, state_dim, act_dim, spec)

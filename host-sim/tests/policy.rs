@@ -63,7 +63,7 @@ fn a_recording_can_be_replayed_step_by_step() {
     assert_eq!(trace.policy_crc.to_le_bytes(), policy.bytes()[12..16]);
 
     let blob = policy.blob();
-    let arena = vec![0; blob.manifest.config.arena_words()];
+    let arena = vec![0; blob.manifest().config.arena_words()];
     let mut engine = dt_core::Policy::new(&blob, arena).unwrap();
     let mut env = make("pendulum").unwrap();
     let mut distinct = std::collections::HashSet::new();

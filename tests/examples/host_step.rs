@@ -59,7 +59,7 @@ fn main() {
 /// Microseconds that `act`, `absorb` and `observe_reward` take once the ring is full: median and quickest.
 fn step_times(file: &PolicyFile, sequence: &Sequence, steps: usize) -> (f64, f64) {
     let blob = file.blob();
-    let config = blob.manifest.config;
+    let config = blob.manifest().config;
     let mut policy = Policy::new(&blob, vec![0; config.arena_words()]).expect("room enough");
     policy.reset(1.0).expect("a finite target");
     let full = config.context_len as usize;

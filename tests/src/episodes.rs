@@ -100,16 +100,16 @@ impl Recording {
     /// # Panics
     /// If there is no such environment or the policy fails.
     pub fn new(policy: &PolicyFile, plan: &Plan) -> (Self, Vec<Episode>) {
-        let make_env = host_sim::maker(policy.blob().manifest.env).expect("an environment");
+        let make_env = host_sim::maker(policy.blob().manifest().env).expect("an environment");
         let done = rollout(plan, make_env, policy.controllers(), |_| {}).expect("a rollout");
         let (episodes, tapes): (Vec<Episode>, Vec<Tape>) = done.into_iter().unzip();
         let starts = episodes.iter().map(|e| (e.seed, plan.target_return));
         let blob = policy.blob();
         let header = trace::Header {
-            env: blob.manifest.env,
+            env: blob.manifest().env,
             policy_crc: policy.crc(),
-            state_dim: blob.manifest.config.state_dim as usize,
-            act_dim: blob.manifest.config.act_dim as usize,
+            state_dim: blob.manifest().config.state_dim as usize,
+            act_dim: blob.manifest().config.act_dim as usize,
         };
         (Self::emit(&header, starts.zip(&tapes)), episodes)
     }

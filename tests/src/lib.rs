@@ -277,8 +277,8 @@ impl Episode {
     /// If the engine fails.
     pub fn run(&self, file: &PolicyFile, start: usize) -> Vec<Vec<f32>> {
         let blob = file.blob();
-        let arena = vec![0u32; blob.manifest.config.arena_words()];
-        let mut engine = Engine::new(&blob.model, arena).expect("room enough");
+        let arena = vec![0u32; blob.manifest().config.arena_words()];
+        let mut engine = Engine::new(blob.model(), arena).expect("room enough");
         engine.reset();
         (start..self.states.len())
             .map(|t| {

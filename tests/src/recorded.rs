@@ -113,8 +113,8 @@ impl Sequence {
     /// If the engine fails.
     pub fn run(&self, policy: &PolicyFile) -> Vec<Vec<f32>> {
         let blob = policy.blob();
-        let arena = vec![0u32; blob.manifest.config.arena_words()];
-        let mut engine = Engine::new(&blob.model, arena).expect("room enough");
+        let arena = vec![0u32; blob.manifest().config.arena_words()];
+        let mut engine = Engine::new(blob.model(), arena).expect("room enough");
         engine.reset();
         (0..self.states.len())
             .map(|t| {

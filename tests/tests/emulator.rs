@@ -247,7 +247,7 @@ fn assert_emulated_within(
     let file = sample.emit();
     let blob = file.blob();
     let mut policy = Policy::new(&blob, vec![0u32; config.arena_words()]).unwrap();
-    policy.reset(blob.manifest.target_return).unwrap();
+    policy.reset(blob.manifest().target_return).unwrap();
 
     let mut random = Random::new(seed);
     let mut observation = random.around(0.0, 1.0, config.state_dim as usize);

@@ -135,7 +135,7 @@ fn random_policy(dtype: Dtype, reward: RewardMode) -> PolicyFile {
 }
 
 fn arena_words(policy: &PolicyFile) -> usize {
-    policy.blob().manifest.config.arena_words()
+    policy.blob().manifest().config.arena_words()
 }
 
 fn flip(value: &mut f32, bits: u32) {
@@ -263,7 +263,7 @@ fn a_controller_that_cannot_trust_its_policy_refuses_to_move() {
     let (recording, _) = Recording::new(&policy, &one);
 
     let blob = policy.blob();
-    let (record, config) = (blob.manifest.golden_record_len(), blob.manifest.config);
+    let (record, config) = (blob.manifest().golden_record_len(), blob.manifest().config);
     let mistaken = episodes::policy_with(config, RewardMode::Observed, 3, |golden| {
         flip(&mut golden[13 * record - 1], 1); // the expected action of step 12
     });

@@ -93,5 +93,5 @@ fn record(sample: &Sample, steps: usize) -> Vec<f32> {
 
 fn policy(file: &PolicyFile) -> Policy<'_, Vec<u32>> {
     let blob = file.blob();
-    Policy::new(&blob, vec![0; blob.manifest.config.arena_words()]).unwrap()
+    Policy::new(&blob, vec![0; blob.manifest().config.arena_words()]).unwrap()
 }

@@ -83,10 +83,10 @@ proptest! {
         let sample = Sample::random(config, seed);
         let file = sample.emit();
         let blob = file.blob();
-        prop_assert_eq!(blob.manifest, sample.manifest());
-        prop_assert_eq!(blob.vectors.state_mean, &sample.state[0][..]);
-        prop_assert_eq!(blob.vectors.safe_action, &sample.action[2][..]);
-        for (name, linear) in blob.model.linears() {
+        prop_assert_eq!(*blob.manifest(), sample.manifest());
+        prop_assert_eq!(blob.vectors().state_mean, &sample.state[0][..]);
+        prop_assert_eq!(blob.vectors().safe_action, &sample.action[2][..]);
+        for (name, linear) in blob.model().linears() {
             let original = &sample.tensors[&format!("{name}.weight")];
             for (row, weights) in original.chunks(linear.cols()).enumerate() {
                 let largest = weights.iter().fold(0f32, |m, w| if w.abs() > m { w.abs() } else { m });

@@ -227,16 +227,57 @@ pub struct Vectors<'a> {
 /// A policy file that has been checked from end to end. Borrows the bytes it was parsed from.
 #[derive(Clone, Debug)]
 pub struct Blob<'a> {
+    manifest: Manifest<'a>,
+    vectors: Vectors<'a>,
+    model: Model<'a>,
+    golden: &'a [f32],
+    len: usize,
+}
+
+impl<'a> Blob<'a> {
     /// Its head.
-    pub manifest: Manifest<'a>,
+    #[inline]
+    pub const fn manifest(&self) -> &Manifest<'a> {
+        &self.manifest
+    }
+
     /// Normalization, bounds and safe action.
-    pub vectors: Vectors<'a>,
+    #[inline]
+    pub const fn vectors(&self) -> &Vectors<'a> {
+        &self.vectors
+    }
+
     /// The network.
-    pub model: Model<'a>,
+    #[inline]
+    pub const fn model(&self) -> &Model<'a> {
+        &self.model
+    }
+
     /// Golden records, [`Manifest::golden_record_len`] values each.
-    pub golden: &'a [f32],
+    #[inline]
+    pub const fn golden(&self) -> &'a [f32] {
+        self.golden
+    }
+
     /// Bytes of the file; the buffer may be longer.
-    pub len: usize,
+    #[inline]
+    pub const fn file_len(&self) -> usize {
+        self.len
+    }
+
+    /// Lets the return-to-go come from elsewhere than the file says. Any mode suits any policy.
+    pub const fn set_reward_mode(&mut self, reward: RewardMode) {
+        self.manifest.reward = reward;
+    }
+
+    /// The same with other golden records, as no file that [`Self::parse`] has checked could have them.
+    #[cfg(test)]
+    pub(crate) fn with_golden(&self, golden: &'a [f32]) -> Self {
+        Self {
+            golden,
+            ..self.clone()
+        }
+    }
 }
 
 impl Blob<'_> {

@@ -52,9 +52,9 @@ fn round_trip() {
                 let fixture = Fixture::new(config, 1);
                 let file = fixture.emit().unwrap();
                 let blob = Blob::parse(bytes(&file)).unwrap();
-                assert_eq!(blob.manifest, fixture.manifest);
-                assert_eq!(blob.len, emitted_len(&fixture.manifest).unwrap());
-                assert_eq!(blob.model.layers().count(), 2);
+                assert_eq!(*blob.manifest(), fixture.manifest);
+                assert_eq!(blob.file_len(), emitted_len(&fixture.manifest).unwrap());
+                assert_eq!(blob.model().layers().count(), 2);
             }
         }
     }
@@ -210,10 +210,10 @@ fn version_1_is_read() {
     let mut aligned = vec![0u128; file.len().div_ceil(16)];
     bytemuck::cast_slice_mut(&mut aligned)[..file.len()].copy_from_slice(file);
     let blob = Blob::parse(bytes(&aligned)).unwrap();
-    let config = &blob.manifest.config;
+    let config = &blob.manifest().config;
     assert_eq!((config.mixer, config.math), (Mixer::Attention, Math::Libm));
-    assert_eq!(blob.manifest.env, "pendulum");
-    assert_eq!(blob.manifest.provenance.statistics, "");
+    assert_eq!(blob.manifest().env, "pendulum");
+    assert_eq!(blob.manifest().provenance.statistics, "");
     let mut policy = crate::Policy::new(&blob, crate::fixture::arena(config)).unwrap();
     let steps = crate::golden::check(&mut policy, &blob).unwrap();
     assert!(steps > 2 * config.context_len as usize);
@@ -331,7 +331,7 @@ fn forged_content_is_refused() {
     let blob = Blob::parse(bytes(&file)).unwrap();
     let name = TensorName::plain;
 
-    let mean = offset(&file, blob.vectors.state_mean);
+    let mean = offset(&file, blob.vectors().state_mean);
     let nan = forged(&file, |file| {
         file[mean..mean + 4].copy_from_slice(&f32::NAN.to_le_bytes())
     });
@@ -340,14 +340,14 @@ fn forged_content_is_refused() {
         BlobError::NonFinite(name("state_mean"))
     );
 
-    let std = offset(&file, blob.vectors.state_std);
+    let std = offset(&file, blob.vectors().state_std);
     let zero = forged(&file, |file| file[std..std + 4].fill(0));
     assert_eq!(
         Blob::parse(bytes(&zero)).unwrap_err(),
         BlobError::Scale(name("state_std"))
     );
 
-    let low = offset(&file, blob.vectors.state_low);
+    let low = offset(&file, blob.vectors().state_low);
     let high = forged(&file, |file| {
         file[low..low + 4].copy_from_slice(&1e9f32.to_le_bytes())
     });
@@ -356,7 +356,7 @@ fn forged_content_is_refused() {
         BlobError::Bounds(name("state_low"))
     );
 
-    let safe = offset(&file, blob.vectors.safe_action);
+    let safe = offset(&file, blob.vectors().safe_action);
     let outside = forged(&file, |file| {
         file[safe..safe + 4].copy_from_slice(&9f32.to_le_bytes())
     });
@@ -365,7 +365,7 @@ fn forged_content_is_refused() {
         BlobError::SafeAction
     );
 
-    let crate::linear::Weights::Int8 { packed, .. } = blob.model.embedding().return_to_go.weights
+    let crate::linear::Weights::Int8 { packed, .. } = blob.model().embedding().return_to_go.weights
     else {
         panic!("the fixture is int8")
     };
@@ -393,7 +393,7 @@ fn forged_content_is_refused() {
     );
 
     let longer = forged(&file, |file| {
-        let length = blob.len as u32 - 16;
+        let length = blob.file_len() as u32 - 16;
         file[LENGTH_FIELD].copy_from_slice(&length.to_le_bytes());
     });
     let error = Blob::parse(bytes(&longer)).unwrap_err();
@@ -555,9 +555,9 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
 fn worked_example_is_what_the_specification_says() {
     let (manifest, file) = worked_example();
     let blob = Blob::parse(bytes(&file)).unwrap();
-    assert_eq!(blob.manifest, manifest);
+    assert_eq!(*blob.manifest(), manifest);
     let mut dump = String::new();
-    for (i, line) in bytes(&file)[..blob.len].chunks(16).enumerate() {
+    for (i, line) in bytes(&file)[..blob.file_len()].chunks(16).enumerate() {
         let hex: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
         dump += &format!("{:04x}  {}\n", 16 * i, hex.join(" "));
     }
@@ -579,7 +579,7 @@ fn the_row_that_pads_an_int4_table_must_be_zero() {
     assert_eq!(config.max_ep_len % 2, 1);
     let file = Fixture::new(config, 3).emit().unwrap();
     let blob = Blob::parse(bytes(&file)).unwrap();
-    let crate::model::Table::Int4 { packed, .. } = blob.model.embedding().timestep else {
+    let crate::model::Table::Int4 { packed, .. } = blob.model().embedding().timestep else {
         panic!("not an int4 table");
     };
     let nibble = offset(&file, packed.nibbles) + packed.nibbles.len() - 1;

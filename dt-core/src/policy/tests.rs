@@ -168,7 +168,7 @@ fn reward_modes_keep_the_books() {
         let file = fixture.emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut policy = Policy::new(&blob, arena(&config_of(&blob))).unwrap();
-        let mut engine = Engine::new(&blob.model, arena(&config_of(&blob))).unwrap();
+        let mut engine = Engine::new(blob.model(), arena(&config_of(&blob))).unwrap();
         policy.reset(-100.0).unwrap();
         let mut previous: Option<[f32; 1]> = None;
         for (t, expected) in expected.into_iter().enumerate() {
@@ -266,7 +266,7 @@ fn the_network_is_told_no_return_beyond_the_limits_that_clamp() {
         let file = fixture.emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut policy = Policy::new(&blob, arena(&config())).unwrap();
-        let mut engine = Engine::new(&blob.model, arena(&config())).unwrap();
+        let mut engine = Engine::new(blob.model(), arena(&config())).unwrap();
         policy.reset(-100.0).unwrap();
         let mut previous: Option<[f32; 1]> = None;
         for (t, told) in told.into_iter().enumerate() {
@@ -290,7 +290,7 @@ fn the_network_is_told_no_return_beyond_the_limits_that_clamp() {
 }
 
 fn config_of(blob: &Blob<'_>) -> Config {
-    blob.manifest.config
+    blob.manifest().config
 }
 
 /// Window attention is, by definition, a fresh network on the last K steps.
@@ -309,7 +309,7 @@ fn window_forgets_what_lies_further_back() {
             .map(|_| (random.unit(), observation(&mut random), [random.unit()]))
             .collect();
         let run = |range: core::ops::Range<usize>| {
-            let mut engine = Engine::new(&blob.model, arena(&config)).unwrap();
+            let mut engine = Engine::new(blob.model(), arena(&config)).unwrap();
             let mut previous = None;
             let mut output = 0;
             for t in range {
@@ -344,7 +344,7 @@ fn streaming_has_the_stated_receptive_field() {
     let last = reach + 8;
     let run = |changed: Option<usize>| {
         let mut random = Random::new(4);
-        let mut engine = Engine::new(&blob.model, arena(&config)).unwrap();
+        let mut engine = Engine::new(blob.model(), arena(&config)).unwrap();
         let mut previous: Option<[f32; 1]> = None;
         let mut output = 0;
         for t in 0..=last {
@@ -476,11 +476,11 @@ fn overflow_inside_the_network_is_an_error_until_reset() {
 fn infinite_scores_and_outputs_fail_the_step() {
     let file = Fixture::new(config(), 1).emit().unwrap();
     let blob = Blob::parse(bytes(&file)).unwrap();
-    assert_eq!(blob.manifest.config.head, Head::Tanh);
-    let Mixing::Attention { qkv, .. } = blob.model.layers().next().unwrap().mixer else {
+    assert_eq!(blob.manifest().config.head, Head::Tanh);
+    let Mixing::Attention { qkv, .. } = blob.model().layers().next().unwrap().mixer else {
         panic!("the fixture's attention is not folded")
     };
-    for (linear, huge) in [(qkv, 1e25_f32), (blob.model.output().head, f32::MAX)] {
+    for (linear, huge) in [(qkv, 1e25_f32), (blob.model().output().head, f32::MAX)] {
         let crate::linear::Weights::Int8 { scale, .. } = linear.weights else {
             panic!("the fixture is int8")
         };
@@ -508,7 +508,7 @@ fn an_overflow_never_becomes_a_plausible_number() {
         };
         let file = Fixture::new(config, 1).emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
-        let layer = blob.model.layers().next().unwrap();
+        let layer = blob.model().layers().next().unwrap();
         let Mixing::Attention { qkv, .. } = layer.mixer else {
             panic!("the fixture's attention is not folded")
         };
@@ -578,7 +578,7 @@ fn the_longest_context_sums_without_overflow() {
     fixture.manifest.reward = RewardMode::Constant;
     let file = fixture.emit().unwrap();
     let blob = Blob::parse(bytes(&file)).unwrap();
-    let Mixing::Attention { qkv, .. } = blob.model.layers().next().unwrap().mixer else {
+    let Mixing::Attention { qkv, .. } = blob.model().layers().next().unwrap().mixer else {
         panic!("the fixture's attention is not folded")
     };
     let crate::linear::Weights::Int8 { scale, .. } = qkv.weights else {
@@ -604,7 +604,7 @@ fn saturated_timestep_is_the_last_row() {
     let file = Fixture::new(config(), 1).emit().unwrap();
     let blob = Blob::parse(bytes(&file)).unwrap();
     let run = |timestep| {
-        let mut engine = Engine::new(&blob.model, arena(&config())).unwrap();
+        let mut engine = Engine::new(blob.model(), arena(&config())).unwrap();
         engine.step(None, 0.1, &[0.1; 3], timestep).unwrap()[0].to_bits()
     };
     assert_eq!(run(8), run(9));

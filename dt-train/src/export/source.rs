@@ -7,7 +7,7 @@ use dt_core::blob::Blob;
 /// Rust source with `CONFIG` and `ARENA_WORDS` of a policy file named `file`. It is meant to be
 /// included by a firmware: `include!("policy.rs")`.
 pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
-    let manifest = &blob.manifest;
+    let manifest = blob.manifest();
     let (config, provenance) = (&manifest.config, &manifest.provenance);
     let digest: String = provenance
         .dataset_sha256
@@ -29,7 +29,7 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
         format!(
             "- {} parameters, {} bytes of flash",
             blob.parameters(),
-            blob.len
+            blob.file_len()
         ),
     ];
     let mut source = String::new();

@@ -58,7 +58,7 @@ pub fn owner(
 
 fn of_policy_file(runs: &[Run], path: &Path) -> anyhow::Result<(usize, usize, u64)> {
     let file = PolicyFile::load(path)?;
-    let manifest = file.blob().manifest;
+    let manifest = *file.blob().manifest();
     let made_from = manifest.provenance;
     let digest = made_from.dataset_sha256.map(|byte| format!("{byte:02x}"));
     let dtype = manifest.config.dtype;

@@ -42,7 +42,7 @@ mod image {
         let inputs = singleton!(: Inputs = Inputs::new(Usual)).expect("called once");
         self_test(blob, arena);
         let mut clock = |reward, schedule, kind, steps, names| {
-            blob.manifest.reward = reward;
+            blob.set_reward_mode(reward);
             inputs.restart(kind);
             clocked(blob, arena, schedule, inputs, steps, names)
         };
@@ -56,10 +56,10 @@ mod image {
         if job.any_steps > 0 {
             clock(Observed, Fused, Any, job.any_steps, ["", "any_input"])?;
         }
-        blob.manifest.reward = Observed;
+        blob.set_reward_mode(Observed);
         inputs.restart(Usual);
         phases(blob, arena, inputs, job.steps)?;
-        let config = &blob.manifest.config;
+        let config = &blob.manifest().config;
         defmt::println!(
             "{{\"measure\":\"arena\",\"mean\":{=usize}}}",
             4 * config.arena_words()
@@ -110,8 +110,8 @@ mod image {
         names: [&str; 2],
     ) -> Result<(), ActError> {
         let mut policy = policy(blob, arena);
-        policy.reset(blob.manifest.target_return)?;
-        let fill = blob.manifest.config.context_len + 1; // the ring
+        policy.reset(blob.manifest().target_return)?;
+        let fill = blob.manifest().config.context_len + 1; // the ring
         drive(&mut policy, schedule, inputs, fill, emulated::now)?;
         let Cost { to_action, step } = drive(&mut policy, schedule, inputs, steps, emulated::now)?;
         for (name, counts) in names.into_iter().zip([to_action, step]) {
@@ -130,8 +130,8 @@ mod image {
         steps: u32,
     ) -> Result<(), ActError> {
         let mut policy = policy(blob, arena);
-        policy.reset(blob.manifest.target_return)?;
-        let fill = blob.manifest.config.context_len + 1;
+        policy.reset(blob.manifest().target_return)?;
+        let fill = blob.manifest().config.context_len + 1;
         drive(&mut policy, Schedule::Fused, inputs, fill, emulated::now)?;
         let mut phases = Phases::new(emulated::counter);
         phases.drive(&mut policy, inputs, steps)?;
@@ -149,7 +149,7 @@ mod image {
     fn trace(blob: &Blob<'static>, arena: &mut [u32]) -> Result<(), ActError> {
         const BEFORE: u32 = 2;
         let mut policy = policy(blob, arena);
-        policy.reset(blob.manifest.target_return)?;
+        policy.reset(blob.manifest().target_return)?;
         let mut inputs = Inputs::new(Kind::Usual);
         let mut step = |steps| drive(&mut policy, Schedule::Fused, &mut inputs, steps, || 0);
         step(BEFORE)?;
@@ -161,7 +161,7 @@ mod image {
 
     #[inline(never)]
     fn policy<'a>(blob: &Blob<'static>, arena: &'a mut [u32]) -> Policy<'static, &'a mut [u32]> {
-        let words = blob.manifest.config.arena_words();
+        let words = blob.manifest().config.arena_words();
         let arena = arena.get_mut(..words).unwrap_or_default();
         match Policy::new(blob, arena) {
             Ok(policy) => policy,

@@ -16,7 +16,7 @@ fn main() -> ! {
         blob,
         policy,
     } = boot();
-    let limits = Limits::of_period(blob.manifest.control_period_us);
+    let limits = Limits::of_period(blob.manifest().control_period_us);
     let mut control = control_loop::<{ SPEC.state_dim }, { SPEC.act_dim }>(&blob, policy, limits);
     let trace = recording(&blob);
 

@@ -24,7 +24,7 @@ pub fn parse_and_run(input: &[u8]) {
     let original = File::new(input);
     let (file, script) = match Blob::parse(original.bytes()) {
         Ok(blob) => {
-            policy::run(&blob, Script::new(&input[blob.len..]));
+            policy::run(&blob, Script::new(&input[blob.file_len()..]));
             return;
         }
         Err(_) if input.first() == MAGIC.first() => File::repaired(input),

@@ -21,7 +21,7 @@ const MAX_ARENA_WORDS: usize = 1 << 20;
 /// If `dt-core` does, if an action is not finite or out of bounds, or if the two policies ever differ in a
 /// bit, an error or their books.
 pub fn run(blob: &Blob<'_>, mut script: Script<'_>) {
-    let config = &blob.manifest.config;
+    let config = &blob.manifest().config;
     let words = config.arena_words();
     if words > MAX_ARENA_WORDS {
         return;
@@ -113,7 +113,7 @@ impl Pair<'_, '_> {
                 }
             }
             Next::Act => {
-                let observation = self.vector(self.blob.vectors.state_mean.len(), script);
+                let observation = self.vector(self.blob.vectors().state_mean.len(), script);
                 if let Ok(action) = self.both(|policy| {
                     let action = policy.act(&observation)?;
                     Ok(action.iter().map(|a| a.to_bits()).collect::<Vec<_>>())
@@ -123,7 +123,7 @@ impl Pair<'_, '_> {
                 }
             }
             Next::Absorb => {
-                let applied = self.vector(self.blob.vectors.safe_action.len(), script);
+                let applied = self.vector(self.blob.vectors().safe_action.len(), script);
                 let done = self.both(|policy| policy.absorb(&applied));
                 self.absorbed(done);
             }
@@ -141,7 +141,7 @@ impl Pair<'_, '_> {
             Next::RunAhead => self.run_ahead(),
             // What has been run ahead cannot be taken back, so there the two would rightly differ.
             Next::SetReturn
-                if !self.ran_ahead || self.blob.manifest.reward == RewardMode::External =>
+                if !self.ran_ahead || self.blob.manifest().reward == RewardMode::External =>
             {
                 let return_to_go = script.number();
                 let _ = self.both(|policy| policy.set_return_to_go(return_to_go));
@@ -152,7 +152,7 @@ impl Pair<'_, '_> {
 
     fn absorbed(&mut self, done: Result<(), ActError>) {
         if done.is_ok() {
-            self.next = match self.blob.manifest.reward {
+            self.next = match self.blob.manifest().reward {
                 RewardMode::Observed => Next::Reward,
                 RewardMode::Constant | RewardMode::External => Next::Act,
             };
@@ -167,7 +167,7 @@ impl Pair<'_, '_> {
                 assert_eq!(error, ActError::NonFinite);
                 // What failed early would have failed late.
                 let _ = self.fused.observe_reward(0.0);
-                let observation = vec![0.0; self.blob.vectors.state_mean.len()];
+                let observation = vec![0.0; self.blob.vectors().state_mean.len()];
                 assert_eq!(self.fused.act(&observation), Err(ActError::NonFinite));
                 self.next = Next::Reset;
             }
@@ -194,7 +194,7 @@ impl Pair<'_, '_> {
     }
 
     fn check_bounds(&self, action: &[f32]) {
-        let vectors = &self.blob.vectors;
+        let vectors = self.blob.vectors();
         assert_eq!(action.len(), vectors.safe_action.len());
         for (value, (low, high)) in action
             .iter()
@@ -211,7 +211,7 @@ impl Pair<'_, '_> {
     fn guarded(&mut self, script: &mut Script<'_>) {
         let mut guard = Guard::new(self.blob);
         for _ in 0..4 {
-            let observation = self.vector(self.blob.vectors.state_mean.len(), script);
+            let observation = self.vector(self.blob.vectors().state_mean.len(), script);
             let command = guard.step(&mut self.fused, &observation);
             let action = command.action.to_vec();
             self.check_bounds(&action);

@@ -80,8 +80,8 @@ fn declared(path: &Path) -> Result<Declared> {
     // Bytes 12..16 of a policy file are its CRC (BLOB.md).
     let crc = u32::from_le_bytes(bytes[12..16].try_into().expect("four bytes"));
     Ok(Declared {
-        env: blob.manifest.env.to_owned(),
-        target_return: blob.manifest.target_return,
+        env: blob.manifest().env.to_owned(),
+        target_return: blob.manifest().target_return,
         crc,
     })
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Facts, exact, name};
 
 pub fn facts(blob: &Blob<'_>) -> Facts {
-    let manifest = &blob.manifest;
-    let (config, vectors, provenance) = (&manifest.config, &blob.vectors, &manifest.provenance);
+    let manifest = blob.manifest();
+    let (config, vectors, provenance) = (&manifest.config, blob.vectors(), &manifest.provenance);
     let digest: String = provenance
         .dataset_sha256
         .iter()
@@ -22,7 +22,7 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("dtype", name(config.dtype)),
         ("attention", name(config.attention)),
         ("mixer", name(config.mixer)),
-        ("flash_bytes", json!(blob.len)),
+        ("flash_bytes", json!(blob.file_len())),
         ("arena_bytes", json!(4 * config.arena_words())),
         ("parameters", json!(blob.parameters())),
         ("golden_steps", json!(manifest.golden_steps)),
@@ -74,10 +74,10 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
 
 /// Whether this machine reproduces the golden vectors.
 fn self_test(blob: &Blob<'_>) -> Value {
-    if blob.manifest.golden_steps == 0 {
+    if blob.manifest().golden_steps == 0 {
         return Value::Null;
     }
-    let arena = vec![0u32; blob.manifest.config.arena_words()];
+    let arena = vec![0u32; blob.manifest().config.arena_words()];
     let mut policy = Policy::new(blob, arena).expect("the arena has the size it asks for");
     match golden::check(&mut policy, blob) {
         Ok(_) => json!("passed"),

@@ -47,7 +47,7 @@ impl Case {
         let policy = std::path::absolute(policy)?;
         let file = Aligned::read(&policy)?;
         let blob = file.parse().with_context(|| policy.display().to_string())?;
-        let config = blob.manifest.config;
+        let config = blob.manifest().config;
         Ok(Self {
             name: policy.display().to_string(),
             policy,
@@ -159,11 +159,11 @@ impl Case {
     fn flash(&self, code: u64) -> Result<Vec<(String, u64)>> {
         let file = Aligned::read(&self.policy)?;
         let blob = file.parse()?;
-        let golden = size_of_val(blob.golden) as u64;
+        let golden = size_of_val(blob.golden()) as u64;
         let (table, floats) = (table_bytes(&self.config), float_bytes(&self.config));
         let parts = [
             ("code", code),
-            ("weights", blob.len as u64 - table - golden - floats),
+            ("weights", blob.file_len() as u64 - table - golden - floats),
             ("scales, biases, norms", floats),
             ("timestep table", table),
             ("golden vectors", golden),

@@ -40,7 +40,7 @@ mod app {
         let blob = Blob::parse(POLICY).unwrap_or_else(|error| robot.refuse_to_move(error));
         let policy = Policy::new(&blob, cx.local.arena.as_mut_slice())
             .unwrap_or_else(|error| robot.refuse_to_move(error));
-        let limits = Limits::of_period(blob.manifest.control_period_us);
+        let limits = Limits::of_period(blob.manifest().control_period_us);
         let control =
             Control::new(&blob, policy, limits).unwrap_or_else(|error| robot.refuse_to_move(error));
         let clock = Clock::start(cx.core.SYST, control.period_us());

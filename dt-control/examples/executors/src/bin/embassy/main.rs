@@ -29,7 +29,7 @@ async fn main(_spawner: Spawner) {
     let blob = Blob::parse(POLICY).unwrap_or_else(|error| robot.refuse_to_move(error));
     let policy = Policy::new(&blob, ARENA.take().as_mut_slice())
         .unwrap_or_else(|error| robot.refuse_to_move(error));
-    let limits = Limits::of_period(blob.manifest.control_period_us);
+    let limits = Limits::of_period(blob.manifest().control_period_us);
     let mut control = ControlLoop::<_, 3, 1>::new(&blob, policy, limits)
         .unwrap_or_else(|error| robot.refuse_to_move(error));
     let mut board = Timed {
