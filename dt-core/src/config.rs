@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::quant::q_max;
 
-/// Layers a parsed model can hold; each costs a fixed slot in [`crate::model::Model`].
+/// Layers a parsed model can hold; each costs a fixed slot in [`crate::unstable::model::Model`].
 pub const MAX_LAYERS: usize = 12;
 
 /// Upper bound of every dimension, so that no size computation can overflow 32 bits.
@@ -28,7 +28,7 @@ pub enum Dtype {
     /// Weights and cache i8, activations i16, accumulators i32.
     Int8,
     /// As int8, but the matrices of the blocks and the timestep table have four bits per weight
-    /// ([`crate::int4`]).
+    /// ([`crate::unstable::int4`]).
     Int4,
 }
 
@@ -94,9 +94,9 @@ pub enum Head {
 pub enum Math {
     /// `libm` (0.2, f32): accurate to about 1 ulp. What files of version 1 use.
     Libm,
-    /// `micromath::F32`: a few instructions, errors as documented in [`crate::ops`].
+    /// `micromath::F32`: a few instructions, errors as documented in [`crate::unstable::ops`].
     Micromath,
-    /// The polynomials of [`crate::ops`], specified in `BLOB.md`: about as accurate as `libm`, at a third
+    /// The polynomials of [`crate::unstable::ops`], specified in `BLOB.md`: about as accurate as `libm`, at a third
     /// of the instructions.
     Polynomial,
 }

@@ -21,9 +21,10 @@
 //! - [`Guard`] stands between policy and actuators and latches a safe action ([`guard`]);
 //! - [`golden`] is the self-test: what was computed at export must come out to the bit;
 //! - [`Error`] is any error of these, for `?`;
-//! - [`Engine`] is the network alone, in normalized units ([`engine`], [`model`]);
-//! - [`config`], [`quant`], [`ops`] and [`kernels`] are dimensions, rounding, float and integer arithmetic;
-//! - [`probe`] tells a cycle counter where a control step spends its time.
+//! - [`Engine`] is the network alone, in normalized units ([`engine`]);
+//! - [`config`] is what a policy file says of its network, dimensions above all;
+//! - [`probe`] tells a cycle counter where a control step spends its time;
+//! - [`unstable`] is what lies below: rounding, float and integer arithmetic, the network's tensors.
 
 #[cfg(target_endian = "big")]
 compile_error!("policy files are little-endian and used in place");
@@ -33,23 +34,24 @@ mod attention;
 pub mod blob;
 mod cache;
 pub mod config;
-pub mod cost;
+mod cost;
 pub mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
 pub mod golden;
 pub mod guard;
-pub mod int4;
-pub mod kernels;
+mod int4;
+mod kernels;
 mod linear;
-pub mod model;
-pub mod ops;
+mod model;
+mod ops;
 pub mod policy;
 pub mod probe;
-pub mod quant;
+mod quant;
 mod slices;
 mod tensors;
+pub mod unstable;
 mod window;
 
 pub use blob::{Blob, BlobError};
@@ -59,6 +61,7 @@ pub use error::Error;
 pub use golden::SelfTestError;
 pub use guard::{Command, Fault, Guard};
 pub use policy::{ActError, Policy};
+pub use quant::NonFinite;
 
 /// A policy file in the program's own image, as `&'static [u8]` at an address that [`Blob::parse`] accepts. The path is
 /// relative to the source file, as with `include_bytes!`.

@@ -13,7 +13,7 @@ use std::fmt;
 use dt_core::config::{Dtype, Mixer};
 use dt_core::golden::{self, SelfTestError};
 use dt_core::policy::{ActError, Policy};
-use dt_core::quant::NonFinite;
+use dt_core::unstable::quant::NonFinite;
 use host_sim::policy_file::PolicyFile;
 
 use crate::checkpoint::CheckpointError;

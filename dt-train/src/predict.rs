@@ -5,7 +5,7 @@ use std::ops::Range;
 use dt_core::blob::Blob;
 use dt_core::config::{Attention, Config};
 use dt_core::engine::Engine;
-use dt_core::quant::NonFinite;
+use dt_core::unstable::quant::NonFinite;
 use serde::Deserialize;
 use tch::{Device, Tensor};
 

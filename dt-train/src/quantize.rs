@@ -4,8 +4,8 @@ use std::fmt;
 
 use dt_core::blob::Blob;
 use dt_core::config::Mixer;
-use dt_core::model::Table;
-use dt_core::quant::NonFinite;
+use dt_core::unstable::model::Table;
+use dt_core::unstable::quant::NonFinite;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointError, Weights};

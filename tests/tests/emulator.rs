@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use dt_core::blob::{BeyondLimits, ReturnLimits, RewardMode};
 use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
-use dt_core::ops;
 use dt_core::policy::Policy;
+use dt_core::unstable::ops;
 use serde_json::{Value, json};
 use tests::{Random, Sample, python, small_config, smallest_spread};
 

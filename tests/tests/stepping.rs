@@ -2,8 +2,8 @@
 
 use dt_core::blob::RewardMode;
 use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
-use dt_core::int4;
 use dt_core::policy::Policy;
+use dt_core::unstable::int4;
 use proptest::prelude::*;
 use tests::{Episode, Random, Sample, small_config, smallest_spread};
 

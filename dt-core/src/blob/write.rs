@@ -16,7 +16,7 @@ pub struct Affine<'a> {
     pub bias: &'a [f32],
 }
 
-/// One transformer block in f32; shapes as in [`crate::model::Layer`].
+/// One transformer block in f32; shapes as in [`crate::unstable::model::Layer`].
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(missing_docs, reason = "named as in `crate::model::Layer`")]
 pub struct LayerParameters<'a> {

@@ -8,7 +8,7 @@ fn main() -> ! {
 
     use critical_section::Mutex;
     use dt_control::Spans;
-    use dt_core::kernels::suite::{Suite, available};
+    use dt_core::unstable::kernels::suite::{Suite, available};
     use firmware::board::{Emulated, emulated};
     use firmware::image::Comparison;
 

@@ -7,7 +7,7 @@ mod policy;
 mod script;
 
 use dt_core::blob::{Blob, MAGIC};
-use dt_core::kernels::suite::{Suite, available};
+use dt_core::unstable::kernels::suite::{Suite, available};
 
 use file::File;
 use script::Script;

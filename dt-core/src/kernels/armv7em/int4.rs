@@ -58,7 +58,7 @@ struct Job {
     skip: [usize; 2],
 }
 
-/// See [`crate::kernels::linear_int4`].
+/// See [`crate::unstable::kernels::linear_int4`].
 // Not inlined, so that corrections take stack only while there are any.
 #[inline(never)]
 pub fn linear_int4<const T: usize>(

@@ -36,7 +36,7 @@ pub fn fits<const T: usize>(x: &[i16]) -> bool {
     (4 * T..=8 * T * MAX_PAIRS).contains(&x.len())
 }
 
-/// See [`crate::kernels::linear`]; `x` [fits].
+/// See [`crate::unstable::kernels::linear`]; `x` [fits].
 #[target_feature(enable = "avx2")]
 pub fn linear<const T: usize>(
     packed: &[i8],
@@ -55,7 +55,7 @@ pub fn linear<const T: usize>(
     }
 }
 
-/// See [`crate::kernels::linear_int4`]; `x` [fits].
+/// See [`crate::unstable::kernels::linear_int4`]; `x` [fits].
 #[target_feature(enable = "avx2")]
 pub fn linear_int4<const T: usize>(
     packed: Packed<'_>,
@@ -77,7 +77,7 @@ pub fn linear_int4<const T: usize>(
     }
 }
 
-/// See [`crate::kernels::products`]; `x` [fits].
+/// See [`crate::unstable::kernels::products`]; `x` [fits].
 #[target_feature(enable = "avx2")]
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     let pair = 2 * x.len() / T;
@@ -93,7 +93,7 @@ pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     }
 }
 
-/// See [`crate::kernels::magnitude`]: the portable loop, which the compiler turns into `VPMAXSD`.
+/// See [`crate::unstable::kernels::magnitude`]: the portable loop, which the compiler turns into `VPMAXSD`.
 #[target_feature(enable = "avx2")]
 pub fn magnitude(x: &[f32]) -> u32 {
     scalar::magnitude(x)

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The instruction adds modulo 2³², where `VPDPWSSDS` would saturate, and neither happens. A lane of row a holds some
-//! of its products, which fit by the bound of [`crate::quant::q_max`]. One of row b begins with −128·Σx of the columns it will
+//! of its products, which fit by the bound of [`crate::unstable::quant::q_max`]. One of row b begins with −128·Σx of the columns it will
 //! hold, two of every 32, and adds Σu·x: at most 2·⌈n/32⌉·(128 + 255)·q_max(n) < 2²⁹ for the n ≤ 2048 columns that
 //! fit; it ends at Σb·x, so what lanes add up to fits like row a.
 
@@ -52,7 +52,7 @@ pub fn fits<const T: usize>(x: &[i16]) -> bool {
     (4 * T..=T * COLS * MAX_REGISTERS).contains(&x.len())
 }
 
-/// See [`crate::kernels::linear`]; `x` [fits].
+/// See [`crate::unstable::kernels::linear`]; `x` [fits].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub fn linear<const T: usize>(
     packed: &[i8],
@@ -72,7 +72,7 @@ pub fn linear<const T: usize>(
     }
 }
 
-/// See [`crate::kernels::linear_int4`]; `x` [fits].
+/// See [`crate::unstable::kernels::linear_int4`]; `x` [fits].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub fn linear_int4<const T: usize>(
     packed: Packed<'_>,
@@ -93,7 +93,7 @@ pub fn linear_int4<const T: usize>(
     }
 }
 
-/// See [`crate::kernels::products`]; `x` [fits].
+/// See [`crate::unstable::kernels::products`]; `x` [fits].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     let pair = 2 * x.len() / T;

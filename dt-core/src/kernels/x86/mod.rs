@@ -49,7 +49,7 @@ macro_rules! where_there_is {
         use super::{$has, $otherwise, $wide};
         use crate::int4::Packed;
 
-        /// See [`crate::kernels::linear`].
+        /// See [`crate::unstable::kernels::linear`].
         #[inline]
         pub fn linear<const T: usize>(
             packed: &[i8],
@@ -67,7 +67,7 @@ macro_rules! where_there_is {
             }
         }
 
-        /// See [`crate::kernels::linear_int4`].
+        /// See [`crate::unstable::kernels::linear_int4`].
         #[inline]
         pub fn linear_int4<const T: usize>(
             packed: Packed<'_>,
@@ -85,7 +85,7 @@ macro_rules! where_there_is {
             }
         }
 
-        /// See [`crate::kernels::products`].
+        /// See [`crate::unstable::kernels::products`].
         #[inline]
         pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
             if $wide::fits::<T>(x) && $has() {

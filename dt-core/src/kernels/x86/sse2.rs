@@ -10,7 +10,7 @@ use super::load64;
 use crate::int4::Packed;
 use crate::kernels::scalar::{linear_by, linear_int4_by, products_by};
 
-/// See [`crate::kernels::linear`].
+/// See [`crate::unstable::kernels::linear`].
 pub fn linear<const T: usize>(
     packed: &[i8],
     x: &[i16],
@@ -22,7 +22,7 @@ pub fn linear<const T: usize>(
     linear_by(dot_pair, packed, x, scale, bias, x_scale, y);
 }
 
-/// See [`crate::kernels::linear_int4`].
+/// See [`crate::unstable::kernels::linear_int4`].
 pub fn linear_int4<const T: usize>(
     packed: Packed<'_>,
     x: &[i16],
@@ -34,12 +34,12 @@ pub fn linear_int4<const T: usize>(
     linear_int4_by(dot_pair, packed, x, scale, bias, x_scale, y);
 }
 
-/// See [`crate::kernels::products`].
+/// See [`crate::unstable::kernels::products`].
 pub fn products<const T: usize>(packed: &[i8], x: &[i16], sums: &mut [i32]) {
     products_by(dot_pair::<T>, packed, x, sums);
 }
 
-/// See [`crate::kernels::quantize_groups`].
+/// See [`crate::unstable::kernels::quantize_groups`].
 pub fn quantize_groups(x: &[[f32; 4]], inverse: f32, groups: &mut [[i16; 4]], stride: usize) {
     let mut rest = groups;
     for x in x {
