@@ -2,8 +2,8 @@
 ///
 /// - environment: pendulum
 /// - run: small, 1500 updates, seed 0
-/// - data: medium.hdf5, SHA-256 ca4ccea3ed30c82bb4bba9692074608273fc430f00f3827b81747ea444b734c8
-/// - 32225 parameters, 39936 bytes of flash
+/// - data: medium.hdf5, SHA-256 602197ec3c6372b7721235d49a8b04421f59564962b367f8e754a1bfe0ec8fce
+/// - 28197 parameters, 35280 bytes of flash
 pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     state_dim: 3,
     act_dim: 1,
@@ -15,10 +15,10 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     max_ep_len: 200,
     dtype: dt_core::config::Dtype::Int8,
     attention: dt_core::config::Attention::Streaming,
-    mixer: dt_core::config::Mixer::Attention,
+    mixer: dt_core::config::Mixer::Folded,
     activation: dt_core::config::Activation::Relu,
     head: dt_core::config::Head::Tanh,
-    math: dt_core::config::Math::Libm,
+    math: dt_core::config::Math::Polynomial,
     layer_norm_eps: 1e-5,
 };
 
