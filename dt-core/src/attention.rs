@@ -331,3 +331,24 @@ fn products([tokens, rows]: [usize; 2], packed: &[i8], x: &[i16], sums: &mut [i3
         _ => kernels::products::<GROUP>(packed, x, sums),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_score_that_is_not_finite_fails_whatever_the_others_are() {
+        let maximum = |scores: &[f32]| {
+            let mut maximum = Maximum::default();
+            scores.iter().for_each(|&score| maximum.include(score));
+            maximum.finite()
+        };
+        assert_eq!(maximum(&[-3.0, f32::MIN, 2.0, -0.0]), Ok(2.0));
+        assert_eq!(maximum(&[f32::MIN]), Ok(f32::MIN));
+        for bad in [f32::NEG_INFINITY, f32::INFINITY, f32::NAN] {
+            for scores in [[bad, 1.0, 2.0], [1.0, bad, 2.0], [1.0, 2.0, bad]] {
+                assert_eq!(maximum(&scores), Err(NonFinite), "{scores:?}");
+            }
+        }
+    }
+}
