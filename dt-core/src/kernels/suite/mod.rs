@@ -26,7 +26,7 @@ const MAX_TOKENS: usize = 3;
 const MARGIN: usize = 16;
 const GARBAGE: f32 = f32::NAN;
 
-/// One implementation of the functions in [`super`].
+/// One implementation of the functions in [`crate::unstable::kernels`].
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
     /// Its module.
