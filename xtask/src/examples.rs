@@ -26,8 +26,8 @@ const WITH_EXECUTOR: [&str; 2] = ["rtic", "embassy"];
 /// For programs that never look at the time.
 const AT_ONCE: &[&str] = &[];
 
-/// An instruction takes 16 ns, however busy the host is, so that no deadline is missed by chance.
-const IN_TIME: &[&str] = &["-icount", "shift=4"];
+/// An instruction takes 8 ns, however busy the host is, so that no deadline is missed by chance.
+const IN_TIME: &[&str] = &["-icount", "shift=3"];
 
 /// Builds and runs them all.
 ///
