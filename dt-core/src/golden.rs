@@ -7,7 +7,9 @@ use core::hint::black_box;
 
 use crate::blob::{Blob, RewardMode};
 use crate::policy::{ActError, Policy};
-use crate::slices::{Guaranteed, copy, plus, rows, rows_mut};
+use crate::slices::{Guaranteed, plus, rows};
+#[cfg(any(test, feature = "emit"))]
+use crate::slices::{copy, rows_mut};
 
 /// Why a policy failed its self-test. It must not move anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +157,7 @@ pub fn check<A: AsMut<[u32]>>(
 ///
 /// # Errors
 /// [`ActError`] of the first step that fails.
+#[cfg(any(test, feature = "emit"))]
 pub fn record<A: AsMut<[u32]>>(
     policy: &mut Policy<'_, A>,
     blob: &Blob<'_>,

@@ -223,6 +223,7 @@ impl fmt::Display for BlobError {
 impl core::error::Error for BlobError {}
 
 /// Why a policy file cannot be written.
+#[cfg(any(test, feature = "emit"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -252,6 +253,7 @@ pub enum EmitError {
     Invalid(BlobError),
 }
 
+#[cfg(any(test, feature = "emit"))]
 impl fmt::Display for EmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -272,4 +274,5 @@ impl fmt::Display for EmitError {
     }
 }
 
+#[cfg(any(test, feature = "emit"))]
 impl core::error::Error for EmitError {}

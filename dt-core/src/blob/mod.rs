@@ -3,9 +3,13 @@
 mod error;
 mod read;
 mod version_1;
+#[cfg(any(test, feature = "emit"))]
 mod write;
 
-pub use error::{BlobError, EmitError, Feature, TensorName};
+#[cfg(any(test, feature = "emit"))]
+pub use error::EmitError;
+pub use error::{BlobError, Feature, TensorName};
+#[cfg(any(test, feature = "emit"))]
 pub use write::{Affine, LayerParameters, MixerParameters, Parameters, emit, emitted_len};
 
 use core::ops::Range;
