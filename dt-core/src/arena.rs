@@ -5,7 +5,7 @@
 //! What lives when, within one step (T ≤ 3 tokens go through together; d, ff: d_model, d_ff):
 //!
 //! ```text
-//!            x (T, d)   wide                                      input
+//!            x (T, d)   computed                                  quantized
 //! embed      written    x before the norm                         one input, quantized
 //! norm       read       normalized x (T, d)  ───────────────────► quantized (T, d)
 //! qkv        ·          q (T, d) │ k, v (T, 2d)                   read
@@ -13,7 +13,7 @@
 //! attention  ·          q → out  │ scores, integer sums           q, then attention weights, quantized
 //! projection added to   out      ───────────────────────────────► quantized (T, d)
 //!                       out · W (T, d)                            read
-//!     or, folded: the normalized x is q, in `input` already, and out is added to x
+//!     or, folded: the normalized x is q, in `quantized` already, and out is added to x
 //! mlp        ·          hidden (T, ff) ─────────────────────────► quantized (T, ff)
 //!            added to   hidden · W (T, d)                         read
 //! ```
@@ -33,8 +33,8 @@ pub(crate) const fn max(a: usize, b: usize) -> usize {
 pub(crate) struct Layout {
     cache: usize,
     x: usize,
-    wide: usize,
-    input: usize,
+    computed: usize,
+    quantized: usize,
     state: usize,
     action: usize,
     history: usize,
@@ -54,13 +54,16 @@ impl Layout {
         } else {
             times(2, d)
         };
-        let beside_queries = max(times(GROUP, keys_values), attention::scratch_words(config));
+        let keys_values_or_scores = max(times(GROUP, keys_values), attention::score_words(config));
         let widest = max(max(max(d, ff), max(s, a)), attention::widest(config));
         Self {
             cache: times(config.n_layer as usize, layer_words(config)),
             x: times(GROUP, d),
-            wide: max(plus(times(GROUP, d), beside_queries), times(GROUP, ff)),
-            input: Input::words(config.dtype, widest),
+            computed: max(
+                plus(times(GROUP, d), keys_values_or_scores),
+                times(GROUP, ff),
+            ),
+            quantized: Input::words(config.dtype, widest),
             state: s,
             action: a,
             history: if window {
@@ -73,7 +76,10 @@ impl Layout {
     }
 
     pub(crate) const fn words(&self) -> usize {
-        let work = plus(plus(self.cache, self.x), plus(self.wide, self.input));
+        let work = plus(
+            plus(self.cache, self.x),
+            plus(self.computed, self.quantized),
+        );
         let books = plus(self.state, times(2, self.action));
         plus(plus(work, books), plus(self.history, self.timesteps))
     }
@@ -99,9 +105,9 @@ pub(crate) struct Work<'m> {
     /// Residual stream.
     pub(crate) x: &'m mut [f32],
     /// Whatever a layer computes, one thing after the other.
-    pub(crate) wide: &'m mut [f32],
+    pub(crate) computed: &'m mut [f32],
     /// Input of a linear layer, [`Input`].
-    pub(crate) input: &'m mut [u32],
+    pub(crate) quantized: &'m mut [u32],
     /// Unscaled action (act_dim).
     pub(crate) output: &'m mut [f32],
 }
@@ -115,8 +121,8 @@ impl<'m> Memory<'m> {
             work: Work {
                 cache: take(layout.cache),
                 x: floats(take(layout.x)),
-                wide: floats(take(layout.wide)),
-                input: take(layout.input),
+                computed: floats(take(layout.computed)),
+                quantized: take(layout.quantized),
                 output: floats(take(layout.action)),
             },
             state: floats(take(layout.state)),

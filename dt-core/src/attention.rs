@@ -19,8 +19,8 @@ const _: () = assert!(
     (TOKENS_PER_STEP * MAX_CONTEXT_LEN as usize) as f64 * EXP_ONE as f64 <= i32::MAX as f64
 );
 
-/// 32-bit words of scratch memory that [`forward`] needs.
-pub(crate) const fn scratch_words(config: &Config) -> usize {
+/// 32-bit words that [`forward`] needs for scores and the integer sums they come from.
+pub(crate) const fn score_words(config: &Config) -> usize {
     let slots = padded_slots(config);
     match config.dtype {
         Dtype::F32 => slots,
@@ -28,7 +28,7 @@ pub(crate) const fn scratch_words(config: &Config) -> usize {
     }
 }
 
-/// Columns of the widest vectors that [`forward`] quantizes into `buffer`.
+/// Columns of the widest vectors that [`forward`] quantizes into `quantized`.
 pub(crate) const fn widest(config: &Config) -> usize {
     max(padded_slots(config), config.d_head())
 }
@@ -53,24 +53,24 @@ fn exponential(math: Math, x: f32) -> f32 {
 }
 
 /// Attends with the queries of the tokens in `visible`, (T, d_model), which the heads' outputs
-/// replace. Queries that are quantized already, as folded attention's are, lie in `buffer` instead, with
-/// their scales in `quantized`. `cache` is that of one layer, `buffer` and `scratch` are overwritten.
+/// replace. Queries that are quantized already, as folded attention's are, lie in `quantized` instead, with
+/// their scales in `query_scales`. `cache` is that of one layer, `quantized` and `scores_and_sums` are overwritten.
 ///
 /// # Errors
 /// [`NonFinite`] if a query is, a visible token's score, or an attention weight.
 pub(crate) fn forward(
     config: &Config,
     queries: &mut [f32],
-    quantized: Option<[f32; GROUP]>,
+    query_scales: Option<[f32; GROUP]>,
     visible: &[Visible],
     cache: &mut [u32],
-    buffer: &mut [u32],
-    scratch: &mut [u32],
+    quantized: &mut [u32],
+    scores_and_sums: &mut [u32],
 ) -> Result<(), NonFinite> {
     match config.dtype {
         Dtype::F32 => {
             let cache = F32Cache::carve(config, cache);
-            let scores = floats(scratch);
+            let scores = floats(scores_and_sums);
             let (d, d_head) = (config.d_model as usize, config.d_head());
             for (query, visible) in rows_mut(queries, d).zip(visible) {
                 for (head, query) in (0..config.n_head as usize).zip(rows_mut(query, d_head)) {
@@ -85,7 +85,7 @@ pub(crate) fn forward(
                     cache,
                     columns: part(head, config.d_head()),
                 };
-                attention.forward(queries, quantized, visible, buffer, scratch)?;
+                attention.forward(queries, query_scales, visible, quantized, scores_and_sums)?;
             }
         }
     }
@@ -189,14 +189,14 @@ impl Int8Head<'_> {
     fn forward(
         &self,
         queries: &mut [f32],
-        quantized: Option<[f32; GROUP]>,
+        query_scales: Option<[f32; GROUP]>,
         visible: &[Visible],
-        buffer: &mut [u32],
-        scratch: &mut [u32],
+        quantized: &mut [u32],
+        scores_and_sums: &mut [u32],
     ) -> Result<(), NonFinite> {
         let (d, d_head) = (self.config.d_model as usize, self.config.d_head());
         let (slots, tokens) = (self.cache.key_scales.len(), visible.len());
-        let (scores, sums) = scratch
+        let (scores, sums) = scores_and_sums
             .split_at_mut_checked(times(tokens, slots))
             .guaranteed();
         let (scores, sums) = (floats(scores), integers(sums));
@@ -205,14 +205,22 @@ impl Int8Head<'_> {
         let factor = score_factor(self.config);
 
         // Sums (T, slots): of all slots, whether the token sees them or not.
-        let q = match quantized {
+        let q = match query_scales {
             Some(known) => {
                 scales = known;
-                &*halves(buffer).get_mut(..times(tokens, d_head)).guaranteed()
+                &*halves(quantized)
+                    .get_mut(..times(tokens, d_head))
+                    .guaranteed()
             }
             None => {
                 let parts = rows(queries, d).map(|row| row.get(self.columns.clone()).guaranteed());
-                interleave(parts, [tokens, d_head], q_max(d_head), &mut scales, buffer)?
+                interleave(
+                    parts,
+                    [tokens, d_head],
+                    q_max(d_head),
+                    &mut scales,
+                    quantized,
+                )?
             }
         };
         products([tokens, slots], self.cache.keys, q, sums);
@@ -226,7 +234,7 @@ impl Int8Head<'_> {
         // Weighted values (T, d_head): the weights of slots that a token does not see are zero.
         let weight_max = q_max(times(TOKENS_PER_STEP, self.config.context_len as usize));
         let weights = rows(scores, slots);
-        let q = interleave(weights, [tokens, slots], weight_max, &mut scales, buffer)?;
+        let q = interleave(weights, [tokens, slots], weight_max, &mut scales, quantized)?;
         products([tokens, d_head], self.cache.values, q, sums);
         let each = rows_mut(queries, d)
             .zip(rows(sums, d_head))

@@ -110,17 +110,17 @@ impl<'c> Int8Cache<'c> {
         })
     }
 
-    /// Stores the key and the value (d_head each) of one token in its slot. `buffer` has room for
+    /// Stores the key and the value (d_head each) of one token in its slot. `rounded` has room for
     /// d_head halfwords.
     fn store(
         &mut self,
         slot: usize,
         key: &[f32],
         value: &[f32],
-        buffer: &mut [u32],
+        rounded: &mut [u32],
     ) -> Result<(), NonFinite> {
         // Every other byte of the row pair.
-        let (scale, key) = quantize(key, buffer)?;
+        let (scale, key) = quantize(key, rounded)?;
         if let Some(place) = self.key_scales.get_mut(slot) {
             *place = scale;
         }
@@ -137,7 +137,7 @@ impl<'c> Int8Cache<'c> {
         }
 
         // Two bytes in each row pair, at the same place.
-        let (scale, value) = quantize(value, buffer)?;
+        let (scale, value) = quantize(value, rounded)?;
         if let Some(place) = self.value_scales.get_mut(slot) {
             *place = scale;
         }
@@ -153,24 +153,24 @@ impl<'c> Int8Cache<'c> {
 }
 
 /// Quantizes a vector, whose length is a multiple of four, to ±127. Returns its scale and, in
-/// `buffer`, the values.
-fn quantize<'b>(x: &[f32], buffer: &'b mut [u32]) -> Result<(f32, &'b [[i16; 4]]), NonFinite> {
+/// `rounded`, the values.
+fn quantize<'b>(x: &[f32], rounded: &'b mut [u32]) -> Result<(f32, &'b [[i16; 4]]), NonFinite> {
     let grid = Grid::of(x, WEIGHT_MAX)?;
     let (x, _) = x.as_chunks::<4>();
-    let q = halves(buffer).get_mut(..4 * x.len()).guaranteed();
+    let q = halves(rounded).get_mut(..4 * x.len()).guaranteed();
     kernels::quantize_groups(x, grid.inverse, q.as_chunks_mut().0, 1);
     Ok((grid.scale, q.as_chunks().0))
 }
 
 /// Stores what one token leaves in its slot of a layer's cache: keys, values (d_model each) and, if attention is folded,
-/// the key's bias, which `score_factor` brings to the scale of scores. `buffer` is overwritten.
+/// the key's bias, which `score_factor` brings to the scale of scores. `rounded` is overwritten.
 pub(crate) fn store(
     config: &Config,
     cache: &mut [u32],
     slot: usize,
     keys_values: &[f32],
     score_factor: f32,
-    buffer: &mut [u32],
+    rounded: &mut [u32],
 ) -> Result<(), NonFinite> {
     let d = config.d_model as usize;
     let (keys, rest) = keys_values.split_at_checked(d).guaranteed();
@@ -189,7 +189,7 @@ pub(crate) fn store(
         Dtype::Int8 | Dtype::Int4 => {
             let heads = rows(keys, config.d_head()).zip(rows(values, config.d_head()));
             for (mut cache, (key, value)) in Int8Cache::heads(config, cache).zip(heads) {
-                cache.store(slot, key, value, buffer)?;
+                cache.store(slot, key, value, rounded)?;
                 set_bias(cache.key_biases);
             }
         }

@@ -245,12 +245,12 @@ impl<'a> Stepper<'a> {
         group: &Group<'_>,
         probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
-        let (wide, buffer) = (&mut *work.wide, &mut *work.input);
+        let (computed, quantized) = (&mut *work.computed, &mut *work.quantized);
 
         // x (T, d_model): the embedded tokens; `tokens`: where each goes in the cache and what it
         // sees there.
         probe.enter(Phase::Embed);
-        let tokens = self.embed(group, wide, buffer)?;
+        let tokens = self.embed(group, computed, quantized)?;
         let count = tokens.len();
         let model = &self.model;
         let config = &model.config;
@@ -258,7 +258,7 @@ impl<'a> Stepper<'a> {
         let (dtype, eps) = (config.dtype, config.layer_norm_eps);
         let mut x = leading_mut(work.x, count, d);
         probe.enter(Phase::Norm);
-        model.embedding().ln.forward(eps, wide, x)?;
+        model.embedding().ln.forward(eps, computed, x)?;
 
         let last = (config.n_layer as usize).saturating_sub(1);
         for index in 0..=last {
@@ -267,19 +267,20 @@ impl<'a> Stepper<'a> {
 
             // Keys and values of all tokens, (T, 2·d_model) and for folded attention a bias, go into the cache.
             probe.enter(Phase::Norm);
-            layer.ln_1.forward(eps, x, wide)?;
+            layer.ln_1.forward(eps, x, computed)?;
             probe.enter(Phase::Quantize);
-            let mut input = Input::new(dtype, leading(wide, count, d), d, buffer)?;
+            let mut input = Input::new(dtype, leading(computed, count, d), d, quantized)?;
             probe.enter(Phase::Qkv);
-            let (queries, beside) = wide.split_at_mut_checked(times(GROUP, d)).guaranteed();
-            let keys_values = match &layer.mixer {
+            let (queries, keys_values) =
+                computed.split_at_mut_checked(times(GROUP, d)).guaranteed();
+            let to_keys_values = match &layer.mixer {
                 Mixing::Attention { qkv, .. } => qkv.outputs(d..times(3, d)),
                 Mixing::Folded { key_value, .. } => *key_value,
             };
-            keys_values.forward(&input, beside);
+            to_keys_values.forward(&input, keys_values);
             probe.enter(Phase::Attention);
             let factor = attention::score_factor(config);
-            for (row, token) in rows(beside, keys_values.rows).zip(&tokens) {
+            for (row, token) in rows(keys_values, to_keys_values.rows).zip(&tokens) {
                 cache::store(config, cache, token.slot, row, factor, words(queries))?;
             }
 
@@ -298,7 +299,7 @@ impl<'a> Stepper<'a> {
             // Queries (T, d_model) become the heads' outputs, then a part of x.
             probe.enter(Phase::Qkv);
             let queries = leading_mut(queries, asking, d);
-            let quantized = match &layer.mixer {
+            let query_scales = match &layer.mixer {
                 Mixing::Attention { qkv, .. } => {
                     qkv.outputs(0..d).forward(&input, queries);
                     None
@@ -310,14 +311,22 @@ impl<'a> Stepper<'a> {
             };
             probe.enter(Phase::Attention);
             let visible = tokens.get(first..).guaranteed();
-            let scratch = words(beside);
-            attention::forward(config, queries, quantized, visible, cache, buffer, scratch)?;
+            let scores = words(keys_values);
+            attention::forward(
+                config,
+                queries,
+                query_scales,
+                visible,
+                cache,
+                quantized,
+                scores,
+            )?;
             match &layer.mixer {
                 Mixing::Attention { proj, .. } => {
                     probe.enter(Phase::Quantize);
-                    let input = Input::new(dtype, queries, d, buffer)?;
+                    let input = Input::new(dtype, queries, d, quantized)?;
                     probe.enter(Phase::Projection);
-                    proj.forward(&input, wide);
+                    proj.forward(&input, computed);
                 }
                 Mixing::Folded { bias, .. } => {
                     probe.enter(Phase::Projection);
@@ -326,30 +335,30 @@ impl<'a> Stepper<'a> {
                     }
                 }
             }
-            kernels::add(x, wide);
+            kernels::add(x, computed);
 
             // MLP: x (T, d_model) → hidden (T, d_ff) → a part of x.
             probe.enter(Phase::Norm);
-            layer.ln_2.forward(eps, x, wide)?;
+            layer.ln_2.forward(eps, x, computed)?;
             probe.enter(Phase::Quantize);
-            let input = Input::new(dtype, leading(wide, asking, d), d, buffer)?;
+            let input = Input::new(dtype, leading(computed, asking, d), d, quantized)?;
             probe.enter(Phase::Mlp);
-            let hidden = leading_mut(wide, asking, ff);
+            let hidden = leading_mut(computed, asking, ff);
             layer.mlp_fc.forward(&input, hidden);
             ops::activate(config.activation, config.math, hidden);
             probe.enter(Phase::Quantize);
-            let input = Input::new(dtype, hidden, ff, buffer)?;
+            let input = Input::new(dtype, hidden, ff, quantized)?;
             probe.enter(Phase::Mlp);
-            layer.mlp_proj.forward(&input, wide);
-            kernels::add(x, wide);
+            layer.mlp_proj.forward(&input, computed);
+            kernels::add(x, computed);
         }
 
         // Action head on the state token, all that is left in x.
         let output = model.output();
         probe.enter(Phase::Norm);
-        output.ln_f.forward(eps, x, wide)?;
+        output.ln_f.forward(eps, x, computed)?;
         probe.enter(Phase::Quantize);
-        let input = Input::new(dtype, leading(wide, 1, d), d, buffer)?;
+        let input = Input::new(dtype, leading(computed, 1, d), d, quantized)?;
         probe.enter(Phase::Head);
         output.head.forward(&input, work.output);
         for output in &mut *work.output {
@@ -369,7 +378,7 @@ impl<'a> Stepper<'a> {
         &mut self,
         group: &Group<'_>,
         out: &mut [f32],
-        buffer: &mut [u32],
+        quantized: &mut [u32],
     ) -> Result<Tokens, NonFinite> {
         let embedding = self.model.embedding();
         let config = &self.model.config;
@@ -383,7 +392,7 @@ impl<'a> Stepper<'a> {
                 _ => &embedding.action,
             };
             let row = out.next().guaranteed();
-            let input = Input::new(config.dtype, input, linear.cols, buffer)?;
+            let input = Input::new(config.dtype, input, linear.cols, quantized)?;
             linear.forward(&input, row);
             let timestep = timestep as usize;
             let table_row = if timestep < last { timestep } else { last };
