@@ -9,9 +9,10 @@ mod image {
 
     use dt_control::{Processor, Spans};
     use dt_core::blob::{Blob, RewardMode};
+    use dt_core::engine::Engine;
     use dt_core::golden;
     use dt_core::policy::{ActError, Policy};
-    use firmware::bench::{Cost, Inputs, Kind, Phases, Schedule, drive};
+    use firmware::bench::{Cost, Inputs, Kind, MAX_DIM, Phases, Schedule, drive};
     use firmware::board::emulated::{self, singleton};
     use firmware::board::{EMULATED_INSTRUCTIONS_PER_SECOND, Emulated};
     use firmware::image::RAM_FOR_POLICY;
@@ -59,6 +60,7 @@ mod image {
         blob.set_reward_mode(Observed);
         inputs.restart(Usual);
         phases(blob, arena, inputs, job.steps)?;
+        at_any_timestep(blob, arena);
         let config = &blob.manifest().config;
         defmt::println!(
             "{{\"measure\":\"arena\",\"mean\":{=usize}}}",
@@ -142,6 +144,37 @@ mod image {
             defmt::println!("{{\"phase\":\"{}\",\"mean\":{=u64}}}", phase, instructions);
         }
         Ok(())
+    }
+
+    /// Ends the program unless a step takes as long with the timestep table's last row as with its first.
+    #[inline(never)]
+    fn at_any_timestep(blob: &Blob<'static>, arena: &mut [u32]) {
+        /// What the clock cannot tell apart.
+        const RESOLUTION: u64 = 1;
+        let config = &blob.manifest().config;
+        let words = arena.get_mut(..config.arena_words());
+        let Ok(mut engine) = Engine::new(blob.model(), words.unwrap_or_default()) else {
+            return; // `policy` has said so.
+        };
+        let state = [0.5; MAX_DIM];
+        let state = state.get(..config.state_dim as usize).unwrap_or_default();
+        let mut clocked = |timestep| {
+            engine.reset();
+            let start = emulated::now();
+            let acted = engine.step(None, 0.5, state, timestep).is_ok();
+            (emulated::now() - start, acted)
+        };
+        let last = config.max_ep_len.saturating_sub(1);
+        let ((first, acted), (then, acted_then)) = (clocked(0), clocked(last));
+        if !(acted && acted_then && first.abs_diff(then) <= RESOLUTION) {
+            defmt::error!(
+                "a step takes {=u64} counts at timestep 0 and {=u64} at {=u32}",
+                first,
+                then,
+                last
+            );
+            emulated::exit(false)
+        }
     }
 
     /// One control step between two marks, after a few others: for the emulator's own record of instructions.

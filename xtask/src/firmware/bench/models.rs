@@ -118,6 +118,21 @@ pub const WIDE_INT4: Model = Model {
     ..PAPER
 };
 
+/// The longest timestep table there can be, and little else: for a step to take the same time at its end as at its beginning,
+/// which the image finds out.
+pub const LONG: Model = Model {
+    name: "long",
+    config: Config {
+        d_model: 8,
+        n_layer: 1,
+        d_ff: 8,
+        context_len: 2,
+        max_ep_len: 65_536,
+        ..PAPER.config
+    },
+    flash: Flash::Emulated,
+};
+
 /// The published model as an engine that keeps nothing computes it.
 pub const PAPER_WINDOW: Model = Model {
     name: "paper, window",
