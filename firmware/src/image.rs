@@ -68,19 +68,18 @@ pub struct Booted {
 
 /// Starts the board, checks the floating-point unit and parses the policy in place. On any failure says why and
 /// ends with status 1.
-///
-/// # Panics
-/// If called twice.
 pub fn boot() -> Booted {
     let board = match Emulated::take() {
         Ok(board) => board,
-        Err(mode) => refuse!("floating-point mode {}", mode),
+        Err(unusable) => refuse!("the board is unusable: {}", unusable),
     };
     let blob = match Blob::parse(policy_file()) {
         Ok(blob) => blob,
         Err(error) => refuse!("bad policy: {}", error),
     };
-    let arena = singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]).expect("booted once");
+    let Some(arena) = singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]) else {
+        refuse!("booted twice")
+    };
     let policy = match Policy::new(&blob, &mut arena[..]) {
         Ok(policy) => policy,
         Err(error) => refuse!("policy and policy.rs do not match: {}", error),

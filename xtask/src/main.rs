@@ -35,7 +35,11 @@ enum Command {
         force: bool,
     },
     /// Check formatting, lints, documentation and all tests, the emulated controllers included
-    Test,
+    Test {
+        /// Also what takes too long for every change: exp and tanh of version 1 on all inputs, 30 minutes of each fuzzer
+        #[arg(long)]
+        long: bool,
+    },
     /// Run the examples of `dt-core` and `dt-control`, on the host and on an emulated controller
     Examples,
     /// Check that `dt-core` can be published: it packages, builds from the package, and compiles with the oldest compiler
@@ -59,7 +63,7 @@ fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Setup { cortex_m } => setup::run(cortex_m)?,
         Command::Demo { force } => demo::run(force)?,
-        Command::Test => test::run()?,
+        Command::Test { long } => test::run(long)?,
         Command::Examples => examples::check()?,
         Command::Package => package::check()?,
         Command::Firmware(command) => firmware::run(command)?,

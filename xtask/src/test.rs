@@ -15,10 +15,26 @@ use crate::setup::cortex_m::{Toolchain, cargo_for_target, recorded};
 ///
 /// # Errors
 /// If set-up or a stage fails.
-pub fn run() -> Result<()> {
+pub fn run(long: bool) -> Result<()> {
     setup::ensure()?;
     let mut summary = Vec::new();
-    for (name, mut command) in stages()?.into_iter().chain(fuzz_stages()?) {
+    let mut all = stages()?;
+    if long {
+        all.push((
+            "exp and tanh of version 1 on all inputs",
+            host(&[
+                "test",
+                "--release",
+                "-p",
+                "dt-core",
+                "--lib",
+                "--",
+                "--ignored",
+            ]),
+        ));
+    }
+    all.extend(fuzz_stages(long)?);
+    for (name, mut command) in all {
         eprintln!("test: {name}");
         let start = Instant::now();
         run_openly(&mut command).with_context(|| format!("test: {name}"))?;
@@ -101,16 +117,21 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
 
 /// Needs a nightly compiler and a tool that set-up does not install; without them, a line says how to get them.
 /// The corpus is replayed by the tests in any case.
-fn fuzz_stages() -> Result<Vec<(&'static str, Command)>> {
+fn fuzz_stages(long: bool) -> Result<Vec<(&'static str, Command)>> {
     if !succeeds(command("cargo").args(["+nightly", "fuzz", "--version"])) {
         eprintln!(
             "test: not fuzzing, since cargo-fuzz is not installed: rustup toolchain install nightly && cargo install cargo-fuzz"
         );
         return Ok(Vec::new());
     }
+    let (policies, kernels, seconds) = if long {
+        ("fuzzing policies, 30 min", "fuzzing kernels, 30 min", 1800)
+    } else {
+        ("fuzzing policies, 10 s", "fuzzing kernels, 10 s", 10)
+    };
     Ok(vec![
-        ("fuzzing policies, 10 s", fuzz("parse_and_run", 10)?),
-        ("fuzzing kernels, 10 s", fuzz("kernels", 10)?),
+        (policies, fuzz("parse_and_run", seconds)?),
+        (kernels, fuzz("kernels", seconds)?),
     ])
 }
 

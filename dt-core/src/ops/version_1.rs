@@ -163,7 +163,7 @@ mod tests {
 
     /// All that softmax and GELU of version 1 can ask for, and everything else.
     #[test]
-    #[ignore = "minutes: cargo test --release -p dt-core --lib -- --ignored libm_everywhere"]
+    #[ignore = "four minutes: cargo xtask test --long"]
     fn same_bits_as_libm_everywhere() {
         (0..=u32::MAX).for_each(assert_same);
     }

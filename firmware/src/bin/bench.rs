@@ -20,17 +20,24 @@ mod image {
 
     #[emulated::entry]
     fn main() -> ! {
-        if let Err(mode) = Emulated::take() {
-            defmt::error!("floating-point mode {}", mode);
+        if let Err(unusable) = Emulated::take() {
+            defmt::error!("the board is unusable: {}", unusable);
             emulated::exit(false)
         }
-        let arena = singleton!(: [u32; RAM_FOR_POLICY / 4] = [0; _]).expect("called once");
+        let statics = (
+            singleton!(: [u32; RAM_FOR_POLICY / 4] = [0; _]),
+            singleton!(: Inputs = Inputs::new(Kind::Usual)),
+        );
+        let (Some(arena), Some(inputs)) = statics else {
+            defmt::error!("started twice");
+            emulated::exit(false)
+        };
         let (job, file) = spare::read();
         let mut blob = parse(file);
         let passed = if job.trace > 0 {
             trace(&blob, arena)
         } else {
-            measure(&job, &mut blob, arena)
+            measure(&job, &mut blob, arena, inputs)
         };
         if let Err(error) = passed {
             defmt::error!("the policy refused a step: {}", error);
@@ -38,9 +45,13 @@ mod image {
         emulated::exit(passed.is_ok())
     }
 
-    fn measure(job: &Job, blob: &mut Blob<'static>, arena: &mut [u32]) -> Result<(), ActError> {
+    fn measure(
+        job: &Job,
+        blob: &mut Blob<'static>,
+        arena: &mut [u32],
+        inputs: &mut Inputs,
+    ) -> Result<(), ActError> {
         use {Kind::*, RewardMode::*, Schedule::*};
-        let inputs = singleton!(: Inputs = Inputs::new(Usual)).expect("called once");
         self_test(blob, arena);
         let mut clock = |reward, schedule, kind, steps, names| {
             blob.set_reward_mode(reward);

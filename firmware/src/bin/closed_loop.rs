@@ -33,7 +33,10 @@ fn main() -> ! {
         );
         match control::run(&mut board, &mut robot, &mut control) {
             Ok(Watchdog::Stopped) => {}
-            Ok(Watchdog::Armed) => unreachable!("this board can stop its watchdog"),
+            Ok(Watchdog::Armed) => {
+                defmt::error!("the watchdog is still armed after the shutdown");
+                emulated::exit(false)
+            }
             Err(error) => {
                 defmt::error!("{}", error);
                 emulated::exit(false)

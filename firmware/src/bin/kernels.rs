@@ -15,8 +15,8 @@ fn main() -> ! {
     // Never on the stack, which it would fill.
     static SUITE: Mutex<RefCell<Suite>> = Mutex::new(RefCell::new(Suite::new()));
 
-    if let Err(mode) = Emulated::take() {
-        defmt::error!("floating-point mode {}", mode);
+    if let Err(unusable) = Emulated::take() {
+        defmt::error!("the board is unusable: {}", unusable);
         emulated::exit(false)
     }
     let mut comparison = Comparison {

@@ -14,6 +14,7 @@ mod stack;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::Unusable;
 use cortex_m::interrupt;
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
@@ -49,12 +50,9 @@ impl Mps2 {
     /// Takes the board and starts its clock.
     ///
     /// # Errors
-    /// [`FloatMode`] if the floating-point unit would give other results than the host: do not move then.
-    ///
-    /// # Panics
-    /// If called twice.
-    pub fn take() -> Result<Self, FloatMode> {
-        let peripherals = cortex_m::Peripherals::take().expect("the board is taken once");
+    /// [`Unusable`] says why not.
+    pub fn take() -> Result<Self, Unusable> {
+        let peripherals = cortex_m::Peripherals::take().ok_or(Unusable::Taken)?;
         float_mode()?;
         #[cfg(dt_board = "mps3-an547")]
         machine::use_vector_table(&peripherals.SCB);

@@ -10,6 +10,7 @@ mod clock;
 mod stack;
 mod trap;
 
+use super::Unusable;
 use dt_control::{
     BlockingBoard, Board, FloatMode, PeriodTooLong, Processor, Tick, Watchdog, counts,
 };
@@ -39,7 +40,7 @@ impl Virt {
     ///
     /// # Errors
     /// None: floats are computed in software, which has one mode, IEEE 754's.
-    pub fn take() -> Result<Self, FloatMode> {
+    pub fn take() -> Result<Self, Unusable> {
         stack::paint();
         stack::guard();
         Ok(Self {
