@@ -24,20 +24,15 @@ mod image {
             defmt::error!("the board is unusable: {}", unusable);
             emulated::exit(false)
         }
-        let statics = (
-            singleton!(: [u32; RAM_FOR_POLICY / 4] = [0; _]),
-            singleton!(: Inputs = Inputs::new(Kind::Usual)),
-        );
-        let (Some(arena), Some(inputs)) = statics else {
-            defmt::error!("started twice");
-            emulated::exit(false)
+        let Some(arena) = singleton!(: [u32; RAM_FOR_POLICY / 4] = [0; _]) else {
+            started_twice()
         };
         let (job, file) = spare::read();
         let mut blob = parse(file);
         let passed = if job.trace > 0 {
             trace(&blob, arena)
         } else {
-            measure(&job, &mut blob, arena, inputs)
+            measure(&job, &mut blob, arena)
         };
         if let Err(error) = passed {
             defmt::error!("the policy refused a step: {}", error);
@@ -45,13 +40,16 @@ mod image {
         emulated::exit(passed.is_ok())
     }
 
-    fn measure(
-        job: &Job,
-        blob: &mut Blob<'static>,
-        arena: &mut [u32],
-        inputs: &mut Inputs,
-    ) -> Result<(), ActError> {
+    fn started_twice() -> ! {
+        defmt::error!("started twice");
+        emulated::exit(false)
+    }
+
+    fn measure(job: &Job, blob: &mut Blob<'static>, arena: &mut [u32]) -> Result<(), ActError> {
         use {Kind::*, RewardMode::*, Schedule::*};
+        let Some(inputs) = singleton!(: Inputs = Inputs::new(Usual)) else {
+            started_twice()
+        };
         self_test(blob, arena);
         let mut clock = |reward, schedule, kind, steps, names| {
             blob.set_reward_mode(reward);
