@@ -36,6 +36,7 @@ mod int4;
 
 use core::arch::global_asm;
 
+use super::arm::is_word_aligned;
 use super::{Run, scalar};
 use crate::slices::{round_up, rows_mut, times};
 pub use int4::linear_int4;
@@ -355,10 +356,6 @@ impl Code {
 /// Addresses of Thumb code are odd when they are jumped to.
 fn thumb(code: *const u8) -> usize {
     code.addr() | 1
-}
-
-fn is_word_aligned<T>(slice: &[T]) -> bool {
-    slice.as_ptr().addr().is_multiple_of(4)
 }
 
 type Routine = unsafe extern "C" fn(packed: *const i8, job: *const Job);

@@ -12,6 +12,8 @@
 
 #![allow(unsafe_code, reason = "vector instructions")]
 
+#[cfg(arm_dsp)]
+mod arm;
 #[cfg(all(arm_dsp, not(arm_mve)))]
 mod armv7em;
 #[cfg(arm_mve)]

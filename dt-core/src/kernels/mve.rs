@@ -28,6 +28,7 @@
 
 use core::arch::{asm, global_asm};
 
+use super::arm::{int4_fits, is_word_aligned};
 use super::{Run, scalar};
 use crate::int4::{GROUP_COLS, Packed};
 use crate::slices::{round_up, rows_mut, times};
@@ -146,14 +147,7 @@ pub fn linear_int4<const T: usize>(
     } = packed;
     let rows = scale.len();
     let cols = x.len().checked_div(T).unwrap_or_default();
-    let fits = fits::<T>(x, rows, cols)
-        && rows.is_multiple_of(2)
-        && nibbles.len() >= (rows / 2).saturating_mul(cols)
-        && multipliers.len() >= (rows / 2).saturating_mul(cols.div_ceil(GROUP_COLS))
-        && bias.len() >= rows
-        && y.len() >= T.saturating_mul(rows)
-        && is_word_aligned(nibbles);
-    if !fits {
+    if !int4_fits::<T>(&packed, x, rows, bias, y) {
         let matrix = scalar::Matrix::Int4(packed);
         return scalar::linear_by_weight(matrix, x, scale, bias, x_scale, y);
     }
@@ -287,10 +281,6 @@ fn is_exact(work: impl FnOnce()) -> bool {
         asm!("vmsr fpscr, {}", in(reg) after | before & FLAGS);
     }
     after & FLAGS == 0
-}
-
-fn is_word_aligned<T>(slice: &[T]) -> bool {
-    slice.as_ptr().addr().is_multiple_of(4)
 }
 
 type Routine = unsafe extern "C" fn(packed: *const i8, job: *const Job);

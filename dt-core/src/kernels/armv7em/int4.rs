@@ -21,8 +21,8 @@
 //! VMOV       s0…s5: the rows' totals, as integers
 //! ```
 
-use super::is_word_aligned;
 use crate::int4::{GROUP_COLS, Packed};
+use crate::kernels::arm::int4_fits;
 use crate::kernels::scalar;
 use crate::slices::rows_mut;
 
@@ -75,18 +75,7 @@ pub fn linear_int4<const T: usize>(
     } = packed;
     let rows = scale.len();
     let cols = x.len().checked_div(T).unwrap_or_default();
-    let fits = (1..=3).contains(&T)
-        && rows >= 2
-        && rows.is_multiple_of(2)
-        && cols >= 4
-        && x.len().is_multiple_of(4 * T)
-        && nibbles.len() >= (rows / 2).saturating_mul(cols)
-        && multipliers.len() >= (rows / 2).saturating_mul(cols.div_ceil(GROUP_COLS))
-        && bias.len() >= rows
-        && y.len() >= T.saturating_mul(rows)
-        && is_word_aligned(nibbles)
-        && is_word_aligned(x);
-    if !fits {
+    if !int4_fits::<T>(&packed, x, rows, bias, y) {
         let matrix = scalar::Matrix::Int4(packed);
         return scalar::linear_by_weight(matrix, x, scale, bias, x_scale, y);
     }
