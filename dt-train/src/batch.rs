@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::{Device, Kind, Tensor};
 
+use crate::dataset::best_episodes;
 use crate::model::Inputs;
 
 /// Trajectories as the network reads them, flat: one row per transition, episodes one after the
@@ -80,6 +81,7 @@ pub struct Sampler {
     returns_to_go: Tensor,
     /// First row of each episode, then the number of rows.
     offsets: Vec<usize>,
+    best: Best,
     shape: Shape,
     seed: u64,
     device: Device,
@@ -113,8 +115,20 @@ pub struct Shape {
     pub burn_in: usize,
     /// Fraction of sequences that start where their episode does, besides those that do by chance.
     pub start_fraction: f64,
+    /// Fraction of sequences that come from the best episodes only.
+    pub best_fraction: f64,
+    /// Those are the best by return, as many as fit into this percentage of the transitions.
+    pub best_percent: f64,
     /// Timesteps saturate below this; 0: no bound.
     pub max_ep_len: usize,
+}
+
+/// The episodes of the highest returns, in ascending order.
+#[derive(Debug)]
+struct Best {
+    episodes: Vec<usize>,
+    /// As [`Sampler::offsets`], counting the rows of these episodes alone.
+    offsets: Vec<usize>,
 }
 
 /// Consecutive timesteps of one episode.
@@ -132,7 +146,9 @@ impl Sampler {
     /// Moves `trajectories` to `device`.
     pub fn new(trajectories: Trajectories, shape: Shape, seed: u64, device: Device) -> Self {
         let offsets = offsets(&trajectories.episode_lens);
+        let best = Best::of(&trajectories, &offsets, shape.best_percent);
         Self {
+            best,
             states: resident(trajectories.states, trajectories.state_dim, device),
             actions: resident(trajectories.actions, trajectories.act_dim, device),
             returns_to_go: resident(trajectories.returns_to_go, 1, device),
@@ -214,11 +230,17 @@ impl Sampler {
     /// it; where the sequence would reach over an end of the episode it is moved inside. So no
     /// timestep is wasted on padding, and the first and last timesteps of an episode, which a
     /// uniform start would show in one sequence out of T, are seen at least half as often as the others.
-    /// [`Shape::start_fraction`] of the sequences are moved to their episode's start.
+    /// [`Shape::best_fraction`] of the sequences have an episode of the best for theirs, drawn likewise;
+    /// [`Shape::start_fraction`] are moved to their episode's start.
     fn sequence(&self, rng: &mut ChaCha8Rng) -> Sequence {
-        let rows = self.offsets[self.offsets.len() - 1];
-        let middle = below(rng, rows);
-        let episode = self.offsets.partition_point(|&offset| offset <= middle) - 1;
+        let (episode, middle) = if bernoulli(rng, self.shape.best_fraction) {
+            let (chosen, row) = draw_episode(rng, &self.best.offsets);
+            let episode = self.best.episodes[chosen];
+            (episode, self.offsets[episode] + row)
+        } else {
+            let (episode, row) = draw_episode(rng, &self.offsets);
+            (episode, self.offsets[episode] + row)
+        };
         let (first, end) = (self.offsets[episode], self.offsets[episode + 1]);
         let longest = self.shape.sequence_len;
         let len = std::cmp::min(longest, end - first);
@@ -234,6 +256,30 @@ impl Sampler {
             len,
         }
     }
+}
+
+impl Best {
+    fn of(trajectories: &Trajectories, offsets: &[usize], percent: f64) -> Self {
+        // An episode's return is the return-to-go of its first timestep.
+        let returns: Vec<f64> = offsets[..offsets.len() - 1]
+            .iter()
+            .map(|&first| trajectories.returns_to_go[first].into())
+            .collect();
+        let lens = &trajectories.episode_lens;
+        let episodes = best_episodes(&returns, |episode| lens[episode], percent);
+        let lens: Vec<usize> = episodes.iter().map(|&episode| lens[episode]).collect();
+        Self {
+            offsets: self::offsets(&lens),
+            episodes,
+        }
+    }
+}
+
+/// An episode in proportion to its length, and one of its rows, counted from its first.
+fn draw_episode(rng: &mut ChaCha8Rng, offsets: &[usize]) -> (usize, usize) {
+    let row = below(rng, offsets[offsets.len() - 1]);
+    let episode = offsets.partition_point(|&offset| offset <= row) - 1;
+    (episode, row - offsets[episode])
 }
 
 /// First row of each episode, then the number of rows.
@@ -307,6 +353,8 @@ mod tests {
             sequence_len,
             burn_in,
             start_fraction: 0.0,
+            best_fraction: 0.0,
+            best_percent: 100.0,
             max_ep_len: 6,
         };
         Sampler::new(numbered(episode_lens), shape, seed, Device::Cpu)
@@ -384,6 +432,35 @@ mod tests {
         assert!((10..60).contains(&starts(0.0)), "{}", starts(0.0));
         assert!((1450..1800).contains(&starts(0.25)), "{}", starts(0.25));
         assert_eq!(starts(1.0), 6400);
+    }
+
+    #[test]
+    fn a_fraction_of_the_sequences_comes_from_the_best_episodes() {
+        // Returns, by the rows' numbers: 0, 100, 200, 300, so the last fits into 25 %, the last two into 50 %.
+        let share = |fraction: f64, percent: f64, first_best: f32| {
+            let shape = Shape {
+                best_fraction: fraction,
+                best_percent: percent,
+                ..sampler(&[1], 10, 0, 5).shape
+            };
+            let mut sampler = Sampler::new(numbered(&[100; 4]), shape, 5, Device::Cpu);
+            let rows =
+                (0..100).flat_map(|update| rows::<f32>(&sampler.batch(update).inputs.states));
+            rows.filter(|rows| rows[0] >= first_best).count() as f64 / 6400.0
+        };
+        let cases = [
+            (0.0, 25.0, 300.0, 0.25),
+            (0.5, 25.0, 300.0, 0.5 + 0.5 * 0.25),
+            (1.0, 25.0, 300.0, 1.0),
+            (0.5, 50.0, 200.0, 0.5 + 0.5 * 0.5),
+        ];
+        for (fraction, percent, first_best, expected) in cases {
+            let share = share(fraction, percent, first_best);
+            assert!(
+                (share - expected).abs() < 0.03,
+                "{fraction} {percent}: {share}"
+            );
+        }
     }
 
     #[test]

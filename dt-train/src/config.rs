@@ -115,6 +115,11 @@ pub struct Train {
     pub burn_in: u32,
     /// Fraction of the sequences that start where their episode does, besides those that do by chance.
     pub start_fraction: f64,
+    /// Fraction of the sequences that come from the best episodes only: where the data mix qualities (Hong et al. 2023,
+    /// "Harnessing mixed offline reinforcement learning datasets via trajectory weighting").
+    pub best_fraction: f64,
+    /// The best episodes by return, as many as fit into this percentage of the transitions.
+    pub best_percent: f64,
     /// Learning rate after warm-up.
     pub learning_rate: f64,
     /// The learning rate falls along a half cosine to this fraction of itself at the last update;
@@ -242,6 +247,8 @@ impl Default for Train {
             sequence_len: 0,
             burn_in: 0,
             start_fraction: 0.0,
+            best_fraction: 0.0,
+            best_percent: 20.0,
             learning_rate: 1e-4,
             learning_rate_final: 1.0,
             warmup_updates: 10_000,

@@ -37,8 +37,10 @@ pub enum Init {
 
 /// Every parameter of the network, in the order of `BLOB.md`.
 ///
-/// The transformer body starts as GPT-2 does, N(0, 0.02) with zero biases; embeddings and head as
-/// libtorch's `Linear` does, uniform in ±1/√fan_in; the timestep table as N(0, `timestep_std`).
+/// The transformer body starts as GPT-2 does (Radford et al. 2019): N(0, 0.02) with zero biases, but the two matrices
+/// of a block that write to the residual stream, of which there are 2 · n_layer, at 0.02/√(2 · n_layer), so that the
+/// stream's variance does not grow with depth; embeddings and head as libtorch's `Linear` does, uniform in
+/// ±1/√fan_in; the timestep table as N(0, `timestep_std`).
 pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
     let [state_dim, act_dim, d, d_ff] = [
         config.state_dim,
@@ -60,21 +62,28 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
         );
     }
     list.norm("embed_ln", d);
+    let residual = [
+        Init::Normal(BODY_STD / f64::from(2 * config.n_layer).sqrt()),
+        Init::Zeros,
+    ];
     for i in 0..config.n_layer {
         list.norm(&format!("layers.{i}.ln_1"), d);
         list.linear(&format!("layers.{i}.attn_qkv"), [3 * d, d], BODY_INIT);
-        list.linear(&format!("layers.{i}.attn_proj"), [d, d], BODY_INIT);
+        list.linear(&format!("layers.{i}.attn_proj"), [d, d], residual);
         list.norm(&format!("layers.{i}.ln_2"), d);
         list.linear(&format!("layers.{i}.mlp_fc"), [d_ff, d], BODY_INIT);
-        list.linear(&format!("layers.{i}.mlp_proj"), [d, d_ff], BODY_INIT);
+        list.linear(&format!("layers.{i}.mlp_proj"), [d, d_ff], residual);
     }
     list.norm("ln_f", d);
     list.linear("head", [act_dim, d], framework_init(d));
     list.into()
 }
 
-/// Weight and bias of the transformer body's linear layers.
-const BODY_INIT: [Init; 2] = [Init::Normal(0.02), Init::Zeros];
+/// Standard deviation of the transformer body's initial weights.
+const BODY_STD: f64 = 0.02;
+
+/// Weight and bias of the transformer body's linear layers, but those that write to the residual stream.
+const BODY_INIT: [Init; 2] = [Init::Normal(BODY_STD), Init::Zeros];
 
 /// Weight and bias of a linear layer as libtorch's `Linear` draws them.
 pub(crate) fn framework_init(fan_in: i64) -> [Init; 2] {
@@ -446,19 +455,19 @@ fn drop(x: Tensor, p: f64) -> Tensor {
     if p == 0.0 {
         x
     } else if x.device() == Device::Cpu {
-        let mask = keep_mask(&x.size(), p, x.kind());
-        x * mask
+        let dropped = (p * 65536.0).round();
+        // Not into the mask, since 1/(1 − p) has more digits than bf16: a product with a number is rounded once.
+        x.g_mul_scalar(65536.0 / (65536.0 - dropped)) * keep_mask(&x.size(), dropped, x.kind())
     } else {
         x.dropout(p, true)
     }
 }
 
-/// Dropout on a CPU: 0 with probability `p`, rounded to 2⁻¹⁶, else 1/(1 − p).
+/// Dropout on a CPU: 0 with probability `dropped` / 2¹⁶, else 1.
 ///
 /// libtorch draws 64 random bits per value in its own; 16 are enough, and a training step spends a tenth of its
 /// time less.
-fn keep_mask(shape: &[i64], p: f64, kind: Kind) -> Tensor {
-    let dropped = (p * 65536.0).round();
+fn keep_mask(shape: &[i64], dropped: f64, kind: Kind) -> Tensor {
     let n: i64 = shape.iter().product();
     let words = Tensor::empty([(n + 3) / 4], (Kind::Int64, Device::Cpu));
     words
@@ -468,7 +477,6 @@ fn keep_mask(shape: &[i64], p: f64, kind: Kind) -> Tensor {
         .view(shape)
         .ge(dropped - 32768.0)
         .to_kind(kind)
-        .g_mul_scalar_(65536.0 / (65536.0 - dropped))
 }
 
 #[cfg(test)]

@@ -58,6 +58,8 @@ impl Config {
             ("train.grad_clip", train.grad_clip, 0.0, f64::MAX),
             ("train.dropout", train.dropout, 0.0, 0.9),
             ("train.start_fraction", train.start_fraction, 0.0, 1.0),
+            ("train.best_fraction", train.best_fraction, 0.0, 1.0),
+            ("train.best_percent", train.best_percent, 0.0, 100.0),
             (
                 "control.state_margin",
                 f64::from(control.state_margin),
@@ -174,11 +176,13 @@ impl Config {
         if train.burn_in != 0 {
             return refuse("train.burn_in", "learns from every action; use 0");
         }
-        if train.start_fraction != 0.0 {
-            return refuse(
-                "train.start_fraction",
-                "draws all actions equally often; use 0",
-            );
+        for (key, fraction) in [
+            ("train.start_fraction", train.start_fraction),
+            ("train.best_fraction", train.best_fraction),
+        ] {
+            if fraction != 0.0 {
+                return refuse(key, "draws all actions equally often; use 0");
+            }
         }
         if train.precision != Precision::F32 {
             return refuse("train.precision", "is trained in \"f32\" only");

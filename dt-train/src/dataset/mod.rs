@@ -21,6 +21,7 @@ mod quiet_panic;
 pub mod select;
 
 pub use error::{DataError, Problem};
+pub(crate) use select::best_episodes;
 
 /// Finished episodes of one or more files, one row per transition.
 #[derive(Clone, Debug, PartialEq)]

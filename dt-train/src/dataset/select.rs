@@ -15,6 +15,26 @@ pub fn describe(files: &str, recipe: &config::Data) -> String {
     words
 }
 
+/// The episodes of the highest returns, as many as fit into `percent` % of the rows, at least one; ascending. Of equal
+/// returns the earlier comes first.
+pub(crate) fn best_episodes(
+    returns: &[f64],
+    rows: impl Fn(usize) -> usize,
+    percent: f64,
+) -> Vec<usize> {
+    let mut ranked: Vec<usize> = (0..returns.len()).collect();
+    ranked.sort_by(|&a, &b| returns[b].total_cmp(&returns[a]));
+    let limit = percent / 100.0 * (0..returns.len()).map(&rows).sum::<usize>() as f64;
+    let mut sum = 0;
+    let fitting = ranked.iter().take_while(|&&episode| {
+        sum += rows(episode);
+        sum as f64 <= limit
+    });
+    let mut best = ranked[..std::cmp::max(fitting.count(), 1)].to_vec();
+    best.sort_unstable();
+    best
+}
+
 impl Dataset {
     /// Leaves what a recipe trains on.
     pub fn select(&mut self, recipe: &config::Data) {
@@ -26,20 +46,10 @@ impl Dataset {
         }
     }
 
-    /// Keeps the best episodes by return, as many as fit into `percent` % of the transitions, at least one; the order
-    /// of those kept stays. Of equal returns the earlier comes first. (Chen et al. 2021, "%BC".)
+    /// Keeps the [`best_episodes`] alone; their order stays. (Chen et al. 2021, "%BC".)
     pub fn keep_top(&mut self, percent: f64) {
-        let returns = self.returns();
-        let mut ranked: Vec<usize> = (0..self.episodes.len()).collect();
-        ranked.sort_by(|&a, &b| returns[b].total_cmp(&returns[a]));
-        let limit = percent / 100.0 * self.len() as f64;
-        let mut rows = 0;
-        let fitting = ranked.iter().take_while(|&&episode| {
-            rows += self.episodes[episode].rows.len();
-            rows as f64 <= limit
-        });
-        let mut kept = ranked[..std::cmp::max(fitting.count(), 1)].to_vec();
-        kept.sort_unstable();
+        let rows = |episode: usize| self.episodes[episode].rows.len();
+        let kept = best_episodes(&self.returns(), rows, percent);
         self.keep(&kept);
     }
 

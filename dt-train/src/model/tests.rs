@@ -231,7 +231,7 @@ fn bf16_is_close_to_f32_in_predictions_and_gradients() {
 #[test]
 fn dropout_keeps_the_mean_and_drops_the_fraction() {
     for (p, shape) in [(0.1, [301, 67]), (0.5, [128, 150])] {
-        let mask = keep_mask(&shape, p, Kind::Float);
+        let mask = drop(Tensor::ones(shape, (Kind::Float, Device::Cpu)), p);
         assert_eq!(mask.size(), shape);
         let n = mask.numel() as f64;
         let dropped = 1.0 - mask.count_nonzero(None).int64_value(&[]) as f64 / n;
@@ -247,6 +247,20 @@ fn dropout_keeps_the_mean_and_drops_the_fraction() {
             assert!((dropped - p).abs() < 2.0 * tolerance, "{p}: {dropped}");
         }
     }
+}
+
+#[test]
+fn dropout_in_bf16_rounds_once() {
+    let x =
+        (Tensor::arange(200, (Kind::Float, Device::Cpu)) * 0.0078125 + 1.0).to_kind(Kind::BFloat16);
+    let dropped = drop(x.shallow_clone(), 0.1);
+    let kept = dropped.ne(0.0);
+    let scaled = (x.to_kind(Kind::Float) / 0.9).to_kind(Kind::BFloat16);
+    let right = dropped.eq_tensor(&scaled).logical_or(&kept.logical_not());
+    assert!(bool::try_from(right.all()).unwrap());
+    // Where the scale is rounded, too, some of these values come out another.
+    let scale = Tensor::from(1.0 / 0.9).to_kind(Kind::BFloat16);
+    assert!(bool::try_from((x * scale).ne_tensor(&scaled).any()).unwrap());
 }
 
 #[test]

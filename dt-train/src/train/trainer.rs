@@ -51,6 +51,8 @@ impl Trainer {
             sequence_len: config.sequence_len(),
             burn_in: recipe.burn_in as usize,
             start_fraction: recipe.start_fraction,
+            best_fraction: recipe.best_fraction,
+            best_percent: recipe.best_percent,
             max_ep_len: network.max_ep_len as usize,
         };
         let validation = (!validation.episode_lens.is_empty()).then(|| {
@@ -62,6 +64,7 @@ impl Trainer {
                 },
                 burn_in: 0,
                 start_fraction: 0.0,
+                best_fraction: 0.0,
                 ..shape
             };
             let mask = model::attention_mask(network, shape.sequence_len, device);
