@@ -15,9 +15,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use dt_train::batch::{Sampler, Shape, Trajectories};
-use dt_train::dataset::Dataset;
-use dt_train::dataset::d4rl::{self, Metadata, Recording};
+use dt_train::data::Dataset;
+use dt_train::data::d4rl::{self, Metadata, Recording};
+use dt_train::data::sampler::{Sampler, Shape, Trajectories};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -31,6 +31,8 @@ const SHAPE: Shape = Shape {
     burn_in: 0,
     max_ep_len: 1000,
     start_fraction: 0.0,
+    best_fraction: 0.0,
+    best_percent: 100.0,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {

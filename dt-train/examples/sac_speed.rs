@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
+use dt_train::algo::sac::Config;
 use dt_train::collect::learn::learn;
-use dt_train::collect::sac::Config;
 
 fn main() {
     let mut numbers = std::env::args()

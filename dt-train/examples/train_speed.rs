@@ -6,10 +6,11 @@
 use std::time::Instant;
 
 use dt_core::config::Dtype;
-use dt_train::batch::Trajectories;
+use dt_train::algo::dt::Trainer;
 use dt_train::config::Config;
+use dt_train::data::sampler::Trajectories;
 use dt_train::memory;
-use dt_train::train::{self, Trainer};
+use dt_train::run::train;
 
 /// Transitions in all, and per episode.
 const ROWS: usize = 200_000;

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
+use dt_train::algo::sac::Config;
 use dt_train::collect::actor::{Actor, Shape};
 use dt_train::collect::agent_file::{self, Training};
 use dt_train::collect::learn::{Learner, Next, learn};
-use dt_train::collect::sac::Config;
 use dt_train::collect::{Agent, part, record};
-use dt_train::dataset::Dataset;
+use dt_train::data::Dataset;
 
 fn collect(folder: &Path, args: &str) -> Output {
     let mut command = Command::cargo_bin("dt-train").unwrap();

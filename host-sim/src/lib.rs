@@ -12,7 +12,7 @@
 //!
 //! - [`registry`]: environments by name.
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
-//! - [`report`]: returns and their statistics, as JSON and as a table.
+//! - [`evaluation`]: returns and their statistics, as JSON and as a table.
 //! - [`replay`]: states and rewards for given actions, to compare with other simulators.
 //! - `stage` (feature `draw`): episodes as pictures; `film`: in files; `view`: in a window, while they run.
 //! - `mujoco` (feature of that name): MuJoCo environments, described by data.
@@ -24,7 +24,7 @@
 //! ```
 //! use std::convert::Infallible;
 //!
-//! use host_sim::report::{Evaluation, Table};
+//! use host_sim::evaluation::{Evaluation, Table};
 //! use host_sim::rollout::{Controller, Plan, rollout};
 //!
 //! struct Push([f32; 1]);
@@ -66,6 +66,8 @@ pub mod atomic;
 #[cfg(feature = "std")]
 pub mod controller;
 pub mod env;
+#[cfg(feature = "std")]
+pub mod evaluation;
 #[cfg(feature = "draw")]
 pub mod film;
 #[cfg(feature = "mujoco")]
@@ -80,8 +82,6 @@ pub mod random;
 pub mod registry;
 #[cfg(feature = "std")]
 pub mod replay;
-#[cfg(feature = "std")]
-pub mod report;
 pub mod rollout;
 #[cfg(feature = "draw")]
 pub mod stage;

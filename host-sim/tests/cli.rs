@@ -3,7 +3,7 @@
 mod common;
 mod workplace;
 
-use host_sim::report::Evaluation;
+use host_sim::evaluation::Evaluation;
 use predicates::prelude::*;
 use predicates::str::contains;
 use workplace::Workplace;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 
 use super::noise::Noise;
-use crate::flat::Layout;
-use crate::linear::{linear, relu};
+use crate::nn::flat::Layout;
+use crate::nn::host::{linear, relu};
 
 /// Bounds of the logarithm of the standard deviation, as in the authors' SAC code.
 pub const LOG_STD: (f32, f32) = (-20.0, 2.0);

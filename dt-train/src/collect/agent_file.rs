@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::actor::{Actor, Shape};
-use super::sac::Config;
+use crate::algo::sac::Config;
 use crate::atomic::{self, OutputError};
 
 /// Key of the metadata entry.

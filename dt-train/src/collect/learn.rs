@@ -9,9 +9,9 @@ use rayon::prelude::*;
 use super::actor::{Actor, Scratch, Shape};
 use super::noise::Noise;
 use super::progress_bar;
-use super::replay::Replay;
-use super::sac::{Config, Sac};
-use crate::dataset::d4rl::Recording;
+use super::replay_buffer::Replay;
+use crate::algo::sac::{Config, Sac};
+use crate::data::d4rl::Recording;
 
 /// An agent that learns as it acts, in several environments that take their steps together.
 ///

@@ -6,7 +6,7 @@ use host_sim::rollout::{Controller, Plan, Recorder, Transition, rollout};
 use host_sim::{Env, EnvSpec};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::dataset::d4rl::Recording;
+use crate::data::d4rl::Recording;
 
 pub mod actor;
 pub mod agent_file;
@@ -14,8 +14,7 @@ pub mod learn;
 pub mod noise;
 pub mod part;
 pub mod recipe;
-pub mod replay;
-pub mod sac;
+pub mod replay_buffer;
 
 use actor::{Actor, Player};
 use noise::Noise;

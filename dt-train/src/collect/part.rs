@@ -12,7 +12,7 @@ use tch::Tensor;
 use super::actor::Actor;
 use super::learn::Learner;
 use super::noise::Position;
-use super::sac::{Config, Progress};
+use crate::algo::sac::{Config, Progress};
 use crate::atomic::{self, OutputError};
 
 /// Key of the metadata entry.
@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::collect::learn::Next;
-    use crate::dataset::d4rl::Recording;
+    use crate::data::d4rl::Recording;
 
     fn pendulum() -> Box<dyn Env> {
         make("pendulum").unwrap()

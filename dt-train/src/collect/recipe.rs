@@ -5,7 +5,7 @@ use host_sim::{Env, EnvSpec};
 use super::actor::Actor;
 use super::learn::{Learner, Next};
 use super::{Agent, evaluate, record};
-use crate::dataset::d4rl::Recording;
+use crate::data::d4rl::Recording;
 
 /// What a data set is made of.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

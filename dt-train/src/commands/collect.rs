@@ -8,13 +8,13 @@ use clap::ValueEnum;
 use host_sim::Env;
 
 use super::WrongUsage;
+use crate::algo::sac::Config;
 use crate::atomic;
 use crate::collect::agent_file::{self, Training};
 use crate::collect::learn::{Learner, Next};
 use crate::collect::recipe::{self, Recipe, Watch};
-use crate::collect::sac::Config;
 use crate::collect::{self, Agent, part};
-use crate::dataset::d4rl::{self, Metadata, Recording};
+use crate::data::d4rl::{self, Metadata, Recording};
 
 /// Arguments of `dt-train collect`.
 #[derive(clap::Args, Debug)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use host_sim::report::Evaluation;
+use host_sim::evaluation::Evaluation;
 
 /// Arguments of `dt-train compare`.
 #[derive(clap::Args, Debug)]

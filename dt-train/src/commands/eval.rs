@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use host_sim::controller::check_targets;
+use host_sim::evaluation::{Evaluation, Table, to_json};
 use host_sim::policy_file::PolicyFile;
-use host_sim::report::{Evaluation, Table, to_json};
 use host_sim::rollout::Plan;
 use host_sim::{atomic, progress};
 use tch::Device;
 
 use super::export::Which;
+use crate::algo::bc;
 use crate::config::Kind;
-use crate::records::save_evaluations;
+use crate::evaluate;
+use crate::run::checkpoint::Checkpoint;
+use crate::run::records::save_evaluations;
 use crate::run::{self, Run};
-use crate::{bc, evaluate};
 
 /// Arguments of `dt-train eval`.
 #[derive(clap::Args, Debug)]
@@ -156,7 +158,7 @@ impl Policy<'_> {
     }
 }
 
-fn open_run(args: &Args) -> anyhow::Result<(Run, crate::checkpoint::Checkpoint)> {
+fn open_run(args: &Args) -> anyhow::Result<(Run, Checkpoint)> {
     let run = Run::open(&args.policy)?;
     let which = match args.checkpoint {
         Which::Last => run::Which::Last,

@@ -9,8 +9,8 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use crate::atomic;
-use crate::export::{Fold, Source, Trained, export, policy_rs, training_data};
-use crate::records::ExportRecord;
+use crate::deploy::{Fold, Source, Trained, export, policy_rs, training_data};
+use crate::run::records::ExportRecord;
 use crate::run::{self, Run};
 
 /// Arguments of `dt-train export`.

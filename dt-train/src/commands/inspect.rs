@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use host_sim::policy_file::PolicyFile;
 use serde_json::Value;
 
-use crate::dataset::inspect::Summary;
-use crate::dataset::minari;
+use crate::data::inspect::Summary;
+use crate::data::minari;
 use crate::run::Run;
 
 mod policy;

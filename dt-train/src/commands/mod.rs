@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 
-use crate::dataset::{DataError, Dataset};
+use crate::data::{DataError, Dataset};
 
 pub mod collect;
 pub mod compare;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::compare::read;
 use crate::atomic;
-use crate::plot_targets::{Series, png, svg};
+use crate::report::targets::{Series, png, svg};
 
 /// Arguments of `dt-train plot`.
 #[derive(clap::Args, Debug)]

@@ -6,9 +6,9 @@ use anyhow::{Context, anyhow, ensure};
 use host_sim::trace::Trace;
 
 use crate::atomic;
-use crate::plot_demo::{self, Moment};
+use crate::report::demo::{self, Moment};
+use crate::run::read_metrics;
 use crate::run::{self, Run};
-use crate::train::read_metrics;
 
 /// Arguments of `dt-train plot-demo`.
 #[derive(clap::Args, Debug)]
@@ -55,6 +55,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .iter()
         .map(|record| Moment::new(record.observation, record.action))
         .collect();
-    let png = plot_demo::picture(&run, &records, &moments)?;
+    let png = demo::picture(&run, &records, &moments)?;
     Ok(atomic::write(&args.out, args.force, &png)?)
 }

@@ -10,7 +10,7 @@ use host_sim::policy_file::PolicyFile;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::predict::{Context, Core, Predictor, Torch};
+use crate::deploy::predict::{Context, Core, Predictor, Torch};
 use crate::run::{Run, Which};
 
 /// Arguments of `dt-train predict`.

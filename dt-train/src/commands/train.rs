@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::train::{self, Existing, Options};
+use crate::run::train::{self, Options};
+use crate::run::{self, Existing};
 
 /// Arguments of `dt-train train`.
 #[derive(clap::Args, Debug)]
@@ -62,8 +63,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     // `:?` keeps the point that makes it a float.
     settings.extend(args.top_percent.map(|x| format!("data.top_percent={x:?}")));
-    let config = train::recipe(&args.out, existing, args.config.as_deref(), &settings)?;
-    train::check_folder(&args.out, existing)?;
+    let config = run::recipe(&args.out, existing, args.config.as_deref(), &settings)?;
+    run::check_folder(&args.out, existing)?;
     let device = train::device(&args.device)?;
     let data = super::load(&args.data)?;
     let options = Options {

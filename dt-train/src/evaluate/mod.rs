@@ -6,19 +6,19 @@ mod torch;
 
 use anyhow::Context;
 use dt_core::config::{Dtype, Mixer};
+use host_sim::evaluation::Evaluation;
 use host_sim::policy_file::PolicyFile;
-use host_sim::report::Evaluation;
 use host_sim::rollout::{self, Episode, Plan};
 use tch::Device;
 
 pub use torch::TorchPolicy;
 
-use crate::bc;
-use crate::checkpoint::Checkpoint;
-use crate::export::{Trained, emit_bytes};
-use crate::model::{self, DecisionTransformer};
+use crate::algo::bc;
+use crate::deploy::{Trained, emit_bytes};
+use crate::nn::transformer::{self, DecisionTransformer};
+use crate::run::EvalRecord;
 use crate::run::Run;
-use crate::train::EvalRecord;
+use crate::run::checkpoint::Checkpoint;
 
 /// First seed of evaluations during training: far from the small seeds that results are reported
 /// on, since these episodes choose the best checkpoint.
@@ -100,8 +100,8 @@ pub fn policy_file(run: &Run, checkpoint: &Checkpoint) -> anyhow::Result<PolicyF
 /// If checkpoint and run do not belong together.
 pub fn network(run: &Run, checkpoint: &Checkpoint) -> anyhow::Result<DecisionTransformer> {
     let network = run.network(Dtype::F32);
-    let mut parameters = model::initialize(&network, 0.0, 0, Device::Cpu);
-    model::load(&mut parameters, &checkpoint.weights)
+    let mut parameters = transformer::initialize(&network, 0.0, 0, Device::Cpu);
+    transformer::load(&mut parameters, &checkpoint.weights)
         .with_context(|| format!("{}", run.dir.display()))?;
     Ok(DecisionTransformer::bind(&network, parameters.frozen()))
 }

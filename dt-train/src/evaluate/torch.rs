@@ -8,7 +8,7 @@ use dt_core::config::{Config as Network, Dtype};
 use host_sim::rollout::Controller;
 use tch::{Device, Tensor};
 
-use crate::model::{DecisionTransformer, Inputs, attention_mask};
+use crate::nn::transformer::{DecisionTransformer, Inputs, attention_mask};
 use crate::run::Run;
 
 /// A network as a controller for the rollout loop.
@@ -144,8 +144,8 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::export::{Trained, emit_bytes};
-    use crate::model::{self, tests::randomized};
+    use crate::deploy::{Trained, emit_bytes};
+    use crate::nn::transformer::{self, tests::randomized};
     use crate::run::RunInfo;
 
     fn run(attention: Attention) -> Run {
@@ -192,7 +192,7 @@ mod tests {
         let run = run(attention);
         let network = run.network(Dtype::F32);
         let parameters = randomized(&network);
-        let weights = model::weights(&parameters);
+        let weights = transformer::weights(&parameters);
         let trained = Trained {
             run: &run,
             weights: &weights,

@@ -1,7 +1,7 @@
 //! Axes with round numbers on them.
 
 use super::text::num;
-use crate::plot::thousands;
+use crate::report::learning_curve::thousands;
 
 /// A range of numbers along a side of a chart.
 #[derive(Clone, Debug, PartialEq)]

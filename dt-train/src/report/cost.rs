@@ -10,7 +10,7 @@ use super::gather::Gathered;
 use super::returns::swatch;
 use super::text::count;
 use crate::config::Kind;
-use crate::records::{dtype_name, dtype_of};
+use crate::run::records::{dtype_name, dtype_of};
 
 /// A network in one dtype, and the runs that have it.
 struct Cost {
@@ -221,7 +221,7 @@ fn arena(cost: &Cost) -> u64 {
 
 /// Weights and biases.
 pub fn parameters(config: &Config) -> u64 {
-    crate::model::parameters(config, 0.0)
+    crate::nn::transformer::parameters(config, 0.0)
         .iter()
         .map(|parameter| parameter.shape.iter().product::<i64>().unsigned_abs())
         .sum()

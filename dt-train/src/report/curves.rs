@@ -6,7 +6,7 @@ use super::axis::Axis;
 use super::chart::{Caption, Frame, colour, px, thin};
 use super::gather::{Gathered, RunData};
 use super::text::{mean_std, num, plural, target};
-use crate::train::{EvalRecord, Record};
+use crate::run::{EvalRecord, Record};
 
 const HEIGHT: f64 = 250.0;
 /// Points of a curve, so that long runs do not make the page large.

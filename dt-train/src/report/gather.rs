@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use dt_core::config::Dtype;
-use host_sim::report::Evaluation;
+use host_sim::evaluation::Evaluation;
 
 use super::owner::owner;
 use crate::commands::compare;
-use crate::dataset::select::describe;
-use crate::export::training_data;
-use crate::records::{DTYPES, ExportRecord, dtype_name, load_evaluations};
+use crate::data::select::describe;
+use crate::deploy::training_data;
+use crate::run::records::{DTYPES, ExportRecord, dtype_name, load_evaluations};
 use crate::run::{METRICS, Run};
-use crate::train::{Record, check_metrics};
+use crate::run::{Record, check_metrics};
 
 /// Everything that a report shows.
 pub struct Gathered {

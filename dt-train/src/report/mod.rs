@@ -9,12 +9,15 @@ mod axis;
 mod chart;
 mod cost;
 mod curves;
+pub mod demo;
 mod gather;
+pub mod learning_curve;
 mod owner;
 mod page;
 mod quantization;
 mod returns;
 mod scores;
+pub mod targets;
 pub mod text;
 
 pub use gather::{Achieved, Gathered, Policy, RunData};

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use dt_core::config::{Config, Mixer};
+use host_sim::evaluation::Evaluation;
 use host_sim::policy_file::{PolicyFile, unversioned};
-use host_sim::report::Evaluation;
 
-use crate::records::{DTYPES, ExportRecord, dtype_name, load_evaluations};
 use crate::run::Run;
+use crate::run::records::{DTYPES, ExportRecord, dtype_name, load_evaluations};
 
 /// The run, dtype (its place in [`DTYPES`]) and update of the policy that an evaluation is of.
 ///

@@ -7,7 +7,7 @@ use super::returns::swatch;
 use super::text::{count, duration, kib, mean_std, num, plural, target};
 use super::{cost, curves, quantization, returns, scores};
 use crate::config::Kind;
-use crate::records::ExportRecord;
+use crate::run::records::ExportRecord;
 use dt_core::config::Attention;
 
 /// A section: where it is linked to, its heading, what is in it.

@@ -8,8 +8,8 @@ use super::gather::Gathered;
 use super::returns::swatch;
 use super::text::{count, num, target};
 use crate::config::Kind;
-use crate::export::quantized_tolerance;
-use crate::records::{ExportRecord, dtype_of};
+use crate::deploy::quantized_tolerance;
+use crate::run::records::{ExportRecord, dtype_of};
 
 /// Units of a row of the chart, and around it.
 const ROW: f64 = 17.0;

@@ -6,7 +6,7 @@ use super::axis::{Axis, extent, round_step};
 use super::chart::{Caption, Frame, WIDTH, colour, px};
 use super::gather::{Achieved, Gathered, Policy, RunData};
 use super::text::{mean_std, num, plural, target};
-use crate::plot_targets::pearson;
+use crate::report::targets::pearson;
 
 const HEIGHT: f64 = 330.0;
 const HISTOGRAM_HEIGHT: f64 = 200.0;

@@ -1,6 +1,6 @@
 //! Numbers for people.
 
-use crate::plot::thousands;
+use crate::report::learning_curve::thousands;
 
 /// A number with as many digits as its size deserves.
 pub fn num(x: f64) -> String {

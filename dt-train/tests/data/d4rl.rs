@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use dt_train::dataset::d4rl::{self, Metadata, Recording};
-use dt_train::dataset::{Dataset, Episode};
+use dt_train::data::d4rl::{self, Metadata, Recording};
+use dt_train::data::{Dataset, Episode};
 
 use crate::{put, ramp, refused, rejected};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use dt_train::dataset::Dataset;
+use dt_train::data::Dataset;
 use hdf5::H5Type;
 use serde_json::Value;
 

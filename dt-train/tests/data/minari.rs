@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dt_train::dataset::Dataset;
+use dt_train::data::Dataset;
 use serde_json::{Value, json};
 
 use crate::{dt_train, fixture, put, ramp, reads_as_expected, refused};

@@ -1,6 +1,6 @@
 //! Replay data in parquet.
 
-use dt_train::dataset::Dataset;
+use dt_train::data::Dataset;
 
 use crate::{fixture, reads_as_expected, refused, rejected};
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use assert_cmd::Command;
 use dt_core::config::{Attention, Dtype, Head};
-use dt_train::checkpoint::{Checkpoint, Progress, Weights};
 use dt_train::config::Config;
-use dt_train::dataset::Dataset;
-use dt_train::dataset::d4rl::{self, Metadata, Recording};
-use dt_train::model::parameters;
+use dt_train::data::Dataset;
+use dt_train::data::d4rl::{self, Metadata, Recording};
+use dt_train::nn::transformer::parameters;
+use dt_train::run::checkpoint::{Checkpoint, Progress, Weights};
 use dt_train::run::{LAST, Run, RunInfo};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

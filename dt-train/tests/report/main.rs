@@ -11,7 +11,7 @@ use std::path::Path;
 use dt_core::config::{Attention, Dtype};
 use dt_train::report::text::{count, mean_std, num};
 use dt_train::run::Run;
-use dt_train::train::read_metrics;
+use dt_train::run::read_metrics;
 use lab::Lab;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Behaviour cloning.
 
-use dt_train::train::read_metrics;
+use dt_train::run::read_metrics;
 
 use crate::workshop::{Workshop, stderr};
 

@@ -1,6 +1,6 @@
 //! `dt-train eval`, and training for a robot of one's own.
 
-use dt_train::train::read_metrics;
+use dt_train::run::read_metrics;
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::{Plan, rollout};
 

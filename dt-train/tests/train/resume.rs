@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dt_train::train::read_metrics;
+use dt_train::run::read_metrics;
 
 use crate::workshop::Workshop;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use dt_train::dataset::d4rl::{self, Metadata, Recording};
+use dt_train::data::d4rl::{self, Metadata, Recording};
 use tempfile::TempDir;
 
 /// A folder with a data file and a recipe for a tiny network.

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use host_sim::atomic;
 use host_sim::controller::check_targets;
 use host_sim::env::EnvSpec;
+use host_sim::evaluation::{Evaluation, Table, to_json};
 #[cfg(feature = "draw")]
 use host_sim::film::{self, Actions, Format, Scene};
 use host_sim::policy_file::PolicyFile;
-use host_sim::report::{Evaluation, Table, to_json};
 use host_sim::rollout::{Episode, Plan, Recorder, rollout};
 use host_sim::trace::{self, Tape};
 use host_sim::{Blueprint, progress};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use host_sim::controller::check_targets;
-use host_sim::report::{Evaluation, Table};
+use host_sim::evaluation::{Evaluation, Table};
 use host_sim::rollout::{EpisodeError, buffer_len, episode};
 use host_sim::stage::Stage;
 use host_sim::view::{SIZE, ViewError, Viewer, Window};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use dt_core::blob::RewardMode;
-use host_sim::report::Evaluation;
+use host_sim::evaluation::Evaluation;
 use tempfile::TempDir;
 
 use crate::common::{config, random_policy};

@@ -4,8 +4,8 @@ use dt_core::config::Dtype;
 use serde_json::json;
 
 use super::{Facts, name};
-use crate::checkpoint::Progress;
 use crate::config::Kind;
+use crate::run::checkpoint::Progress;
 use crate::run::{Run, RunError, Which};
 
 pub fn facts(run: &Run) -> Result<Facts, RunError> {

@@ -1,0 +1,5 @@
+//! The learning algorithms.
+
+pub mod bc;
+pub mod dt;
+pub mod sac;

@@ -1,0 +1,405 @@
+//! Trajectories in memory, whatever file they came from.
+//!
+//! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads Minari's folders, [`parquet`] the replay
+//! data of model hubs. Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps
+//! after the last end of an episode would all be mislabelled.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+pub mod d4rl;
+mod error;
+mod h5;
+pub mod inspect;
+pub mod minari;
+pub mod parquet;
+pub(crate) mod prepare;
+mod quiet_panic;
+pub mod sampler;
+pub mod select;
+
+pub use error::{DataError, Problem};
+pub(crate) use select::best_episodes;
+
+/// Finished episodes of one or more files, one row per transition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Length of an observation.
+    pub state_dim: usize,
+    /// Length of an action.
+    pub act_dim: usize,
+    /// Observations before each action, (len, state_dim), in the environment's units.
+    pub observations: Vec<f32>,
+    /// Actions, (len, act_dim), in the environment's units.
+    pub actions: Vec<f32>,
+    /// Reward of each transition, (len).
+    pub rewards: Vec<f32>,
+    /// The episodes, in order; together they cover every row.
+    pub episodes: Vec<Episode>,
+    /// Where the rows come from.
+    pub sources: Vec<Source>,
+}
+
+/// Consecutive rows of one episode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Episode {
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// It ended in a terminal state (a fall, a goal), not at a time limit.
+    pub terminated: bool,
+}
+
+/// One file of a [`Dataset`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file, or the Minari folder.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes; of a Minari folder: of its `main_data.hdf5`.
+    pub sha256: [u8; 32],
+    /// Environment it names, as `--env` takes it.
+    pub env: Option<String>,
+    /// Agent it names.
+    pub policy: Option<String>,
+    /// Steps after the last end of an episode, which were left out.
+    pub unfinished: usize,
+}
+
+/// Statistics of the observations over every row, each of length state_dim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateStats {
+    /// Mean.
+    pub mean: Vec<f32>,
+    /// Standard deviation (ddof 0) + 1e-6, so that a constant feature can be divided by it.
+    pub std: Vec<f32>,
+    /// Smallest value.
+    pub low: Vec<f32>,
+    /// Largest value.
+    pub high: Vec<f32>,
+}
+
+impl Dataset {
+    /// Reads `paths` one after the other, each in whatever format it is.
+    ///
+    /// # Errors
+    /// [`DataError`] names the file, the field and what to do.
+    ///
+    /// # Panics
+    /// If `paths` is empty.
+    pub fn load(paths: &[impl AsRef<Path>]) -> Result<Self, DataError> {
+        let (first, rest) = paths.split_first().expect("at least one file");
+        let mut all = read(first.as_ref())?;
+        for path in rest {
+            all.append(read(path.as_ref())?)?;
+        }
+        Ok(all)
+    }
+
+    /// No episodes yet; the dimensions follow from the first one.
+    fn of(source: Source) -> Self {
+        Self {
+            state_dim: 0,
+            act_dim: 0,
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
+            sources: vec![source],
+        }
+    }
+
+    /// Number of transitions.
+    pub fn len(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// Whether there is no transition; never true after [`load`](Self::load).
+    pub fn is_empty(&self) -> bool {
+        self.rewards.is_empty()
+    }
+
+    /// The environment every file that names one agrees on.
+    pub fn env(&self) -> Option<&str> {
+        let mut named = self
+            .sources
+            .iter()
+            .filter_map(|source| source.env.as_deref());
+        let first = named.next()?;
+        named.all(|other| other == first).then_some(first)
+    }
+
+    /// Identifies the data: the SHA-256 of the file, or of the files' SHA-256s one after the other.
+    pub fn sha256(&self) -> [u8; 32] {
+        match self.sources.as_slice() {
+            [only] => only.sha256,
+            many => {
+                let mut hash = Sha256::new();
+                many.iter().for_each(|source| hash.update(source.sha256));
+                hash.finalize().into()
+            }
+        }
+    }
+
+    /// Undiscounted return of each episode.
+    pub fn returns(&self) -> Vec<f64> {
+        let sum = |episode: &Episode| {
+            self.rewards[episode.rows.clone()]
+                .iter()
+                .map(|&r| f64::from(r))
+                .sum()
+        };
+        self.episodes.iter().map(sum).collect()
+    }
+
+    /// What to divide returns-to-go by so that they stay near ±1: the largest magnitude of an episode's return, to two
+    /// digits; 1 if that is 0.
+    pub fn return_scale(&self) -> f64 {
+        let largest = self.returns().into_iter().map(f64::abs).fold(0.0, f64::max);
+        match round(largest, power_of_ten(largest) / 10.0) {
+            0.0 => 1.0,
+            scale => scale,
+        }
+    }
+
+    /// Undiscounted return-to-go R̂t = Σ_{t' ≥ t} r_t' of each row, within its episode; summed in f64.
+    pub fn returns_to_go(&self) -> Vec<f32> {
+        let mut returns = vec![0.0; self.len()];
+        for episode in &self.episodes {
+            let mut sum = 0.0;
+            for row in episode.rows.clone().rev() {
+                sum += f64::from(self.rewards[row]);
+                returns[row] = sum as f32;
+            }
+        }
+        returns
+    }
+
+    /// Mean, standard deviation and range of each observation feature, computed in f64.
+    pub fn state_stats(&self) -> StateStats {
+        let n = self.len() as f64;
+        let rows = || self.observations.chunks_exact(self.state_dim);
+        let mut mean = vec![0.0; self.state_dim];
+        let mut low = vec![f32::INFINITY; self.state_dim];
+        let mut high = vec![f32::NEG_INFINITY; self.state_dim];
+        for row in rows() {
+            for (i, &x) in row.iter().enumerate() {
+                mean[i] += f64::from(x);
+                low[i] = if x < low[i] { x } else { low[i] };
+                high[i] = if x > high[i] { x } else { high[i] };
+            }
+        }
+        mean.iter_mut().for_each(|sum| *sum /= n);
+        let mut squares = vec![0.0; self.state_dim];
+        for row in rows() {
+            for (i, &x) in row.iter().enumerate() {
+                squares[i] += (f64::from(x) - mean[i]).powi(2);
+            }
+        }
+        StateStats {
+            mean: mean.into_iter().map(|x| x as f32).collect(),
+            std: squares
+                .into_iter()
+                .map(|sum: f64| ((sum / n).sqrt() + 1e-6) as f32)
+                .collect(),
+            low,
+            high,
+        }
+    }
+
+    /// Appends the episodes of `other`.
+    ///
+    /// # Errors
+    /// Its dimensions differ; the error names its first file.
+    pub fn append(&mut self, other: Self) -> Result<(), DataError> {
+        for (key, expected, got) in [
+            ("observations", self.state_dim, other.state_dim),
+            ("actions", self.act_dim, other.act_dim),
+        ] {
+            if expected != got {
+                let first = self.sources[0].path.display().to_string();
+                return Err(DataError::new(
+                    &other.sources[0].path,
+                    Problem::OtherDimensions {
+                        key: key.into(),
+                        got,
+                        expected,
+                        first,
+                    },
+                ));
+            }
+        }
+        let offset = self.len();
+        self.observations.extend(other.observations);
+        self.actions.extend(other.actions);
+        self.rewards.extend(other.rewards);
+        self.episodes
+            .extend(other.episodes.into_iter().map(|episode| Episode {
+                rows: episode.rows.start + offset..episode.rows.end + offset,
+                ..episode
+            }));
+        self.sources.extend(other.sources);
+        Ok(())
+    }
+}
+
+/// Reads a file or folder in whatever format it is.
+fn read(path: &Path) -> Result<Dataset, DataError> {
+    if path.is_dir() || minari::is_main_data(path) {
+        return minari::read(path);
+    }
+    let mut signature = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(8).read_to_end(&mut signature))
+        .map_err(|error| DataError::new(path, Problem::Unreadable(error)))?;
+    if signature == h5::SIGNATURE {
+        d4rl::read(path)
+    } else if signature.starts_with(&parquet::SIGNATURE) {
+        parquet::read(path)
+    } else {
+        Err(DataError::new(path, Problem::UnknownFormat))
+    }
+}
+
+/// SHA-256 of a file.
+fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().into()),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+/// Gymnasium's name of an environment as `--env` takes it: there, a bare name means MuJoCo's version 5.
+fn environment_name(gymnasium: &str) -> String {
+    match gymnasium.to_lowercase().as_str() {
+        "pendulum-v1" => "pendulum".into(),
+        other => other.strip_suffix("-v5").unwrap_or(other).into(),
+    }
+}
+
+/// The largest power of ten that is not above `x`; 1 for 0.
+fn power_of_ten(x: f64) -> f64 {
+    if x > 0.0 {
+        10f64.powi(x.log10().floor() as i32)
+    } else {
+        1.0
+    }
+}
+
+/// The multiple of `step`, a power of ten, nearest to `x`.
+fn round(x: f64, step: f64) -> f64 {
+    let steps = (x / step).round();
+    // Dividing by a whole number leaves no digits behind that multiplying by a fraction would.
+    if step < 1.0 {
+        steps / (1.0 / step).round()
+    } else {
+        steps * step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Dataset {
+        let source = |name: &str, byte| Source {
+            path: name.into(),
+            sha256: [byte; 32],
+            env: None,
+            policy: None,
+            unfinished: 0,
+        };
+        let mut data = Dataset {
+            state_dim: 2,
+            act_dim: 1,
+            observations: vec![1.0, 5.0, 2.0, 5.0, 3.0, 5.0],
+            actions: vec![0.0; 3],
+            rewards: vec![1.0, 2.0, 4.0],
+            episodes: vec![
+                Episode {
+                    rows: 0..2,
+                    terminated: false,
+                },
+                Episode {
+                    rows: 2..3,
+                    terminated: true,
+                },
+            ],
+            sources: vec![source("a", 1)],
+        };
+        data.append(Dataset {
+            sources: vec![source("b", 2)],
+            ..data.clone()
+        })
+        .unwrap();
+        data
+    }
+
+    #[test]
+    fn the_return_scale_is_the_largest_return_to_two_digits() {
+        for (reward, scale) in [
+            (3213.0, 3200.0),
+            (-1503.0, 1500.0),
+            (0.8768, 0.88),
+            (99.7, 100.0),
+            (0.0, 1.0),
+        ] {
+            let mut data = small();
+            data.rewards = vec![0.0; data.len()];
+            data.rewards[2] = reward;
+            assert_eq!(data.return_scale(), scale, "{reward}");
+        }
+    }
+
+    #[test]
+    fn returns_stay_within_episodes() {
+        let data = small();
+        assert_eq!(data.returns(), [3.0, 4.0, 3.0, 4.0]);
+        assert_eq!(data.returns_to_go(), [3.0, 2.0, 4.0, 3.0, 2.0, 4.0]);
+        assert_eq!(
+            data.episodes[3],
+            Episode {
+                rows: 5..6,
+                terminated: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_constant_feature_has_a_small_but_positive_deviation() {
+        let stats = small().state_stats();
+        assert_eq!(stats.mean, [2.0, 5.0]);
+        assert_eq!(stats.std, [((2.0f64 / 3.0).sqrt() + 1e-6) as f32, 1e-6]);
+        assert_eq!((stats.low, stats.high), (vec![1.0, 5.0], vec![3.0, 5.0]));
+    }
+
+    #[test]
+    fn several_files_have_one_hash() {
+        let data = small();
+        let expected: [u8; 32] = Sha256::digest([[1u8; 32], [2u8; 32]].concat()).into();
+        assert_eq!(data.sha256(), expected);
+    }
+
+    #[test]
+    fn environments_have_one_name() {
+        let names = ["Pendulum-v1", "Hopper-v5", "hopper", "Hopper-v4"].map(environment_name);
+        assert_eq!(names, ["pendulum", "hopper", "hopper", "hopper-v4"]);
+    }
+
+    #[test]
+    fn the_environment_is_known_only_if_the_files_agree() {
+        let mut data = small();
+        assert_eq!(data.env(), None);
+        data.sources[1].env = Some("hopper".into());
+        assert_eq!(data.env(), Some("hopper"));
+        data.sources[0].env = Some("pendulum".into());
+        assert_eq!(data.env(), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! Network, recipe and data description → policy file.
+
+use dt_core::blob::{
+    Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
+    ReturnLimits, Vectors,
+};
+use dt_core::config::{Config, Dtype, Mixer};
+use host_sim::policy_file::PolicyFile;
+
+use super::fold::Folded;
+use crate::data::select::describe;
+use crate::run::Run;
+use crate::run::checkpoint::{CheckpointError, Weights};
+
+/// A trained network with all that its policy file says about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Trained<'a> {
+    /// Recipe and data description.
+    pub run: &'a Run,
+    /// Parameters.
+    pub weights: &'a Weights,
+    /// Updates they have had.
+    pub update: u64,
+}
+
+/// Why a network cannot become a policy file.
+#[derive(Debug, thiserror::Error)]
+pub enum EmitBytesError {
+    /// The weights are not those of the run's network.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// dt-core refused to write it.
+    #[error("cannot write the policy: {0}")]
+    Emit(#[from] EmitError),
+    /// The run's description holds something that is not a SHA-256.
+    #[error("run.json: `dataset_sha256` is {0:?}, not 64 hexadecimal digits")]
+    Digest(String),
+}
+
+/// A policy file in memory, quantized to `dtype`, its attention as trained or folded. `golden` holds whole records
+/// ([`Manifest::golden_record_len`] values each), or nothing.
+///
+/// # Errors
+/// [`EmitBytesError`] names the tensor or field that is off.
+pub fn emit_bytes(
+    trained: &Trained<'_>,
+    dtype: Dtype,
+    mixer: Mixer,
+    golden: &[f32],
+) -> Result<PolicyFile, EmitBytesError> {
+    let Run {
+        config: recipe,
+        info,
+        dir,
+    } = trained.run;
+    let dataset = describe(&info.dataset, &recipe.data);
+    let config = Config {
+        mixer,
+        ..trained.run.network(dtype)
+    };
+    let mut manifest = Manifest {
+        return_scale: recipe.data.return_scale,
+        target_return: info.target_return,
+        return_limits: info.return_range.map(|[low, high]| ReturnLimits {
+            low,
+            high,
+            beyond: recipe.control.return_limit,
+        }),
+        reward: recipe.control.reward,
+        control_period_us: info.control_period_us,
+        at_max_ep_len: recipe.control.at_max_ep_len,
+        env: &info.env,
+        provenance: Provenance {
+            dataset: &dataset,
+            dataset_sha256: digest(&info.dataset_sha256)?,
+            run: dir
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default(),
+            version: &info.version,
+            seed: recipe.train.seed,
+            updates: trained.update,
+            ..Manifest::new(config).provenance
+        },
+        ..Manifest::new(config)
+    };
+    manifest.golden_steps =
+        u32::try_from(golden.len() / manifest.golden_record_len()).unwrap_or(u32::MAX);
+    let vectors = Vectors {
+        state_mean: &info.state_mean,
+        state_std: &info.state_std,
+        state_low: &info.state_low,
+        state_high: &info.state_high,
+        action_low: &info.action_low,
+        action_high: &info.action_high,
+        safe_action: &info.safe_action,
+    };
+    let network = Network {
+        weights: trained.weights,
+        config: &manifest.config,
+    };
+    let mixers = (0..config.n_layer)
+        .map(|i| network.mixer(i))
+        .collect::<Result<Vec<_>, _>>()?;
+    let layers = (0..)
+        .zip(&mixers)
+        .map(|(i, mixer)| network.layer(i, mixer))
+        .collect::<Result<Vec<_>, _>>()?;
+    let parameters = network.parameters(&layers)?;
+    Ok(PolicyFile::emit(&manifest, &vectors, &parameters, golden)?)
+}
+
+/// The named arrays in the places that dt-core gives them.
+struct Network<'a> {
+    weights: &'a Weights,
+    config: &'a Config,
+}
+
+/// What mixes the tokens of a block.
+enum Mixing<'a> {
+    Trained { qkv: Affine<'a>, proj: Affine<'a> },
+    Folded(Folded),
+}
+
+impl Mixing<'_> {
+    fn parameters(&self) -> MixerParameters<'_> {
+        match *self {
+            Self::Trained { qkv, proj } => MixerParameters::Attention { qkv, proj },
+            Self::Folded(ref folded) => folded.parameters(),
+        }
+    }
+}
+
+impl<'a> Network<'a> {
+    fn parameters<'l>(
+        &self,
+        layers: &'l [LayerParameters<'l>],
+    ) -> Result<Parameters<'l>, CheckpointError>
+    where
+        'a: 'l,
+    {
+        let [s, a, d, rows] = [
+            self.config.state_dim,
+            self.config.act_dim,
+            self.config.d_model,
+            self.config.max_ep_len,
+        ]
+        .map(|dim| dim as usize);
+        Ok(Parameters {
+            embed_return: self.linear("embed_return", [d, 1])?,
+            embed_state: self.linear("embed_state", [d, s])?,
+            embed_action: self.linear("embed_action", [d, a])?,
+            embed_timestep: match rows {
+                0 => &[],
+                rows => self.weights.get("embed_timestep", &[rows, d])?,
+            },
+            embed_ln: self.norm("embed_ln")?,
+            layers,
+            ln_f: self.norm("ln_f")?,
+            head: self.linear("head", [a, d])?,
+        })
+    }
+
+    fn mixer(&self, i: u32) -> Result<Mixing<'a>, CheckpointError> {
+        let d = self.config.d_model as usize;
+        Ok(match self.config.mixer {
+            Mixer::Folded => Mixing::Folded(Folded::of(self.weights, i as usize, d)?),
+            _ => Mixing::Trained {
+                qkv: self.linear(&format!("layers.{i}.attn_qkv"), [3 * d, d])?,
+                proj: self.linear(&format!("layers.{i}.attn_proj"), [d, d])?,
+            },
+        })
+    }
+
+    fn layer<'l>(
+        &self,
+        i: u32,
+        mixer: &'l Mixing<'a>,
+    ) -> Result<LayerParameters<'l>, CheckpointError>
+    where
+        'a: 'l,
+    {
+        let [d, f] = [self.config.d_model, self.config.d_ff].map(|dim| dim as usize);
+        let name = |module: &str| format!("layers.{i}.{module}");
+        Ok(LayerParameters {
+            ln_1: self.norm(&name("ln_1"))?,
+            mixer: mixer.parameters(),
+            ln_2: self.norm(&name("ln_2"))?,
+            mlp_fc: self.linear(&name("mlp_fc"), [f, d])?,
+            mlp_proj: self.linear(&name("mlp_proj"), [d, f])?,
+        })
+    }
+
+    fn norm(&self, name: &str) -> Result<Affine<'a>, CheckpointError> {
+        self.affine(name, &[self.config.d_model as usize])
+    }
+
+    fn linear(&self, name: &str, [rows, cols]: [usize; 2]) -> Result<Affine<'a>, CheckpointError> {
+        self.affine(name, &[rows, cols])
+    }
+
+    fn affine(&self, name: &str, weight_shape: &[usize]) -> Result<Affine<'a>, CheckpointError> {
+        Ok(Affine {
+            weight: self.weights.get(&format!("{name}.weight"), weight_shape)?,
+            bias: self
+                .weights
+                .get(&format!("{name}.bias"), &weight_shape[..1])?,
+        })
+    }
+}
+
+fn digest(hexadecimal: &str) -> Result<[u8; 32], EmitBytesError> {
+    let refuse = || EmitBytesError::Digest(hexadecimal.to_owned());
+    if hexadecimal.len() != 64 {
+        return Err(refuse());
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(hexadecimal.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| refuse())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| refuse())?;
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,209 @@
+//! Control steps to try an exported policy on: logged ones where the data are at hand, else
+//! random ones in their range.
+
+use std::path::Path;
+
+use dt_core::config::Attention;
+use dt_core::policy::{centre, half};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::Dataset;
+use crate::data::prepare::{normalize, scale_actions};
+use crate::deploy::predict::Context;
+use crate::run::Run;
+
+/// Stretches of episodes that errors are measured on.
+const MEASURED: usize = 16;
+
+/// Steps of each such stretch, at most. Window attention recomputes K timesteps per step, so a
+/// stretch of it ends soon after the window has begun to slide.
+fn measured_steps(run: &Run) -> usize {
+    match run.config.model.attention {
+        Attention::Streaming => 200,
+        Attention::Window => run.config.model.context_len as usize + 8,
+    }
+}
+
+/// Consecutive control steps in the environment's units.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Steps {
+    /// Timestep of the first one.
+    pub first_timestep: u32,
+    /// Return-to-go of each step.
+    pub returns_to_go: Vec<f32>,
+    /// (steps, state_dim)
+    pub observations: Vec<Vec<f32>>,
+    /// (steps, act_dim), as applied.
+    pub actions: Vec<Vec<f32>>,
+}
+
+/// Where the steps come from.
+pub enum Source<'a> {
+    /// The run's data.
+    Logged(&'a Dataset),
+    /// Uniform in the data's range.
+    Random,
+}
+
+/// The data a run was trained on, if its files are still there and still the same.
+///
+/// # Errors
+/// Why not, for a note to the user.
+pub fn training_data(run: &Run) -> Result<Dataset, String> {
+    let paths: Vec<&Path> = run.info.dataset.split(',').map(Path::new).collect();
+    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
+        return Err(format!("{} is not there", missing.display()));
+    }
+    let mut data = Dataset::load(&paths).map_err(|error| error.to_string())?;
+    let digest: String = data
+        .sha256()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if digest != run.info.dataset_sha256 {
+        return Err(format!("{} has changed since", run.info.dataset));
+    }
+    data.select(&run.config.data);
+    Ok(data)
+}
+
+impl Source<'_> {
+    /// Steps for the golden vectors: 2K + 3 in a row, so that the ring wraps, then extreme inputs.
+    pub fn golden(&self, run: &Run) -> Steps {
+        let n = 2 * run.config.model.context_len as usize + 3;
+        let mut steps = match self {
+            Self::Logged(data) => logged(data, 0, 0, n),
+            Self::Random => random(run, n, 0),
+        };
+        steps.push_extremes(run);
+        steps
+    }
+
+    /// Stretches of episodes to measure errors on, from beginning, middle and end of episodes.
+    pub fn measured(&self, run: &Run) -> Vec<Steps> {
+        let steps = measured_steps(run);
+        match self {
+            Self::Logged(data) => {
+                let n = std::cmp::min(MEASURED, data.episodes.len());
+                let stretch = |i: usize| {
+                    let episode = i * data.episodes.len() / n;
+                    let len = data.episodes[episode].rows.len();
+                    let steps = std::cmp::min(steps, len);
+                    logged(data, episode, i * (len - steps) / n, steps)
+                };
+                (0..n).map(stretch).collect()
+            }
+            Self::Random => (1..=MEASURED as u64)
+                .map(|seed| random(run, steps, seed))
+                .collect(),
+        }
+    }
+}
+
+impl Steps {
+    /// The steps as the network reads them.
+    pub fn context(&self, run: &Run) -> Context {
+        let info = &run.info;
+        let bounds = || info.action_low.iter().zip(&info.action_high);
+        let centre: Vec<f32> = bounds().map(|(&low, &high)| centre(low, high)).collect();
+        let half: Vec<f32> = bounds().map(|(&low, &high)| half(low, high)).collect();
+        let state = |o: &Vec<f32>| {
+            let mut state = o.clone();
+            normalize(&mut state, &info.state_mean, &info.state_std);
+            state
+        };
+        let action = |a: &Vec<f32>| {
+            let mut action = a.clone();
+            scale_actions(&mut action, &centre, &half);
+            action
+        };
+        let scale = run.config.data.return_scale;
+        Context {
+            returns_to_go: self.returns_to_go.iter().map(|r| r / scale).collect(),
+            states: self.observations.iter().map(state).collect(),
+            actions: self.actions.iter().map(action).collect(),
+            timesteps: (self.first_timestep..)
+                .take(self.observations.len())
+                .collect(),
+        }
+    }
+
+    /// The steps as records of a policy file, expected actions still 0.
+    pub fn golden(&self) -> Vec<f32> {
+        let mut golden = Vec::new();
+        for ((return_to_go, observation), action) in self
+            .returns_to_go
+            .iter()
+            .zip(&self.observations)
+            .zip(&self.actions)
+        {
+            golden.push(*return_to_go);
+            golden.extend(observation);
+            golden.extend(action);
+            golden.resize(golden.len() + action.len(), 0.0);
+        }
+        golden
+    }
+
+    /// The corners of what the guard lets through, with returns far from any in the data.
+    fn push_extremes(&mut self, run: &Run) {
+        let info = &run.info;
+        let far = 10.0 * run.config.data.return_scale;
+        let corners = [
+            (info.target_return + far, &info.state_low, &info.action_low),
+            (
+                info.target_return - far,
+                &info.state_high,
+                &info.action_high,
+            ),
+            (0.0, &info.state_mean, &info.safe_action),
+        ];
+        for (return_to_go, observation, action) in corners {
+            self.returns_to_go.push(return_to_go);
+            self.observations.push(observation.clone());
+            self.actions.push(action.clone());
+        }
+    }
+}
+
+/// `n` steps from step `start` of an episode; where it is too short, the rows after it follow.
+fn logged(data: &Dataset, episode: usize, start: usize, n: usize) -> Steps {
+    let returns_to_go = data.returns_to_go();
+    let first = data.episodes[episode].rows.start + start;
+    let rows = || (0..n).map(|t| (first + t) % data.len());
+    let take = |table: &[f32], width: usize| -> Vec<Vec<f32>> {
+        rows()
+            .map(|row| table[row * width..][..width].to_vec())
+            .collect()
+    };
+    Steps {
+        first_timestep: start as u32,
+        returns_to_go: rows().map(|row| returns_to_go[row]).collect(),
+        observations: take(&data.observations, data.state_dim),
+        actions: take(&data.actions, data.act_dim),
+    }
+}
+
+fn random(run: &Run, n: usize, seed: u64) -> Steps {
+    let info = &run.info;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut within = |low: &[f32], high: &[f32]| -> Vec<f32> {
+        let bounds = low.iter().zip(high);
+        bounds
+            .map(|(low, high)| low + (high - low) * rng.random::<f32>())
+            .collect()
+    };
+    Steps {
+        first_timestep: 0,
+        returns_to_go: (0..n)
+            .map(|t| info.target_return * (1.0 - t as f32 / n as f32))
+            .collect(),
+        observations: (0..n)
+            .map(|_| within(&info.state_low, &info.state_high))
+            .collect(),
+        actions: (0..n)
+            .map(|_| within(&info.action_low, &info.action_high))
+            .collect(),
+    }
+}

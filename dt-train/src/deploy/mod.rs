@@ -1,0 +1,374 @@
+//! A trained network as a policy file for a controller.
+//!
+//! [`export`] is the whole way: fold, quantize, record golden vectors, and refuse a policy that does not
+//! act as the trained network does. [`emit_bytes`] alone serves evaluation during training.
+
+mod emit;
+mod episodes;
+mod fold;
+pub mod predict;
+pub mod quantize;
+mod source;
+
+use std::fmt;
+
+use dt_core::config::{Dtype, Mixer};
+use dt_core::golden::{self, SelfTestError};
+use dt_core::policy::{ActError, Policy};
+use dt_core::unstable::quant::NonFinite;
+use host_sim::policy_file::PolicyFile;
+
+use crate::deploy::predict::{Context, Core, Predictor, Torch};
+use crate::deploy::quantize::{ActionError, Report};
+use crate::run::checkpoint::CheckpointError;
+
+pub use emit::{EmitBytesError, Trained, emit_bytes};
+pub use episodes::{Source, Steps, training_data};
+pub(crate) use fold::Folded;
+pub use source::policy_rs;
+
+/// Largest |difference| of an unscaled action between the f32 engine and libtorch, whose sums
+/// merely run in another order.
+pub const TORCH_TOLERANCE: f64 = 1e-4;
+
+/// Largest RMS difference of unscaled actions, which span −1…1, between a quantized policy and the f32 one.
+///
+/// Trained policies measured less than a quarter of it in int8, and less than half in int4 (RESULTS.md).
+pub const fn quantized_tolerance(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F32 => 0.0,
+        Dtype::Int8 => 0.02,
+        Dtype::Int4 => 0.1,
+    }
+}
+
+/// A folded policy is taken for its speed if its actions' error is at most this many times that of the policy as trained …
+const FOLDED_ERROR: f64 = 1.5;
+
+/// … or at most this part of what is accepted.
+const FOLDED_PART: f64 = 0.25;
+
+/// Whether single-head attention is folded: see [`Mixer::Folded`].
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fold {
+    /// Where it can be, if it costs little accuracy; never f32, which the others are compared with
+    #[default]
+    Auto,
+    /// Or refuse
+    Always,
+    /// Attention as trained
+    Never,
+}
+
+/// A policy that passed every check, with what the checks measured.
+pub struct Exported {
+    /// The file, golden vectors included.
+    pub file: PolicyFile,
+    /// What was measured of it.
+    pub measured: Measured,
+    /// The other form of its attention, where it was measured too.
+    pub other: Option<Measured>,
+    /// Golden records, which the file reproduced to the bit.
+    pub golden_steps: usize,
+}
+
+/// What was measured of a policy in one of the forms that its attention can have.
+pub struct Measured {
+    /// The form.
+    pub mixer: Mixer,
+    /// Errors of the weights, and sizes.
+    pub report: Report,
+    /// Unscaled actions of the f32 engine in this form against libtorch, on the golden inputs and a measured episode.
+    pub engine_against_torch: ActionError,
+    /// Unscaled actions against the f32 engine on the measured episodes; `None` if the policy is f32 itself.
+    pub against_f32: Option<ActionError>,
+}
+
+/// Why a network was not exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The policy could not be written.
+    #[error(transparent)]
+    Emit(#[from] EmitBytesError),
+    /// The weights are not those of the run's network.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// The network fails on a golden input.
+    #[error("the policy fails on its golden inputs: {0}; are the weights finite?")]
+    Golden(#[from] ActError),
+    /// The policy does not reproduce its own golden vectors.
+    #[error("the policy does not reproduce its golden vectors: {0}")]
+    SelfTest(#[from] SelfTestError),
+    /// The network overflows on the inputs it is measured on.
+    #[error("a value inside the network is not finite; are the weights?")]
+    NonFinite,
+    /// The engine and libtorch disagree.
+    #[error(
+        "the f32 engine and libtorch differ by {}, more than {TORCH_TOLERANCE:.0e}; nothing was written",
+        .0.largest
+    )]
+    Torch(ActionError),
+    /// They disagree once attention is folded.
+    #[error(
+        "folded, the f32 engine differs from libtorch by {}, more than {TORCH_TOLERANCE:.0e}; nothing was written. \
+         Export the network as trained: --fold never",
+        .0.largest
+    )]
+    Folded(ActionError),
+    /// Folding was asked for, and there is more than one head.
+    #[error(
+        "only attention with one head can be folded, this network has {0}; leave out --fold always"
+    )]
+    Heads(u32),
+    /// Quantization changes the actions too much.
+    #[error(
+        "quantized actions differ from f32 by {} RMS, more than {tolerance}; nothing was written. \
+         Train on, or export with more bits (--dtype int8 or f32){}",
+        .error.rms,
+        if *.folded { " or --fold never" } else { "" }
+    )]
+    Quantized {
+        /// How much.
+        error: ActionError,
+        /// What is accepted for the dtype.
+        tolerance: f64,
+        /// Whether attention was folded.
+        folded: bool,
+    },
+}
+
+impl From<NonFinite> for ExportError {
+    fn from(_: NonFinite) -> Self {
+        Self::NonFinite
+    }
+}
+
+/// Quantizes a network, its attention folded or not, and checks the result on steps from `source`.
+///
+/// # Errors
+/// [`ExportError`]; among them that the policy does not act as the network does.
+pub fn export(
+    trained: &Trained<'_>,
+    dtype: Dtype,
+    fold: Fold,
+    source: &Source<'_>,
+) -> Result<Exported, ExportError> {
+    let run = trained.run;
+    let heads = run.network(dtype).n_head;
+    if fold == Fold::Always && heads != 1 {
+        return Err(ExportError::Heads(heads));
+    }
+    let golden = source.golden(run);
+    let mut bench = Bench::new(trained, dtype, &golden, source)?;
+    let unfolded = bench.measure(Mixer::Attention)?;
+    let folds = match fold {
+        Fold::Auto => heads == 1 && dtype != Dtype::F32,
+        Fold::Always => true,
+        Fold::Never => false,
+    };
+    let (measured, other) = if folds {
+        let folded = bench.measure(Mixer::Folded)?;
+        let pays = || folding_pays(folded.rms(), unfolded.rms(), quantized_tolerance(dtype));
+        if fold == Fold::Always || pays() {
+            (folded, Some(unfolded))
+        } else {
+            (unfolded, Some(folded))
+        }
+    } else {
+        (unfolded, None)
+    };
+    if let Some(error) = measured.against_f32 {
+        let tolerance = quantized_tolerance(dtype);
+        // NaN is not close.
+        let is_close = error.rms <= tolerance;
+        if !is_close {
+            return Err(ExportError::Quantized {
+                error,
+                tolerance,
+                folded: measured.mixer == Mixer::Folded,
+            });
+        }
+    }
+    let file = with_golden(trained, dtype, measured.mixer, bench.golden)?;
+    let golden_steps = golden::check(&mut policy(&file), &file.blob())?;
+    Ok(Exported {
+        file,
+        measured,
+        other,
+        golden_steps,
+    })
+}
+
+/// What forms of a policy are measured with.
+struct Bench<'a> {
+    trained: &'a Trained<'a>,
+    dtype: Dtype,
+    /// Golden records, expected actions still 0.
+    golden: Vec<f32>,
+    /// The network as trained, in f32.
+    reference: PolicyFile,
+    torch: Torch,
+    /// For libtorch, which is slow: the golden inputs and an episode.
+    few: Vec<Context>,
+    /// All episodes.
+    episodes: Vec<Context>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        trained: &'a Trained<'a>,
+        dtype: Dtype,
+        golden: &Steps,
+        source: &Source<'_>,
+    ) -> Result<Self, ExportError> {
+        let run = trained.run;
+        let steps = source.measured(run);
+        let episodes: Vec<Context> = steps.iter().map(|steps| steps.context(run)).collect();
+        let mut few = vec![golden.context(run)];
+        few.extend(episodes.first().cloned());
+        Ok(Self {
+            trained,
+            dtype,
+            golden: golden.golden(),
+            reference: emit_bytes(trained, Dtype::F32, Mixer::Attention, &[])?,
+            torch: Torch::new(&run.network(Dtype::F32), trained.weights)?,
+            few,
+            episodes,
+        })
+    }
+
+    /// Measures one form; refuses it if it is not the network that libtorch runs.
+    fn measure(&mut self, mixer: Mixer) -> Result<Measured, ExportError> {
+        let exact = emit_bytes(self.trained, Dtype::F32, mixer, &[])?;
+        let engine_against_torch = against_torch(&exact, &mut self.torch, &self.few)?;
+        // NaN is not close.
+        let is_close = engine_against_torch.largest <= TORCH_TOLERANCE;
+        if !is_close {
+            return Err(match mixer {
+                Mixer::Folded => ExportError::Folded(engine_against_torch),
+                _ => ExportError::Torch(engine_against_torch),
+            });
+        }
+        let file = emit_bytes(self.trained, self.dtype, mixer, &self.golden)?;
+        let against_f32 = match self.dtype {
+            Dtype::F32 => None,
+            Dtype::Int8 | Dtype::Int4 => Some(ActionError::over(
+                &file.blob(),
+                &self.reference.blob(),
+                &self.episodes,
+            )?),
+        };
+        Ok(Measured {
+            mixer,
+            report: Report::new(&file.blob(), self.trained.weights)?,
+            engine_against_torch,
+            against_f32,
+        })
+    }
+}
+
+impl Measured {
+    /// RMS error of the actions; none in f32.
+    fn rms(&self) -> f64 {
+        self.against_f32.map_or(0.0, |error| error.rms)
+    }
+}
+
+/// Whether the folded form's RMS error of actions is worth its speed. NaN never is.
+fn folding_pays(folded: f64, unfolded: f64, tolerance: f64) -> bool {
+    folded <= FOLDED_PART * tolerance || (folded <= tolerance && folded <= FOLDED_ERROR * unfolded)
+}
+
+/// The policy file with golden vectors, whose expected actions the policy without them computes.
+fn with_golden(
+    trained: &Trained<'_>,
+    dtype: Dtype,
+    mixer: Mixer,
+    mut records: Vec<f32>,
+) -> Result<PolicyFile, ExportError> {
+    let bare = emit_bytes(trained, dtype, mixer, &[])?;
+    golden::record(&mut policy(&bare), &bare.blob(), &mut records)?;
+    Ok(emit_bytes(trained, dtype, mixer, &records)?)
+}
+
+fn policy(file: &PolicyFile) -> Policy<'_, Vec<u32>> {
+    let blob = file.blob();
+    let arena = vec![0; blob.manifest().config.arena_words()];
+    Policy::new(&blob, arena).expect("the arena has the size it asks for")
+}
+
+fn against_torch(
+    reference: &PolicyFile,
+    torch: &mut Torch,
+    episodes: &[Context],
+) -> Result<ActionError, NonFinite> {
+    let mut core = Core::new(&reference.blob());
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for episode in episodes {
+        ours.extend(core.episode(episode)?);
+        theirs.extend(torch.episode(episode)?);
+    }
+    Ok(ActionError::between(&ours, &theirs))
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tolerance = quantized_tolerance(self.file.blob().manifest().config.dtype);
+        let Measured {
+            mixer,
+            report,
+            engine_against_torch,
+            against_f32,
+        } = &self.measured;
+        writeln!(f, "{report}")?;
+        writeln!(f, "f32 engine against libtorch: {engine_against_torch}")?;
+        if let Some(error) = against_f32 {
+            writeln!(
+                f,
+                "quantized against f32: {error}; at most {tolerance} RMS is accepted"
+            )?;
+        }
+        writeln!(f, "attention: {}", form(*mixer))?;
+        if let Some(other) = &self.other {
+            writeln!(f, "\n{} instead, it would be:", form(other.mixer))?;
+            other
+                .report
+                .attention()
+                .try_for_each(|layer| writeln!(f, "{layer}"))?;
+            writeln!(f, "{}", other.report.sizes())?;
+            if let Some(error) = &other.against_f32 {
+                writeln!(f, "quantized against f32: {error}")?;
+            }
+            writeln!(f)?;
+        }
+        write!(
+            f,
+            "{} golden steps reproduced to the bit",
+            self.golden_steps
+        )
+    }
+}
+
+fn form(mixer: Mixer) -> &'static str {
+    match mixer {
+        Mixer::Folded => "folded",
+        _ => "as trained",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_pays_where_it_costs_little() {
+        let pays = |folded, unfolded| folding_pays(folded, unfolded, 0.02);
+        // As accurate, or accurate enough for nobody to care.
+        assert!(pays(0.010, 0.009) && pays(0.010, 0.012) && pays(0.005, 0.001));
+        // Clearly worse, or refused.
+        assert!(!pays(0.010, 0.006) && !pays(0.021, 0.020));
+        assert!(!pays(f64::NAN, 0.001));
+        // What is refused as trained may pass folded.
+        assert!(pays(0.019, 0.021));
+    }
+}

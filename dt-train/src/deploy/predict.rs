@@ -1,0 +1,327 @@
+//! Actions for given contexts: by libtorch, or by the engine that controllers run.
+
+use std::ops::Range;
+
+use dt_core::blob::Blob;
+use dt_core::config::{Attention, Config};
+use dt_core::engine::Engine;
+use dt_core::unstable::quant::NonFinite;
+use serde::Deserialize;
+use tch::{Device, Tensor};
+
+use crate::nn::transformer::{DecisionTransformer, Inputs, attention_mask, parameters};
+use crate::run::checkpoint::{CheckpointError, Weights};
+
+/// Consecutive timesteps as the network reads them: normalized and scaled.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Context {
+    /// One per timestep.
+    pub returns_to_go: Vec<f32>,
+    /// (T, state_dim)
+    pub states: Vec<Vec<f32>>,
+    /// (T, act_dim); the last is a placeholder that no prediction reads.
+    pub actions: Vec<Vec<f32>>,
+    /// One per timestep; arbitrary, saturating at the end of the model's table.
+    pub timesteps: Vec<u32>,
+}
+
+/// Why a line is not a context.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// Not JSON, or fields missing or of another type.
+    #[error(
+        "not a context ({0}); expected {{\"returns_to_go\":[…],\"states\":[[…]],\"actions\":[[…]],\"timesteps\":[…]}}"
+    )]
+    Json(String),
+    /// No timestep.
+    #[error("`states` is empty; a context needs at least one timestep")]
+    Empty,
+    /// The fields disagree in length.
+    #[error("`{field}` has {got} timesteps, `states` has {expected}")]
+    Length {
+        /// The field.
+        field: &'static str,
+        /// Timesteps in `states`.
+        expected: usize,
+        /// Timesteps in the field.
+        got: usize,
+    },
+    /// A state or action of the wrong length.
+    #[error("`{field}[{step}]` has {got} values, the policy's have {expected}")]
+    Width {
+        /// The field.
+        field: &'static str,
+        /// Timestep within the context.
+        step: usize,
+        /// The policy's dimension.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+}
+
+impl Context {
+    /// Reads one JSON line for a policy with these dimensions.
+    ///
+    /// # Errors
+    /// [`ContextError`] names the field and timestep.
+    pub fn parse(line: &str, config: &Config) -> Result<Self, ContextError> {
+        let context: Self =
+            serde_json::from_str(line).map_err(|error| ContextError::Json(error.to_string()))?;
+        context.check(config)?;
+        Ok(context)
+    }
+
+    /// Number of timesteps.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Whether there is no timestep.
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// Some of the timesteps.
+    ///
+    /// # Panics
+    /// If the range reaches beyond them.
+    pub fn slice(&self, steps: Range<usize>) -> Self {
+        Self {
+            returns_to_go: self.returns_to_go[steps.clone()].to_vec(),
+            states: self.states[steps.clone()].to_vec(),
+            actions: self.actions[steps.clone()].to_vec(),
+            timesteps: self.timesteps[steps].to_vec(),
+        }
+    }
+
+    fn check(&self, config: &Config) -> Result<(), ContextError> {
+        let expected = self.len();
+        if expected == 0 {
+            return Err(ContextError::Empty);
+        }
+        for (field, got) in [
+            ("returns_to_go", self.returns_to_go.len()),
+            ("actions", self.actions.len()),
+            ("timesteps", self.timesteps.len()),
+        ] {
+            if got != expected {
+                return Err(ContextError::Length {
+                    field,
+                    expected,
+                    got,
+                });
+            }
+        }
+        for (field, rows, expected) in [
+            ("states", &self.states, config.state_dim as usize),
+            ("actions", &self.actions, config.act_dim as usize),
+        ] {
+            for (step, row) in rows.iter().enumerate() {
+                if row.len() != expected {
+                    let got = row.len();
+                    return Err(ContextError::Width {
+                        field,
+                        step,
+                        expected,
+                        got,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a policy sees of the context: window models the last K timesteps, streaming ones all.
+    fn seen_by(&self, config: &Config) -> Self {
+        let first = match config.attention {
+            Attention::Window => self.len().saturating_sub(config.context_len as usize),
+            Attention::Streaming => 0,
+        };
+        self.slice(first..self.len())
+    }
+}
+
+/// Computes actions from contexts, each from scratch.
+pub trait Predictor {
+    /// The network.
+    fn config(&self) -> &Config;
+
+    /// The unscaled action (act_dim) of every timestep that the newest one sees: all of them, or
+    /// the last K for window models.
+    ///
+    /// # Errors
+    /// A value inside the network is NaN or infinite.
+    fn actions(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite>;
+
+    /// The unscaled action (act_dim) of the newest timestep.
+    ///
+    /// # Errors
+    /// As [`actions`](Self::actions).
+    fn action(&mut self, context: &Context) -> Result<Vec<f32>, NonFinite> {
+        self.actions(context)?.pop().ok_or(NonFinite)
+    }
+
+    /// The unscaled action of every timestep, each taken when it was the newest.
+    ///
+    /// # Errors
+    /// As [`actions`](Self::actions).
+    fn episode(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite> {
+        match self.config().attention {
+            Attention::Streaming => self.actions(context),
+            Attention::Window => (1..=context.len())
+                .map(|end| self.action(&context.slice(0..end)))
+                .collect(),
+        }
+    }
+}
+
+/// The network in libtorch, on the CPU.
+#[derive(Debug)]
+pub struct Torch {
+    config: Config,
+    network: DecisionTransformer,
+}
+
+impl Torch {
+    /// Binds the network to `weights`.
+    ///
+    /// # Errors
+    /// They are not this network's.
+    pub fn new(config: &Config, weights: &Weights) -> Result<Self, CheckpointError> {
+        let tensors = parameters(config, 0.0)
+            .iter()
+            .map(|parameter| {
+                let shape: Vec<usize> = parameter.shape.iter().map(|&n| n as usize).collect();
+                let values = weights.get(&parameter.name, &shape)?;
+                Ok(Tensor::from_slice(values).reshape(&parameter.shape))
+            })
+            .collect::<Result<Vec<_>, CheckpointError>>()?;
+        Ok(Self {
+            config: *config,
+            network: DecisionTransformer::bind(config, tensors),
+        })
+    }
+}
+
+impl Predictor for Torch {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn actions(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite> {
+        let context = context.seen_by(&self.config);
+        let steps = context.len();
+        let table = |rows: Vec<f32>| Tensor::from_slice(&rows).view([1, steps as i64, -1]);
+        let last = match self.config.max_ep_len {
+            0 => i64::MAX,
+            rows => i64::from(rows) - 1,
+        };
+        let saturated = context
+            .timesteps
+            .iter()
+            .map(|&t| std::cmp::min(i64::from(t), last));
+        let inputs = Inputs {
+            returns_to_go: table(context.returns_to_go),
+            states: table(context.states.concat()),
+            actions: table(context.actions.concat()),
+            timesteps: Tensor::from_slice(&saturated.collect::<Vec<_>>()).view([1, -1]),
+        };
+        let mask = attention_mask(&self.config, steps, Device::Cpu);
+        let actions = tch::no_grad(|| self.network.forward(&inputs, &mask, 0.0)).flatten(0, -1);
+        let actions = Vec::<f32>::try_from(&actions).expect("a flat f32 tensor");
+        if actions.iter().any(|a| !a.is_finite()) {
+            return Err(NonFinite);
+        }
+        let width = self.config.act_dim as usize;
+        Ok(actions.chunks(width).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// The engine of the controller, running a policy file.
+#[derive(Debug)]
+pub struct Core<'a> {
+    config: Config,
+    engine: Engine<'a, Vec<u32>>,
+}
+
+impl<'a> Core<'a> {
+    /// Prepares to run the policy.
+    pub fn new(blob: &Blob<'a>) -> Self {
+        let config = blob.manifest().config;
+        let arena = vec![0; config.arena_words()];
+        Self {
+            config,
+            engine: Engine::new(blob.model(), arena).expect("the arena has the size it asks for"),
+        }
+    }
+}
+
+impl Predictor for Core<'_> {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn actions(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite> {
+        self.episode(&context.seen_by(&self.config))
+    }
+
+    /// The engine slides its window by itself.
+    fn episode(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite> {
+        self.engine.reset();
+        let steps = 0..context.len();
+        steps
+            .map(|t| {
+                let previous = t.checked_sub(1).map(|p| context.actions[p].as_slice());
+                let (return_to_go, timestep) = (context.returns_to_go[t], context.timesteps[t]);
+                let state = &context.states[t];
+                Ok(self
+                    .engine
+                    .step(previous, return_to_go, state, timestep)?
+                    .to_vec())
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dt_core::config::Dtype;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn bad_contexts_name_the_field() {
+        let config = crate::config::Config::default().network(3, 1, Dtype::F32);
+        let good = json!({"returns_to_go": [0.1], "states": [[0, 1, 0]], "actions": [[0]], "timesteps": [0]});
+        assert!(Context::parse(&good.to_string(), &config).is_ok());
+        let with = |field: &str, value: Value| {
+            let mut line = good.clone();
+            line[field] = value;
+            line.to_string()
+        };
+        let cases = [
+            ("{".to_owned(), "not a context"),
+            (String::new(), "not a context"),
+            (with("timesteps", json!([-1])), "not a context"),
+            (with("returns_to_go", json!([1e39])), "out of range"),
+            (with("states", json!([])), "`states` is empty"),
+            (
+                with("actions", json!([[0], [0]])),
+                "`actions` has 2 timesteps, `states` has 1",
+            ),
+            (
+                with("states", json!([[0, 1]])),
+                "`states[0]` has 2 values, the policy's have 3",
+            ),
+            (
+                good.to_string().replace("timesteps", "steps"),
+                "missing field `timesteps`",
+            ),
+        ];
+        for (line, message) in cases {
+            let error = Context::parse(&line, &config).unwrap_err().to_string();
+            assert!(error.contains(message), "{line}: {error}");
+        }
+    }
+}
