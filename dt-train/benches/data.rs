@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use dt_train::data::Dataset;
 use dt_train::data::d4rl::{self, Metadata, Recording};
-use dt_train::data::sampler::{Sampler, Shape, Trajectories};
+use dt_train::data::sampler::{Draw, Sampler, SequenceShape, Trajectories};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -25,11 +25,10 @@ use tch::{Device, Kind, Tensor};
 const STEPS: usize = 1_000_000;
 const STATE_DIM: usize = 11;
 const ACT_DIM: usize = 3;
-const SHAPE: Shape = Shape {
+const SHAPE: SequenceShape = SequenceShape {
     batch_size: 64,
     sequence_len: 20,
     burn_in: 0,
-    max_ep_len: 1000,
     start_fraction: 0.0,
     best_fraction: 0.0,
     best_percent: 100.0,
@@ -120,7 +119,7 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
         states: data.observations,
         actions: data.actions,
     };
-    let mut sampler = Sampler::new(trajectories, SHAPE, 0, Device::Cpu);
+    let mut sampler = Sampler::new(trajectories, Draw::Sequences(SHAPE), 0, Device::Cpu);
     report("resident as tensors")?;
 
     const UPDATES: u64 = 3200;

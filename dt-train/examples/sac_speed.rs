@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use dt_train::algo::sac::Config;
+use dt_train::algo::sac::Settings;
 use dt_train::collect::learn::learn;
 
 fn main() {
@@ -16,7 +16,7 @@ fn main() {
         panic!("usage: sac_speed STEPS THREADS");
     };
     tch::set_num_threads(threads as i32);
-    let config = Config::for_env("pendulum");
+    let config = Settings::for_env("pendulum");
     let env = || host_sim::make("pendulum").expect("a built-in environment");
     let warm_up = config.learning_starts as usize + 100;
     learn(env, 1, &config, warm_up, 0);

@@ -5,9 +5,8 @@
 
 use std::time::Instant;
 
-use dt_core::config::Dtype;
-use dt_train::algo::dt::Trainer;
-use dt_train::config::Config;
+use dt_train::algo::Setup;
+use dt_train::config::Recipe;
 use dt_train::data::sampler::Trajectories;
 use dt_train::memory;
 use dt_train::run::train;
@@ -23,31 +22,29 @@ fn main() -> anyhow::Result<()> {
     let [device, updates, threads, attention, batch_size, precision] = arguments.as_slice() else {
         anyhow::bail!("usage: train_speed DEVICE UPDATES THREADS ATTENTION BATCH_SIZE PRECISION");
     };
-    let config = Config::load(
+    let recipe = Recipe::load(
         None,
         &[
-            format!("model.attention={attention}"),
+            format!("dt.attention={attention}"),
+            format!("dt.precision={precision}"),
             format!("train.batch_size={batch_size}"),
-            format!("train.precision={precision}"),
         ],
     )?;
     let (device, updates) = (train::device(device)?, updates.parse::<u64>()?);
     tch::set_num_threads(threads.parse()?);
-    let network = config.network(STATE_DIM, ACT_DIM, Dtype::F32);
-    let mut trainer = Trainer::new(
-        &config,
-        &network,
-        trajectories(),
-        Trajectories::default(),
+    let mut learner = recipe.algorithm.learner(Setup {
+        recipe: &recipe,
+        train: trajectories(),
+        validation: Trajectories::default(),
         device,
-    );
+    });
     memory::keep_freed();
     const WARM_UP: u64 = 3;
-    (0..WARM_UP).for_each(|update| trainer.update(update));
-    trainer.take_averages();
+    (0..WARM_UP).for_each(|update| learner.update(update));
+    learner.take_averages();
     let start = Instant::now();
-    (WARM_UP..WARM_UP + updates).for_each(|update| trainer.update(update));
-    let averages = trainer.take_averages();
+    (WARM_UP..WARM_UP + updates).for_each(|update| learner.update(update));
+    let averages = learner.take_averages();
     let seconds = start.elapsed().as_secs_f64();
     anyhow::ensure!(averages.loss.is_finite(), "the loss is {}", averages.loss);
     println!("{}", updates as f64 / seconds);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
-use dt_train::algo::sac::Config;
-use dt_train::collect::actor::{Actor, Shape};
+use dt_train::algo::sac::Settings;
+use dt_train::collect::actor::{Actor, AgentSpec};
 use dt_train::collect::agent_file::{self, Training};
 use dt_train::collect::learn::{Learner, Next, learn};
 use dt_train::collect::{Agent, part, record};
@@ -231,7 +231,7 @@ fn unusable_agents_are_refused() {
         &["error: text: is not an intact agent file"],
     );
 
-    let shape = Shape {
+    let shape = AgentSpec {
         env: "hopper".into(),
         state_dim: 11,
         act_dim: 3,
@@ -242,7 +242,7 @@ fn unusable_agents_are_refused() {
     let training = Training {
         steps: 1,
         seed: 1,
-        sac: Config::for_env("hopper"),
+        sac: Settings::for_env("hopper"),
         version: "0".into(),
     };
     let weights = vec![0.5; shape.layout().numel() as usize];
@@ -294,7 +294,7 @@ fn a_collection_that_was_stopped_goes_on_to_the_same_file() {
     // What a stopped process leaves.
     tch::set_num_threads(1);
     let env = || host_sim::make("pendulum").unwrap();
-    let mut learner = Learner::new(env, 1, &Config::for_env("pendulum"), 220, 1);
+    let mut learner = Learner::new(env, 1, &Settings::for_env("pendulum"), 220, 1);
     learner.learn(|_| Ok::<_, ()>(Next::Stop)).unwrap();
     assert_eq!(learner.done(), 200);
     part::save(&folder.join("resumed.hdf5.part"), &learner).unwrap();
@@ -334,11 +334,11 @@ fn every_environment_can_be_collected_from() {
         let make_env = host_sim::maker(name).unwrap();
         let env = make_env();
         let spec = env.spec();
-        let sac = Config {
+        let sac = Settings {
             hidden: 16,
             batch_size: 16,
             learning_starts: 40,
-            ..Config::for_env(name)
+            ..Settings::for_env(name)
         };
         let (actor, learned) = learn(&make_env, 2, &sac, 60, 1);
         let training = Training {
@@ -387,10 +387,10 @@ fn environments_in_parallel_resume_to_the_same_file() {
     succeeds(folder, &format!("{sac} whole.hdf5 --save-agent whole"));
 
     tch::set_num_threads(1);
-    let config = Config {
+    let config = Settings {
         learning_starts: 300,
         updates_per_step: 0.5,
-        ..Config::for_env("reacher")
+        ..Settings::for_env("reacher")
     };
     let env = || host_sim::make("reacher").unwrap();
     let mut learner = Learner::new(env, 3, &config, 420, 1);

@@ -371,7 +371,7 @@ fn inspect_describes_policies_and_runs() {
         (&json!("run"), &json!(7))
     );
     assert_eq!(run["parameters"], policy["parameters"]);
-    assert_eq!(run["config"]["model"]["context_len"], json!(K));
+    assert_eq!(run["config"]["dt"]["context_len"], json!(K));
     lab.run(&["inspect", "p.dtb"])
         .success()
         .stdout(predicate::str::contains("attention           window\n"));

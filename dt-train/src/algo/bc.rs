@@ -5,278 +5,243 @@
 //! the paper's %BC. States before an episode's first are zeros, which is the data's mean state, in training as in
 //! acting.
 
-use std::convert::Infallible;
-
-use anyhow::Context;
 use dt_core::config::Head;
-use host_sim::Controller;
-use host_sim::policy_file::check_env;
-use host_sim::rollout::{Episode, Plan, buffer_len, episode, rollout};
-use tch::{Kind, Tensor};
+use host_sim::EnvSpec;
+use host_sim::policy_file::EnvMismatch;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
-use crate::config::Config;
+use super::policy::check_run;
+use super::supervised::Torch;
+use super::{BoxedController, Dims, Memory, Mode, Player, Policy, Refusal, Supervised};
+use crate::config::Recipe;
+use crate::config::names::HeadName;
+use crate::data::sampler::{Batch, Draw};
 use crate::nn::host::{linear, relu};
-use crate::nn::transformer::{Parameter, ParameterList, framework_init};
+use crate::nn::layers::Bound;
+use crate::nn::parameters::{Parameter, ParameterList, framework_init};
+use crate::nn::transformer::Inputs;
 use crate::run::Run;
-use crate::run::checkpoint::{CheckpointError, Weights};
+use crate::run::checkpoint::{Checkpoint, CheckpointError, Weights};
 
-mod trainer;
-
-pub use trainer::Trainer;
-
-/// Sizes of the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Length of a state.
-    pub state_dim: usize,
-    /// Length of an action.
-    pub act_dim: usize,
-    /// K: states it sees.
-    pub context_len: usize,
+/// Behaviour cloning, section `[bc]` of a recipe. Defaults are the paper's for Gym.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bc {
+    /// Width of the hidden layers.
+    pub d_model: u32,
     /// Hidden layers.
-    pub n_layer: usize,
-    /// Their width.
-    pub d_model: usize,
-    /// What the last layer's values become.
+    pub n_layer: u32,
+    /// K: states it sees.
+    pub context_len: u32,
+    /// `"tanh"` or `"linear"`: what the last layer's values become.
+    #[serde(with = "HeadName")]
     pub head: Head,
 }
 
-impl Network {
-    /// The network of a recipe, for data with these dimensions.
-    pub fn new(config: &Config, state_dim: usize, act_dim: usize) -> Self {
-        let model = &config.model;
+impl Default for Bc {
+    fn default() -> Self {
         Self {
-            state_dim,
-            act_dim,
-            context_len: model.context_len as usize,
-            n_layer: model.n_layer as usize,
-            d_model: model.d_model as usize,
-            head: model.head,
+            d_model: 128,
+            n_layer: 3,
+            context_len: 20,
+            head: Head::Tanh,
         }
     }
+}
 
-    /// The network of a run.
-    pub fn of(run: &Run) -> Self {
-        Self::new(&run.config, run.info.state_dim, run.info.act_dim)
-    }
+impl Supervised for Bc {
+    const NAME: &'static str = "bc";
+    const TITLE: &'static str = "behaviour cloning";
 
-    /// Every parameter, weights as [out, in], with the initial distribution of libtorch's `Linear`.
-    pub fn parameters(&self) -> Vec<Parameter> {
+    /// Weights as [out, in], with the initial distribution of libtorch's `Linear`.
+    fn parameters(&self, dims: Dims) -> Vec<Parameter> {
         let mut list = ParameterList::default();
-        for (name, [rows, columns]) in self.layers() {
+        for (name, [rows, columns]) in self.layers(dims) {
             let shape = [rows as i64, columns as i64];
             list.linear(&name, shape, framework_init(columns as i64));
         }
         list.into()
     }
 
-    /// Name, outputs and inputs of each layer.
-    fn layers(&self) -> Vec<(String, [usize; 2])> {
-        let mut inputs = self.inputs();
-        let mut layers = Vec::new();
+    /// The newest action from `states` (B, K, state_dim): (B, 1, act_dim).
+    fn predict(&self, _: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor {
+        let mut x = inputs.states.flatten(1, 2);
         for i in 0..self.n_layer {
-            layers.push((format!("hidden.{i}"), [self.d_model, inputs]));
-            inputs = self.d_model;
+            x = network.linear(&hidden(i)).forward(&x).relu();
+            x = match mode {
+                Mode::Training { dropout } if dropout > 0.0 => x.dropout(dropout, true),
+                _ => x,
+            };
         }
-        layers.push(("head".to_owned(), [self.act_dim, inputs]));
-        layers
-    }
-
-    /// Values it reads: K states, the oldest first.
-    fn inputs(&self) -> usize {
-        self.context_len * self.state_dim
-    }
-
-    /// Unscaled actions (B, act_dim) for `states` (B, K · state_dim), by libtorch. `tensors` are in the order of
-    /// [`parameters`](Self::parameters); `dropout` is 0 outside training.
-    pub fn forward(&self, tensors: &[Tensor], states: &Tensor, dropout: f64) -> Tensor {
-        let (layers, _) = tensors.as_chunks::<2>();
-        let (head, hidden) = layers.split_last().expect("the layers of `parameters`");
-        let mut x = states.shallow_clone();
-        for [weight, bias] in hidden {
-            x = x.linear(weight, Some(bias)).relu();
-            if dropout > 0.0 {
-                x = x.dropout(dropout, true);
-            }
-        }
-        let action = x.linear(&head[0], Some(&head[1]));
+        let action = network.linear(HEAD).forward(&x).unsqueeze(1);
         match self.head {
             Head::Tanh => action.tanh(),
             Head::Linear => action,
         }
     }
-}
 
-/// A trained network that can act, in plain Rust.
-#[derive(Clone, Debug)]
-pub struct Policy<'a> {
-    run: &'a Run,
-    network: Network,
-    /// In the order of [`Network::parameters`].
-    weights: Vec<f32>,
-}
+    /// Mean squared error over all components.
+    fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Tensor {
+        let predicted = self.predict(dims, network, &batch.inputs, mode);
+        (predicted - &batch.inputs.actions)
+            .square()
+            .mean(Kind::Float)
+    }
 
-impl<'a> Policy<'a> {
-    /// The policy of a checkpoint of `run`.
-    ///
-    /// # Errors
-    /// If checkpoint and run do not belong together.
-    pub fn new(run: &'a Run, weights: &Weights) -> Result<Self, CheckpointError> {
-        let network = Network::of(run);
-        let mut values = Vec::new();
-        for Parameter { name, shape, .. } in network.parameters() {
-            let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
-            values.extend_from_slice(weights.get(&name, &shape)?);
+    fn draw(&self, recipe: &Recipe) -> Draw {
+        self.histories(recipe.train.batch_size as usize)
+    }
+
+    fn validation_draw(&self, _: &Recipe) -> Draw {
+        self.histories(VALIDATION_BATCH)
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::Padded(self.context_len as usize)
+    }
+
+    fn size(&self) -> String {
+        let Self {
+            n_layer,
+            d_model,
+            context_len,
+            ..
+        } = self;
+        format!("{n_layer} × {d_model}, K {context_len}")
+    }
+
+    fn check(&self, _: &Recipe) -> Result<(), Refusal> {
+        for (key, value, most) in [
+            ("bc.d_model", self.d_model, 1 << 14),
+            ("bc.n_layer", self.n_layer, 1 << 10),
+            ("bc.context_len", self.context_len, 1 << 14),
+        ] {
+            if !(1..=most).contains(&value) {
+                let message = format!("is {value}; it must lie in 1..={most}");
+                return Err(Refusal::new(key, message));
+            }
         }
+        Ok(())
+    }
+
+    fn policy<'a>(
+        &self,
+        run: &'a Run,
+        checkpoint: &Checkpoint,
+    ) -> anyhow::Result<Box<dyn Policy + 'a>> {
+        Ok(Box::new(Mlp::new(self, run, checkpoint)?))
+    }
+}
+
+/// Transitions that a validation loss is the mean over.
+const VALIDATION_BATCH: usize = 4096;
+
+const HEAD: &str = "head";
+
+fn hidden(i: u32) -> String {
+    format!("hidden.{i}")
+}
+
+impl Bc {
+    /// Name, outputs and inputs of each layer.
+    fn layers(&self, dims: Dims) -> Vec<(String, [usize; 2])> {
+        let d_model = self.d_model as usize;
+        let mut inputs = self.context_len as usize * dims.state_dim;
+        let mut layers = Vec::new();
+        for i in 0..self.n_layer {
+            layers.push((hidden(i), [d_model, inputs]));
+            inputs = d_model;
+        }
+        layers.push((HEAD.to_owned(), [dims.act_dim, inputs]));
+        layers
+    }
+
+    fn histories(&self, batch_size: usize) -> Draw {
+        Draw::Histories {
+            batch_size,
+            context_len: self.context_len as usize,
+        }
+    }
+}
+
+/// A trained network that acts in plain Rust, since libtorch's cost per call is larger than its arithmetic.
+#[derive(Debug)]
+struct Mlp<'a> {
+    torch: Torch<'a, Bc>,
+    run: &'a Run,
+    settings: Bc,
+    weights: Weights,
+}
+
+impl<'a> Mlp<'a> {
+    fn new(settings: &Bc, run: &'a Run, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         Ok(Self {
+            // Checks that the weights are this network's.
+            torch: Torch::new(settings, run, checkpoint)?,
             run,
-            network,
-            weights: values,
+            settings: settings.clone(),
+            weights: checkpoint.weights.clone(),
         })
     }
 
-    /// Episodes in `env`, in order, on all cores; `finished` is called after each, from any thread. The plan's target
-    /// return changes nothing.
-    ///
-    /// # Errors
-    /// If there is no such environment, or the policy is of another.
-    pub fn episodes(
-        &self,
-        env: &str,
-        plan: &Plan,
-        finished: impl Fn(&Episode) + Sync,
-    ) -> anyhow::Result<Vec<Episode>> {
-        let info = &self.run.info;
-        let spec_of = host_sim::make(env)?;
-        check_env(&info.env, info.state_dim, info.act_dim, &spec_of.spec())
-            .with_context(|| format!("{}", self.run.dir.display()))?;
-        let player = || Player::new(self.run, self.forward());
-        let outcomes = rollout::<_, ()>(plan, host_sim::maker(env)?, player, finished)
-            .unwrap_or_else(|error| match error.source {});
-        Ok(outcomes.into_iter().map(|(episode, ())| episode).collect())
-    }
-
-    /// The same episodes with libtorch's arithmetic, one after the other: a check on this module's.
-    ///
-    /// # Errors
-    /// As [`episodes`](Self::episodes).
-    pub fn torch_episodes(&self, env: &str, plan: &Plan) -> anyhow::Result<Vec<Episode>> {
-        let mut player = Player::new(self.run, self.torch_forward());
-        let Network {
-            state_dim, act_dim, ..
-        } = self.network;
-        let mut buffer = vec![0.0; buffer_len(state_dim, act_dim)];
-        let mut env = host_sim::make(env)?;
-        let (env, target) = (env.as_mut(), plan.target_return);
-        let seeds = (0..plan.episodes).map(|i| plan.seed.wrapping_add(i.into()));
-        let run_one = |seed| {
-            episode(env, &mut player, &mut (), seed, target, &mut buffer)
-                .unwrap_or_else(|error| match error.source {})
-        };
-        Ok(seeds.map(run_one).collect())
-    }
-
-    /// Unscaled action (act_dim) for K states, the oldest first.
     fn forward(&self) -> impl FnMut(&[f32], &mut [f32]) {
-        let Network {
-            n_layer,
-            d_model,
-            act_dim,
-            head,
-            ..
-        } = self.network;
+        let layers = self.settings.layers(self.run.dims());
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|(name, [rows, columns])| {
+                let get = |name: String, shape: &[usize]| {
+                    let values = self.weights.get(&name, shape);
+                    values.expect("as when this policy was made")
+                };
+                let weight = get(format!("{name}.weight"), &[*rows, *columns]);
+                (weight, get(format!("{name}.bias"), &[*rows]))
+            })
+            .collect();
+        let head = self.settings.head;
         let [mut x, mut y] = [(); 2].map(|()| Vec::new());
         move |states, action| {
-            let mut weights = self.weights.as_slice();
             x.clear();
             x.extend_from_slice(states);
-            for _ in 0..n_layer {
-                y.resize(d_model, 0.0);
-                linear(&mut weights, &x, x.len(), &mut y, d_model);
+            let (&(weight, bias), hidden) = layers.split_last().expect("the head");
+            for &(weight, bias) in hidden {
+                y.resize(bias.len(), 0.0);
+                linear(weight, bias, &x, &mut y);
                 y.iter_mut().for_each(relu);
                 std::mem::swap(&mut x, &mut y);
             }
-            linear(&mut weights, &x, d_model, action, act_dim);
+            linear(weight, bias, &x, action);
             if head == Head::Tanh {
                 action.iter_mut().for_each(|a| *a = a.tanh());
             }
         }
     }
-
-    /// The same by libtorch.
-    fn torch_forward(&self) -> impl FnMut(&[f32], &mut [f32]) {
-        let mut rest = self.weights.as_slice();
-        let mut tensors = Vec::new();
-        for Parameter { shape, .. } in self.network.parameters() {
-            let (values, after) = rest.split_at(shape.iter().product::<i64>() as usize);
-            tensors.push(Tensor::from_slice(values).reshape(shape));
-            rest = after;
-        }
-        move |states, action| {
-            let states = Tensor::from_slice(states).view([1, -1]);
-            let predicted = tch::no_grad(|| self.network.forward(&tensors, &states, 0.0));
-            let len = action.len();
-            predicted.flatten(0, -1).copy_data(action, len);
-        }
-    }
 }
 
-/// A forward pass in the rollout loop.
-struct Player<'a, F> {
-    run: &'a Run,
-    forward: F,
-    /// The last K states, normalized, the oldest first.
-    states: Vec<f32>,
-    action: Vec<f32>,
-}
-
-impl<'a, F: FnMut(&[f32], &mut [f32])> Player<'a, F> {
-    fn new(run: &'a Run, forward: F) -> Self {
-        Self {
-            run,
-            forward,
-            states: vec![0.0; Network::of(run).inputs()],
-            action: vec![0.0; run.info.act_dim],
-        }
-    }
-}
-
-impl<F: FnMut(&[f32], &mut [f32])> Controller for Player<'_, F> {
-    type Error = Infallible;
-
-    fn reset(&mut self, _: u64, _: f32) -> Result<(), Infallible> {
-        self.states.fill(0.0);
-        Ok(())
+impl Policy for Mlp<'_> {
+    fn runner(&self) -> &'static str {
+        "dt-train"
     }
 
-    fn act(&mut self, observation: &[f32]) -> Result<&[f32], Infallible> {
-        let info = &self.run.info;
-        self.states.rotate_left(observation.len());
-        let newest = self.states.rchunks_exact_mut(observation.len()).next();
-        let newest = newest.into_iter().flatten().zip(observation);
-        for ((state, o), (mean, std)) in newest.zip(info.state_mean.iter().zip(&info.state_std)) {
-            *state = (o - mean) / std;
-        }
-        (self.forward)(&self.states, &mut self.action);
-        let range = info.action_low.iter().zip(&info.action_high);
-        for (a, (&low, &high)) in self.action.iter_mut().zip(range) {
-            *a = match *a * (0.5 * (high - low)) + 0.5 * (high + low) {
-                a if a < low => low,
-                a if a > high => high,
-                a => a,
-            };
-        }
-        Ok(&self.action)
+    fn is_conditioned(&self) -> bool {
+        false
     }
 
-    fn feedback(&mut self, _: &[f32], _: f32) -> Result<(), Infallible> {
-        Ok(())
+    fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
+        check_run(self.run, spec)
     }
-}
 
-/// Mean squared error over all components, (B, act_dim) both.
-fn mse(predicted: &Tensor, actions: &Tensor) -> Tensor {
-    (predicted - actions).square().mean(Kind::Float)
+    fn controller(&self) -> BoxedController<'_> {
+        let mut forward = self.forward();
+        let memory = Supervised::memory(&self.settings);
+        BoxedController::new(Player::new(self.run, memory, move |history, action| {
+            forward(&history.states(), action);
+        }))
+    }
+
+    fn reference(&self, device: Device) -> Option<BoxedController<'_>> {
+        self.torch.reference(device)
+    }
 }
 
 #[cfg(test)]

@@ -1,255 +1,282 @@
-//! One optimizer update after the other: parameters, optimizer and data on the training device.
+//! Decision Transformers (Chen et al. 2021): control as sequence modelling.
+//!
+//! Sequences (R̂₁, s₁, a₁, R̂₂, s₂, a₂, …) of logged episodes, with R̂ the return still to come, teach a causal transformer
+//! to predict each action from what came before it. Asked for a return that the data hold, it acts accordingly.
 
-use dt_core::config::{Attention, Config as Network};
-use tch::{Device, Tensor};
+use dt_core::blob::AtMaxEpLen;
+use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
-use crate::config::{Config, Train};
-use crate::data::sampler::{Sampler, Shape, Trajectories};
-use crate::nn::descent::Descent;
-use crate::nn::transformer::{self, DecisionTransformer};
-use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress};
+use super::supervised::Torch;
+use super::{Dims, Engine, Memory, Mode, Policy, Refusal, Supervised};
+use crate::config::Recipe;
+use crate::config::names::{ActivationName, AttentionName, HeadName, math_name};
+use crate::data::sampler::{Draw, SequenceShape};
+use crate::deploy::{Deployable, Trained, emit_bytes};
+use crate::nn::layers::Bound;
+use crate::nn::parameters::Parameter;
+use crate::nn::transformer::{self, DecisionTransformer, Inputs, Precision, attention_mask};
+use crate::run::Run;
+use crate::run::checkpoint::Checkpoint;
 
-/// The state of a training run.
-#[derive(Debug)]
-pub struct Trainer {
-    recipe: Train,
-    network: Network,
-    descent: Descent,
-    sampler: Sampler,
-    mask: Tensor,
-    /// Draws from the episodes that are not trained on; none: there are none.
-    validation: Option<(Sampler, Tensor)>,
+/// A Decision Transformer, section `[dt]` of a recipe: the network, with names and meaning as in
+/// [`dt_core::config::Config`], and the sequences it learns from.
+///
+/// Defaults are those of the paper for Gym (appendix A), with streaming attention and a timestep table that starts small.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dt {
+    /// Width of the residual stream; a multiple of `4 * n_head`.
+    pub d_model: u32,
+    /// Transformer blocks.
+    pub n_layer: u32,
+    /// Attention heads per block.
+    pub n_head: u32,
+    /// Width of the MLP's hidden layer; 0: `4 * d_model`.
+    pub d_ff: u32,
+    /// K: timesteps a token attends to.
+    pub context_len: u32,
+    /// Rows of the timestep table; 0: none.
+    pub max_ep_len: u32,
+    /// `"streaming"` or `"window"`.
+    #[serde(with = "AttentionName")]
+    pub attention: Attention,
+    /// `"relu"` or `"gelu_tanh"`.
+    #[serde(with = "ActivationName")]
+    pub activation: Activation,
+    /// `"tanh"` or `"linear"`.
+    #[serde(with = "HeadName")]
+    pub head: Head,
+    /// `"polynomial"`, `"libm"` or `"micromath"`: where the exported policy takes exp and tanh from.
+    #[serde(with = "math_name")]
+    pub math: Math,
+    /// ε of every layer norm.
+    pub layer_norm_eps: f32,
+    /// Standard deviation of the timestep table's initial values.
+    pub timestep_init_std: f64,
+    /// `"f32"` or `"bf16"`: what the transformer blocks multiply in while training.
+    pub precision: Precision,
+    /// Timesteps per sequence; 0: `context_len` for window attention, else the receptive field plus `context_len`.
+    pub sequence_len: u32,
+    /// Timesteps at the start of a sequence that carry no loss, unless the episode starts there.
+    pub burn_in: u32,
+    /// Fraction of the sequences that start where their episode does, besides those that do by chance.
+    pub start_fraction: f64,
+    /// Fraction of the sequences that come from the best episodes only: where the data mix qualities (Hong et al. 2023,
+    /// "Harnessing mixed offline reinforcement learning datasets via trajectory weighting").
+    pub best_fraction: f64,
+    /// The best episodes by return, as many as fit into this percentage of the transitions.
+    pub best_percent: f64,
 }
 
-/// Sequences that the validation loss is the mean over, always the same: of twice the receptive field, so that half of
-/// the predictions see all that they will when acting.
-const VALIDATION_BATCH: usize = 64;
-
-/// Averages since they were last read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Averages {
-    /// Loss.
-    pub loss: f64,
-    /// Global gradient norm before clipping.
-    pub grad_norm: f64,
-}
-
-impl Trainer {
-    /// Fresh parameters and optimizer, drawn from the recipe's seed. `validation` are episodes that are not trained on.
-    pub fn new(
-        config: &Config,
-        network: &Network,
-        data: Trajectories,
-        validation: Trajectories,
-        device: Device,
-    ) -> Self {
-        let recipe = config.train.clone();
-        let shape = Shape {
-            batch_size: recipe.batch_size as usize,
-            sequence_len: config.sequence_len(),
-            burn_in: recipe.burn_in as usize,
-            start_fraction: recipe.start_fraction,
-            best_fraction: recipe.best_fraction,
-            best_percent: recipe.best_percent,
-            max_ep_len: network.max_ep_len as usize,
-        };
-        let validation = (!validation.episode_lens.is_empty()).then(|| {
-            let shape = Shape {
-                batch_size: VALIDATION_BATCH,
-                sequence_len: match network.attention {
-                    Attention::Window => config.receptive_field(),
-                    Attention::Streaming => 2 * config.receptive_field(),
-                },
-                burn_in: 0,
-                start_fraction: 0.0,
-                best_fraction: 0.0,
-                ..shape
-            };
-            let mask = transformer::attention_mask(network, shape.sequence_len, device);
-            (Sampler::new(validation, shape, 0, device), mask)
-        });
-        let std = config.model.timestep_init_std;
-        let parameters = transformer::initialize(network, std, recipe.seed, device);
+impl Default for Dt {
+    fn default() -> Self {
         Self {
-            network: *network,
-            descent: Descent::new(&recipe, parameters, device),
-            sampler: Sampler::new(data, shape, recipe.seed, device),
-            mask: transformer::attention_mask(network, shape.sequence_len, device),
-            recipe,
-            validation,
+            d_model: 128,
+            n_layer: 3,
+            n_head: 1,
+            d_ff: 0,
+            context_len: 20,
+            max_ep_len: 1000,
+            attention: Attention::Streaming,
+            activation: Activation::Relu,
+            head: Head::Tanh,
+            math: Math::Polynomial,
+            layer_norm_eps: 1e-5,
+            timestep_init_std: 0.02,
+            precision: Precision::F32,
+            sequence_len: 0,
+            burn_in: 0,
+            start_fraction: 0.0,
+            best_fraction: 0.0,
+            best_percent: 20.0,
+        }
+    }
+}
+
+impl Supervised for Dt {
+    const NAME: &'static str = "dt";
+    const TITLE: &'static str = "Decision Transformer";
+
+    fn parameters(&self, dims: Dims) -> Vec<Parameter> {
+        transformer::parameters(&self.network(dims, Dtype::F32), self.timestep_init_std)
+    }
+
+    /// The action of each timestep, from its state token: (B, T, act_dim).
+    fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor {
+        let config = self.network(dims, Dtype::F32);
+        let mut network = DecisionTransformer::bind(&config, network);
+        if matches!(mode, Mode::Training { .. }) {
+            network = network.in_precision(self.precision);
+        }
+        let (_, timesteps) = inputs.timesteps.size2().expect("timesteps are (B, T)");
+        let mask = attention_mask(&config, timesteps as usize, inputs.timesteps.device());
+        network.forward(inputs, &mask, mode.dropout())
+    }
+
+    fn draw(&self, recipe: &Recipe) -> Draw {
+        Draw::Sequences(SequenceShape {
+            batch_size: recipe.train.batch_size as usize,
+            sequence_len: self.sequence_len(),
+            burn_in: self.burn_in as usize,
+            start_fraction: self.start_fraction,
+            best_fraction: self.best_fraction,
+            best_percent: self.best_percent,
+        })
+    }
+
+    fn validation_draw(&self, _: &Recipe) -> Draw {
+        Draw::Sequences(SequenceShape {
+            batch_size: VALIDATION_TIMESTEPS.div_ceil(self.sequence_len()),
+            sequence_len: self.sequence_len(),
+            burn_in: self.burn_in as usize,
+            start_fraction: 0.0,
+            best_fraction: 0.0,
+            best_percent: 100.0,
+        })
+    }
+
+    /// The whole receptive field: with streaming attention, running it anew for every action is exactly what the engine
+    /// computes step by step, since no earlier timestep can reach the newest action.
+    fn memory(&self) -> Memory {
+        Memory::Timesteps(self.receptive_field())
+    }
+
+    fn variety(&self) -> &'static str {
+        match self.attention {
+            Attention::Streaming => "streaming",
+            Attention::Window => "window",
         }
     }
 
-    /// Update number `update`, counted from 0. Nothing here waits for the device.
-    ///
-    /// All randomness comes from (seed, `update`), so that a resumed run repeats it exactly.
-    pub fn update(&mut self, update: u64) {
-        let batch = self.sampler.batch(update);
-        let (network, mask, recipe) = (&self.network, &self.mask, &self.recipe);
-        self.descent.update(update, |parameters| {
-            let model =
-                DecisionTransformer::bind(network, parameters).in_precision(recipe.precision);
-            let predicted = model.forward(&batch.inputs, mask, recipe.dropout);
-            transformer::masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask)
-        });
+    fn size(&self) -> String {
+        let Self {
+            n_layer,
+            d_model,
+            context_len,
+            ..
+        } = self;
+        format!("{n_layer} × {d_model}, K {context_len}")
     }
 
-    /// Averages over the updates since the last call; waits for the device.
-    pub fn take_averages(&mut self) -> Averages {
-        self.descent.take_averages()
+    fn check(&self, recipe: &Recipe) -> Result<(), Refusal> {
+        // Dimensions of the data are checked when there are data.
+        let dims = Dims {
+            state_dim: 1,
+            act_dim: 1,
+        };
+        let network = self.network(dims, Dtype::F32).validate();
+        network.map_err(|error| Refusal::new(Self::NAME, error.to_string()))?;
+        for (key, value, high) in [
+            ("dt.timestep_init_std", self.timestep_init_std, 10.0),
+            ("dt.start_fraction", self.start_fraction, 1.0),
+            ("dt.best_fraction", self.best_fraction, 1.0),
+            ("dt.best_percent", self.best_percent, 100.0),
+        ] {
+            if !(0.0..=high).contains(&value) {
+                let message = format!("is {value}; it must lie in 0..={high}");
+                return Err(Refusal::new(key, message));
+            }
+        }
+        if self.sequence_len() <= self.burn_in as usize {
+            let message = format!(
+                "must be smaller than the {} timesteps of a sequence",
+                self.sequence_len()
+            );
+            return Err(Refusal::new("dt.burn_in", message));
+        }
+        if self.attention == Attention::Window && self.sequence_len() > self.context_len as usize {
+            let message = format!(
+                "window attention sees context_len = {} timesteps, so longer sequences would train something that is \
+                 never run; use 0",
+                self.context_len
+            );
+            return Err(Refusal::new("dt.sequence_len", message));
+        }
+        // Without a table there is no timestep at which the policy would have to fault.
+        if self.max_ep_len == 0 && recipe.control.at_max_ep_len == AtMaxEpLen::Fault {
+            return Err(Refusal::new(
+                "control.at_max_ep_len",
+                "\"fault\" takes a timestep table that ends, and dt.max_ep_len is 0; use \"saturate\"",
+            ));
+        }
+        Ok(())
     }
 
-    /// Loss on episodes that are not trained on, if there are any; waits for the device.
-    pub fn validation_loss(&mut self) -> Option<f64> {
-        let network = self.network();
-        let (sampler, mask) = self.validation.as_mut()?;
-        let batch = sampler.batch(0);
-        let loss = tch::no_grad(|| {
-            let predicted = network.forward(&batch.inputs, mask, 0.0);
-            transformer::masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask)
-        });
-        Some(loss.double_value(&[]))
+    fn fits(&self, dims: Dims) -> anyhow::Result<()> {
+        Ok(self.network(dims, Dtype::F32).validate()?)
     }
 
-    /// The network to act with at present, as constants.
-    pub fn network(&self) -> DecisionTransformer {
-        DecisionTransformer::bind(&self.network, self.descent.result().frozen())
+    /// The policy file in the engine of the controller, with libtorch as the independent check on it.
+    fn policy<'a>(
+        &self,
+        run: &'a Run,
+        checkpoint: &Checkpoint,
+    ) -> anyhow::Result<Box<dyn Policy + 'a>> {
+        let trained = Trained::new(run, checkpoint)?;
+        let file = emit_bytes(&trained, Dtype::F32, Mixer::Attention, &[])?;
+        let torch = Torch::new(self, run, checkpoint)?;
+        Ok(Box::new(Engine::of(torch, file)))
     }
 
-    /// A copy of the state on the host.
-    pub fn checkpoint(&self, progress: Progress) -> Checkpoint {
-        self.descent.checkpoint(progress)
+    fn deployable(&self) -> Option<&dyn Deployable> {
+        Some(self)
+    }
+}
+
+/// Timesteps that a validation loss is the mean over, at least.
+const VALIDATION_TIMESTEPS: usize = 64 * 116;
+
+impl Deployable for Dt {
+    fn network(&self, dims: Dims, dtype: Dtype) -> Config {
+        self.network(dims, dtype)
+    }
+}
+
+impl Dt {
+    /// The network for data with these dimensions, as a policy file declares it.
+    pub fn network(&self, dims: Dims, dtype: Dtype) -> Config {
+        Config {
+            state_dim: u32::try_from(dims.state_dim).unwrap_or(u32::MAX),
+            act_dim: u32::try_from(dims.act_dim).unwrap_or(u32::MAX),
+            d_model: self.d_model,
+            n_layer: self.n_layer,
+            n_head: self.n_head,
+            d_ff: match self.d_ff {
+                0 => self.d_model.saturating_mul(4),
+                width => width,
+            },
+            context_len: self.context_len,
+            max_ep_len: self.max_ep_len,
+            dtype,
+            attention: self.attention,
+            mixer: Mixer::Attention,
+            activation: self.activation,
+            head: self.head,
+            math: self.math,
+            layer_norm_eps: self.layer_norm_eps,
+        }
     }
 
-    /// Goes back to a state that [`Trainer::checkpoint`] returned.
-    ///
-    /// # Errors
-    /// If the checkpoint belongs to another network or holds no optimizer state.
-    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        self.descent.restore(checkpoint)
+    /// Timesteps a newest action can depend on: `n_layer · (K − 1) + 1` when streaming, else K.
+    pub fn receptive_field(&self) -> usize {
+        let k = self.context_len as usize;
+        match self.attention {
+            Attention::Streaming => self.n_layer as usize * k.saturating_sub(1) + 1,
+            Attention::Window => k,
+        }
+    }
+
+    /// Timesteps per training sequence.
+    pub fn sequence_len(&self) -> usize {
+        match (self.sequence_len, self.attention) {
+            (0, Attention::Window) => self.context_len as usize,
+            (0, Attention::Streaming) => self.receptive_field() + self.context_len as usize,
+            (n, _) => n as usize,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::run::checkpoint::Weights;
-
-    /// Two episodes of a task where the best action is the state's first component.
-    fn trajectories() -> Trajectories {
-        let wave = |i: usize, k: f32| (i as f32 * k).sin();
-        let n = 60;
-        Trajectories {
-            state_dim: 2,
-            act_dim: 1,
-            states: (0..n).flat_map(|i| [wave(i, 0.7), wave(i, 1.3)]).collect(),
-            actions: (0..n).map(|i| 0.8 * wave(i, 0.7)).collect(),
-            returns_to_go: (0..n).map(|i| 1.0 - i as f32 / 60.0).collect(),
-            episode_lens: vec![25, 35],
-        }
-    }
-
-    fn trainer(ema_decay: f64) -> Trainer {
-        let mut config = Config::default();
-        config.model.d_model = 16;
-        config.model.n_layer = 2;
-        config.model.n_head = 2;
-        config.model.context_len = 4;
-        config.model.max_ep_len = 40;
-        config.train.batch_size = 8;
-        config.train.warmup_updates = 10;
-        config.train.learning_rate = 3e-3;
-        config.train.dropout = 0.0;
-        config.train.ema_decay = ema_decay;
-        let network = config.network(2, 1, dt_core::config::Dtype::F32);
-        Trainer::new(
-            &config,
-            &network,
-            trajectories(),
-            trajectories(),
-            Device::Cpu,
-        )
-    }
-
-    #[test]
-    fn the_loss_falls_far_below_the_actions_variance() {
-        let mut trainer = trainer(0.0);
-        (0..150).for_each(|update| trainer.update(update));
-        trainer.take_averages();
-        (150..200).for_each(|update| trainer.update(update));
-        let Averages { loss, grad_norm } = trainer.take_averages();
-        // The actions' variance is 0.32. Validated on the same episodes, without dropout in either case.
-        assert!(loss < 0.02, "{loss}");
-        let validation = trainer.validation_loss().unwrap();
-        assert!(
-            (0.4 * loss..1.2 * loss).contains(&validation),
-            "{validation}"
-        );
-        assert!(grad_norm > 0.0 && grad_norm.is_finite());
-    }
-
-    #[test]
-    fn a_restored_trainer_continues_bit_for_bit() {
-        // Dropout draws from libtorch's one generator, which parallel tests share: tests/train/resume.rs
-        // resumes with dropout, in processes of their own.
-        for ema_decay in [0.0, 0.9] {
-            let trainer = || trainer(ema_decay);
-            let mut whole = trainer();
-            (0..5).for_each(|update| whole.update(update));
-            let saved = whole.checkpoint(Progress {
-                update: 5,
-                best: None,
-            });
-            (5..12).for_each(|update| whole.update(update));
-            let mut resumed = trainer();
-            resumed.update(0);
-            resumed.restore(&saved).unwrap();
-            (5..12).for_each(|update| resumed.update(update));
-            let end = |trainer: &Trainer| trainer.checkpoint(Progress::default());
-            assert_eq!(end(&resumed), end(&whole));
-            assert_ne!(end(&resumed).weights, saved.weights);
-        }
-    }
-
-    #[test]
-    fn the_result_is_the_average_of_the_parameters() {
-        // ln_f.bias, whose every step the recurrence must follow; the decay rate rises to 0.5.
-        let bias = |values: &Weights| values.get("ln_f.bias", &[16]).unwrap().to_vec();
-        let (mut plain, mut averaged) = (trainer(0.0), trainer(0.5));
-        let mut expected = bias(&plain.checkpoint(Progress::default()).weights);
-        for update in 0..20_u32 {
-            plain.update(update.into());
-            averaged.update(update.into());
-            let decay = f64::min(0.5, f64::from(1 + update) / f64::from(10 + update)) as f32;
-            let parameters = bias(&plain.checkpoint(Progress::default()).weights);
-            for (average, parameter) in expected.iter_mut().zip(&parameters) {
-                *average += (1.0 - decay) * (parameter - *average);
-            }
-            let result = bias(&averaged.checkpoint(Progress::default()).weights);
-            for (result, expected) in result.iter().zip(&expected) {
-                assert!((result - expected).abs() < 1e-7, "{result} {expected}");
-            }
-            assert_ne!(result, parameters);
-        }
-    }
-
-    #[test]
-    fn checkpoints_of_other_networks_are_refused() {
-        let mut trainer = trainer(0.9);
-        let mut checkpoint = trainer.checkpoint(Progress::default());
-        checkpoint.optimizer.as_mut().unwrap().parameters = None;
-        let error = trainer.restore(&checkpoint).unwrap_err().to_string();
-        assert!(
-            error.contains("no tensor `optimizer.parameters`"),
-            "{error}"
-        );
-        let mut trainer = self::trainer(0.0);
-        checkpoint.optimizer = None;
-        assert!(trainer.restore(&checkpoint).is_err());
-        checkpoint
-            .weights
-            .insert("ln_f.bias".to_owned(), vec![3], vec![0.0; 3]);
-        let error = trainer.restore(&checkpoint).unwrap_err().to_string();
-        assert!(error.contains("`ln_f.bias` has shape [3]"), "{error}");
-    }
-}
+mod tests;

@@ -1,5 +1,266 @@
-//! The learning algorithms.
+//! The learning algorithms: one file each, and the registry, which is the only list of them.
+//!
+//! | | |
+//! |---|---|
+//! | [`dt`] | Decision Transformers |
+//! | [`bc`] | behaviour cloning, the baseline |
+//! | [`sac`] | soft actor-critic, which learns in its environment and makes data for the others |
+//!
+//! An [`Algorithm`] that learns from data *is* the section of the recipe that bears its name: [`dt::Dt`] holds the keys
+//! of `[dt]`. It makes a [`Learner`], which is in the middle of learning, and a [`Policy`], which acts. Most algorithms
+//! predict actions and descend on their error: they are [`Supervised`], say what they predict from, and get the rest.
 
 pub mod bc;
 pub mod dt;
+mod policy;
 pub mod sac;
+mod supervised;
+
+use std::fmt::{self, Debug};
+use std::sync::{Arc, RwLock};
+
+use serde::de::DeserializeOwned;
+use tch::Device;
+
+use crate::config::Recipe;
+use crate::data::sampler::Trajectories;
+use crate::deploy::Deployable;
+use crate::nn::parameters::Parameter;
+use crate::run::Run;
+use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress};
+
+pub use policy::{BoxedController, Engine, History, Memory, Player, Policy};
+pub use supervised::{Mode, Supervised};
+
+/// An algorithm that learns from logged data, with the values of its section of the recipe.
+pub trait Algorithm: Debug + Send + Sync {
+    /// What `algo` calls it in a recipe; also the name of its section.
+    fn name(&self) -> &'static str;
+
+    /// Its name for people.
+    fn title(&self) -> &'static str;
+
+    /// Which of its varieties this is, in a word or two, for tables.
+    fn variety(&self) -> &'static str {
+        self.title()
+    }
+
+    /// Its network's size in a few characters, for tables.
+    fn size(&self) -> String {
+        String::new()
+    }
+
+    /// Every key of its section.
+    fn section(&self) -> toml::Table;
+
+    /// Refuses the first value that is out of range, or does not go with the rest of the recipe.
+    ///
+    /// # Errors
+    /// The key, and what it may be.
+    fn check(&self, recipe: &Recipe) -> Result<(), Refusal>;
+
+    /// Refuses data that its network cannot have.
+    ///
+    /// # Errors
+    /// In words.
+    fn fits(&self, dims: Dims) -> anyhow::Result<()>;
+
+    /// Every parameter of its network.
+    fn parameters(&self, dims: Dims) -> Vec<Parameter>;
+
+    /// A fresh start.
+    fn learner(&self, setup: Setup<'_>) -> Box<dyn Learner>;
+
+    /// What a checkpoint of `run`, which this algorithm made, does in an environment.
+    ///
+    /// # Errors
+    /// If checkpoint and run do not belong together.
+    fn policy<'a>(
+        &self,
+        run: &'a Run,
+        checkpoint: &Checkpoint,
+    ) -> anyhow::Result<Box<dyn Policy + 'a>>;
+
+    /// How it becomes a policy file, if it can.
+    fn deployable(&self) -> Option<&dyn Deployable> {
+        None
+    }
+}
+
+/// An algorithm in the middle of learning.
+pub trait Learner {
+    /// Update number `update`, counted from 0. All randomness comes from the recipe's seed and this number, so that a
+    /// resumed run repeats it exactly. Nothing here waits for the device.
+    fn update(&mut self, update: u64);
+
+    /// Averages over the updates since the last call; waits for the device.
+    fn take_averages(&mut self) -> Averages;
+
+    /// Losses that can be compared with each other, if some episodes are not trained on; waits for the device.
+    fn validate(&self) -> Option<Validation>;
+
+    /// A copy of the state on the host.
+    fn save(&self, progress: Progress) -> Checkpoint;
+
+    /// Goes back to a state that [`save`](Self::save) returned.
+    ///
+    /// # Errors
+    /// If the checkpoint belongs to another network or holds no optimizer state.
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError>;
+}
+
+/// What a [`Learner`] starts with.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// What is trained on.
+    pub train: Trajectories,
+    /// Episodes that are not; empty: none.
+    pub validation: Trajectories,
+    /// Where to train.
+    pub device: Device,
+}
+
+/// Lengths of the vectors in the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Length of a state.
+    pub state_dim: usize,
+    /// Length of an action.
+    pub act_dim: usize,
+}
+
+/// Averages since they were last read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Averages {
+    /// Loss, of the network as it was then, in training mode.
+    pub loss: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+}
+
+/// Losses of the network to act with, without dropout, on sequences drawn alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Validation {
+    /// On episodes that are trained on.
+    pub fit: f64,
+    /// On episodes that are not.
+    pub held_out: f64,
+}
+
+/// A key whose value an algorithm cannot have, and what it may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The key, dotted.
+    pub key: String,
+    /// Accepted values.
+    pub message: String,
+}
+
+impl Refusal {
+    /// Refuses `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// An entry of the registry.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// What recipes and options call the algorithm.
+    pub name: &'static str,
+    /// What it is, for help and errors.
+    pub about: &'static str,
+    learns: Learns,
+}
+
+#[derive(Clone, Copy)]
+enum Learns {
+    FromData {
+        defaults: fn() -> toml::Table,
+        parse: fn(toml::Table) -> Result<Arc<dyn Algorithm>, toml::de::Error>,
+    },
+    InItsEnvironment,
+}
+
+impl Entry {
+    /// An algorithm that `train` runs.
+    pub fn from_data<A: Algorithm + Default + DeserializeOwned + 'static>(
+        about: &'static str,
+    ) -> Self {
+        Self {
+            name: A::default().name(),
+            about,
+            learns: Learns::FromData {
+                defaults: || A::default().section(),
+                parse: |section| Ok(Arc::new(section.try_into::<A>()?)),
+            },
+        }
+    }
+
+    /// An algorithm that `collect --agent` runs.
+    pub fn in_its_environment(name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            learns: Learns::InItsEnvironment,
+        }
+    }
+
+    /// Its section with every key at its default; none if it does not learn from data.
+    pub fn defaults(&self) -> Option<toml::Table> {
+        match self.learns {
+            Learns::FromData { defaults, .. } => Some(defaults()),
+            Learns::InItsEnvironment => None,
+        }
+    }
+
+    /// The algorithm with the values of `section`; what is missing there has its default.
+    pub(crate) fn parse(
+        &self,
+        section: toml::Table,
+    ) -> Option<Result<Arc<dyn Algorithm>, toml::de::Error>> {
+        match self.learns {
+            Learns::FromData { parse, .. } => Some(parse(section)),
+            Learns::InItsEnvironment => None,
+        }
+    }
+}
+
+impl Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.about)
+    }
+}
+
+/// Those of programs that use this crate.
+static REGISTERED: RwLock<Vec<Entry>> = RwLock::new(Vec::new());
+
+/// Every algorithm there is.
+pub fn registry() -> Vec<Entry> {
+    let mut entries = vec![
+        Entry::from_data::<dt::Dt>("Decision Transformer"),
+        Entry::from_data::<bc::Bc>("behaviour cloning"),
+        Entry::in_its_environment("sac", "soft actor-critic"),
+    ];
+    let registered = REGISTERED.read().unwrap_or_else(|error| error.into_inner());
+    entries.extend(registered.iter());
+    entries
+}
+
+/// Adds an algorithm, which then is one like those that are built in: in recipes, and in every command.
+///
+/// # Panics
+/// If there is one of this name.
+pub fn register(entry: Entry) {
+    let taken = registry().iter().any(|known| known.name == entry.name);
+    assert!(!taken, "there is an algorithm `{}` already", entry.name);
+    let mut registered = REGISTERED
+        .write()
+        .unwrap_or_else(|error| error.into_inner());
+    registered.push(entry);
+}

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::collect::actor::{Actor, LOG_STD, Shape};
+use crate::collect::actor::{Actor, AgentSpec, LOG_STD};
 use crate::collect::noise::{Noise, Position};
 use crate::collect::replay_buffer::Batch;
 use crate::nn::flat::{Flat, Layout};
@@ -18,7 +18,7 @@ use crate::nn::optim::{AdamW, AdamWConfig};
 
 /// Hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Config {
+pub struct Settings {
     /// Of all three Adams.
     pub learning_rate: f64,
     /// Transitions per update.
@@ -41,7 +41,7 @@ fn one() -> f64 {
     1.0
 }
 
-impl Config {
+impl Settings {
     /// The published settings (learning rate and start are the environment's, the rest is common).
     pub fn for_env(env: &str) -> Self {
         let (learning_rate, learning_starts) = if env == "pendulum" {
@@ -63,7 +63,7 @@ impl Config {
 
 /// How far a learner is, besides its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct Counters {
     /// Updates made.
     pub updates: u64,
     noise: Position,
@@ -72,8 +72,8 @@ pub struct Progress {
 /// A learner, by one [`update`](Self::update) at a time.
 #[derive(Debug)]
 pub struct Sac {
-    config: Config,
-    shape: Shape,
+    config: Settings,
+    shape: AgentSpec,
     actor: Flat,
     critics: Flat,
     targets: Flat,
@@ -87,7 +87,7 @@ pub struct Sac {
 
 impl Sac {
     /// A fresh learner, initialized as PyTorch's linear layers are: uniform within ±1/√inputs.
-    pub fn new(config: Config, shape: Shape, seed: u64) -> Self {
+    pub fn new(config: Settings, shape: AgentSpec, seed: u64) -> Self {
         let mut noise = Noise::new(seed, *b"sac     ");
         let mut network = |layout: Layout, inputs: &dyn Fn(&str) -> usize| {
             Flat::new(layout, Device::Cpu, |name, view| {
@@ -133,7 +133,7 @@ impl Sac {
 
     /// One gradient step of critics, temperature and actor, then of the target critics.
     pub fn update(&mut self, batch: &Batch) {
-        let Config {
+        let Settings {
             learning_rate,
             discount,
             tau,
@@ -201,8 +201,8 @@ impl Sac {
     }
 
     /// Every tensor that updates change, by name, and where the noise is.
-    pub fn state(&self) -> (Vec<(&'static str, Tensor)>, Progress) {
-        let progress = Progress {
+    pub fn state(&self) -> (Vec<(&'static str, Tensor)>, Counters) {
+        let progress = Counters {
             updates: self.updates(),
             noise: self.noise.position(),
         };
@@ -216,7 +216,7 @@ impl Sac {
     /// Those of `find`.
     pub fn restore<E>(
         &mut self,
-        progress: Progress,
+        progress: Counters,
         find: impl Fn(&str, &mut Tensor) -> Result<(), E>,
     ) -> Result<(), E> {
         for (name, mut tensor) in self.tensors() {
@@ -302,7 +302,7 @@ fn smaller(values: &Tensor) -> Tensor {
 /// logarithm of their probability density, (B).
 fn sample(parameters: &[Tensor], states: &Tensor, noise: &Tensor) -> (Tensor, Tensor) {
     let [w1, b1, w2, b2, w3, b3] = parameters else {
-        unreachable!("the layout of `Shape::layout`")
+        unreachable!("the layout of `AgentSpec::layout`")
     };
     let h1 = states.linear(w1, Some(b1)).relu_();
     let h2 = h1.linear(w2, Some(b2)).relu_();
@@ -326,8 +326,8 @@ mod tests {
     use crate::collect::actor::Scratch;
     use crate::collect::replay_buffer::Replay;
 
-    fn small() -> (Config, Shape) {
-        let shape = Shape {
+    fn small() -> (Settings, AgentSpec) {
+        let shape = AgentSpec {
             env: "toy".into(),
             state_dim: 3,
             act_dim: 2,
@@ -335,11 +335,11 @@ mod tests {
             action_low: vec![-1.0; 2],
             action_high: vec![1.0; 2],
         };
-        let config = Config {
+        let config = Settings {
             hidden: 32,
             batch_size: 64,
             learning_rate: 3e-3,
-            ..Config::for_env("toy")
+            ..Settings::for_env("toy")
         };
         (config, shape)
     }
@@ -376,7 +376,7 @@ mod tests {
     /// The density of a squashed action integrates to 1.
     #[test]
     fn log_probabilities_are_those_of_a_density() {
-        let shape = Shape {
+        let shape = AgentSpec {
             act_dim: 1,
             ..small().1
         };

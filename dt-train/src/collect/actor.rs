@@ -17,7 +17,7 @@ pub const LOG_STD: (f32, f32) = (-20.0, 2.0);
 
 /// What an agent is for, and its size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shape {
+pub struct AgentSpec {
     /// Environment, as `--env` takes it.
     pub env: String,
     /// Length of an observation.
@@ -32,7 +32,7 @@ pub struct Shape {
     pub action_high: Vec<f32>,
 }
 
-impl Shape {
+impl AgentSpec {
     /// The shape of an agent for an environment.
     pub fn new(spec: &EnvSpec, hidden: usize) -> Self {
         Self {
@@ -73,8 +73,8 @@ impl Shape {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Actor {
     /// What it is for.
-    pub shape: Shape,
-    /// Parameters, in the order of [`Shape::layout`].
+    pub shape: AgentSpec,
+    /// Parameters, in the order of [`AgentSpec::layout`].
     pub weights: Vec<f32>,
 }
 
@@ -88,7 +88,7 @@ impl Actor {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let Shape {
+        let AgentSpec {
             state_dim,
             act_dim,
             hidden,
@@ -104,13 +104,19 @@ impl Actor {
         hidden_1.resize(batch * hidden, 0.0);
         hidden_2.resize(batch * hidden, 0.0);
         head.resize(batch * 2 * act_dim, 0.0);
-        let mut weights = self.weights.as_slice();
-        linear(&mut weights, observations, state_dim, hidden_1, hidden);
+        let mut rest = self.weights.as_slice();
+        let mut layer = |x: &[f32], inputs: usize, y: &mut [f32], outputs: usize| {
+            let (weight, after) = rest.split_at(inputs * outputs);
+            let (bias, after) = after.split_at(outputs);
+            rest = after;
+            linear(weight, bias, x, y);
+        };
+        layer(observations, state_dim, hidden_1, hidden);
         hidden_1.iter_mut().for_each(relu);
-        linear(&mut weights, hidden_1, hidden, hidden_2, hidden);
+        layer(hidden_1, hidden, hidden_2, hidden);
         hidden_2.iter_mut().for_each(relu);
-        linear(&mut weights, hidden_2, hidden, head, 2 * act_dim);
-        debug_assert!(weights.is_empty());
+        layer(hidden_2, hidden, head, 2 * act_dim);
+        debug_assert!(rest.is_empty());
 
         let rows = out.chunks_exact_mut(act_dim);
         let rows = rows.zip(
@@ -152,7 +158,7 @@ pub struct Scratch {
 
 /// An [`Actor`] in the rollout loop; each episode draws its noise from its own seed.
 #[derive(Debug)]
-pub struct Player<'a> {
+pub struct ActorController<'a> {
     actor: &'a Actor,
     /// Samples if there is noise.
     noise: Option<Noise>,
@@ -160,7 +166,7 @@ pub struct Player<'a> {
     action: Vec<f32>,
 }
 
-impl<'a> Player<'a> {
+impl<'a> ActorController<'a> {
     /// A player that samples, or (`deterministic`) always takes the mode.
     pub fn new(actor: &'a Actor, deterministic: bool) -> Self {
         Self {
@@ -174,7 +180,7 @@ impl<'a> Player<'a> {
 
 const PURPOSE: [u8; 8] = *b"play    ";
 
-impl Controller for Player<'_> {
+impl Controller for ActorController<'_> {
     type Error = Infallible;
 
     fn reset(&mut self, seed: u64, _: f32) -> Result<(), Infallible> {
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_its_rows() {
-        let shape = Shape {
+        let shape = AgentSpec {
             env: "toy".into(),
             state_dim: 3,
             act_dim: 2,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::actor::{Actor, Shape};
-use crate::algo::sac::Config;
+use super::actor::{Actor, AgentSpec};
+use crate::algo::sac::Settings;
 use crate::atomic::{self, OutputError};
 
 /// Key of the metadata entry.
@@ -21,7 +21,7 @@ pub struct Training {
     /// Seed.
     pub seed: u64,
     /// Hyper-parameters.
-    pub sac: Config,
+    pub sac: Settings,
     /// Version of dt-train.
     pub version: String,
 }
@@ -57,7 +57,7 @@ pub enum Problem {
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    shape: Shape,
+    shape: AgentSpec,
     training: Training,
 }
 

@@ -6,11 +6,11 @@ use host_sim::{Env, Step};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
-use super::actor::{Actor, Scratch, Shape};
+use super::actor::{Actor, AgentSpec, Scratch};
 use super::noise::Noise;
 use super::progress_bar;
 use super::replay_buffer::Replay;
-use crate::algo::sac::{Config, Sac};
+use crate::algo::sac::{Sac, Settings};
 use crate::data::d4rl::Recording;
 
 /// An agent that learns as it acts, in several environments that take their steps together.
@@ -20,8 +20,8 @@ use crate::data::d4rl::Recording;
 /// order of the environments, so that the result depends on their number, but not on that of the cores.
 pub struct Learner {
     pub(super) lanes: Vec<Lane>,
-    pub(super) config: Config,
-    pub(super) shape: Shape,
+    pub(super) config: Settings,
+    pub(super) shape: AgentSpec,
     pub(super) seed: u64,
     pub(super) sac: Sac,
     pub(super) actor: Actor,
@@ -68,7 +68,7 @@ pub enum Next {
 pub fn learn(
     make_env: impl Fn() -> Box<dyn Env>,
     envs: usize,
-    config: &Config,
+    config: &Settings,
     steps: usize,
     seed: u64,
 ) -> (Actor, Recording) {
@@ -83,13 +83,13 @@ impl Learner {
     pub fn new(
         make_env: impl Fn() -> Box<dyn Env>,
         envs: usize,
-        config: &Config,
+        config: &Settings,
         steps: usize,
         seed: u64,
     ) -> Self {
         let mut noise = Noise::new(seed, *b"learn   ");
         let mut lanes: Vec<Lane> = (0..envs).map(|_| Lane::new(make_env())).collect();
-        let shape = Shape::new(&lanes[0].env.spec(), config.hidden);
+        let shape = AgentSpec::new(&lanes[0].env.spec(), config.hidden);
         let sac = Sac::new(config.clone(), shape.clone(), seed);
         let mut observations = vec![0.0; envs * shape.state_dim];
         for (lane, observation) in lanes.iter_mut().zip(rows(&mut observations, &shape)) {
@@ -174,7 +174,7 @@ impl Learner {
     /// end are appended to `returns`.
     fn round(&mut self, bar: &ProgressBar, returns: &mut Vec<f64>) {
         let envs = std::cmp::min(self.lanes.len(), self.steps - self.done());
-        let Shape {
+        let AgentSpec {
             state_dim, act_dim, ..
         } = self.shape;
         let mut squashed = vec![0.0; envs * act_dim];
@@ -244,7 +244,7 @@ impl Learner {
     pub(super) fn replay_episodes(&mut self, seeds: &[u64]) -> bool {
         let (envs, width) = (self.lanes.len(), self.replay.width());
         let values = self.replay.values();
-        let Shape {
+        let AgentSpec {
             state_dim, act_dim, ..
         } = self.shape;
         let mut same = true;
@@ -266,7 +266,7 @@ impl Learner {
     /// The final agent, the one that was kept, and every step taken: episode by episode in the order in which they
     /// ended, then what is unfinished.
     pub fn into_parts(self) -> (Actor, Option<Actor>, Recording) {
-        let Shape {
+        let AgentSpec {
             state_dim, act_dim, ..
         } = self.shape;
         let mut recording = Recording::default();
@@ -327,7 +327,7 @@ impl Lane {
         self.env.observation(observation);
     }
 
-    fn step(&mut self, shape: &Shape, squashed: &[f32]) {
+    fn step(&mut self, shape: &AgentSpec, squashed: &[f32]) {
         for (i, action) in self.action.iter_mut().enumerate() {
             *action = shape.scale(squashed[i], i);
         }
@@ -338,7 +338,7 @@ impl Lane {
 }
 
 /// The observation of each environment.
-fn rows<'a>(observations: &'a mut [f32], shape: &Shape) -> std::slice::ChunksExactMut<'a, f32> {
+fn rows<'a>(observations: &'a mut [f32], shape: &AgentSpec) -> std::slice::ChunksExactMut<'a, f32> {
     observations.chunks_exact_mut(shape.state_dim)
 }
 
@@ -348,12 +348,12 @@ mod tests {
 
     use super::*;
 
-    fn config() -> Config {
-        Config {
+    fn config() -> Settings {
+        Settings {
             hidden: 16,
             batch_size: 8,
             learning_starts: 60,
-            ..Config::for_env("hopper")
+            ..Settings::for_env("hopper")
         }
     }
 
@@ -408,7 +408,7 @@ mod tests {
         for (envs, updates_per_step, updates) in
             [(1, 1.0, 41), (4, 1.0, 41), (4, 0.1, 4), (3, 2.5, 102)]
         {
-            let config = Config {
+            let config = Settings {
                 updates_per_step,
                 ..config()
             };

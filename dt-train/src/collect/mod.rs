@@ -16,7 +16,7 @@ pub mod part;
 pub mod recipe;
 pub mod replay_buffer;
 
-use actor::{Actor, Player};
+use actor::{Actor, ActorController};
 use noise::Noise;
 
 /// Who acts in [`record`].
@@ -123,7 +123,7 @@ fn play<R: Recorder + Default + Send>(
         } => rollout::<_, R>(
             plan,
             make_env,
-            || Player::new(actor, deterministic),
+            || ActorController::new(actor, deterministic),
             finished,
         ),
     };

@@ -12,7 +12,7 @@ use tch::Tensor;
 use super::actor::Actor;
 use super::learn::Learner;
 use super::noise::Position;
-use crate::algo::sac::{Config, Progress};
+use crate::algo::sac::{Counters, Settings};
 use crate::atomic::{self, OutputError};
 
 /// Key of the metadata entry.
@@ -75,11 +75,11 @@ struct Entry {
     env: String,
     envs: usize,
     seed: u64,
-    config: Config,
+    config: Settings,
     /// Seed of each environment's present episode.
     episodes: Vec<u64>,
     noise: Position,
-    sac: Progress,
+    sac: Counters,
 }
 
 /// Writes the state of `learner`.
@@ -147,7 +147,7 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
         .and_then(|entries| entries.get(ENTRY))
         .ok_or_else(|| not_a_part(&"its metadata is missing"))?;
     let entry: Entry = serde_json::from_str(json).map_err(|error| not_a_part(&error))?;
-    let settings = |config: &Config| serde_json::to_string(config).unwrap_or_default();
+    let settings = |config: &Settings| serde_json::to_string(config).unwrap_or_default();
     for (key, before, now) in [
         (
             "version",
@@ -233,11 +233,11 @@ mod tests {
         make("pendulum").unwrap()
     }
 
-    fn config() -> Config {
-        Config {
+    fn config() -> Settings {
+        Settings {
             hidden: 16,
             batch_size: 8,
-            ..Config::for_env("pendulum")
+            ..Settings::for_env("pendulum")
         }
     }
 
@@ -288,7 +288,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = path(&folder.path().join("out.hdf5"));
         let learner = || {
-            let config = Config {
+            let config = Settings {
                 learning_starts: 40,
                 ..config()
             };

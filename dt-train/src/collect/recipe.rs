@@ -139,7 +139,7 @@ pub fn medium_expert(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::actor::Shape;
+    use crate::collect::actor::AgentSpec;
 
     #[test]
     fn medium_lies_a_third_of_the_way_to_the_expert() {
@@ -154,7 +154,7 @@ mod tests {
         let make = || host_sim::make("pendulum").unwrap();
         let env = make();
         let agent = |weight| {
-            let shape = Shape::new(&env.spec(), 4);
+            let shape = AgentSpec::new(&env.spec(), 4);
             let weights = vec![weight; shape.layout().numel() as usize];
             Actor { shape, weights }
         };

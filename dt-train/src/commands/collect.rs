@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use host_sim::Env;
 
 use super::WrongUsage;
-use crate::algo::sac::Config;
+use crate::algo::sac::Settings;
 use crate::atomic;
 use crate::collect::agent_file::{self, Training};
 use crate::collect::learn::{Learner, Next};
@@ -252,9 +252,9 @@ fn threads(args: &Args) -> usize {
     args.envs.map_or(0, |envs| envs as usize)
 }
 
-fn sac_config(args: &Args) -> Config {
-    let published = Config::for_env(&args.env);
-    Config {
+fn sac_config(args: &Args) -> Settings {
+    let published = Settings::for_env(&args.env);
+    Settings {
         learning_starts: args.learning_starts.unwrap_or(published.learning_starts),
         updates_per_step: args.updates_per_step,
         ..published

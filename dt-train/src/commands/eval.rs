@@ -10,8 +10,7 @@ use host_sim::{atomic, progress};
 use tch::Device;
 
 use super::export::Which;
-use crate::algo::bc;
-use crate::config::Kind;
+use crate::algo::Engine;
 use crate::evaluate;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::records::save_evaluations;
@@ -69,13 +68,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         false => None,
     };
     let policy = match &trained {
-        Some((run, checkpoint)) if run.config.model.kind == Kind::Bc => {
-            eprintln!("note: behaviour cloning knows no return: --target-return changes nothing");
-            Policy::Bc(bc::Policy::new(run, &checkpoint.weights)?)
-        }
-        Some((run, checkpoint)) => Policy::Engine(evaluate::policy_file(run, checkpoint)?),
-        None => Policy::Engine(PolicyFile::load(&args.policy)?),
+        Some((run, checkpoint)) => run.recipe.algorithm.policy(run, checkpoint)?,
+        None => Box::new(Engine::new(PolicyFile::load(&args.policy)?)),
     };
+    if !policy.is_conditioned() {
+        let title = trained
+            .as_ref()
+            .map(|(run, _)| run.recipe.algorithm.title());
+        eprintln!(
+            "note: {} knows no return: --target-return changes nothing",
+            title.unwrap_or("this policy")
+        );
+    }
     let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
     let mut evaluations = Vec::new();
     for &target_return in &args.target_return {
@@ -85,36 +89,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             seed: args.seed,
             threads: 0,
         };
-        let (episodes, check) = match &policy {
-            Policy::Engine(file) => {
-                let episodes = evaluate::engine(file, &args.env, &plan, |_| bar.inc(1))?;
-                let check = match &trained {
-                    None => None,
-                    Some((run, checkpoint)) => {
-                        let model = evaluate::network(run, checkpoint)?;
-                        Some(evaluate::cross_check(
-                            run,
-                            &model,
-                            Device::Cpu,
-                            &args.env,
-                            &plan,
-                            &episodes,
-                        )?)
-                    }
-                };
-                (episodes, check)
-            }
-            Policy::Bc(policy) => {
-                let episodes = policy.episodes(&args.env, &plan, |_| bar.inc(1))?;
-                let check = evaluate::bc_cross_check(policy, &args.env, &plan, &episodes)?;
-                (episodes, Some(check))
-            }
-        };
+        let policy = policy.as_ref();
+        let episodes = evaluate::episodes(policy, &args.env, &plan, |_| bar.inc(1))?;
+        let check = evaluate::cross_check(policy, Device::Cpu, &args.env, &plan, &episodes)?;
         if let Some((ours, torch)) = check {
             eprintln!(
                 "target {target_return}, first {} episode(s): {} {ours}, libtorch {torch}",
                 std::cmp::min(plan.episodes, evaluate::TORCH_EPISODES),
-                policy.name(),
+                policy.runner(),
             );
         }
         let name = args.policy.display().to_string();
@@ -140,22 +122,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// What is evaluated.
-enum Policy<'a> {
-    Engine(PolicyFile),
-    Bc(bc::Policy<'a>),
-}
-
-impl Policy<'_> {
-    /// What runs it.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Engine(_) => "engine",
-            Self::Bc(_) => "dt-train",
-        }
-    }
 }
 
 fn open_run(args: &Args) -> anyhow::Result<(Run, Checkpoint)> {

@@ -79,16 +79,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
     let spinner = ProgressBar::new_spinner().with_message("reading the run and its data");
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let run = Run::open_transformer(&args.run)?;
+    let run = Run::open(&args.run)?;
     let checkpoint = run.checkpoint(match args.checkpoint {
         Which::Last => run::Which::Last,
         Which::Best => run::Which::Best,
     })?;
-    let trained = Trained {
-        run: &run,
-        weights: &checkpoint.weights,
-        update: checkpoint.progress.update,
-    };
+    let trained = Trained::new(&run, &checkpoint)?;
     let data = training_data(&run)
         .inspect_err(|reason| {
             spinner.suspend(|| {

@@ -37,15 +37,17 @@ pub struct Cli {
 pub enum Command {
     /// Roll an agent out in an environment (or train one) and write its trajectories
     Collect(collect::Args),
-    /// Train a Decision Transformer on trajectories
+    /// Train a Decision Transformer, or a rival of it, on trajectories
     Train(train::Args),
     /// Run a trained policy in an environment and report its returns
     Eval(eval::Args),
     /// Quantize a trained run into a policy file for a controller
     Export(export::Args),
     /// Import a Hugging Face Decision Transformer as a run
+    #[command(hide = true)]
     ImportHf(import_hf::Args),
     /// Export a run as a Hugging Face Decision Transformer
+    #[command(hide = true)]
     ExportHf(export_hf::Args),
     /// Predict the next action of each context in a JSON-lines file
     Predict(predict::Args),

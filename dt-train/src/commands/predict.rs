@@ -30,12 +30,10 @@ pub struct Args {
 /// Unreadable policies; a bad line, by its number.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.policy.is_dir() {
-        let run = Run::open_transformer(&args.policy)?;
+        let run = Run::open(&args.policy)?;
+        let network = run.deployed(Dtype::F32)?;
         let weights = run.checkpoint(Which::Last)?.weights;
-        predict(
-            &mut Torch::new(&run.network(Dtype::F32), &weights)?,
-            &args.contexts,
-        )
+        predict(&mut Torch::new(&network, &weights)?, &args.contexts)
     } else {
         let file = PolicyFile::load(&args.policy)?;
         predict(&mut Core::new(&file.blob()), &args.contexts)

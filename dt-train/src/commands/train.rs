@@ -1,7 +1,8 @@
-//! `dt-train train`: trains a Decision Transformer.
+//! `dt-train train`: trains a Decision Transformer, or one of its rivals.
 
 use std::path::PathBuf;
 
+use crate::config::Source;
 use crate::run::train::{self, Options};
 use crate::run::{self, Existing};
 
@@ -23,8 +24,11 @@ pub struct Args {
     /// Environment to evaluate in; default: the one the data name
     #[arg(long, value_name = "E")]
     pub env: Option<String>,
-    /// Configuration file
-    #[arg(long, value_name = "C.toml")]
+    /// What is trained, whatever the recipe says: dt, a Decision Transformer, or bc, behaviour cloning
+    #[arg(long, value_name = "ALGO")]
+    pub algo: Option<String>,
+    /// Recipe: a TOML file, or one of those that are shipped: paper, gym-short, bc, pendulum
+    #[arg(long, value_name = "C.toml|NAME")]
     pub config: Option<PathBuf>,
     /// Override one configuration key; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -59,18 +63,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         // Unless --set asks for an external one.
         settings.push("control.reward=constant".to_owned());
     }
+    settings.extend(args.algo.map(|name| format!("algo={name}")));
     settings.extend(args.set);
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     // `:?` keeps the point that makes it a float.
     settings.extend(args.top_percent.map(|x| format!("data.top_percent={x:?}")));
-    let config = run::recipe(&args.out, existing, args.config.as_deref(), &settings)?;
+    let given = args.config.as_deref().map(Source::new);
+    let recipe = run::recipe(&args.out, existing, given, &settings)?;
     run::check_folder(&args.out, existing)?;
     let device = train::device(&args.device)?;
     let data = super::load(&args.data)?;
     let options = Options {
         out: args.out,
         existing,
-        config,
+        recipe,
         env: args.env,
         device,
     };

@@ -1,39 +1,31 @@
 //! The recipe of a training run: one TOML file, every key optional and documented in
-//! `configs/gym.toml`, unknown keys refused with the nearest name.
+//! `configs/paper.toml`, unknown keys refused with the nearest name.
+//!
+//! `algo` names the algorithm, whose own section has its name; the other sections are common to all.
 
-mod names;
+mod keys;
+pub(crate) mod names;
 mod validate;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
-use dt_core::config::{Activation, Attention, Dtype, Head, Math, Mixer};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use names::{
-    ActivationName, AtMaxEpLenName, AttentionName, BeyondLimitsName, HeadName, RewardModeName,
-};
-
-/// What is trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A Decision Transformer.
-    #[default]
-    Transformer,
-    /// The baseline, behaviour cloning: see [`crate::algo::bc`].
-    Bc,
-}
+use crate::algo::dt::Dt;
+use crate::algo::{Algorithm, registry};
+use names::{AtMaxEpLenName, BeyondLimitsName, RewardModeName};
 
 /// Everything that determines a training run besides its data.
 ///
-/// Defaults are the reference recipe of the Decision Transformer paper for Gym (Chen et al. 2021,
-/// appendix A), with streaming attention and a timestep table that starts small.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The network.
-    pub model: Model,
+/// Defaults are the reference recipe of the Decision Transformer paper for Gym (Chen et al. 2021, appendix A), with
+/// streaming attention and a timestep table that starts small.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// What is trained: the algorithm that `algo` names, with the values of its own section.
+    pub algorithm: Arc<dyn Algorithm>,
     /// How logged data becomes network inputs.
     pub data: Data,
     /// Optimization.
@@ -44,40 +36,14 @@ pub struct Config {
     pub control: Control,
 }
 
-/// The network; names and meaning as in [`dt_core::config::Config`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The sections that every algorithm has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Model {
-    /// `"transformer"` or `"bc"`: behaviour cloning, which has context_len, n_layer, d_model and head, all else not.
-    pub kind: Kind,
-    /// Width of the residual stream; a multiple of `4 * n_head`.
-    pub d_model: u32,
-    /// Transformer blocks.
-    pub n_layer: u32,
-    /// Attention heads per block.
-    pub n_head: u32,
-    /// Width of the MLP's hidden layer; 0: `4 * d_model`.
-    pub d_ff: u32,
-    /// K: timesteps a token attends to.
-    pub context_len: u32,
-    /// Rows of the timestep table; 0: none.
-    pub max_ep_len: u32,
-    /// `"streaming"` or `"window"`.
-    #[serde(with = "AttentionName")]
-    pub attention: Attention,
-    /// `"relu"` or `"gelu_tanh"`.
-    #[serde(with = "ActivationName")]
-    pub activation: Activation,
-    /// `"tanh"` or `"linear"`.
-    #[serde(with = "HeadName")]
-    pub head: Head,
-    /// `"libm"` or `"micromath"`: where the exported policy takes exp and tanh from.
-    #[serde(with = "names::math_name")]
-    pub math: Math,
-    /// ε of every layer norm.
-    pub layer_norm_eps: f32,
-    /// Standard deviation of the timestep table's initial values.
-    pub timestep_init_std: f64,
+struct Sections {
+    data: Data,
+    train: Train,
+    eval: Eval,
+    control: Control,
 }
 
 /// How logged data becomes network inputs.
@@ -106,20 +72,8 @@ pub struct Train {
     pub seed: u64,
     /// Optimizer updates.
     pub updates: u64,
-    /// Sequences per update.
+    /// Sequences per update; what one is, the algorithm says.
     pub batch_size: u32,
-    /// Timesteps per sequence; 0: `context_len` for window attention, else the receptive field
-    /// plus `context_len`.
-    pub sequence_len: u32,
-    /// Timesteps at the start of a sequence that carry no loss, unless the episode starts there.
-    pub burn_in: u32,
-    /// Fraction of the sequences that start where their episode does, besides those that do by chance.
-    pub start_fraction: f64,
-    /// Fraction of the sequences that come from the best episodes only: where the data mix qualities (Hong et al. 2023,
-    /// "Harnessing mixed offline reinforcement learning datasets via trajectory weighting").
-    pub best_fraction: f64,
-    /// The best episodes by return, as many as fit into this percentage of the transitions.
-    pub best_percent: f64,
     /// Learning rate after warm-up.
     pub learning_rate: f64,
     /// The learning rate falls along a half cosine to this fraction of itself at the last update;
@@ -142,8 +96,6 @@ pub struct Train {
     /// What descent leaves of noise in the parameters decides over success or failure where errors grow along an
     /// episode, and averages out (Block et al. 2023, "Butterfly effects of SGD noise").
     pub ema_decay: f64,
-    /// `"f32"` or `"bf16"`: what the transformer blocks multiply in.
-    pub precision: Precision,
     /// CPU threads of libtorch; 0: one per core. Sums are split among them, so the last bits of a
     /// run on the CPU depend on their number.
     pub threads: u32,
@@ -151,19 +103,6 @@ pub struct Train {
     pub log_every: u64,
     /// Updates between checkpoints.
     pub checkpoint_every: u64,
-}
-
-/// What the transformer blocks multiply in while training. Parameters, their optimizer, the residual
-/// stream, norms, embeddings and head are f32 in any case, and so is every evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 24 significant bits.
-    #[default]
-    F32,
-    /// 8 significant bits, sums in f32: faster where the processor multiplies bf16 itself (GPUs since
-    /// 2020; CPUs with AVX512-BF16 or AMX), slower elsewhere.
-    Bf16,
 }
 
 /// Evaluation during training.
@@ -206,26 +145,6 @@ pub struct Control {
     pub safe_action: Vec<f32>,
 }
 
-impl Default for Model {
-    fn default() -> Self {
-        Self {
-            kind: Kind::Transformer,
-            d_model: 128,
-            n_layer: 3,
-            n_head: 1,
-            d_ff: 0,
-            context_len: 20,
-            max_ep_len: 1000,
-            attention: Attention::Streaming,
-            activation: Activation::Relu,
-            head: Head::Tanh,
-            math: Math::Polynomial,
-            layer_norm_eps: 1e-5,
-            timestep_init_std: 0.02,
-        }
-    }
-}
-
 impl Default for Data {
     fn default() -> Self {
         Self {
@@ -244,11 +163,6 @@ impl Default for Train {
             seed: 0,
             updates: 100_000,
             batch_size: 64,
-            sequence_len: 0,
-            burn_in: 0,
-            start_fraction: 0.0,
-            best_fraction: 0.0,
-            best_percent: 20.0,
             learning_rate: 1e-4,
             learning_rate_final: 1.0,
             warmup_updates: 10_000,
@@ -258,7 +172,6 @@ impl Default for Train {
             grad_clip: 0.25,
             dropout: 0.1,
             ema_decay: 0.0,
-            precision: Precision::F32,
             threads: 0,
             log_every: 100,
             checkpoint_every: 1000,
@@ -295,12 +208,14 @@ impl Default for Control {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read config {path}: {source}")]
+    #[error("cannot read config {path}: {source}; give a file, or a recipe by name: {shipped}")]
     Read {
         /// Config file.
         path: PathBuf,
         /// Cause.
         source: std::io::Error,
+        /// The names.
+        shipped: String,
     },
     /// Not TOML, or a value of the wrong type.
     #[error("{origin}: {message}")]
@@ -332,99 +247,176 @@ pub enum ConfigError {
     },
 }
 
-impl Config {
-    /// Reads `file` (none: the defaults), then applies `KEY=VALUE` settings in order, then checks
-    /// every value.
+impl Default for Recipe {
+    fn default() -> Self {
+        Self::new(Dt::default())
+    }
+}
+
+impl PartialEq for Recipe {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_table() == other.to_table()
+    }
+}
+
+impl Serialize for Recipe {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_table().serialize(serializer)
+    }
+}
+
+impl Recipe {
+    /// The defaults for an algorithm.
+    pub fn new(algorithm: impl Algorithm + 'static) -> Self {
+        Self::with(Arc::new(algorithm), Sections::default())
+    }
+
+    /// Reads `source` (none: the defaults), then applies `KEY=VALUE` settings in order, then checks every value.
     ///
     /// # Errors
     /// [`ConfigError`] names file, key and remedy.
-    pub fn load(file: Option<&Path>, settings: &[String]) -> Result<Self, ConfigError> {
-        let mut table = toml::Table::new();
+    pub fn load(source: Option<&Source>, settings: &[String]) -> Result<Self, ConfigError> {
+        let registry = registry();
         let mut origin = "defaults".to_owned();
-        if let Some(path) = file {
-            origin = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                path: path.to_owned(),
-                source,
-            })?;
-            table = text
-                .parse()
-                .map_err(|e: toml::de::Error| syntax(&origin, &e))?;
-            names::refuse_unknown(&origin, &table)?;
+        let mut layers = Vec::new();
+        if let Some(source) = source {
+            origin = source.to_string();
+            layers.push((origin.clone(), source.read()?));
         }
         for setting in settings {
-            let setting_origin = format!("--set {setting}");
-            let one = names::parse_setting(&setting_origin, setting)?;
-            names::refuse_unknown(&setting_origin, &one)?;
-            names::merge(&mut table, one);
+            let origin = format!("--set {setting}");
+            let table = keys::parse_setting(&origin, setting)?;
+            layers.push((origin, table));
         }
         if !settings.is_empty() {
             origin = format!("{origin} with --set {}", settings.join(" --set "));
         }
-        let config: Self = table.try_into().map_err(|e| syntax(&origin, &e))?;
-        config.validate(&origin)?;
-        Ok(config)
+        let mut merged = toml::Table::new();
+        let name = keys::algorithm(&layers)?;
+        let entry = keys::find(&registry, &name).map_err(|message| ConfigError::Value {
+            origin: origin.clone(),
+            key: keys::ALGO.to_owned(),
+            message,
+        })?;
+        for (i, (origin, mut table)) in layers.into_iter().enumerate() {
+            keys::modernize(&mut table, &entry);
+            keys::refuse_unknown(&origin, &table, &registry)?;
+            let is_setting = i > 0 || source.is_none();
+            if is_setting {
+                keys::refuse_others(&origin, &table, &entry, &registry)?;
+            }
+            keys::merge(&mut merged, table);
+        }
+        merged.remove(keys::ALGO);
+        let own = match merged.remove(entry.name) {
+            Some(toml::Value::Table(own)) => own,
+            Some(_) => return Err(syntax(&origin, &format!("`{}` is a section", entry.name))),
+            None => toml::Table::new(),
+        };
+        // A file may hold sections for several algorithms.
+        merged.retain(|section, _| registry.iter().all(|entry| entry.name != section));
+        let sections = merged.try_into().map_err(|e| syntax(&origin, &e))?;
+        let algorithm = entry
+            .parse(own)
+            .expect("`find` returns what learns from data");
+        let algorithm = algorithm.map_err(|e| syntax(&format!("{origin}, [{name}]"), &e))?;
+        let recipe = Self::with(algorithm, sections);
+        recipe.validate(&origin)?;
+        Ok(recipe)
     }
 
-    /// As TOML that [`Config::load`] reads back to the same values.
+    /// As TOML that [`Recipe::load`] reads back to the same values.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("plain values only")
+        toml::to_string(&self.to_table()).expect("plain values only")
     }
 
-    /// The network for data with these dimensions, as a policy file declares it.
-    pub fn network(
-        &self,
-        state_dim: usize,
-        act_dim: usize,
-        dtype: Dtype,
-    ) -> dt_core::config::Config {
-        let model = &self.model;
-        dt_core::config::Config {
-            state_dim: u32::try_from(state_dim).unwrap_or(u32::MAX),
-            act_dim: u32::try_from(act_dim).unwrap_or(u32::MAX),
-            d_model: model.d_model,
-            n_layer: model.n_layer,
-            n_head: model.n_head,
-            d_ff: self.d_ff(),
-            context_len: model.context_len,
-            max_ep_len: model.max_ep_len,
-            dtype,
-            attention: model.attention,
-            mixer: Mixer::Attention,
-            activation: model.activation,
-            head: model.head,
-            math: model.math,
-            layer_norm_eps: model.layer_norm_eps,
+    fn with(algorithm: Arc<dyn Algorithm>, sections: Sections) -> Self {
+        let Sections {
+            data,
+            train,
+            eval,
+            control,
+        } = sections;
+        Self {
+            algorithm,
+            data,
+            train,
+            eval,
+            control,
         }
     }
 
-    /// Timesteps a newest action can depend on: `n_layer · (K − 1) + 1` when streaming, else K.
-    pub fn receptive_field(&self) -> usize {
-        let k = self.model.context_len as usize;
-        match self.model.attention {
-            Attention::Streaming => self.model.n_layer as usize * (k - 1) + 1,
-            Attention::Window => k,
+    fn to_table(&self) -> toml::Table {
+        let sections = Sections {
+            data: self.data.clone(),
+            train: self.train.clone(),
+            eval: self.eval.clone(),
+            control: self.control.clone(),
+        };
+        let name = self.algorithm.name();
+        let mut table = toml::Table::try_from(sections).expect("plain values only");
+        table.insert(keys::ALGO.to_owned(), name.into());
+        table.insert(name.to_owned(), self.algorithm.section().into());
+        table
+    }
+}
+
+/// Where a recipe comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// One that is shipped, by name.
+    Shipped(&'static str, &'static str),
+}
+
+/// Recipes by name: those of the folder `configs`.
+const SHIPPED: [(&str, &str); 4] = [
+    ("paper", include_str!("../../configs/paper.toml")),
+    ("gym-short", include_str!("../../configs/gym-short.toml")),
+    ("bc", include_str!("../../configs/bc.toml")),
+    ("pendulum", include_str!("../../configs/pendulum.toml")),
+];
+
+impl Source {
+    /// What `--config` says: a shipped recipe's name, or else a file.
+    pub fn new(name: &Path) -> Self {
+        let shipped = SHIPPED
+            .iter()
+            .find(|(shipped, _)| Path::new(shipped) == name);
+        match shipped {
+            Some(&(name, text)) => Self::Shipped(name, text),
+            None => Self::File(name.to_owned()),
         }
     }
 
-    /// Timesteps per training sequence.
-    pub fn sequence_len(&self) -> usize {
-        match (self.train.sequence_len, self.model.attention) {
-            (0, Attention::Window) => self.model.context_len as usize,
-            (0, Attention::Streaming) => self.receptive_field() + self.model.context_len as usize,
-            (n, _) => n as usize,
-        }
+    fn read(&self) -> Result<toml::Table, ConfigError> {
+        let text = match self {
+            Self::File(path) => &std::fs::read_to_string(path).map_err(|source| {
+                let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
+                ConfigError::Read {
+                    path: path.clone(),
+                    source,
+                    shipped: names.join(", "),
+                }
+            })?,
+            Self::Shipped(_, text) => *text,
+        };
+        text.parse()
+            .map_err(|e: toml::de::Error| syntax(&self.to_string(), &e))
     }
+}
 
-    fn d_ff(&self) -> u32 {
-        match self.model.d_ff {
-            0 => self.model.d_model.saturating_mul(4),
-            width => width,
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Shipped(name, _) => write!(f, "recipe {name}"),
         }
     }
 }
 
-fn syntax(origin: &str, error: &toml::de::Error) -> ConfigError {
+fn syntax(origin: &str, error: &dyn fmt::Display) -> ConfigError {
     ConfigError::Syntax {
         origin: origin.to_owned(),
         message: error.to_string().trim_end().to_owned(),

@@ -1,98 +1,151 @@
-//! Recipes: shipped ones, overrides, refusals.
+//! Recipes: shipped ones, overrides, older spellings, refusals.
+
+use dt_core::config::Attention;
 
 use super::*;
+use crate::algo::bc::Bc;
 
-fn load(text: &str, settings: &[&str]) -> Result<Config, String> {
+fn load(text: &str, settings: &[&str]) -> Result<Recipe, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recipe.toml");
     std::fs::write(&path, text).unwrap();
     let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
-    Config::load(Some(&path), &settings).map_err(|e| e.to_string())
+    Recipe::load(Some(&Source::File(path)), &settings).map_err(|e| e.to_string())
+}
+
+fn shipped(name: &str) -> Recipe {
+    let source = Source::new(Path::new(name));
+    assert!(matches!(source, Source::Shipped(..)), "{name}");
+    Recipe::load(Some(&source), &[]).unwrap()
+}
+
+fn dt(recipe: &Recipe) -> Dt {
+    recipe.algorithm.section().try_into().unwrap()
 }
 
 #[test]
-fn gym_recipe_lists_every_key_with_its_default() {
-    let shipped: toml::Table = include_str!("../../configs/gym.toml").parse().unwrap();
-    let defaults = toml::Table::try_from(Config::default()).unwrap();
+fn the_papers_recipe_lists_every_key_with_its_default() {
+    let text: toml::Table = include_str!("../../configs/paper.toml").parse().unwrap();
+    let defaults = Recipe::default().to_table();
     for (section, keys) in &defaults {
-        let listed = shipped[section].as_table().unwrap();
-        for key in keys.as_table().unwrap().keys() {
+        let Some(keys) = keys.as_table() else {
+            assert!(text.contains_key(section));
+            continue;
+        };
+        let listed = text[section].as_table().unwrap();
+        for key in keys.keys() {
             assert!(
                 listed.contains_key(key),
-                "{section}.{key} is not in gym.toml"
+                "{section}.{key} is not in paper.toml"
             );
         }
     }
-    let config = load(include_str!("../../configs/gym.toml"), &[]).unwrap();
-    assert_eq!(config, Config::default());
+    assert_eq!(shipped("paper"), Recipe::default());
 }
 
 #[test]
 fn shipped_recipes_are_valid() {
-    load(include_str!("../../configs/pendulum.toml"), &[]).unwrap();
-    let short = load(include_str!("../../configs/gym-short.toml"), &[]).unwrap();
-    // The paper's network: only the optimization differs.
-    assert_eq!(short.model, Config::default().model);
+    for (name, _) in SHIPPED {
+        shipped(name);
+    }
+    // The paper's network: only the optimization and the sequences differ.
+    let short = dt(&shipped("gym-short"));
+    let network = |dt: &Dt| {
+        let dims = crate::algo::Dims {
+            state_dim: 3,
+            act_dim: 1,
+        };
+        dt.network(dims, dt_core::config::Dtype::F32)
+    };
+    assert_eq!(network(&short), network(&Dt::default()));
+    assert!(short.best_fraction > 0.0);
 }
 
 #[test]
 fn the_baseline_is_the_papers_unless_the_recipe_says_otherwise() {
-    let shipped = load(include_str!("../../configs/bc.toml"), &[]).unwrap();
-    let mut paper = Config::default();
-    paper.model.kind = Kind::Bc;
+    let shipped = shipped("bc");
+    let mut paper = Recipe::new(Bc::default());
     paper.train.grad_clip = 0.0;
     paper.train.threads = 1;
     assert_eq!(shipped, paper);
-    assert!(load(&shipped.to_toml(), &[]).unwrap() == shipped);
+    assert_eq!(load(&shipped.to_toml(), &[]).unwrap(), shipped);
 
-    let refused = |setting| load("[model]\nkind = \"bc\"", &[setting]).unwrap_err();
+    let refused = |setting| load("algo = \"bc\"", &[setting]).unwrap_err();
     for (setting, key) in [
         (
-            "model.n_layer=0",
-            "`model.n_layer`: is 0; it must lie in 1..=1024",
+            "bc.n_layer=0",
+            "`bc.n_layer`: is 0; it must lie in 1..=1024",
         ),
+        ("dt.burn_in=3", "`dt.burn_in`: is of Decision Transformer"),
         (
-            "model.activation=gelu_tanh",
-            "`model.activation`: behaviour cloning",
+            "train.burn_in=3",
+            "`dt.burn_in`: is of Decision Transformer",
         ),
-        (
-            "train.sequence_len=20",
-            "`train.sequence_len`: behaviour cloning",
-        ),
-        ("train.burn_in=3", "`train.burn_in`: behaviour cloning"),
-        (
-            "train.start_fraction=0.5",
-            "`train.start_fraction`: behaviour cloning",
-        ),
-        (
-            "train.precision=bf16",
-            "`train.precision`: behaviour cloning",
-        ),
+        ("bc.n_head=2", "unknown key `bc.n_head`"),
         ("eval.target_returns=[inf]", "`eval.target_returns`"),
-        ("model.kind=cql", "unknown variant `cql`"),
+        (
+            "algo=cql",
+            "there is no algorithm \"cql\"; there are \"dt\"",
+        ),
+        ("algo=sac", "`dt-train collect --agent sac`"),
+        ("algo=3", "`algo`: is 3"),
     ] {
         let message = refused(setting);
         assert!(message.contains(key), "{message}");
     }
-    // Sizes that only a transformer could not have.
-    load("[model]\nkind = \"bc\"\nd_model = 30\nn_head = 4", &[]).unwrap();
+    // A file may have sections for both; the other's is not looked at.
+    let both = "algo = \"bc\"\n[dt]\nd_model = 30\n[bc]\nd_model = 30";
+    assert_eq!(
+        load(both, &[]).unwrap(),
+        Recipe::new(Bc {
+            d_model: 30,
+            ..Bc::default()
+        })
+    );
+    assert!(load(both, &["algo=dt"]).unwrap_err().contains("d_model 30"));
+}
+
+#[test]
+fn recipes_of_earlier_versions_mean_what_they_meant() {
+    let old = load(
+        "[model]\nkind = \"transformer\"\nd_model = 64\nattention = \"window\"\n\
+         [train]\nupdates = 7\nprecision = \"bf16\"\nstart_fraction = 0.25",
+        &["model.n_layer=2"],
+    )
+    .unwrap();
+    let new = load(
+        "algo = \"dt\"\n[dt]\nd_model = 64\nn_layer = 2\nattention = \"window\"\nprecision = \"bf16\"\n\
+         start_fraction = 0.25\n[train]\nupdates = 7",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(old, new);
+    // The baseline's had the keys of transformers, too.
+    let old = load(
+        "[model]\nkind = \"bc\"\nd_model = 30\nn_head = 4\n[train]\nburn_in = 0",
+        &[],
+    );
+    let new = load("algo = \"bc\"\n[bc]\nd_model = 30", &[]);
+    assert_eq!(old.unwrap(), new.unwrap());
+    let by_setting = load("", &["model.kind=bc", "model.d_model=30"]).unwrap();
+    assert_eq!(by_setting.algorithm.name(), "bc");
 }
 
 #[test]
 fn settings_override_the_file_and_toml_round_trips() {
-    let config = load(
+    let recipe = load(
         "[train]\nupdates = 3",
         &[
             "train.updates=7",
-            "model.attention=window",
+            "dt.attention=window",
             "eval.target_returns=[-150, -300.5]",
         ],
     )
     .unwrap();
-    assert_eq!(config.train.updates, 7);
-    assert_eq!(config.model.attention, Attention::Window);
-    assert_eq!(config.eval.target_returns, [-150.0, -300.5]);
-    assert_eq!(load(&config.to_toml(), &[]).unwrap(), config);
+    assert_eq!(recipe.train.updates, 7);
+    assert_eq!(dt(&recipe).attention, Attention::Window);
+    assert_eq!(recipe.eval.target_returns, [-150.0, -300.5]);
+    assert_eq!(load(&recipe.to_toml(), &[]).unwrap(), recipe);
 }
 
 #[test]
@@ -104,9 +157,9 @@ fn unknown_keys_name_their_neighbour() {
         ),
         "{error}"
     );
-    let error = load("", &["d_model=64"]).unwrap_err();
+    let error = load("", &["n_head=64"]).unwrap_err();
     assert!(
-        error.contains("--set d_model=64: unknown key `d_model`; did you mean `model.d_model`?"),
+        error.contains("--set n_head=64: unknown key `n_head`; did you mean `dt.n_head`?"),
         "{error}"
     );
     let error = load("[trian]\nupdates = 1", &[]).unwrap_err();
@@ -117,20 +170,33 @@ fn unknown_keys_name_their_neighbour() {
 }
 
 #[test]
+fn a_recipe_that_is_neither_a_file_nor_shipped_is_refused_with_the_names() {
+    let source = Source::new(Path::new("gym-shrot"));
+    let error = Recipe::load(Some(&source), &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot read config gym-shrot") && error.contains("gym-short"),
+        "{error}"
+    );
+}
+
+#[test]
 fn bad_values_name_their_key() {
     for (text, expected) in [
         (
-            "[model]\nd_model = 30",
+            "[dt]\nd_model = 30",
             "d_model 30 is not a multiple of 4 * n_head = 4",
         ),
         (
-            "[model]\nd_model = 128\nn_head = 3",
+            "[dt]\nd_model = 128\nn_head = 3",
             "d_model 128 is not a multiple of 4 * n_head = 12",
         ),
         (
-            "[model]\nattention = \"banded\"",
+            "[dt]\nattention = \"banded\"",
             "unknown variant `banded`, expected `streaming` or `window`",
         ),
+        ("[dt]\nbest_fraction = 1.5", "`dt.best_fraction`: is 1.5"),
+        ("[dt]\nbest_percent = -1", "`dt.best_percent`: is -1"),
+        ("[dt]\nstart_fraction = nan", "`dt.start_fraction`: is NaN"),
         (
             "[train]\nbatch_size = 0",
             "`train.batch_size`: must be at least 1",
@@ -142,17 +208,18 @@ fn bad_values_name_their_key() {
         ("[data]\ntop_percent = 101", "`data.top_percent`: is 101"),
         ("[data]\ndelayed_reward = true", "`control.reward`"),
         (
-            "[model]\nattention = \"window\"\n[train]\nsequence_len = 40",
-            "`train.sequence_len`",
+            "[dt]\nattention = \"window\"\nsequence_len = 40",
+            "`dt.sequence_len`",
         ),
-        ("[train]\nburn_in = 78", "`train.burn_in`"),
+        ("[dt]\nburn_in = 78", "`dt.burn_in`"),
         ("[eval]\ntarget_returns = [inf]", "`eval.target_returns`"),
         (
-            "[model]\nmax_ep_len = 0\n[control]\nat_max_ep_len = \"fault\"",
+            "[dt]\nmax_ep_len = 0\n[control]\nat_max_ep_len = \"fault\"",
             "`control.at_max_ep_len`: \"fault\" takes a timestep table that ends",
         ),
-        ("model = 3", "model"),
-        ("[model", "recipe.toml"),
+        ("dt = 3", "`dt` is a section"),
+        ("train = 3", "train"),
+        ("[dt", "recipe.toml"),
     ] {
         let error = load(text, &[]).unwrap_err();
         assert!(
@@ -166,13 +233,4 @@ fn bad_values_name_their_key() {
             .unwrap_err()
             .contains("--set train.updates: expected KEY=VALUE")
     );
-}
-
-#[test]
-fn automatic_sequences_cover_the_receptive_field() {
-    let config = load("", &[]).unwrap();
-    assert_eq!(config.receptive_field(), 58);
-    assert_eq!(config.sequence_len(), 78);
-    let config = load("", &["model.attention=window"]).unwrap();
-    assert_eq!(config.sequence_len(), 20);
 }

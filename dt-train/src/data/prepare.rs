@@ -4,10 +4,21 @@
 use anyhow::{Context, bail};
 use host_sim::EnvSpec;
 
-use crate::config::Config;
+use crate::config::Recipe;
 use crate::data::sampler::Trajectories;
 use crate::data::{Dataset, StateStats};
-use crate::run::RunInfo;
+use crate::run::{RunInfo, SCHEMA};
+
+/// Data as networks read them.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What is trained on.
+    pub train: Trajectories,
+    /// Episodes that are not (`data.validation_percent`), which have no part in the normalization either; empty: none.
+    pub validation: Trajectories,
+    /// What is trained on in figures, and what a controller needs to know about it.
+    pub info: RunInfo,
+}
 
 /// What the network trains on, and what a controller needs to know about it.
 ///
@@ -17,8 +28,8 @@ use crate::run::RunInfo;
 pub fn prepare(
     mut data: Dataset,
     env: Option<&EnvSpec<'_>>,
-    config: &Config,
-) -> anyhow::Result<(Trajectories, RunInfo)> {
+    config: &Recipe,
+) -> anyhow::Result<Prepared> {
     let (state_dim, act_dim) = (data.state_dim, data.act_dim);
     if let Some(spec) = env
         && (spec.state_dim, spec.act_dim) != (state_dim, act_dim)
@@ -31,9 +42,18 @@ pub fn prepare(
             spec.act_dim
         );
     }
+    let percent = config.data.validation_percent;
+    let mut held_out = data.split_off(percent);
+    if data.episodes.is_empty() || (percent > 0.0 && held_out.episodes.is_empty()) {
+        bail!(
+            "data.validation_percent = {percent} of {} episode(s) leaves no episode to validate or to train on; set it to 0",
+            data.episodes.len() + held_out.episodes.len()
+        );
+    }
     // Of the whole data set, as in the reference recipe: a selection changes no units.
     let stats = data.state_stats();
     data.select(&config.data);
+    held_out.select(&config.data);
     let (state_mean, state_std) = if config.data.normalize_states {
         (stats.mean.clone(), stats.std.clone())
     } else {
@@ -76,6 +96,7 @@ pub fn prepare(
         .iter()
         .map(|source| source.path.display().to_string());
     let info = RunInfo {
+        schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         env: env
             .map_or(data.env().unwrap_or_default(), |spec| spec.id)
@@ -99,7 +120,11 @@ pub fn prepare(
         return_range,
         control_period_us,
     };
-    Ok((trajectories(data, &info, &centre, &half, config), info))
+    Ok(Prepared {
+        train: trajectories(data, &info, &centre, &half, config),
+        validation: trajectories(held_out, &info, &centre, &half, config),
+        info,
+    })
 }
 
 /// The data as the network reads them, in the memory that they are in.
@@ -108,7 +133,7 @@ fn trajectories(
     info: &RunInfo,
     centre: &[f32],
     half: &[f32],
-    config: &Config,
+    config: &Recipe,
 ) -> Trajectories {
     normalize(&mut data.observations, &info.state_mean, &info.state_std);
     scale_actions(&mut data.actions, centre, half);
@@ -187,7 +212,7 @@ fn state_limits(
 
 /// Returns-to-go outside these mean nothing to the policy: those it trained on, wider by the same margin as states, and
 /// those that the recipe asks for.
-fn return_range(returns_to_go: &[f32], config: &Config) -> [f32; 2] {
+fn return_range(returns_to_go: &[f32], config: &Recipe) -> [f32; 2] {
     let smaller = |a: f32, b: &f32| if *b < a { *b } else { a };
     let larger = |a: f32, b: &f32| if *b > a { *b } else { a };
     let low = returns_to_go.iter().fold(f32::INFINITY, smaller);
@@ -208,7 +233,7 @@ fn return_range(returns_to_go: &[f32], config: &Config) -> [f32; 2] {
 fn action_limits(
     act_dim: usize,
     env: Option<&EnvSpec<'_>>,
-    config: &Config,
+    config: &Recipe,
 ) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
     let limit = |key: &str, given: &Vec<f32>, of_env: Option<&[f32]>| {
         match given.len() {
@@ -270,15 +295,19 @@ mod tests {
         }
     }
 
-    fn config(settings: &[&str]) -> Config {
+    fn config(settings: &[&str]) -> Recipe {
         let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
-        Config::load(None, &settings).unwrap()
+        Recipe::load(None, &settings).unwrap()
     }
 
     #[test]
     fn inputs_are_scaled_as_the_controller_scales_them() {
         let config = config(&["data.return_scale=2.0"]);
-        let (inputs, info) = prepare(data(), Some(&SPEC), &config).unwrap();
+        let Prepared {
+            train: inputs,
+            info,
+            ..
+        } = prepare(data(), Some(&SPEC), &config).unwrap();
         let std = ((2.0_f64 / 3.0).sqrt() + 1e-6) as f32;
         assert_eq!(inputs.states, [-1.0 / std, 0.0, 0.0, 0.0, 1.0 / std, 0.0]);
         // The second component cannot move: its scaled value is 0, whatever was logged.
@@ -294,7 +323,11 @@ mod tests {
     #[test]
     fn a_selection_is_trained_on_in_the_units_of_all_data() {
         let settings = ["data.return_scale=2.0", "data.top_percent=67.0"];
-        let (inputs, info) = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
+        let Prepared {
+            train: inputs,
+            info,
+            ..
+        } = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
         let std = ((2.0_f64 / 3.0).sqrt() + 1e-6) as f32;
         assert_eq!(inputs.states, [-1.0 / std, 0.0, 0.0, 0.0]);
         assert_eq!(
@@ -311,22 +344,60 @@ mod tests {
             "data.delayed_reward=true",
             "control.reward=constant",
         ];
-        let (inputs, info) = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
+        let Prepared {
+            train: inputs,
+            info,
+            ..
+        } = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
         assert_eq!(inputs.returns_to_go, [1.5, 1.5, -2.0]);
         assert_eq!((info.transitions, info.return_max), (3, 3.0));
     }
 
     #[test]
+    fn held_out_episodes_have_no_part_in_anything_learned() {
+        let settings = ["data.return_scale=2.0", "data.validation_percent=50.0"];
+        let Prepared {
+            train,
+            validation,
+            info,
+        } = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
+        // The second episode is held out: states 1 and 2 alone are normalized by.
+        let std = (0.25_f64.sqrt() + 1e-6) as f32;
+        assert_eq!(train.states, [-0.5 / std, 0.0, 0.5 / std, 0.0]);
+        assert_eq!(validation.states, [1.5 / std, 0.0]);
+        assert_eq!(validation.returns_to_go, [-2.0]);
+        assert_eq!(train.episode_lens, [2]);
+        assert_eq!(validation.episode_lens, [1]);
+        assert_eq!((info.return_mean, info.return_max), (3.0, 3.0));
+        assert_eq!((info.episodes, info.transitions), (1, 2));
+
+        let error = prepare(
+            data(),
+            Some(&SPEC),
+            &config(&["data.validation_percent=10.0"]),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("of 2 episode(s) leaves no episode"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn normalization_can_be_switched_off() {
         let config = config(&["data.normalize_states=false"]);
-        let (inputs, info) = prepare(data(), Some(&SPEC), &config).unwrap();
+        let Prepared {
+            train: inputs,
+            info,
+            ..
+        } = prepare(data(), Some(&SPEC), &config).unwrap();
         assert_eq!(inputs.states, data().observations);
         assert_eq!(info.state_std, [1.0, 1.0]);
     }
 
     #[test]
     fn state_limits_cover_data_margin_and_environment() {
-        let (_, info) =
+        let Prepared { info, .. } =
             prepare(data(), Some(&SPEC), &config(&["control.state_margin=0.5"])).unwrap();
         // 1…3 is inside the environment's ±50.
         assert_eq!((info.state_low[0], info.state_high[0]), (-50.0, 50.0));
@@ -337,14 +408,14 @@ mod tests {
         assert!(info.state_low[1] <= 7.0 && 7.0 <= info.state_high[1]);
 
         let settings = ["control.state_margin=0.5", "data.normalize_states=false"];
-        let (_, info) = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
+        let Prepared { info, .. } = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
         assert_eq!((info.state_low[1], info.state_high[1]), (6.5, 7.5));
     }
 
     #[test]
     fn the_return_range_covers_data_margin_and_targets() {
         let range = |settings: &[&str]| {
-            let (_, info) = prepare(data(), Some(&SPEC), &config(settings)).unwrap();
+            let Prepared { info, .. } = prepare(data(), Some(&SPEC), &config(settings)).unwrap();
             info.return_range.unwrap()
         };
         // The data's are 3, 2 and -4.
@@ -377,7 +448,11 @@ mod tests {
         assert!(refusal(&[low, below]).contains("is above"));
 
         let settings = [low, high, "control.period_us=1000"];
-        let (inputs, info) = prepare(data(), None, &config(&settings)).unwrap();
+        let Prepared {
+            train: inputs,
+            info,
+            ..
+        } = prepare(data(), None, &config(&settings)).unwrap();
         assert_eq!(inputs.actions[..2], [-2.0, -0.75]);
         assert_eq!((info.env.as_str(), info.control_period_us), ("", 1000));
     }

@@ -28,88 +28,36 @@ pub struct Trajectories {
     pub episode_lens: Vec<usize>,
 }
 
-impl Trajectories {
-    /// Takes `percent` of the episodes out, evenly spread: whatever order the data are in, both parts have some of all.
-    pub fn split_off(&mut self, percent: f64) -> Self {
-        let whole = std::mem::take(self);
-        let empty = || Self {
-            state_dim: whole.state_dim,
-            act_dim: whole.act_dim,
-            ..Self::default()
-        };
-        let mut taken = empty();
-        *self = empty();
-        let due = |episodes: usize| (episodes as f64 * percent / 100.0).floor();
-        let mut start = 0;
-        for (i, &len) in whole.episode_lens.iter().enumerate() {
-            let rows = start..start + len;
-            let part = if due(i + 1) > due(i) {
-                &mut taken
-            } else {
-                &mut *self
-            };
-            let states = rows.start * whole.state_dim..rows.end * whole.state_dim;
-            let actions = rows.start * whole.act_dim..rows.end * whole.act_dim;
-            part.states.extend_from_slice(&whole.states[states]);
-            part.actions.extend_from_slice(&whole.actions[actions]);
-            part.returns_to_go
-                .extend_from_slice(&whole.returns_to_go[rows.clone()]);
-            part.episode_lens.push(len);
-            start = rows.end;
-        }
-        taken
-    }
-}
-
-/// One update's sequences.
+/// What one update sees; B sequences, T timesteps.
 #[derive(Debug)]
 pub struct Batch {
-    /// What the network reads.
+    /// What the network reads. Of [`Draw::Histories`], `states` is (B, K, state_dim), and all else of the newest
+    /// timestep alone (T = 1).
     pub inputs: Inputs,
     /// (B, T): 1 where the prediction carries loss, else 0.
     pub loss_mask: Tensor,
 }
 
-/// Draws batches from trajectories that are resident on the training device.
-///
-/// Which rows make a batch is decided on the host, for many updates at once, so that the device is seldom waited for;
-/// what is in them is gathered on the device.
-#[derive(Debug)]
-pub struct Sampler {
-    states: Tensor,
-    actions: Tensor,
-    returns_to_go: Tensor,
-    /// First row of each episode, then the number of rows.
-    offsets: Vec<usize>,
-    best: Best,
-    shape: Shape,
-    seed: u64,
-    device: Device,
-    drawn: Option<Drawn>,
-}
-
-/// The sequences of [`AT_ONCE`] updates; U updates, B sequences, T timesteps.
-#[derive(Debug)]
-struct Drawn {
-    /// The first of the updates.
-    first: u64,
-    /// (U, B·T)
-    rows: Tensor,
-    /// (U, B, T)
-    timesteps: Tensor,
-    /// (U, B, T)
-    loss_mask: Tensor,
-}
-
-/// Updates whose sequences are drawn together.
-const AT_ONCE: u64 = 32;
-
-/// Shape of a [`Sampler`]'s batches.
+/// What makes a batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Sequences per batch.
+pub enum Draw {
+    /// Consecutive timesteps.
+    Sequences(SequenceShape),
+    /// Single transitions, drawn uniformly, each with the states up to it.
+    Histories {
+        /// B: transitions per batch.
+        batch_size: usize,
+        /// K: states of each, the oldest first; zeros before the episode's first.
+        context_len: usize,
+    },
+}
+
+/// Sequences of [`Draw::Sequences`].
+#[derive(Clone, Copy, Debug)]
+pub struct SequenceShape {
+    /// B: sequences per batch.
     pub batch_size: usize,
-    /// Timesteps per sequence.
+    /// T: timesteps per sequence.
     pub sequence_len: usize,
     /// Timesteps without loss at the start of a sequence inside an episode.
     pub burn_in: usize,
@@ -119,15 +67,58 @@ pub struct Shape {
     pub best_fraction: f64,
     /// Those are the best by return, as many as fit into this percentage of the transitions.
     pub best_percent: f64,
-    /// Timesteps saturate below this; 0: no bound.
-    pub max_ep_len: usize,
 }
+
+/// Draws batches from trajectories that are resident on the training device.
+///
+/// Which rows make a batch is decided on the host, for many updates at once, so that the device is seldom waited for;
+/// what is in them is gathered on the device.
+#[derive(Debug)]
+pub struct Sampler {
+    tables: Tables,
+    draw: Draw,
+    /// For [`SequenceShape::best_fraction`].
+    best: Best,
+    seed: u64,
+    drawn: Option<Drawn>,
+}
+
+/// Trajectories on a device.
+#[derive(Debug)]
+struct Tables {
+    /// One row per transition, then one of zeros.
+    states: Tensor,
+    actions: Tensor,
+    returns_to_go: Tensor,
+    /// First row of each episode, then the number of rows.
+    offsets: Vec<usize>,
+    /// Return of each episode, scaled.
+    returns: Vec<f64>,
+}
+
+/// What [`AT_ONCE`] updates see; U updates.
+#[derive(Debug)]
+struct Drawn {
+    /// The first of the updates.
+    first: u64,
+    /// Rows of everything but states, (U, B·T).
+    rows: Tensor,
+    /// Rows of states, (U, B·T) or (U, B·K).
+    state_rows: Tensor,
+    /// (U, B, T)
+    timesteps: Tensor,
+    /// (U, B, T)
+    loss_mask: Tensor,
+}
+
+/// Updates whose batches are drawn together.
+const AT_ONCE: u64 = 32;
 
 /// The episodes of the highest returns, in ascending order.
 #[derive(Debug)]
 struct Best {
     episodes: Vec<usize>,
-    /// As [`Sampler::offsets`], counting the rows of these episodes alone.
+    /// As [`Tables::offsets`], counting the rows of these episodes alone.
     offsets: Vec<usize>,
 }
 
@@ -142,25 +133,42 @@ struct Sequence {
     len: usize,
 }
 
+/// What is decided on the host for a batch, one value per timestep.
+#[derive(Default)]
+struct Rows {
+    rows: Vec<i64>,
+    /// Empty: as `rows`.
+    state_rows: Vec<i64>,
+    timesteps: Vec<i64>,
+    loss_mask: Vec<f32>,
+}
+
 impl Sampler {
     /// Moves `trajectories` to `device`.
-    pub fn new(trajectories: Trajectories, shape: Shape, seed: u64, device: Device) -> Self {
-        let offsets = offsets(&trajectories.episode_lens);
-        let best = Best::of(&trajectories, &offsets, shape.best_percent);
+    pub fn new(trajectories: Trajectories, draw: Draw, seed: u64, device: Device) -> Self {
+        Self::of(Tables::new(trajectories, device), draw, seed)
+    }
+
+    /// Draws otherwise, from the same trajectories, which are shared.
+    pub fn redrawn(&self, draw: Draw, seed: u64) -> Self {
+        Self::of(self.tables.share(), draw, seed)
+    }
+
+    fn of(tables: Tables, draw: Draw, seed: u64) -> Self {
+        let percent = match draw {
+            Draw::Sequences(shape) => shape.best_percent,
+            Draw::Histories { .. } => 100.0,
+        };
         Self {
-            best,
-            states: resident(trajectories.states, trajectories.state_dim, device),
-            actions: resident(trajectories.actions, trajectories.act_dim, device),
-            returns_to_go: resident(trajectories.returns_to_go, 1, device),
-            offsets,
-            shape,
+            best: Best::of(&tables, percent),
+            tables,
+            draw,
             seed,
-            device,
             drawn: None,
         }
     }
 
-    /// The sequences of one update.
+    /// What update number `update` sees.
     ///
     /// A sequence that is shorter than T because its episode is continues with masked copies of
     /// its last timestep; attention is causal, so they change no prediction before them.
@@ -171,58 +179,62 @@ impl Sampler {
             _ => self.draw(first),
         };
         let of_update = |tensor: &Tensor| tensor.select(0, (update - first).cast_signed());
-        let rows = of_update(&drawn.rows);
-        let (b, t) = (self.shape.batch_size as i64, self.shape.sequence_len as i64);
-        let gather = |table: &Tensor| table.index_select(0, &rows).view([b, t, -1]);
+        let (rows, state_rows) = (of_update(&drawn.rows), of_update(&drawn.state_rows));
+        let (timesteps, loss_mask) = (of_update(&drawn.timesteps), of_update(&drawn.loss_mask));
+        let b = loss_mask.size()[0];
+        let gather = |table: &Tensor, rows: &Tensor| {
+            let columns = table.size()[1];
+            table.index_select(0, rows).view([b, -1, columns])
+        };
+        let tables = &self.tables;
         let batch = Batch {
             inputs: Inputs {
-                returns_to_go: gather(&self.returns_to_go),
-                states: gather(&self.states),
-                actions: gather(&self.actions),
-                timesteps: of_update(&drawn.timesteps),
+                returns_to_go: gather(&tables.returns_to_go, &rows),
+                states: gather(&tables.states, &state_rows),
+                actions: gather(&tables.actions, &rows),
+                timesteps,
             },
-            loss_mask: of_update(&drawn.loss_mask),
+            loss_mask,
         };
         self.drawn = Some(drawn);
         batch
     }
 
     fn draw(&self, first: u64) -> Drawn {
-        let Shape {
-            batch_size,
-            sequence_len,
-            burn_in,
-            max_ep_len,
-            ..
-        } = self.shape;
-        let last_timestep = max_ep_len.checked_sub(1).unwrap_or(usize::MAX);
-        let len = AT_ONCE as usize * batch_size * sequence_len;
-        let [mut rows, mut timesteps] = [(); 2].map(|()| Vec::<i64>::with_capacity(len));
-        let mut loss_mask = Vec::<f32>::with_capacity(len);
+        let mut drawn = Rows::default();
         for update in first..first + AT_ONCE {
             let mut rng = generator(self.seed, update);
-            for _ in 0..batch_size {
-                let Sequence { row, timestep, len } = self.sequence(&mut rng);
-                let first_loss = if timestep == 0 { 0 } else { burn_in };
-                for position in 0..sequence_len {
-                    let real = std::cmp::min(position, len - 1);
-                    rows.push((row + real) as i64);
-                    timesteps.push(std::cmp::min(timestep + real, last_timestep) as i64);
-                    let carries_loss = (first_loss..len).contains(&position);
-                    loss_mask.push(f32::from(u8::from(carries_loss)));
+            match self.draw {
+                Draw::Sequences(shape) => {
+                    (0..shape.batch_size)
+                        .for_each(|_| drawn.push(&shape, self.sequence(&shape, &mut rng)));
                 }
+                Draw::Histories {
+                    batch_size,
+                    context_len,
+                } => (0..batch_size).for_each(|_| self.history(context_len, &mut rng, &mut drawn)),
             }
         }
-        let [u, b, t] = [AT_ONCE as usize, batch_size, sequence_len].map(|n| n as i64);
+        let b = match self.draw {
+            Draw::Sequences(SequenceShape { batch_size, .. })
+            | Draw::Histories { batch_size, .. } => batch_size as i64,
+        };
+        let u = AT_ONCE.cast_signed();
+        let device = self.tables.states.device();
+        let flat = |rows: &[i64]| Tensor::from_slice(rows).view([u, -1]).to(device);
+        let rows = flat(&drawn.rows);
+        let state_rows = match drawn.state_rows.as_slice() {
+            [] => rows.shallow_clone(),
+            state_rows => flat(state_rows),
+        };
         Drawn {
             first,
-            rows: Tensor::from_slice(&rows).view([u, b * t]).to(self.device),
-            timesteps: Tensor::from_slice(&timesteps)
-                .view([u, b, t])
-                .to(self.device),
-            loss_mask: Tensor::from_slice(&loss_mask)
-                .view([u, b, t])
-                .to(self.device),
+            rows,
+            state_rows,
+            timesteps: flat(&drawn.timesteps).view([u, b, -1]),
+            loss_mask: Tensor::from_slice(&drawn.loss_mask)
+                .view([u, b, -1])
+                .to(device),
         }
     }
 
@@ -230,24 +242,22 @@ impl Sampler {
     /// it; where the sequence would reach over an end of the episode it is moved inside. So no
     /// timestep is wasted on padding, and the first and last timesteps of an episode, which a
     /// uniform start would show in one sequence out of T, are seen at least half as often as the others.
-    /// [`Shape::best_fraction`] of the sequences have an episode of the best for theirs, drawn likewise;
-    /// [`Shape::start_fraction`] are moved to their episode's start.
-    fn sequence(&self, rng: &mut ChaCha8Rng) -> Sequence {
-        let (episode, middle) = if bernoulli(rng, self.shape.best_fraction) {
-            let (chosen, row) = draw_episode(rng, &self.best.offsets);
-            let episode = self.best.episodes[chosen];
-            (episode, self.offsets[episode] + row)
+    /// [`SequenceShape::best_fraction`] of the sequences have an episode of the best for theirs, drawn likewise;
+    /// [`SequenceShape::start_fraction`] are moved to their episode's start.
+    fn sequence(&self, shape: &SequenceShape, rng: &mut ChaCha8Rng) -> Sequence {
+        let offsets = &self.tables.offsets;
+        let (episode, middle) = if bernoulli(rng, shape.best_fraction) {
+            let (chosen, middle) = draw_row(rng, &self.best.offsets);
+            (self.best.episodes[chosen], middle)
         } else {
-            let (episode, row) = draw_episode(rng, &self.offsets);
-            (episode, self.offsets[episode] + row)
+            draw_row(rng, offsets)
         };
-        let (first, end) = (self.offsets[episode], self.offsets[episode + 1]);
-        let longest = self.shape.sequence_len;
-        let len = std::cmp::min(longest, end - first);
-        let start = if bernoulli(rng, self.shape.start_fraction) {
+        let (first, end) = (offsets[episode], offsets[episode + 1]);
+        let len = std::cmp::min(shape.sequence_len, end - first);
+        let start = if bernoulli(rng, shape.start_fraction) {
             0
         } else {
-            (middle - first).saturating_sub(longest / 2)
+            middle.saturating_sub(shape.sequence_len / 2)
         };
         let timestep = std::cmp::min(start, end - first - len);
         Sequence {
@@ -256,34 +266,97 @@ impl Sampler {
             len,
         }
     }
+
+    /// A transition, and the states up to it.
+    fn history(&self, context_len: usize, rng: &mut ChaCha8Rng, drawn: &mut Rows) {
+        let offsets = &self.tables.offsets;
+        let zeros = offsets[offsets.len() - 1];
+        let (episode, timestep) = draw_row(rng, offsets);
+        let newest = offsets[episode] + timestep;
+        drawn.state_rows.extend((0..context_len).rev().map(|back| {
+            let row = if back <= timestep {
+                newest - back
+            } else {
+                zeros
+            };
+            row as i64
+        }));
+        drawn.rows.push(newest as i64);
+        drawn.timesteps.push(timestep as i64);
+        drawn.loss_mask.push(1.0);
+    }
+}
+
+impl Rows {
+    fn push(&mut self, shape: &SequenceShape, sequence: Sequence) {
+        let Sequence { row, timestep, len } = sequence;
+        let first_loss = if timestep == 0 { 0 } else { shape.burn_in };
+        for position in 0..shape.sequence_len {
+            let real = std::cmp::min(position, len - 1);
+            self.rows.push((row + real) as i64);
+            self.timesteps.push((timestep + real) as i64);
+            let carries_loss = (first_loss..len).contains(&position);
+            self.loss_mask.push(f32::from(u8::from(carries_loss)));
+        }
+    }
+}
+
+impl Tables {
+    fn new(trajectories: Trajectories, device: Device) -> Self {
+        let Trajectories {
+            state_dim,
+            act_dim,
+            states,
+            actions,
+            returns_to_go,
+            episode_lens,
+        } = trajectories;
+        let offsets = offsets(&episode_lens);
+        Self {
+            // An episode's return is the return-to-go of its first timestep.
+            returns: offsets[..episode_lens.len()]
+                .iter()
+                .map(|&first| returns_to_go[first].into())
+                .collect(),
+            states: resident(states, state_dim, 1, device),
+            actions: resident(actions, act_dim, 0, device),
+            returns_to_go: resident(returns_to_go, 1, 0, device),
+            offsets,
+        }
+    }
+
+    fn share(&self) -> Self {
+        Self {
+            states: self.states.shallow_clone(),
+            actions: self.actions.shallow_clone(),
+            returns_to_go: self.returns_to_go.shallow_clone(),
+            offsets: self.offsets.clone(),
+            returns: self.returns.clone(),
+        }
+    }
 }
 
 impl Best {
-    fn of(trajectories: &Trajectories, offsets: &[usize], percent: f64) -> Self {
-        // An episode's return is the return-to-go of its first timestep.
-        let returns: Vec<f64> = offsets[..offsets.len() - 1]
-            .iter()
-            .map(|&first| trajectories.returns_to_go[first].into())
-            .collect();
-        let lens = &trajectories.episode_lens;
-        let episodes = best_episodes(&returns, |episode| lens[episode], percent);
-        let lens: Vec<usize> = episodes.iter().map(|&episode| lens[episode]).collect();
+    fn of(tables: &Tables, percent: f64) -> Self {
+        let rows = |episode: usize| tables.offsets[episode + 1] - tables.offsets[episode];
+        let episodes = best_episodes(&tables.returns, rows, percent);
+        let lens: Vec<usize> = episodes.iter().map(|&episode| rows(episode)).collect();
         Self {
-            offsets: self::offsets(&lens),
+            offsets: offsets(&lens),
             episodes,
         }
     }
 }
 
 /// An episode in proportion to its length, and one of its rows, counted from its first.
-fn draw_episode(rng: &mut ChaCha8Rng, offsets: &[usize]) -> (usize, usize) {
+fn draw_row(rng: &mut ChaCha8Rng, offsets: &[usize]) -> (usize, usize) {
     let row = below(rng, offsets[offsets.len() - 1]);
     let episode = offsets.partition_point(|&offset| offset <= row) - 1;
     (episode, row - offsets[episode])
 }
 
 /// First row of each episode, then the number of rows.
-pub(crate) fn offsets(episode_lens: &[usize]) -> Vec<usize> {
+fn offsets(episode_lens: &[usize]) -> Vec<usize> {
     let mut offsets = vec![0];
     for len in episode_lens {
         offsets.push(offsets[offsets.len() - 1] + len);
@@ -291,12 +364,14 @@ pub(crate) fn offsets(episode_lens: &[usize]) -> Vec<usize> {
     offsets
 }
 
-/// A table (rows, columns) on the device. The values move piece by piece, each freed once it is there, so that large
-/// data are never in memory twice.
-pub(crate) fn resident(mut values: Vec<f32>, columns: usize, device: Device) -> Tensor {
+/// A table (rows + `zeros`, columns) on the device, `zeros` rows of zeros at its end. The values move piece by piece, each
+/// freed once it is there, so that large data are never in memory twice.
+fn resident(mut values: Vec<f32>, columns: usize, zeros: usize, device: Device) -> Tensor {
     const PIECE: usize = 1 << 14;
     let mut end = values.len() / columns;
-    let table = Tensor::empty([end as i64, columns as i64], (Kind::Float, device));
+    let size = [(end + zeros) as i64, columns as i64];
+    let table = Tensor::empty(size, (Kind::Float, device));
+    let _ = table.narrow(0, end as i64, zeros as i64).zero_();
     while end > 0 {
         let start = end.saturating_sub(PIECE);
         let piece = Tensor::from_slice(&values[start * columns..]);
@@ -311,7 +386,7 @@ pub(crate) fn resident(mut values: Vec<f32>, columns: usize, device: Device) -> 
 }
 
 /// Random bits of one update, independent of how many were drawn for the updates before.
-pub(crate) fn generator(seed: u64, update: u64) -> ChaCha8Rng {
+fn generator(seed: u64, update: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&update.to_le_bytes());
@@ -320,7 +395,7 @@ pub(crate) fn generator(seed: u64, update: u64) -> ChaCha8Rng {
 }
 
 /// Uniform in 0..n; the bias of this multiplication is below n / 2⁶⁴.
-pub(crate) fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
@@ -347,17 +422,20 @@ mod tests {
         }
     }
 
-    fn sampler(episode_lens: &[usize], sequence_len: usize, burn_in: usize, seed: u64) -> Sampler {
-        let shape = Shape {
+    fn shape(sequence_len: usize) -> SequenceShape {
+        SequenceShape {
             batch_size: 64,
             sequence_len,
-            burn_in,
+            burn_in: 0,
             start_fraction: 0.0,
             best_fraction: 0.0,
             best_percent: 100.0,
-            max_ep_len: 6,
-        };
-        Sampler::new(numbered(episode_lens), shape, seed, Device::Cpu)
+        }
+    }
+
+    fn sampler(episode_lens: &[usize], shape: SequenceShape, seed: u64) -> Sampler {
+        let data = numbered(episode_lens);
+        Sampler::new(data, Draw::Sequences(shape), seed, Device::Cpu)
     }
 
     fn rows<T: tch::kind::Element + Copy + Default>(tensor: &Tensor) -> Vec<Vec<T>> {
@@ -373,7 +451,15 @@ mod tests {
     #[test]
     fn sequences_stay_inside_their_episode_and_padding_carries_no_loss() {
         // Episodes: rows 0..3 (shorter than a sequence), 3..12.
-        let batch = sampler(&[3, 9], 5, 2, 1).batch(0);
+        let batch = sampler(
+            &[3, 9],
+            SequenceShape {
+                burn_in: 2,
+                ..shape(5)
+            },
+            1,
+        )
+        .batch(0);
         let states = rows::<f32>(&batch.inputs.states);
         let times = rows::<i64>(&batch.inputs.timesteps);
         let mask = rows::<f32>(&batch.loss_mask);
@@ -389,8 +475,7 @@ mod tests {
                 }
                 3..=7 => {
                     assert!(states.windows(2).all(|w| w[1] == w[0] + 1.0));
-                    let expected: Vec<i64> =
-                        (0..5).map(|i| (first as i64 - 3 + i).min(5)).collect();
+                    let expected: Vec<i64> = (0..5).map(|i| first as i64 - 3 + i).collect();
                     assert_eq!(*times, expected);
                     let burnt: f32 = if first == 3 { 0.0 } else { 2.0 };
                     assert_eq!(mask.iter().sum::<f32>(), 5.0 - burnt);
@@ -405,25 +490,13 @@ mod tests {
     }
 
     #[test]
-    fn episodes_are_split_off_whole_and_evenly() {
-        let mut kept = numbered(&[2, 1, 3, 1, 2, 1, 1, 1, 1, 1]);
-        let taken = kept.split_off(20.0);
-        assert_eq!(taken.episode_lens, [2, 1]);
-        assert_eq!(taken.states, [7.0, 8.0, 13.0]);
-        assert_eq!(taken.actions, taken.states);
-        assert_eq!(taken.returns_to_go, taken.states);
-        assert_eq!(kept.episode_lens, [2, 1, 3, 1, 1, 1, 1, 1]);
-        let rest: Vec<f32> = (0..7).chain(9..13).map(|i| i as f32).collect();
-        assert_eq!(kept.states, rest);
-        assert!(kept.split_off(0.0).episode_lens.is_empty());
-        assert_eq!((kept.states, kept.state_dim), (rest, 1));
-    }
-
-    #[test]
     fn a_fraction_of_the_sequences_starts_with_the_episode() {
         let starts = |fraction: f64| {
-            let mut sampler = sampler(&[1000], 10, 0, 5);
-            sampler.shape.start_fraction = fraction;
+            let shape = SequenceShape {
+                start_fraction: fraction,
+                ..shape(10)
+            };
+            let mut sampler = sampler(&[1000], shape, 5);
             let times =
                 (0..100).flat_map(|update| rows::<i64>(&sampler.batch(update).inputs.timesteps));
             times.filter(|times| times[0] == 0).count()
@@ -438,12 +511,12 @@ mod tests {
     fn a_fraction_of_the_sequences_comes_from_the_best_episodes() {
         // Returns, by the rows' numbers: 0, 100, 200, 300, so the last fits into 25 %, the last two into 50 %.
         let share = |fraction: f64, percent: f64, first_best: f32| {
-            let shape = Shape {
+            let shape = SequenceShape {
                 best_fraction: fraction,
                 best_percent: percent,
-                ..sampler(&[1], 10, 0, 5).shape
+                ..shape(10)
             };
-            let mut sampler = Sampler::new(numbered(&[100; 4]), shape, 5, Device::Cpu);
+            let mut sampler = sampler(&[100; 4], shape, 5);
             let rows =
                 (0..100).flat_map(|update| rows::<f32>(&sampler.batch(update).inputs.states));
             rows.filter(|rows| rows[0] >= first_best).count() as f64 / 6400.0
@@ -464,15 +537,62 @@ mod tests {
     }
 
     #[test]
+    fn a_history_ends_with_its_transition_and_starts_with_zeros_where_there_is_no_past() {
+        let draw = Draw::Histories {
+            batch_size: 64,
+            context_len: 3,
+        };
+        // No row is 0, so that zeros are those of the padding.
+        let mut data = numbered(&[1, 2, 5]);
+        data.states.iter_mut().for_each(|state| *state += 10.0);
+        let Batch { inputs, loss_mask } = Sampler::new(data, draw, 1, Device::Cpu).batch(0);
+        assert_eq!(inputs.states.size(), [64, 3, 1]);
+        assert_eq!(inputs.actions.size(), [64, 1, 1]);
+        assert_eq!(inputs.returns_to_go.size(), [64, 1, 1]);
+        assert_eq!(loss_mask.size(), [64, 1]);
+        let expected: [(&[f32], i64); 8] = [
+            (&[0.0, 0.0, 10.0], 0),
+            (&[0.0, 0.0, 11.0], 0),
+            (&[0.0, 11.0, 12.0], 1),
+            (&[0.0, 0.0, 13.0], 0),
+            (&[0.0, 13.0, 14.0], 1),
+            (&[13.0, 14.0, 15.0], 2),
+            (&[14.0, 15.0, 16.0], 3),
+            (&[15.0, 16.0, 17.0], 4),
+        ];
+        let mut seen = [false; 8];
+        let (states, actions) = (rows::<f32>(&inputs.states), rows::<f32>(&inputs.actions));
+        let timesteps = rows::<i64>(&inputs.timesteps);
+        for ((states, action), timestep) in states.iter().zip(&actions).zip(&timesteps) {
+            let row = action[0] as usize;
+            assert_eq!((states.as_slice(), timestep[0]), expected[row]);
+            seen[row] = true;
+        }
+        assert_eq!(seen, [true; 8]);
+    }
+
+    #[test]
+    fn a_sampler_can_be_drawn_from_otherwise() {
+        let first = sampler(&[3, 9, 30], shape(5), 1);
+        let draw = Draw::Sequences(shape(7));
+        let states = |mut sampler: Sampler| rows::<f32>(&sampler.batch(3).inputs.states);
+        assert_eq!(
+            states(first.redrawn(draw, 2)),
+            states(sampler(&[3, 9, 30], shape(7), 2))
+        );
+    }
+
+    #[test]
     fn tables_larger_than_a_piece_arrive_whole() {
         let values: Vec<f32> = (0..150_000).map(|i| i as f32).collect();
-        let table = resident(values.clone(), 3, Device::Cpu);
-        assert_eq!(rows::<f32>(&table).concat(), values);
+        let table = resident(values.clone(), 3, 1, Device::Cpu);
+        let (zeros, rest) = (vec![0.0; 3], rows::<f32>(&table).concat());
+        assert_eq!(rest, [values, zeros].concat());
     }
 
     #[test]
     fn every_timestep_is_seen_at_least_half_as_often_as_the_middle() {
-        let mut sampler = sampler(&[40], 10, 0, 3);
+        let mut sampler = sampler(&[40], shape(10), 3);
         let mut seen = [0_u32; 40];
         for update in 0..200 {
             for row in rows::<f32>(&sampler.batch(update).inputs.states).concat() {
@@ -487,7 +607,7 @@ mod tests {
 
     #[test]
     fn a_batch_depends_on_seed_and_update_alone() {
-        let mut first = sampler(&[3, 9, 30], 5, 0, 1);
+        let mut first = sampler(&[3, 9, 30], shape(5), 1);
         let states =
             |sampler: &mut Sampler, update| rows::<f32>(&sampler.batch(update).inputs.states);
         let expected = states(&mut first, 7);
@@ -499,9 +619,9 @@ mod tests {
         assert_ne!(later, expected);
         assert_eq!(states(&mut first, 7), expected);
         assert_eq!(
-            states(&mut sampler(&[3, 9, 30], 5, 0, 1), AT_ONCE + 7),
+            states(&mut sampler(&[3, 9, 30], shape(5), 1), AT_ONCE + 7),
             later
         );
-        assert_ne!(states(&mut sampler(&[3, 9, 30], 5, 0, 2), 7), expected);
+        assert_ne!(states(&mut sampler(&[3, 9, 30], shape(5), 2), 7), expected);
     }
 }

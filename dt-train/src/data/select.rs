@@ -30,7 +30,8 @@ pub(crate) fn best_episodes(
         sum += rows(episode);
         sum as f64 <= limit
     });
-    let mut best = ranked[..std::cmp::max(fitting.count(), 1)].to_vec();
+    let count = std::cmp::max(fitting.count(), 1);
+    let mut best: Vec<usize> = ranked.into_iter().take(count).collect();
     best.sort_unstable();
     best
 }
@@ -44,6 +45,39 @@ impl Dataset {
         if recipe.delayed_reward {
             self.delay_rewards();
         }
+    }
+
+    /// Takes `percent` of the episodes out, evenly spread: whatever order the data are in, both parts have some of all.
+    pub fn split_off(&mut self, percent: f64) -> Self {
+        let due = |episodes: usize| (episodes as f64 * percent / 100.0).floor();
+        let is_due = |&i: &usize| due(i + 1) > due(i);
+        let (taken, kept): (Vec<usize>, Vec<usize>) =
+            (0..self.episodes.len()).partition(|i| is_due(i));
+        let mut part = Self {
+            state_dim: self.state_dim,
+            act_dim: self.act_dim,
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
+            sources: self.sources.clone(),
+        };
+        for &episode in &taken {
+            let Episode { rows, terminated } = self.episodes[episode].clone();
+            let start = part.rewards.len();
+            let of = |columns: usize| rows.start * columns..rows.end * columns;
+            part.observations
+                .extend_from_slice(&self.observations[of(self.state_dim)]);
+            part.actions
+                .extend_from_slice(&self.actions[of(self.act_dim)]);
+            part.rewards.extend_from_slice(&self.rewards[rows]);
+            let rows = start..part.rewards.len();
+            part.episodes.push(Episode { rows, terminated });
+        }
+        if !taken.is_empty() {
+            self.keep(&kept);
+        }
+        part
     }
 
     /// Keeps the [`best_episodes`] alone; their order stays. (Chen et al. 2021, "%BC".)
@@ -151,6 +185,33 @@ mod tests {
         assert_eq!(top(100.0).1.len(), 10);
         // At least one, whatever the limit.
         assert_eq!(top(0.1).1, [4.0, 5.0]);
+    }
+
+    #[test]
+    fn episodes_are_split_off_whole_and_evenly() {
+        let lens = [2, 1, 3, 1, 2, 1, 1, 1, 1, 1];
+        let mut kept = data(&lens.map(|len| (len, 1.0)));
+        let taken = kept.split_off(20.0);
+        let rows = |data: &Dataset| {
+            let rows = data.episodes.iter().map(|episode| episode.rows.clone());
+            rows.collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&taken), [0..2, 2..3]);
+        assert_eq!(taken.actions, [7.0, 8.0, 13.0]);
+        assert_eq!(taken.observations, [7.0, 7.0, 8.0, 8.0, 13.0, 13.0]);
+        assert_eq!(taken.rewards, [0.5, 0.5, 1.0]);
+        assert_eq!(kept.episodes.len(), 8);
+        let rest: Vec<f32> = (0..7).chain(9..13).map(|i| i as f32).collect();
+        assert_eq!(kept.actions, rest);
+        assert!(kept.split_off(0.0).episodes.is_empty());
+        assert_eq!(kept.actions, rest);
+    }
+
+    #[test]
+    fn nothing_can_be_selected_from() {
+        let mut none = data(&[]);
+        none.keep_top(50.0);
+        assert!(none.episodes.is_empty());
     }
 
     #[test]

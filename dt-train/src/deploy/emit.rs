@@ -9,18 +9,35 @@ use host_sim::policy_file::PolicyFile;
 
 use super::fold::Folded;
 use crate::data::select::describe;
-use crate::run::Run;
-use crate::run::checkpoint::{CheckpointError, Weights};
+use crate::run::checkpoint::{Checkpoint, CheckpointError, Weights};
+use crate::run::{Run, RunError};
 
 /// A trained network with all that its policy file says about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Trained<'a> {
     /// Recipe and data description.
     pub run: &'a Run,
+    /// The network, in f32.
+    pub network: Config,
     /// Parameters.
     pub weights: &'a Weights,
     /// Updates they have had.
     pub update: u64,
+}
+
+impl<'a> Trained<'a> {
+    /// A checkpoint of `run`.
+    ///
+    /// # Errors
+    /// [`RunError::NotDeployable`].
+    pub fn new(run: &'a Run, checkpoint: &'a Checkpoint) -> Result<Self, RunError> {
+        Ok(Self {
+            run,
+            network: run.deployed(Dtype::F32)?,
+            weights: &checkpoint.weights,
+            update: checkpoint.progress.update,
+        })
+    }
 }
 
 /// Why a network cannot become a policy file.
@@ -49,14 +66,13 @@ pub fn emit_bytes(
     golden: &[f32],
 ) -> Result<PolicyFile, EmitBytesError> {
     let Run {
-        config: recipe,
-        info,
-        dir,
+        recipe, info, dir, ..
     } = trained.run;
     let dataset = describe(&info.dataset, &recipe.data);
     let config = Config {
+        dtype,
         mixer,
-        ..trained.run.network(dtype)
+        ..trained.network
     };
     let mut manifest = Manifest {
         return_scale: recipe.data.return_scale,

@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use dt_core::config::Attention;
+use dt_core::config::{Attention, Config};
 use dt_core::policy::{centre, half};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::Trained;
+use super::predict::Context;
 use crate::data::Dataset;
 use crate::data::prepare::{normalize, scale_actions};
-use crate::deploy::predict::Context;
 use crate::run::Run;
 
 /// Stretches of episodes that errors are measured on.
@@ -18,10 +19,10 @@ const MEASURED: usize = 16;
 
 /// Steps of each such stretch, at most. Window attention recomputes K timesteps per step, so a
 /// stretch of it ends soon after the window has begun to slide.
-fn measured_steps(run: &Run) -> usize {
-    match run.config.model.attention {
+fn measured_steps(network: &Config) -> usize {
+    match network.attention {
         Attention::Streaming => 200,
-        Attention::Window => run.config.model.context_len as usize + 8,
+        Attention::Window => network.context_len as usize + 8,
     }
 }
 
@@ -64,14 +65,15 @@ pub fn training_data(run: &Run) -> Result<Dataset, String> {
     if digest != run.info.dataset_sha256 {
         return Err(format!("{} has changed since", run.info.dataset));
     }
-    data.select(&run.config.data);
+    data.select(&run.recipe.data);
     Ok(data)
 }
 
 impl Source<'_> {
     /// Steps for the golden vectors: 2K + 3 in a row, so that the ring wraps, then extreme inputs.
-    pub fn golden(&self, run: &Run) -> Steps {
-        let n = 2 * run.config.model.context_len as usize + 3;
+    pub fn golden(&self, trained: &Trained<'_>) -> Steps {
+        let run = trained.run;
+        let n = 2 * trained.network.context_len as usize + 3;
         let mut steps = match self {
             Self::Logged(data) => logged(data, 0, 0, n),
             Self::Random => random(run, n, 0),
@@ -81,8 +83,9 @@ impl Source<'_> {
     }
 
     /// Stretches of episodes to measure errors on, from beginning, middle and end of episodes.
-    pub fn measured(&self, run: &Run) -> Vec<Steps> {
-        let steps = measured_steps(run);
+    pub fn measured(&self, trained: &Trained<'_>) -> Vec<Steps> {
+        let run = trained.run;
+        let steps = measured_steps(&trained.network);
         match self {
             Self::Logged(data) => {
                 let n = std::cmp::min(MEASURED, data.episodes.len());
@@ -118,7 +121,7 @@ impl Steps {
             scale_actions(&mut action, &centre, &half);
             action
         };
-        let scale = run.config.data.return_scale;
+        let scale = run.recipe.data.return_scale;
         Context {
             returns_to_go: self.returns_to_go.iter().map(|r| r / scale).collect(),
             states: self.observations.iter().map(state).collect(),
@@ -149,7 +152,7 @@ impl Steps {
     /// The corners of what the guard lets through, with returns far from any in the data.
     fn push_extremes(&mut self, run: &Run) {
         let info = &run.info;
-        let far = 10.0 * run.config.data.return_scale;
+        let far = 10.0 * run.recipe.data.return_scale;
         let corners = [
             (info.target_return + far, &info.state_low, &info.action_low),
             (

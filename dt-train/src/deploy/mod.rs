@@ -1,6 +1,7 @@
 //! A trained network as a policy file for a controller.
 //!
-//! [`export`] is the whole way: fold, quantize, record golden vectors, and refuse a policy that does not
+//! An algorithm that is [`Deployable`] says what its network is to [`dt_core`]; the rest follows from that and the names of
+//! its parameters, which are those of `BLOB.md`. [`export`] is the whole way: fold, quantize, record golden vectors, and refuse a policy that does not
 //! act as the trained network does. [`emit_bytes`] alone serves evaluation during training.
 
 mod emit;
@@ -12,12 +13,13 @@ mod source;
 
 use std::fmt;
 
-use dt_core::config::{Dtype, Mixer};
+use dt_core::config::{Config, Dtype, Mixer};
 use dt_core::golden::{self, SelfTestError};
 use dt_core::policy::{ActError, Policy};
 use dt_core::unstable::quant::NonFinite;
 use host_sim::policy_file::PolicyFile;
 
+use crate::algo::Dims;
 use crate::deploy::predict::{Context, Core, Predictor, Torch};
 use crate::deploy::quantize::{ActionError, Report};
 use crate::run::checkpoint::CheckpointError;
@@ -26,6 +28,12 @@ pub use emit::{EmitBytesError, Trained, emit_bytes};
 pub use episodes::{Source, Steps, training_data};
 pub(crate) use fold::Folded;
 pub use source::policy_rs;
+
+/// An algorithm whose networks become policy files. Their parameters have the names of `BLOB.md`.
+pub trait Deployable {
+    /// The network for data with these dimensions, its attention as trained.
+    fn network(&self, dims: Dims, dtype: Dtype) -> Config;
+}
 
 /// Largest |difference| of an unscaled action between the f32 engine and libtorch, whose sums
 /// merely run in another order.
@@ -153,12 +161,11 @@ pub fn export(
     fold: Fold,
     source: &Source<'_>,
 ) -> Result<Exported, ExportError> {
-    let run = trained.run;
-    let heads = run.network(dtype).n_head;
+    let heads = trained.network.n_head;
     if fold == Fold::Always && heads != 1 {
         return Err(ExportError::Heads(heads));
     }
-    let golden = source.golden(run);
+    let golden = source.golden(trained);
     let mut bench = Bench::new(trained, dtype, &golden, source)?;
     let unfolded = bench.measure(Mixer::Attention)?;
     let folds = match fold {
@@ -222,7 +229,7 @@ impl<'a> Bench<'a> {
         source: &Source<'_>,
     ) -> Result<Self, ExportError> {
         let run = trained.run;
-        let steps = source.measured(run);
+        let steps = source.measured(trained);
         let episodes: Vec<Context> = steps.iter().map(|steps| steps.context(run)).collect();
         let mut few = vec![golden.context(run)];
         few.extend(episodes.first().cloned());
@@ -231,7 +238,7 @@ impl<'a> Bench<'a> {
             dtype,
             golden: golden.golden(),
             reference: emit_bytes(trained, Dtype::F32, Mixer::Attention, &[])?,
-            torch: Torch::new(&run.network(Dtype::F32), trained.weights)?,
+            torch: Torch::new(&trained.network, trained.weights)?,
             few,
             episodes,
         })

@@ -9,6 +9,8 @@ use dt_core::unstable::quant::NonFinite;
 use serde::Deserialize;
 use tch::{Device, Tensor};
 
+use crate::nn::layers::Bound;
+use crate::nn::parameters::loaded;
 use crate::nn::transformer::{DecisionTransformer, Inputs, attention_mask, parameters};
 use crate::run::checkpoint::{CheckpointError, Weights};
 
@@ -189,17 +191,10 @@ impl Torch {
     /// # Errors
     /// They are not this network's.
     pub fn new(config: &Config, weights: &Weights) -> Result<Self, CheckpointError> {
-        let tensors = parameters(config, 0.0)
-            .iter()
-            .map(|parameter| {
-                let shape: Vec<usize> = parameter.shape.iter().map(|&n| n as usize).collect();
-                let values = weights.get(&parameter.name, &shape)?;
-                Ok(Tensor::from_slice(values).reshape(&parameter.shape))
-            })
-            .collect::<Result<Vec<_>, CheckpointError>>()?;
+        let parameters = loaded(&parameters(config, 0.0), weights, Device::Cpu)?;
         Ok(Self {
             config: *config,
-            network: DecisionTransformer::bind(config, tensors),
+            network: DecisionTransformer::bind(config, &Bound::frozen(&parameters)),
         })
     }
 }
@@ -213,19 +208,12 @@ impl Predictor for Torch {
         let context = context.seen_by(&self.config);
         let steps = context.len();
         let table = |rows: Vec<f32>| Tensor::from_slice(&rows).view([1, steps as i64, -1]);
-        let last = match self.config.max_ep_len {
-            0 => i64::MAX,
-            rows => i64::from(rows) - 1,
-        };
-        let saturated = context
-            .timesteps
-            .iter()
-            .map(|&t| std::cmp::min(i64::from(t), last));
+        let timesteps: Vec<i64> = context.timesteps.iter().map(|&t| t.into()).collect();
         let inputs = Inputs {
             returns_to_go: table(context.returns_to_go),
             states: table(context.states.concat()),
             actions: table(context.actions.concat()),
-            timesteps: Tensor::from_slice(&saturated.collect::<Vec<_>>()).view([1, -1]),
+            timesteps: Tensor::from_slice(&timesteps).view([1, -1]),
         };
         let mask = attention_mask(&self.config, steps, Device::Cpu);
         let actions = tch::no_grad(|| self.network.forward(&inputs, &mask, 0.0)).flatten(0, -1);
@@ -287,12 +275,20 @@ impl Predictor for Core<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algo::Dims;
+    use crate::algo::dt::Dt;
     use dt_core::config::Dtype;
     use serde_json::{Value, json};
 
     #[test]
     fn bad_contexts_name_the_field() {
-        let config = crate::config::Config::default().network(3, 1, Dtype::F32);
+        let config = Dt::default().network(
+            Dims {
+                state_dim: 3,
+                act_dim: 1,
+            },
+            Dtype::F32,
+        );
         let good = json!({"returns_to_go": [0.1], "states": [[0, 1, 0]], "actions": [[0]], "timesteps": [0]});
         assert!(Context::parse(&good.to_string(), &config).is_ok());
         let with = |field: &str, value: Value| {

@@ -1,18 +1,19 @@
-//! Gradient descent on one network's parameters: what every trainer shares.
+//! Gradient descent on one network's parameters: what every learner shares.
 
 use tch::{Device, Kind, Tensor};
 
-use crate::algo::dt::Averages;
+use super::layers::Bound;
+use super::parameters;
+use crate::algo::Averages;
 use crate::config::Train;
 use crate::nn::flat::Flat;
 use crate::nn::optim::{AdamW, AdamWConfig, clip_norm};
 use crate::nn::schedule::{learning_rate, mix};
-use crate::nn::transformer;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, OptimizerState, Progress};
 
 /// Parameters, their optimizer, and sums for the log.
 #[derive(Debug)]
-pub(crate) struct Descent {
+pub struct Descent {
     recipe: Train,
     parameters: Flat,
     /// Their exponential moving average, where the recipe asks for it.
@@ -56,9 +57,9 @@ impl Descent {
     /// the device.
     ///
     /// libtorch's randomness comes from (seed, `update`), so that a resumed run repeats it exactly.
-    pub fn update(&mut self, update: u64, loss: impl FnOnce(Vec<Tensor>) -> Tensor) {
+    pub fn update(&mut self, update: u64, loss: impl FnOnce(&Bound<'_>) -> Tensor) {
         tch::manual_seed(mix(self.recipe.seed, update).cast_signed());
-        let loss = loss(self.parameters.views());
+        let loss = loss(&Bound::trainable(&self.parameters));
         let mut gradient = self.parameters.gradient(&loss);
         let max_norm = match self.recipe.grad_clip {
             0.0 => f64::INFINITY,
@@ -97,14 +98,14 @@ impl Descent {
         let (m, v, _) = self.optimizer.state();
         Checkpoint {
             progress,
-            weights: transformer::weights(self.result()),
+            weights: parameters::weights(self.result()),
             optimizer: Some(OptimizerState {
-                m: transformer::host_values(m),
-                v: transformer::host_values(v),
+                m: parameters::host_values(m),
+                v: parameters::host_values(v),
                 parameters: self
                     .average
                     .as_ref()
-                    .map(|_| transformer::host_values(self.parameters.values())),
+                    .map(|_| parameters::host_values(self.parameters.values())),
             }),
         }
     }
@@ -115,7 +116,7 @@ impl Descent {
     /// If the checkpoint belongs to another network or holds no optimizer state.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let result = self.average.as_mut().unwrap_or(&mut self.parameters);
-        transformer::load(result, &checkpoint.weights)?;
+        parameters::load(result, &checkpoint.weights)?;
         let numel = self.parameters.values().numel();
         let fits = |values: &&Vec<f32>| values.len() == numel;
         let missing = |name: &str| CheckpointError::Missing(name.to_owned());

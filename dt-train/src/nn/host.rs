@@ -1,22 +1,14 @@
 //! Linear layers in plain Rust, for networks so small that libtorch's cost per call is larger than the arithmetic.
 
-/// y = W·x + b for each row of `x` (B, inputs), taking W [outputs, inputs] and b [outputs] off the front of `weights`;
-/// `y` is (B, outputs). Each row of W is loaded once for the whole batch, and a row of `y` does not depend on the others.
-pub(crate) fn linear(
-    weights: &mut &[f32],
-    x: &[f32],
-    inputs: usize,
-    y: &mut [f32],
-    outputs: usize,
-) {
-    let (matrix, rest) = weights.split_at(inputs * outputs);
-    let (bias, rest) = rest.split_at(outputs);
-    for (i, (row, bias)) in matrix.chunks_exact(inputs).zip(bias).enumerate() {
+/// y = W·x + b for each row of `x` (B, inputs), with W [outputs, inputs] and b [outputs]; `y` is (B, outputs). Each row
+/// of W is loaded once for the whole batch, and a row of `y` does not depend on the others.
+pub(crate) fn linear(weight: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) {
+    let (inputs, outputs) = (weight.len() / bias.len(), bias.len());
+    for (i, (row, bias)) in weight.chunks_exact(inputs).zip(bias).enumerate() {
         for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
             y[i] = dot(row, x) + bias;
         }
     }
-    *weights = rest;
 }
 
 pub(crate) fn relu(x: &mut f32) {

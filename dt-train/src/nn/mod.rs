@@ -1,13 +1,15 @@
 //! Networks in libtorch.
 //!
-//! - [`transformer`]: the network of a Decision Transformer, for batches.
-//! - [`flat`], [`optim`]: all parameters of a network in one tensor, and AdamW on it.
-//! - `descent`: parameters, their optimizer and their average; [`schedule`]: the learning rate.
+//! - [`parameters`]: what a network learns, by name; [`flat`]: all of it in one tensor.
+//! - [`layers`]: layers bound to their parameters by name; [`transformer`]: the network of a Decision Transformer.
+//! - [`optim`]: AdamW; [`schedule`]: the learning rate; [`descent`]: both on one network, and its average.
 //! - `host`: layers in plain Rust, for acting.
 
-pub(crate) mod descent;
+pub mod descent;
 pub mod flat;
 pub(crate) mod host;
+pub mod layers;
 pub mod optim;
+pub mod parameters;
 pub mod schedule;
 pub mod transformer;

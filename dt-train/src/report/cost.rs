@@ -9,7 +9,6 @@ use serde::Deserialize;
 use super::gather::Gathered;
 use super::returns::swatch;
 use super::text::count;
-use crate::config::Kind;
 use crate::run::records::{dtype_name, dtype_of};
 
 /// A network in one dtype, and the runs that have it.
@@ -143,13 +142,19 @@ fn cell(part: &Part, cost: &Cost, cycles_per_instruction: f64) -> Markup {
 fn costs(all: &Gathered) -> Vec<Cost> {
     let mut costs: Vec<Cost> = Vec::new();
     let runs = all.runs.iter().enumerate();
-    // Only transformers run on controllers.
-    for (i, run) in runs.filter(|(_, run)| run.run.config.model.kind == Kind::Transformer) {
+    for (i, run) in runs {
+        // Only what becomes a policy file runs on controllers.
+        let Some(network) = run.run.network(Dtype::Int8) else {
+            continue;
+        };
         let mut configs: Vec<(Config, Option<u64>)> = run
             .exports
             .iter()
             .filter_map(|export| {
-                let mut config = run.run.network(dtype_of(&export.dtype)?);
+                let mut config = Config {
+                    dtype: dtype_of(&export.dtype)?,
+                    ..network
+                };
                 if export.folded {
                     config.mixer = Mixer::Folded;
                 }
@@ -157,7 +162,7 @@ fn costs(all: &Gathered) -> Vec<Cost> {
             })
             .collect();
         if configs.is_empty() {
-            configs.push((run.run.network(Dtype::Int8), None));
+            configs.push((network, None));
         }
         let period_us = run.run.info.control_period_us;
         for (config, file) in configs {
@@ -246,13 +251,19 @@ fn weight_bytes(config: &Config) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algo::Dims;
+    use crate::algo::dt::Dt;
 
     /// As in the README's table, whose times come from instructions that were counted rather than bounded.
     #[test]
     fn the_published_model_is_as_fast_as_the_bench_estimates() {
+        let dims = Dims {
+            state_dim: 11,
+            act_dim: 3,
+        };
         let config = Config {
             mixer: Mixer::Folded,
-            ..crate::config::Config::default().network(11, 3, Dtype::Int8)
+            ..Dt::default().network(dims, Dtype::Int8)
         };
         let cost = Cost {
             config,

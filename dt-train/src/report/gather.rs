@@ -114,7 +114,7 @@ impl Gathered {
             .zip(groups)
         {
             let records = check_metrics(&run.dir.join(METRICS))?;
-            let key = describe(&run.info.dataset_sha256, &run.config.data);
+            let key = describe(&run.info.dataset_sha256, &run.recipe.data);
             let data_returns = data
                 .entry(key)
                 .or_insert_with(|| training_data(&run).map(|data| data.returns()))
@@ -301,7 +301,7 @@ fn names(runs: &[Run]) -> Vec<String> {
 
 fn groups(runs: &[Run]) -> Vec<usize> {
     let recipe = |run: &Run| {
-        let mut config = run.config.clone();
+        let mut config = run.recipe.clone();
         config.train.seed = 0;
         (
             run.info.env.clone(),

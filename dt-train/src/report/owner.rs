@@ -71,8 +71,8 @@ fn of_policy_file(runs: &[Run], path: &Path) -> anyhow::Result<(usize, usize, u6
         .filter(|&i| {
             let run = &runs[i];
             run.info.dataset_sha256 == digest.concat()
-                && run.config.train.seed == made_from.seed
-                && run.network(dtype) == trained
+                && run.recipe.train.seed == made_from.seed
+                && run.network(dtype) == Some(trained)
         })
         .collect();
     // A run may have been renamed, but not if another bears its name.

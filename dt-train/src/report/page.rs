@@ -6,9 +6,7 @@ use super::gather::{Gathered, RunData};
 use super::returns::swatch;
 use super::text::{count, duration, kib, mean_std, num, plural, target};
 use super::{cost, curves, quantization, returns, scores};
-use crate::config::Kind;
 use crate::run::records::ExportRecord;
-use dt_core::config::Attention;
 
 /// A section: where it is linked to, its heading, what is in it.
 type Section = (&'static str, &'static str, Markup);
@@ -212,7 +210,7 @@ fn over_seeds(all: &Gathered) -> Markup {
 }
 
 fn row(index: usize, run: &RunData) -> Markup {
-    let (info, model) = (&run.run.info, &run.run.config.model);
+    let (info, algorithm) = (&run.run.info, &run.run.recipe.algorithm);
     let evaluated: Vec<_> = run
         .records
         .iter()
@@ -226,11 +224,6 @@ fn row(index: usize, run: &RunData) -> Markup {
             best
         }
     });
-    let method = match (model.kind, model.attention) {
-        (Kind::Bc, _) => "behaviour cloning",
-        (Kind::Transformer, Attention::Streaming) => "streaming",
-        (Kind::Transformer, Attention::Window) => "window",
-    };
     let exported: Vec<&str> = run
         .exports
         .iter()
@@ -239,12 +232,12 @@ fn row(index: usize, run: &RunData) -> Markup {
     let missing = html! { span.again { "none" } };
     html! {
         tr {
-            th scope="row" { (swatch(index)) (run.name) br; span.again { (returns::name(&info.env)) ", seed " (run.run.config.train.seed) } }
+            th scope="row" { (swatch(index)) (run.name) br; span.again { (returns::name(&info.env)) ", seed " (run.run.recipe.train.seed) } }
             td { (scores::file_names(&info.dataset)) br; span.again { (plural(info.transitions, "step")) ", " (plural(info.episodes, "episode")) } }
-            td { (model.n_layer) " × " (model.d_model) br; span.again { "K " (model.context_len) ", " (method) } }
+            td { (algorithm.size()) br; span.again { (algorithm.variety()) } }
             td.n { (count(run.run.parameters())) }
             td { @if exported.is_empty() { (missing) } @else { (exported.join(", ")) } }
-            td.n { (count(run.updates())) @if run.updates() < run.run.config.train.updates { br; span.again { "of " (count(run.run.config.train.updates)) } } }
+            td.n { (count(run.updates())) @if run.updates() < run.run.recipe.train.updates { br; span.again { "of " (count(run.run.recipe.train.updates)) } } }
             td.n { @match last { Some((_, eval)) => (mean_std(eval.mean_return, eval.std_return)), None => (missing) } }
             td.n { @match best {
                 Some((update, eval)) => { (mean_std(eval.mean_return, eval.std_return)) br; span.again { "update " (count(*update)) } },
@@ -264,7 +257,7 @@ fn recipes(all: &Gathered) -> Markup {
                 details {
                     summary { (swatch(i)) (run.name) }
                     p.fact { "Data: " code { (run.run.info.dataset) } ", SHA-256 " code.long { (run.run.info.dataset_sha256) } }
-                    pre tabindex="0" { (run.run.config.to_toml()) }
+                    pre tabindex="0" { (run.run.recipe.to_toml()) }
                 }
             }
         }

@@ -7,7 +7,6 @@ use super::chart::{Caption, WIDTH, colour, figure, px};
 use super::gather::Gathered;
 use super::returns::swatch;
 use super::text::{count, num, target};
-use crate::config::Kind;
 use crate::deploy::quantized_tolerance;
 use crate::run::records::{ExportRecord, dtype_of};
 
@@ -34,7 +33,7 @@ pub fn section(all: &Gathered) -> Markup {
         .filter(|(_, export)| export.dtype != "f32")
         .collect();
     html! {
-        @for run in all.runs.iter().filter(|run| run.exports.iter().all(|export| export.dtype == "f32") && run.run.config.model.kind == Kind::Transformer) {
+        @for run in all.runs.iter().filter(|run| run.exports.iter().all(|export| export.dtype == "f32") && run.run.recipe.algorithm.deployable().is_some()) {
             p.missing { (run.name) " has not been quantized: " code { "dt-train export " (run.run.dir.display()) " --out F.dtb" }
                 " leaves its errors in the run folder." }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::config::Config;
+use crate::config::{Recipe, Source};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::records::{DTYPES, export_file};
 use crate::run::{self, Run, RunInfo, Which};
@@ -21,24 +21,24 @@ pub enum Existing {
 }
 
 /// The recipe for a run in `dir`: the given one, or when resuming that of the run unless
-/// `config_file` or `settings` say otherwise (which `open` then compares).
+/// `given` or `settings` say otherwise (which `open` then compares).
 ///
 /// # Errors
-/// As [`Config::load`].
+/// As [`Recipe::load`].
 pub fn recipe(
     dir: &Path,
     existing: Existing,
-    config_file: Option<&Path>,
+    given: Option<Source>,
     settings: &[String],
-) -> anyhow::Result<Config> {
+) -> anyhow::Result<Recipe> {
     let of_run = dir.join(run::CONFIG);
-    let resumed = existing == Existing::Resume && config_file.is_none() && of_run.is_file();
-    let file = if resumed {
-        Some(of_run.as_path())
+    let resumed = existing == Existing::Resume && given.is_none() && of_run.is_file();
+    let source = if resumed {
+        Some(Source::File(of_run))
     } else {
-        config_file
+        given
     };
-    Ok(Config::load(file, settings)?)
+    Ok(Recipe::load(source.as_ref(), settings)?)
 }
 
 /// Refuses a folder that `open` would refuse whatever the recipe, before any work is done.
@@ -71,12 +71,12 @@ pub fn check_folder(dir: &Path, existing: Existing) -> anyhow::Result<()> {
 pub fn open(
     dir: &Path,
     existing: Existing,
-    config: Config,
+    recipe: Recipe,
     info: RunInfo,
 ) -> anyhow::Result<(Run, Option<Checkpoint>)> {
     let run = Run {
         dir: dir.to_owned(),
-        config,
+        recipe,
         info,
     };
     check_folder(dir, existing)?;
@@ -119,7 +119,7 @@ fn resume(run: &Run) -> anyhow::Result<Option<Checkpoint>> {
             earlier.info.dataset_sha256
         );
     }
-    if let Some(difference) = difference(&earlier.config, &run.config) {
+    if let Some(difference) = difference(&earlier.recipe, &run.recipe) {
         bail!(
             "cannot resume: {} was started with {difference}; use the same recipe, or another --out",
             run.dir.display()
@@ -142,9 +142,9 @@ fn resume(run: &Run) -> anyhow::Result<Option<Checkpoint>> {
 }
 
 /// The first key in which two recipes differ, in words.
-fn difference(earlier: &Config, now: &Config) -> Option<String> {
-    let [earlier, now] = [earlier, now].map(|config| {
-        let text = config.to_toml();
+fn difference(earlier: &Recipe, now: &Recipe) -> Option<String> {
+    let [earlier, now] = [earlier, now].map(|recipe| {
+        let text = recipe.to_toml();
         let mut section = String::new();
         let mut lines = Vec::new();
         for line in text.lines() {
@@ -154,6 +154,7 @@ fn difference(earlier: &Config, now: &Config) -> Option<String> {
             {
                 Some(name) => section = name.to_owned(),
                 None if line.is_empty() => {}
+                None if section.is_empty() => lines.push(line.to_owned()),
                 None => lines.push(format!("{section}.{line}")),
             }
         }
@@ -186,8 +187,8 @@ mod tests {
 
     #[test]
     fn recipes_differ_by_key() {
-        let earlier = Config::default();
-        let mut now = Config::default();
+        let earlier = Recipe::default();
+        let mut now = Recipe::default();
         assert_eq!(difference(&earlier, &now), None);
         now.train.batch_size = 32;
         assert_eq!(

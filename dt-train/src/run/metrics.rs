@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::{Run, Sink};
 use crate::atomic::{self, OutputError};
 
 /// One line of `metrics.jsonl`.
@@ -14,11 +15,14 @@ use crate::atomic::{self, OutputError};
 pub struct Record {
     /// Updates done.
     pub update: u64,
-    /// Mean loss since the record before.
+    /// Mean loss since the record before: of the network as it was then, with dropout, on what the recipe draws.
     pub loss: f64,
-    /// Loss after this update on the episodes that are not trained on, by the network to act with, without dropout.
+    /// Loss after this update on episodes that are not trained on, by the network to act with, without dropout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
+    /// The same on episodes that are trained on: what `validation_loss` is to be compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit_loss: Option<f64>,
     /// Mean global gradient norm, before clipping, since the record before.
     pub grad_norm: f64,
     /// Learning rate of the last update.
@@ -76,14 +80,16 @@ impl Metrics {
         })
     }
 
-    /// Appends a record.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn append(&mut self, record: &Record) -> Result<(), OutputError> {
+    fn append(&mut self, record: &Record) -> Result<(), OutputError> {
         self.file
             .write_all(line(record).as_bytes())
             .map_err(|source| failed(&self.path, source))
+    }
+}
+
+impl Sink for Metrics {
+    fn record(&mut self, _: &Run, record: &Record) -> anyhow::Result<()> {
+        Ok(self.append(record)?)
     }
 }
 
@@ -137,6 +143,7 @@ mod tests {
             update,
             loss: 0.1,
             validation_loss: None,
+            fit_loss: None,
             grad_norm: 1.0,
             learning_rate: 1e-4,
             updates_per_second: 3.5,

@@ -3,7 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `config.toml` | the recipe in full |
-//! | `run.json` | [`RunInfo`]: the data and the control problem |
+//! | `run.json` | [`RunInfo`]: the data and the control problem, with the number of its schema |
 //! | `metrics.jsonl` | one JSON object per log interval |
 //! | `last.safetensors` | newest checkpoint, with optimizer state |
 //! | `best.safetensors` | weights of the best evaluation |
@@ -23,10 +23,9 @@ use std::path::{Path, PathBuf};
 use dt_core::config::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::algo::bc;
+use crate::algo::Dims;
 use crate::atomic::{self, OutputError};
-use crate::config::{Config, ConfigError, Kind};
-use crate::nn::transformer;
+use crate::config::{ConfigError, Recipe, Source};
 use crate::run::checkpoint::{Checkpoint, CheckpointError};
 
 pub use folder::{Existing, check_folder, recipe};
@@ -45,20 +44,48 @@ pub const LAST: &str = "last.safetensors";
 /// Checkpoint of the best evaluation.
 pub const BEST: &str = "best.safetensors";
 
+/// Number of the schema of `run.json` that this version writes: 1 had no number, and a recipe with `[model]`.
+pub const SCHEMA: u32 = 2;
+
+fn first_schema() -> u32 {
+    1
+}
+
 /// A folder with a run in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// The folder.
     pub dir: PathBuf,
     /// Its recipe.
-    pub config: Config,
+    pub recipe: Recipe,
     /// Its data and control problem.
     pub info: RunInfo,
 }
 
+/// Where the records of a run go while it is trained: a file, the terminal, a picture.
+pub trait Sink {
+    /// An update is done.
+    fn advance(&mut self, _update: u64) {}
+
+    /// A record, the newest of `run`.
+    ///
+    /// # Errors
+    /// Those that training must not go on after.
+    fn record(&mut self, run: &Run, record: &Record) -> anyhow::Result<()>;
+
+    /// The run is complete.
+    fn finish(&mut self) {}
+}
+
 /// What a run learned about its data, and what a controller needs besides the weights.
+///
+/// As `run.json` it carries the number of its schema. What later versions add has a default, so that older runs stay
+/// readable; what they change gets another number, and a number that this version does not know is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunInfo {
+    /// [`SCHEMA`] when it was written; runs without it are of schema 1.
+    #[serde(default = "first_schema")]
+    pub schema: u32,
     /// dt-train's version.
     pub version: String,
     /// Environment the data come from; empty: unknown.
@@ -96,9 +123,28 @@ pub struct RunInfo {
     /// The policy's default target return, raw units.
     pub target_return: f32,
     /// Lowest and highest return-to-go that mean something to the policy, raw units; none where the run is older than they are.
+    #[serde(default)]
     pub return_range: Option<[f32; 2]>,
     /// Control period in microseconds.
     pub control_period_us: u32,
+}
+
+impl RunInfo {
+    fn parse(json: &[u8]) -> Result<Self, String> {
+        // Alone first: of a later schema, nothing else need be as it is here.
+        #[derive(Deserialize)]
+        struct Numbered {
+            #[serde(default = "first_schema")]
+            schema: u32,
+        }
+        let Numbered { schema } = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        if schema > SCHEMA {
+            return Err(format!(
+                "it has schema {schema}, this version of dt-train reads up to {SCHEMA}; use the version that wrote it"
+            ));
+        }
+        serde_json::from_slice(json).map_err(|e| e.to_string())
+    }
 }
 
 /// Which checkpoint of a run.
@@ -140,12 +186,17 @@ pub enum RunError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// It is the baseline's.
+    /// Its algorithm makes no policy files.
     #[error(
-        "{0} is behaviour cloning (model.kind = \"bc\"), and this takes a Decision Transformer, the only kind of policy \
-         that dt-core runs; `dt-train eval` measures the baseline"
+        "{path} is {title}, and this takes what becomes a policy file, such as a Decision Transformer; `dt-train eval` \
+         measures any run"
     )]
-    NotATransformer(PathBuf),
+    NotDeployable {
+        /// The folder.
+        path: PathBuf,
+        /// The algorithm.
+        title: &'static str,
+    },
     /// The folder cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -154,12 +205,17 @@ pub enum RunError {
 impl Run {
     /// Trainable numbers of the network.
     pub fn parameters(&self) -> u64 {
-        let parameters = match self.config.model.kind {
-            Kind::Transformer => transformer::parameters(&self.network(Dtype::F32), 0.0),
-            Kind::Bc => bc::Network::of(self).parameters(),
-        };
+        let parameters = self.recipe.algorithm.parameters(self.dims());
         let sizes = parameters.iter().map(|p| p.shape.iter().product::<i64>());
         sizes.sum::<i64>().unsigned_abs()
+    }
+
+    /// Lengths of its states and actions.
+    pub fn dims(&self) -> Dims {
+        Dims {
+            state_dim: self.info.state_dim,
+            act_dim: self.info.act_dim,
+        }
     }
 
     /// Opens a run that was trained at least in part.
@@ -167,33 +223,38 @@ impl Run {
     /// # Errors
     /// [`RunError`] names the file.
     pub fn open(dir: &Path) -> Result<Self, RunError> {
-        let config_path = dir.join(CONFIG);
-        if !config_path.is_file() {
+        let recipe = dir.join(CONFIG);
+        if !recipe.is_file() {
             return Err(RunError::NoRun(dir.to_owned()));
         }
-        let config = Config::load(Some(&config_path), &[])?;
+        let recipe = Recipe::load(Some(&Source::File(recipe)), &[])?;
         let path = dir.join(INFO);
         let info = std::fs::read(&path)
             .map_err(|e| e.to_string())
-            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()))
+            .and_then(|bytes| RunInfo::parse(&bytes))
             .map_err(|message| RunError::Info { path, message })?;
         Ok(Self {
             dir: dir.to_owned(),
-            config,
+            recipe,
             info,
         })
     }
 
-    /// [`Run::open`] for what only a Decision Transformer can do.
+    /// The network as a policy file declares it, if the algorithm makes such files.
+    pub fn network(&self, dtype: Dtype) -> Option<dt_core::config::Config> {
+        let deployable = self.recipe.algorithm.deployable()?;
+        Some(deployable.network(self.dims(), dtype))
+    }
+
+    /// [`network`](Self::network), for what can do nothing without.
     ///
     /// # Errors
-    /// The same, and [`RunError::NotATransformer`].
-    pub fn open_transformer(dir: &Path) -> Result<Self, RunError> {
-        let run = Self::open(dir)?;
-        match run.config.model.kind {
-            Kind::Transformer => Ok(run),
-            Kind::Bc => Err(RunError::NotATransformer(dir.to_owned())),
-        }
+    /// [`RunError::NotDeployable`].
+    pub fn deployed(&self, dtype: Dtype) -> Result<dt_core::config::Config, RunError> {
+        self.network(dtype).ok_or_else(|| RunError::NotDeployable {
+            path: self.dir.clone(),
+            title: self.recipe.algorithm.title(),
+        })
     }
 
     /// Writes recipe and description into the (existing) folder.
@@ -208,14 +269,8 @@ impl Run {
         atomic::write(
             &self.dir.join(CONFIG),
             true,
-            self.config.to_toml().as_bytes(),
+            self.recipe.to_toml().as_bytes(),
         )
-    }
-
-    /// The network, of a Decision Transformer.
-    pub fn network(&self, dtype: Dtype) -> dt_core::config::Config {
-        self.config
-            .network(self.info.state_dim, self.info.act_dim, dtype)
     }
 
     /// Reads a checkpoint.

@@ -2,8 +2,9 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::checkpoint::Progress;
 use super::metrics::Record;
-use crate::run::checkpoint::Progress;
+use super::{Run, Sink};
 
 /// A progress bar; invisible where stderr is no terminal, which then gets a line per evaluation.
 pub(super) struct Bar {
@@ -23,15 +24,20 @@ impl Bar {
             evaluation: String::new(),
         }
     }
+}
 
-    pub(super) fn advance(&self, update: u64) {
+impl Sink for Bar {
+    fn advance(&mut self, update: u64) {
         self.bar.set_position(update);
     }
 
-    pub(super) fn show(&mut self, record: &Record) {
+    fn record(&mut self, _: &Run, record: &Record) -> anyhow::Result<()> {
         let validation = record
             .validation_loss
-            .map_or_else(String::new, |loss| format!(" (validation {loss:.5})"));
+            .zip(record.fit_loss)
+            .map_or_else(String::new, |(held_out, fit)| {
+                format!(" (held out {held_out:.5}, fit {fit:.5})")
+            });
         let loss = format!("loss {:.5}{validation}", record.loss);
         if let Some(first) = record.eval.first() {
             self.evaluation = format!(
@@ -46,9 +52,10 @@ impl Bar {
             }
         }
         self.bar.set_message(format!("{loss}{}", self.evaluation));
+        Ok(())
     }
 
-    pub(super) fn finish(&self) {
+    fn finish(&mut self) {
         self.bar.finish();
     }
 }

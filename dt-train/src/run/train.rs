@@ -4,26 +4,21 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use dt_core::config::Dtype;
 use host_sim::Env;
 use tch::Device;
 
+use super::checkpoint::{Best, Progress};
 use super::folder::{self, Existing};
 use super::metrics::{EvalRecord, Metrics, Record};
 use super::progress::Bar;
-use super::read_metrics;
-use crate::algo::bc;
-use crate::algo::dt::{Averages, Trainer};
-use crate::config::{Config, Kind};
+use super::{Run, Sink, Which, read_metrics};
+use crate::algo::{Averages, Learner, Setup};
+use crate::config::Recipe;
 use crate::data::Dataset;
-use crate::data::prepare;
-use crate::data::sampler::Trajectories;
-use crate::evaluate;
-use crate::memory;
+use crate::data::prepare::{Prepared, prepare};
 use crate::nn::schedule::learning_rate;
 use crate::report::learning_curve;
-use crate::run::checkpoint::{Best, Checkpoint, CheckpointError, Progress};
-use crate::run::{self, Run, Which};
+use crate::{evaluate, memory, run};
 
 /// What to train, where.
 #[derive(Clone, Debug)]
@@ -33,7 +28,7 @@ pub struct Options {
     /// What to do if it holds a run.
     pub existing: Existing,
     /// The recipe.
-    pub config: Config,
+    pub recipe: Recipe,
     /// Environment to evaluate in; none: the one the data name, if any.
     pub env: Option<String>,
     /// Where to train.
@@ -45,57 +40,55 @@ pub struct Options {
 /// # Errors
 /// If recipe, data, environment and folder do not fit together, or the file system refuses.
 pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
-    if options.config.data.return_scale == 0.0 {
-        options.config.data.return_scale = data.return_scale() as f32;
+    if options.recipe.data.return_scale == 0.0 {
+        options.recipe.data.return_scale = data.return_scale() as f32;
     }
     let env = environment(options.env.as_deref(), &data)?;
     // As it was called: what it calls itself does not open an environment that is a file.
     let name = options.env.or_else(|| data.env().map(Into::into));
     let spec = env.as_deref().map(|env| env.spec());
-    let (mut trajectories, info) = prepare::prepare(data, spec.as_ref(), &options.config)?;
-    let percent = options.config.data.validation_percent;
-    let validation = if percent > 0.0 {
-        let taken = trajectories.split_off(percent);
-        anyhow::ensure!(
-            !taken.episode_lens.is_empty() && !trajectories.episode_lens.is_empty(),
-            "data.validation_percent = {percent} of {} episode(s) leaves no episode to validate or to train on; set it to 0",
-            info.episodes
-        );
-        taken
-    } else {
-        Trajectories::default()
-    };
-    if options.config.model.kind == Kind::Transformer {
-        options
-            .config
-            .network(info.state_dim, info.act_dim, Dtype::F32)
-            .validate()
-            .context("the data do not fit the network")?;
-    }
-    let (run, checkpoint) = folder::open(&options.out, options.existing, options.config, info)?;
-    if let threads @ 1.. = run.config.train.threads {
+    let Prepared {
+        train,
+        validation,
+        info,
+    } = prepare(data, spec.as_ref(), &options.recipe)?;
+    let (run, checkpoint) = folder::open(&options.out, options.existing, options.recipe, info)?;
+    let algorithm = &run.recipe.algorithm;
+    algorithm
+        .fits(run.dims())
+        .context("the data do not fit the network")?;
+    if let threads @ 1.. = run.recipe.train.threads {
         tch::set_num_threads(threads.cast_signed());
     }
-    let mut trainer = AnyTrainer::new(&run, trajectories, validation, options.device);
+    let mut learner = algorithm.learner(Setup {
+        recipe: &run.recipe,
+        train,
+        validation,
+        device: options.device,
+    });
     // Not before the data are loaded: what that freed is given back.
     memory::keep_freed();
     let progress = match &checkpoint {
         Some(checkpoint) => {
-            trainer
+            learner
                 .restore(checkpoint)
                 .with_context(|| format!("cannot resume {}", run.dir.display()))?;
             checkpoint.progress.clone()
         }
         None => Progress::default(),
     };
-    let metrics = Metrics::open(&run.dir.join(run::METRICS), progress.update)?;
+    let sinks: Vec<Box<dyn Sink>> = vec![
+        Box::new(Bar::new(run.recipe.train.updates, &progress)),
+        // Before the checkpoint of the same update: resuming drops what is newer than the checkpoint.
+        Box::new(Metrics::open(&run.dir.join(run::METRICS), progress.update)?),
+        Box::new(Curve),
+    ];
     let mut session = Session {
-        bar: Bar::new(run.config.train.updates, &progress),
         run,
-        trainer,
+        learner,
         env: name.filter(|_| env.is_some()),
         device: options.device,
-        metrics,
+        sinks,
         progress,
     };
     session.train()?;
@@ -176,102 +169,46 @@ pub fn device(name: &str) -> anyhow::Result<Device> {
     }
 }
 
-/// The trainer of either kind of network.
-enum AnyTrainer {
-    Transformer(Box<Trainer>),
-    Bc(Box<bc::Trainer>),
-}
-
-impl AnyTrainer {
-    fn new(run: &Run, data: Trajectories, validation: Trajectories, device: Device) -> Self {
-        match run.config.model.kind {
-            Kind::Transformer => {
-                let network = run.network(Dtype::F32);
-                let trainer = Trainer::new(&run.config, &network, data, validation, device);
-                Self::Transformer(Box::new(trainer))
-            }
-            Kind::Bc => {
-                let trainer = bc::Trainer::new(&run.config, data, validation, device);
-                Self::Bc(Box::new(trainer))
-            }
-        }
-    }
-
-    fn update(&mut self, update: u64) {
-        match self {
-            Self::Transformer(trainer) => trainer.update(update),
-            Self::Bc(trainer) => trainer.update(update),
-        }
-    }
-
-    fn take_averages(&mut self) -> Averages {
-        match self {
-            Self::Transformer(trainer) => trainer.take_averages(),
-            Self::Bc(trainer) => trainer.take_averages(),
-        }
-    }
-
-    fn validation_loss(&mut self) -> Option<f64> {
-        match self {
-            Self::Transformer(trainer) => trainer.validation_loss(),
-            Self::Bc(trainer) => trainer.validation_loss(),
-        }
-    }
-
-    fn checkpoint(&self, progress: Progress) -> Checkpoint {
-        match self {
-            Self::Transformer(trainer) => trainer.checkpoint(progress),
-            Self::Bc(trainer) => trainer.checkpoint(progress),
-        }
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        match self {
-            Self::Transformer(trainer) => trainer.restore(checkpoint),
-            Self::Bc(trainer) => trainer.restore(checkpoint),
-        }
-    }
-}
-
 /// A run in progress.
 struct Session {
     run: Run,
-    trainer: AnyTrainer,
+    learner: Box<dyn Learner>,
     /// To evaluate in.
     env: Option<String>,
     device: Device,
-    metrics: Metrics,
+    sinks: Vec<Box<dyn Sink>>,
     progress: Progress,
-    bar: Bar,
 }
 
 impl Session {
     fn train(&mut self) -> anyhow::Result<()> {
-        let recipe = self.run.config.train.clone();
-        let eval_every = self.run.config.eval.every;
+        let recipe = self.run.recipe.train.clone();
+        let eval_every = self.run.recipe.eval.every;
         let mut started = Instant::now();
         let mut recorded = self.progress.update;
         while self.progress.update < recipe.updates {
-            self.trainer.update(self.progress.update);
+            self.learner.update(self.progress.update);
             self.progress.update += 1;
             let done = self.progress.update;
-            self.bar.advance(done);
+            self.sinks.iter_mut().for_each(|sink| sink.advance(done));
             let due =
                 |every: u64| done == recipe.updates || every > 0 && done.is_multiple_of(every);
             let (evaluate, save) = (due(eval_every), due(recipe.checkpoint_every));
             if !(evaluate || save || due(recipe.log_every)) {
                 continue;
             }
-            let Averages { loss, grad_norm } = self.trainer.take_averages();
+            let Averages { loss, grad_norm } = self.learner.take_averages();
             anyhow::ensure!(
                 loss.is_finite(),
                 "the loss is {loss} at update {done}: training diverged; lower train.learning_rate \
                  or set train.grad_clip"
             );
+            let validation = self.learner.validate();
             let mut record = Record {
                 update: done,
                 loss,
-                validation_loss: self.trainer.validation_loss(),
+                fit_loss: validation.map(|losses| losses.fit),
+                validation_loss: validation.map(|losses| losses.held_out),
                 grad_norm,
                 learning_rate: learning_rate(&recipe, done - 1),
                 updates_per_second: (done - recorded) as f64 / started.elapsed().as_secs_f64(),
@@ -280,21 +217,18 @@ impl Session {
             if evaluate {
                 record.eval = self.evaluate()?;
             }
-            self.bar.show(&record);
-            // Metrics before the checkpoint: resuming drops what is newer than the checkpoint.
-            self.metrics.append(&record)?;
-            if save {
-                self.trainer
-                    .checkpoint(self.progress.clone())
-                    .save(&self.path(run::LAST))?;
+            for sink in &mut self.sinks {
+                sink.record(&self.run, &record)?;
             }
-            if evaluate || done == recipe.updates {
-                learning_curve::learning_curve(&self.run, &read_metrics(&self.path(run::METRICS)))?;
+            if save {
+                self.learner
+                    .save(self.progress.clone())
+                    .save(&self.path(run::LAST))?;
             }
             recorded = done;
             started = Instant::now();
         }
-        self.bar.finish();
+        self.sinks.iter_mut().for_each(|sink| sink.finish());
         Ok(())
     }
 
@@ -303,13 +237,10 @@ impl Session {
         let Some(env) = &self.env else {
             return Ok(Vec::new());
         };
-        let mut checkpoint = self.trainer.checkpoint(self.progress.clone());
-        let records = match &self.trainer {
-            AnyTrainer::Transformer(trainer) => {
-                let (run, model) = (&self.run, trainer.network());
-                evaluate::training_records(run, env, &checkpoint, &model, self.device)?
-            }
-            AnyTrainer::Bc(_) => vec![evaluate::bc_record(&self.run, env, &checkpoint)?],
+        let mut checkpoint = self.learner.save(self.progress.clone());
+        let records = {
+            let policy = self.run.recipe.algorithm.policy(&self.run, &checkpoint)?;
+            evaluate::training_records(&self.run, env, policy.as_ref(), self.device)?
         };
         let mean_return = records[0].mean_return;
         if self
@@ -331,5 +262,17 @@ impl Session {
 
     fn path(&self, name: &str) -> PathBuf {
         self.run.dir.join(name)
+    }
+}
+
+/// The learning curve in the run's folder, drawn anew after every evaluation and at the end.
+struct Curve;
+
+impl Sink for Curve {
+    fn record(&mut self, run: &Run, record: &Record) -> anyhow::Result<()> {
+        if record.eval.is_empty() && record.update < run.recipe.train.updates {
+            return Ok(());
+        }
+        learning_curve::learning_curve(run, &read_metrics(&run.dir.join(run::METRICS)))
     }
 }

@@ -11,9 +11,9 @@ use crate::{dt_train, fixture};
 fn train(out: &Path, options: &[&str]) -> Output {
     let data = fixture("minari/pendulum-v0");
     let tiny = [
-        "model.d_model=16",
-        "model.n_layer=1",
-        "model.context_len=2",
+        "dt.d_model=16",
+        "dt.n_layer=1",
+        "dt.context_len=2",
         "train.updates=1",
         "train.batch_size=2",
         "eval.episodes=1",

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use assert_cmd::Command;
 use dt_core::config::{Attention, Dtype, Head};
-use dt_train::config::Config;
+use dt_train::algo::Dims;
+use dt_train::algo::dt::Dt;
+use dt_train::config::Recipe;
 use dt_train::data::Dataset;
 use dt_train::data::d4rl::{self, Metadata, Recording};
 use dt_train::nn::transformer::parameters;
 use dt_train::run::checkpoint::{Checkpoint, Progress, Weights};
-use dt_train::run::{LAST, Run, RunInfo};
+use dt_train::run::{LAST, Run, RunInfo, SCHEMA};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -57,9 +59,14 @@ impl Lab {
         };
         d4rl::write(&data, false, &recording, &metadata).unwrap();
 
-        let mut config = recipe(attention);
-        config.model.n_head = heads;
-        let network = config.network(3, 1, Dtype::F32);
+        let dt = dt(attention, heads);
+        let dims = Dims {
+            state_dim: 3,
+            act_dim: 1,
+        };
+        let network = dt.network(dims, Dtype::F32);
+        let mut recipe = Recipe::new(dt);
+        recipe.data.return_scale = 0.1;
         let mut weights = Weights::default();
         for parameter in parameters(&network, 0.0) {
             let shape: Vec<usize> = parameter.shape.iter().map(|&n| n as usize).collect();
@@ -89,7 +96,7 @@ impl Lab {
         Run {
             info: info(&data),
             dir,
-            config,
+            recipe,
         }
         .save()
         .unwrap();
@@ -163,22 +170,24 @@ impl Lab {
     }
 }
 
-fn recipe(attention: Attention) -> Config {
-    let mut config = Config::default();
-    config.model.d_model = 16;
-    config.model.n_layer = 2;
-    config.model.context_len = K as u32;
-    config.model.max_ep_len = 40;
-    config.model.attention = attention;
-    // Random weights would saturate a tanh.
-    config.model.head = Head::Linear;
-    config.data.return_scale = 0.1;
-    config
+fn dt(attention: Attention, n_head: u32) -> Dt {
+    Dt {
+        d_model: 16,
+        n_layer: 2,
+        n_head,
+        context_len: K as u32,
+        max_ep_len: 40,
+        attention,
+        // Random weights would saturate a tanh.
+        head: Head::Linear,
+        ..Dt::default()
+    }
 }
 
 fn info(data: &Dataset) -> RunInfo {
     let statistics = data.state_stats();
     RunInfo {
+        schema: SCHEMA,
         version: "0.0.0".into(),
         env: "pendulum".into(),
         dataset: "data.hdf5".into(),

@@ -205,7 +205,7 @@ fn the_page_shows_what_was_measured() {
         ],
     );
     // Cost.
-    let config = run.network(Dtype::Int8);
+    let config = run.network(Dtype::Int8).unwrap();
     let file = fs::metadata(lab.path(&policy)).unwrap().len();
     assert_eq!(exported["flash_bytes"], json!(file));
     for exact in [config.step_macs(), config.step_instructions().unwrap()] {

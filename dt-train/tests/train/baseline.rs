@@ -7,7 +7,7 @@ use crate::workshop::{Workshop, stderr};
 #[test]
 fn the_baseline_is_evaluated_and_described_but_not_exported() {
     let workshop = Workshop::new();
-    let baseline = ["--set", "model.kind=bc", "--set", "train.updates=10"];
+    let baseline = ["--algo", "bc", "--set", "train.updates=10"];
     workshop.train_ok("bc", &baseline);
     let records = read_metrics(&workshop.path("bc/metrics.jsonl"));
     let eval = &records.last().unwrap().eval;
@@ -41,7 +41,7 @@ fn the_baseline_is_evaluated_and_described_but_not_exported() {
         .unwrap();
     let facts: serde_json::Value = serde_json::from_slice(&inspect.stdout).unwrap();
     assert_eq!(
-        (&facts["kind"], &facts["model"]),
+        (&facts["kind"], &facts["algo"]),
         (&"run".into(), &"bc".into())
     );
     // 3 states of 3, two hidden layers of 16, 1 action.

@@ -14,7 +14,7 @@ fn bad_recipes_are_refused_before_anything_is_written() {
             ][..],
         ),
         (
-            "model.n_head=3",
+            "dt.n_head=3",
             &["d_model 16 is not a multiple of 4 * n_head = 12"],
         ),
         (

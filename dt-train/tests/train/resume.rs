@@ -28,7 +28,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
 fn a_killed_run_of_the_baseline_resumes_to_the_same_bytes() {
     let baseline = [
         "--set",
-        "model.kind=bc",
+        "algo=bc",
         "--set",
         "train.updates=4000",
         "--set",

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Where the policy runs: host, qemu or serial:DEV
-    #[arg(long, value_name = "WHERE", default_value = "host")]
+    #[arg(long, value_name = "WHERE", default_value = "host", hide = true)]
     controller: Location,
     /// Write the result as JSON; - is stdout (the table then goes to stderr)
     #[arg(long, value_name = "FILE")]

@@ -1,28 +1,34 @@
 //! The baseline learns, acts on what it was trained on, and its two forward passes agree.
 
-use tch::Device;
+use host_sim::rollout::Controller;
 
 use super::*;
+use crate::algo::{Algorithm, Setup};
 use crate::collect::noise::Noise;
-use crate::config::Kind;
-use crate::data::sampler::Trajectories;
-use crate::nn::transformer;
-use crate::run::RunInfo;
-use trainer::Sampler;
+use crate::data::sampler::{Sampler, Trajectories};
+use crate::nn::parameters::host_values;
+use crate::run::checkpoint::Progress;
+use crate::run::{RunInfo, SCHEMA};
 
 const K: usize = 3;
 
+fn bc() -> Bc {
+    Bc {
+        context_len: K as u32,
+        d_model: 20,
+        ..Bc::default()
+    }
+}
+
 fn run() -> Run {
-    let mut config = Config::default();
-    config.model.kind = Kind::Bc;
-    config.model.context_len = K as u32;
-    config.model.d_model = 20;
-    config.train.batch_size = 16;
-    config.train.warmup_updates = 10;
-    config.train.learning_rate = 3e-3;
-    config.train.dropout = 0.0;
-    config.train.grad_clip = 0.0;
+    let mut recipe = Recipe::new(bc());
+    recipe.train.batch_size = 16;
+    recipe.train.warmup_updates = 10;
+    recipe.train.learning_rate = 3e-3;
+    recipe.train.dropout = 0.0;
+    recipe.train.grad_clip = 0.0;
     let info = RunInfo {
+        schema: SCHEMA,
         version: String::new(),
         env: String::new(),
         dataset: String::new(),
@@ -46,7 +52,7 @@ fn run() -> Run {
     };
     Run {
         dir: "test".into(),
-        config,
+        recipe,
         info,
     }
 }
@@ -78,16 +84,21 @@ fn trajectories() -> Trajectories {
 }
 
 fn read(tensor: &Tensor) -> Vec<f32> {
-    transformer::host_values(&tensor.flatten(0, -1))
+    host_values(&tensor.flatten(0, -1))
 }
 
 #[test]
 fn it_learns_what_only_the_oldest_state_tells() {
-    let mut trainer = Trainer::new(&run().config, trajectories(), trajectories(), Device::Cpu);
-    (0..400).for_each(|update| trainer.update(update));
-    trainer.take_averages();
-    (400..500).for_each(|update| trainer.update(update));
-    let loss = trainer.take_averages().loss;
+    let mut learner = bc().learner(Setup {
+        recipe: &run().recipe,
+        train: trajectories(),
+        validation: trajectories(),
+        device: Device::Cpu,
+    });
+    (0..400).for_each(|update| learner.update(update));
+    learner.take_averages();
+    (400..500).for_each(|update| learner.update(update));
+    let loss = learner.take_averages().loss;
     // The actions' variance is 0.3.
     assert!(loss < 0.01, "{loss}");
 }
@@ -96,11 +107,12 @@ fn it_learns_what_only_the_oldest_state_tells() {
 #[test]
 fn training_and_acting_see_the_same_states() {
     let (run, data) = (run(), trajectories());
-    let network = Network::of(&run);
-    let sampler = Sampler::new(data.clone(), &network, &run.config.train, Device::Cpu);
+    let mut sampler = Sampler::new(data.clone(), bc().draw(&run.recipe), 0, Device::Cpu);
     let mut seen = std::collections::BTreeMap::new();
     for update in 0..60 {
-        let (states, actions) = sampler.batch(update);
+        let Inputs {
+            states, actions, ..
+        } = sampler.batch(update).inputs;
         for (stacked, action) in read(&states).chunks(2 * K).zip(read(&actions)) {
             let newest: Vec<u32> = stacked[2 * K - 2..].iter().map(|s| s.to_bits()).collect();
             seen.insert(newest, (stacked.to_vec(), action));
@@ -109,7 +121,9 @@ fn training_and_acting_see_the_same_states() {
     assert_eq!(seen.len(), 60, "a transition was never drawn");
 
     let states = std::cell::RefCell::new(Vec::new());
-    let mut player = Player::new(&run, |stacked, _| *states.borrow_mut() = stacked.to_vec());
+    let mut player = Player::new(&run, Supervised::memory(&bc()), |history, _| {
+        *states.borrow_mut() = history.states();
+    });
     let mut row = 0;
     for len in data.episode_lens {
         player.reset(0, 0.0).unwrap();
@@ -133,11 +147,10 @@ fn training_and_acting_see_the_same_states() {
 #[test]
 fn both_forward_passes_agree_and_actions_stay_in_their_range() {
     let run = run();
-    let network = Network::of(&run);
     // Not libtorch's generator, which tests in parallel share.
     let mut noise = Noise::new(4, *b"weights ");
     let mut weights = Weights::default();
-    for Parameter { name, shape, .. } in network.parameters() {
+    for Parameter { name, shape, .. } in Supervised::parameters(&bc(), run.dims()) {
         let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
         // Keeps the variance from layer to layer (He et al. 2015).
         let std = match shape[..] {
@@ -147,9 +160,14 @@ fn both_forward_passes_agree_and_actions_stay_in_their_range() {
         let values = (0..shape.iter().product()).map(|_| std * noise.normal());
         weights.insert(name, shape.clone(), values.collect());
     }
-    let policy = Policy::new(&run, &weights).unwrap();
-    let mut ours = Player::new(&run, policy.forward());
-    let mut torch = Player::new(&run, policy.torch_forward());
+    let checkpoint = Checkpoint {
+        progress: Progress::default(),
+        weights,
+        optimizer: None,
+    };
+    let policy = run.recipe.algorithm.policy(&run, &checkpoint).unwrap();
+    let mut ours = policy.controller();
+    let mut torch = policy.reference(Device::Cpu).unwrap();
     let mut actions = Vec::new();
     for t in 0..50 {
         let observation = [0.3_f32, 1.9].map(|k| 3.0 * (k * t as f32).sin());

@@ -1,10 +1,9 @@
 //! What `dt-train inspect` says about a run folder.
 
-use dt_core::config::Dtype;
-use serde_json::json;
+use dt_core::config::{Config, Dtype};
+use serde_json::{Value, json};
 
 use super::{Facts, name};
-use crate::config::Kind;
 use crate::run::checkpoint::Progress;
 use crate::run::{Run, RunError, Which};
 
@@ -16,39 +15,39 @@ pub fn facts(run: &Run) -> Result<Facts, RunError> {
         Err(error) => return Err(error),
     };
     let (info, network) = (&run.info, run.network(Dtype::F32));
-    let kind = run.config.model.kind;
-    let of_transformer = |fact| match kind {
-        Kind::Transformer => fact,
-        Kind::Bc => json!(null),
-    };
+    let algorithm = &run.recipe.algorithm;
+    let of_network = |fact: &dyn Fn(&Config) -> Value| network.as_ref().map_or(Value::Null, fact);
     Ok(vec![
         ("kind", json!("run")),
-        ("model", json!(kind)),
+        ("algo", json!(algorithm.name())),
         ("env", json!(info.env)),
         ("updates_done", json!(progress.update)),
-        ("updates", json!(run.config.train.updates)),
+        ("updates", json!(run.recipe.train.updates)),
         (
             "best_return",
             json!(progress.best.map(|best| best.mean_return)),
         ),
         ("best_update", json!(progress.best.map(|best| best.update))),
         ("target_return", json!(f64::from(info.target_return))),
-        ("attention", of_transformer(name(network.attention))),
+        ("attention", of_network(&|network| name(network.attention))),
         ("parameters", json!(run.parameters())),
         ("state_dim", json!(info.state_dim)),
         ("act_dim", json!(info.act_dim)),
-        ("d_model", json!(network.d_model)),
-        ("n_layer", json!(network.n_layer)),
-        ("n_head", of_transformer(json!(network.n_head))),
-        ("context_len", json!(network.context_len)),
+        ("d_model", of_network(&|network| json!(network.d_model))),
+        ("n_layer", of_network(&|network| json!(network.n_layer))),
+        ("n_head", of_network(&|network| json!(network.n_head))),
+        (
+            "context_len",
+            of_network(&|network| json!(network.context_len)),
+        ),
         ("dataset", json!(info.dataset)),
         ("dataset_sha256", json!(info.dataset_sha256)),
         ("transitions", json!(info.transitions)),
         ("episodes", json!(info.episodes)),
         ("return_mean", json!(info.return_mean)),
         ("return_max", json!(info.return_max)),
-        ("seed", json!(run.config.train.seed)),
+        ("seed", json!(run.recipe.train.seed)),
         ("version", json!(info.version)),
-        ("config", json!(run.config)),
+        ("config", json!(run.recipe)),
     ])
 }

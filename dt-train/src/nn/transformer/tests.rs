@@ -3,6 +3,9 @@
 use dt_core::config::{Dtype, Math, Mixer};
 
 use super::*;
+use crate::nn::flat::Flat;
+use crate::nn::layers::masked_mse;
+use crate::nn::parameters::{draw, host_values, weights};
 
 pub(crate) fn config(attention: Attention) -> Config {
     Config {
@@ -26,7 +29,7 @@ pub(crate) fn config(attention: Attention) -> Config {
 
 /// Parameters large enough that every one of them shows in the actions.
 pub(crate) fn randomized(config: &Config) -> Flat {
-    let parameters = initialize(config, 0.5, 0, Device::Cpu);
+    let parameters = draw(&parameters(config, 0.5), 0, Device::Cpu);
     let names = parameters.layout().iter().map(|(name, _)| name.to_owned());
     for (name, view) in names.collect::<Vec<_>>().iter().zip(parameters.frozen()) {
         let mut drawn = pseudo_random(&view.size(), name.len() as i64);
@@ -66,7 +69,7 @@ fn inputs(timesteps: i64, batch: i64) -> Inputs {
 }
 
 fn forward(config: &Config, parameters: &Flat, inputs: &Inputs) -> Tensor {
-    let model = DecisionTransformer::bind(config, parameters.frozen());
+    let model = DecisionTransformer::bind(config, &Bound::frozen(parameters));
     let t = inputs.timesteps.size()[1] as usize;
     model.forward(inputs, &attention_mask(config, t, Device::Cpu), 0.0)
 }
@@ -181,8 +184,8 @@ fn the_loss_ignores_masked_predictions() {
 fn initial_values_follow_the_recipe() {
     let mut config = config(Attention::Streaming);
     (config.d_model, config.d_ff, config.max_ep_len) = (64, 256, 0);
-    let drawn = initialize(&config, 1.0, 7, Device::Cpu);
-    let again = initialize(&config, 1.0, 7, Device::Cpu);
+    let drawn = draw(&parameters(&config, 1.0), 7, Device::Cpu);
+    let again = draw(&parameters(&config, 1.0), 7, Device::Cpu);
     assert_eq!(
         weights(&drawn).get("ln_f.weight", &[64]).unwrap(),
         [1.0; 64]
@@ -192,6 +195,10 @@ fn initial_values_follow_the_recipe() {
         let (std, largest) = (tensor.std(false).double_value(&[]), largest(tensor));
         match name {
             "layers.1.mlp_fc.weight" => assert!((0.019..0.021).contains(&std), "{std}"),
+            // 0.02/√(2 · 3)
+            "layers.0.attn_proj.weight" | "layers.2.mlp_proj.weight" => {
+                assert!((0.0077..0.0087).contains(&std), "{std}");
+            }
             "layers.0.attn_qkv.bias" => assert_eq!(largest, 0.0),
             "head.weight" => assert!((0.1..=0.125).contains(&largest), "{largest}"),
             _ => {}
@@ -203,11 +210,11 @@ fn initial_values_follow_the_recipe() {
 fn bf16_is_close_to_f32_in_predictions_and_gradients() {
     for attention in [Attention::Streaming, Attention::Window] {
         let config = config(attention);
-        let parameters = initialize(&config, 0.5, 3, Device::Cpu);
+        let parameters = draw(&parameters(&config, 0.5), 3, Device::Cpu);
         let inputs = inputs(14, 2);
         let mask = attention_mask(&config, 14, Device::Cpu);
         let run = |precision| {
-            let model = DecisionTransformer::bind(&config, parameters.views());
+            let model = DecisionTransformer::bind(&config, &Bound::trainable(&parameters));
             let predicted = model.in_precision(precision).forward(&inputs, &mask, 0.0);
             let loss = masked_mse(
                 &predicted,
@@ -231,7 +238,7 @@ fn bf16_is_close_to_f32_in_predictions_and_gradients() {
 #[test]
 fn dropout_keeps_the_mean_and_drops_the_fraction() {
     for (p, shape) in [(0.1, [301, 67]), (0.5, [128, 150])] {
-        let mask = drop(Tensor::ones(shape, (Kind::Float, Device::Cpu)), p);
+        let mask = dropout(Tensor::ones(shape, (Kind::Float, Device::Cpu)), p);
         assert_eq!(mask.size(), shape);
         let n = mask.numel() as f64;
         let dropped = 1.0 - mask.count_nonzero(None).int64_value(&[]) as f64 / n;
@@ -253,7 +260,7 @@ fn dropout_keeps_the_mean_and_drops_the_fraction() {
 fn dropout_in_bf16_rounds_once() {
     let x =
         (Tensor::arange(200, (Kind::Float, Device::Cpu)) * 0.0078125 + 1.0).to_kind(Kind::BFloat16);
-    let dropped = drop(x.shallow_clone(), 0.1);
+    let dropped = dropout(x.shallow_clone(), 0.1);
     let kept = dropped.ne(0.0);
     let scaled = (x.to_kind(Kind::Float) / 0.9).to_kind(Kind::BFloat16);
     let right = dropped.eq_tensor(&scaled).logical_or(&kept.logical_not());

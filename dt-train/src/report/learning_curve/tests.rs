@@ -1,7 +1,7 @@
 //! Both pictures, also of runs with hardly any records.
 
 use super::*;
-use crate::config::Config;
+use crate::config::Recipe;
 
 fn run(dir: &str) -> Run {
     let info = serde_json::json!({
@@ -13,7 +13,7 @@ fn run(dir: &str) -> Run {
     });
     Run {
         dir: dir.into(),
-        config: Config::default(),
+        recipe: Recipe::default(),
         info: serde_json::from_value(info).unwrap(),
     }
 }
@@ -31,6 +31,7 @@ fn record(update: u64, mean_return: Option<f64>) -> Record {
         update,
         loss: 0.09 + 40.0 / update as f64,
         validation_loss: None,
+        fit_loss: None,
         grad_norm: 1.0,
         learning_rate: 1e-3,
         updates_per_second: 10.0,

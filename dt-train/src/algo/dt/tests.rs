@@ -1,0 +1,254 @@
+//! It learns, goes on as if it had never stopped, and acts alike in libtorch and in the engine.
+
+use dt_core::ActError;
+use host_sim::rollout::Controller;
+use tch::Device;
+
+use super::*;
+use crate::algo::{Algorithm, Averages, Learner, Setup};
+use crate::data::sampler::Trajectories;
+use crate::nn::parameters;
+use crate::nn::transformer::tests::randomized;
+use crate::run::checkpoint::{Progress, Weights};
+use crate::run::{RunInfo, SCHEMA};
+
+/// Two episodes of a task where the best action is the state's first component.
+fn trajectories() -> Trajectories {
+    let wave = |i: usize, k: f32| (i as f32 * k).sin();
+    let n = 60;
+    Trajectories {
+        state_dim: 2,
+        act_dim: 1,
+        states: (0..n).flat_map(|i| [wave(i, 0.7), wave(i, 1.3)]).collect(),
+        actions: (0..n).map(|i| 0.8 * wave(i, 0.7)).collect(),
+        returns_to_go: (0..n).map(|i| 1.0 - i as f32 / 60.0).collect(),
+        episode_lens: vec![25, 35],
+    }
+}
+
+fn learner(ema_decay: f64) -> Box<dyn Learner> {
+    let dt = Dt {
+        d_model: 16,
+        n_layer: 2,
+        n_head: 2,
+        context_len: 4,
+        max_ep_len: 40,
+        ..Dt::default()
+    };
+    let mut recipe = Recipe::new(dt.clone());
+    recipe.train.batch_size = 8;
+    recipe.train.warmup_updates = 10;
+    recipe.train.learning_rate = 3e-3;
+    recipe.train.dropout = 0.0;
+    recipe.train.ema_decay = ema_decay;
+    dt.learner(Setup {
+        recipe: &recipe,
+        train: trajectories(),
+        validation: trajectories(),
+        device: Device::Cpu,
+    })
+}
+
+#[test]
+fn the_loss_falls_far_below_the_actions_variance() {
+    let mut learner = learner(0.0);
+    (0..150).for_each(|update| learner.update(update));
+    learner.take_averages();
+    (150..200).for_each(|update| learner.update(update));
+    let Averages { loss, grad_norm } = learner.take_averages();
+    // The actions' variance is 0.32.
+    assert!(loss < 0.02, "{loss}");
+    assert!(grad_norm > 0.0 && grad_norm.is_finite());
+}
+
+#[test]
+fn validation_compares_like_with_like() {
+    let mut learner = learner(0.9);
+    (0..50).for_each(|update| learner.update(update));
+    // The episodes held out are those trained on: the same weights on the same sequences.
+    let losses = learner.validate().unwrap();
+    assert_eq!(losses.fit, losses.held_out);
+    assert!(losses.fit > 0.0);
+    let trained = learner.save(Progress::default());
+    (50..60).for_each(|update| learner.update(update));
+    assert_ne!(learner.validate().unwrap(), losses);
+    learner.restore(&trained).unwrap();
+    assert_eq!(learner.validate().unwrap(), losses);
+}
+
+#[test]
+fn a_restored_learner_continues_bit_for_bit() {
+    // Dropout draws from libtorch's one generator, which parallel tests share: tests/train/resume.rs
+    // resumes with dropout, in processes of their own.
+    for ema_decay in [0.0, 0.9] {
+        let learner = || learner(ema_decay);
+        let mut whole = learner();
+        (0..5).for_each(|update| whole.update(update));
+        let saved = whole.save(Progress {
+            update: 5,
+            best: None,
+        });
+        (5..12).for_each(|update| whole.update(update));
+        let mut resumed = learner();
+        resumed.update(0);
+        resumed.restore(&saved).unwrap();
+        (5..12).for_each(|update| resumed.update(update));
+        let end = |learner: &dyn Learner| learner.save(Progress::default());
+        assert_eq!(end(resumed.as_ref()), end(whole.as_ref()));
+        assert_ne!(end(resumed.as_ref()).weights, saved.weights);
+    }
+}
+
+#[test]
+fn the_result_is_the_average_of_the_parameters() {
+    // ln_f.bias, whose every step the recurrence must follow; the decay rate rises to 0.5.
+    let bias = |values: &Weights| values.get("ln_f.bias", &[16]).unwrap().to_vec();
+    let (mut plain, mut averaged) = (learner(0.0), learner(0.5));
+    let mut expected = bias(&plain.save(Progress::default()).weights);
+    for update in 0..20_u32 {
+        plain.update(update.into());
+        averaged.update(update.into());
+        let decay = f64::min(0.5, f64::from(1 + update) / f64::from(10 + update)) as f32;
+        let parameters = bias(&plain.save(Progress::default()).weights);
+        for (average, parameter) in expected.iter_mut().zip(&parameters) {
+            *average += (1.0 - decay) * (parameter - *average);
+        }
+        let result = bias(&averaged.save(Progress::default()).weights);
+        for (result, expected) in result.iter().zip(&expected) {
+            assert!((result - expected).abs() < 1e-7, "{result} {expected}");
+        }
+        assert_ne!(result, parameters);
+    }
+}
+
+#[test]
+fn checkpoints_of_other_networks_are_refused() {
+    let mut learner = learner(0.9);
+    let mut checkpoint = learner.save(Progress::default());
+    checkpoint.optimizer.as_mut().unwrap().parameters = None;
+    let error = learner.restore(&checkpoint).unwrap_err().to_string();
+    assert!(
+        error.contains("no tensor `optimizer.parameters`"),
+        "{error}"
+    );
+    let mut learner = self::learner(0.0);
+    checkpoint.optimizer = None;
+    assert!(learner.restore(&checkpoint).is_err());
+    checkpoint
+        .weights
+        .insert("ln_f.bias".to_owned(), vec![3], vec![0.0; 3]);
+    let error = learner.restore(&checkpoint).unwrap_err().to_string();
+    assert!(error.contains("`ln_f.bias` has shape [3]"), "{error}");
+}
+
+#[test]
+fn automatic_sequences_cover_the_receptive_field() {
+    let dt = Dt::default();
+    assert_eq!((dt.receptive_field(), dt.sequence_len()), (58, 78));
+    let window = Dt {
+        attention: Attention::Window,
+        ..Dt::default()
+    };
+    assert_eq!(window.sequence_len(), 20);
+}
+
+fn run(attention: Attention) -> Run {
+    let mut recipe = Recipe::new(Dt {
+        d_model: 16,
+        n_layer: 3,
+        n_head: 2,
+        context_len: 4,
+        max_ep_len: 30,
+        attention,
+        activation: Activation::GeluTanh,
+        ..Dt::default()
+    });
+    recipe.data.return_scale = 10.0;
+    let info = RunInfo {
+        schema: SCHEMA,
+        version: String::new(),
+        env: String::new(),
+        dataset: String::new(),
+        dataset_sha256: "0".repeat(64),
+        transitions: 0,
+        episodes: 0,
+        return_mean: 0.0,
+        return_max: 0.0,
+        state_dim: 3,
+        act_dim: 2,
+        state_mean: vec![0.5, -0.5, 0.0],
+        state_std: vec![1.0, 2.0, 0.5],
+        state_low: vec![-9.0; 3],
+        state_high: vec![9.0; 3],
+        action_low: vec![-2.0, 0.0],
+        action_high: vec![2.0, 5.0],
+        safe_action: vec![0.0, 0.0],
+        target_return: 0.0,
+        return_range: Some([-1e6, 1e6]),
+        control_period_us: 10_000,
+    };
+    Run {
+        dir: "test".into(),
+        recipe,
+        info,
+    }
+}
+
+/// Engine and libtorch, fed the same observations and rewards for several receptive fields, beyond the timestep table.
+fn largest_difference(attention: Attention) -> Result<f32, ActError> {
+    let run = run(attention);
+    let network = run.network(Dtype::F32).unwrap();
+    let checkpoint = Checkpoint {
+        progress: Progress::default(),
+        weights: parameters::weights(&randomized(&network)),
+        optimizer: None,
+    };
+    let policy = run.recipe.algorithm.policy(&run, &checkpoint).unwrap();
+    let mut engine = policy.controller();
+    let mut torch = policy.reference(Device::Cpu).unwrap();
+    engine.reset(0, 7.0)?;
+    torch.reset(0, 7.0)?;
+    let mut largest = 0.0;
+    let mut seen = Vec::new();
+    for t in 0..60 {
+        let wave = |k: f32| 2.0 * (k * t as f32 + k).sin();
+        let observation = [wave(0.3), wave(0.7), wave(1.9)];
+        let expected = torch.act(&observation)?.to_vec();
+        let action = engine.act(&observation)?.to_vec();
+        for (got, expected) in action.iter().zip(&expected) {
+            let difference = (got - expected).abs();
+            largest = if difference > largest {
+                difference
+            } else {
+                largest
+            };
+        }
+        let reward = wave(0.2);
+        torch.feedback(&action, reward)?;
+        engine.feedback(&action, reward)?;
+        seen.push(action[0] / 2.0);
+    }
+    let mean = seen.iter().sum::<f32>() / 60.0;
+    let variance = seen.iter().map(|a| (a - mean).powi(2)).sum::<f32>() / 60.0;
+    assert!(
+        variance.sqrt() >= 0.3,
+        "the actions hardly vary: {}",
+        variance.sqrt()
+    );
+    Ok(largest)
+}
+
+/// f32 sums in another order: a few ulp of values near 1, scaled by the action's half range.
+const TOLERANCE: f32 = 2e-5;
+
+#[test]
+fn libtorch_and_the_streaming_engine_agree() {
+    let difference = largest_difference(Attention::Streaming).unwrap();
+    assert!(difference <= TOLERANCE, "{difference}");
+}
+
+#[test]
+fn libtorch_and_the_window_engine_agree() {
+    let difference = largest_difference(Attention::Window).unwrap();
+    assert!(difference <= TOLERANCE, "{difference}");
+}

@@ -1,0 +1,338 @@
+//! Algorithms that predict actions and descend on their error: all they share.
+
+use std::fmt::Debug;
+
+use host_sim::EnvSpec;
+use host_sim::policy_file::EnvMismatch;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::{Device, Tensor};
+
+use super::policy::check_run;
+use super::{
+    Algorithm, Averages, BoxedController, Dims, Learner, Memory, Player, Policy, Refusal, Setup,
+    Validation,
+};
+use crate::config::Recipe;
+use crate::data::sampler::{Batch, Draw, Sampler};
+use crate::deploy::Deployable;
+use crate::nn::descent::Descent;
+use crate::nn::layers::{Bound, masked_mse};
+use crate::nn::parameters::{self, Parameter};
+use crate::nn::transformer::Inputs;
+use crate::run::Run;
+use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress};
+
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// An update, with this much dropout.
+    Training {
+        /// Probability.
+        dropout: f64,
+    },
+    /// Anything else.
+    Acting,
+}
+
+impl Mode {
+    /// Probability of dropout; 0 when acting.
+    pub fn dropout(self) -> f64 {
+        match self {
+            Self::Training { dropout } => dropout,
+            Self::Acting => 0.0,
+        }
+    }
+}
+
+/// An algorithm whose network predicts actions from what came before, and learns to predict the logged ones.
+///
+/// The type itself is its section of the recipe. What has a default here suits a network that sees the present state.
+pub trait Supervised:
+    Clone + Debug + Default + DeserializeOwned + Send + Serialize + Sync + 'static
+{
+    /// As in [`Algorithm::name`].
+    const NAME: &'static str;
+    /// As in [`Algorithm::title`].
+    const TITLE: &'static str;
+
+    /// As in [`Algorithm::parameters`].
+    fn parameters(&self, dims: Dims) -> Vec<Parameter>;
+
+    /// Unscaled actions (B, T, act_dim) for what a [`draw`](Self::draw) or a [`memory`](Self::memory) holds.
+    fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor;
+
+    /// What is descended on.
+    fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Tensor {
+        let predicted = self.predict(dims, network, &batch.inputs, mode);
+        masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask)
+    }
+
+    /// What makes a batch.
+    fn draw(&self, recipe: &Recipe) -> Draw {
+        Draw::Histories {
+            batch_size: recipe.train.batch_size as usize,
+            context_len: 1,
+        }
+    }
+
+    /// What makes the batches of [`Learner::validate`]: uniform, and large enough to tell small differences.
+    fn validation_draw(&self, recipe: &Recipe) -> Draw {
+        self.draw(recipe)
+    }
+
+    /// What of an episode so far is predicted from.
+    fn memory(&self) -> Memory {
+        Memory::Padded(1)
+    }
+
+    /// As in [`Algorithm::variety`].
+    fn variety(&self) -> &'static str {
+        Self::TITLE
+    }
+
+    /// As in [`Algorithm::size`].
+    fn size(&self) -> String {
+        String::new()
+    }
+
+    /// As in [`Algorithm::check`].
+    ///
+    /// # Errors
+    /// The key, and what it may be.
+    fn check(&self, _recipe: &Recipe) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// As in [`Algorithm::fits`].
+    ///
+    /// # Errors
+    /// In words.
+    fn fits(&self, _dims: Dims) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// As in [`Algorithm::policy`]: libtorch, one thread per episode, unless the algorithm knows better.
+    ///
+    /// # Errors
+    /// If checkpoint and run do not belong together.
+    fn policy<'a>(
+        &self,
+        run: &'a Run,
+        checkpoint: &Checkpoint,
+    ) -> anyhow::Result<Box<dyn Policy + 'a>> {
+        Ok(Box::new(Torch::new(self, run, checkpoint)?))
+    }
+
+    /// As in [`Algorithm::deployable`].
+    fn deployable(&self) -> Option<&dyn Deployable> {
+        None
+    }
+}
+
+impl<S: Supervised> Algorithm for S {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn title(&self) -> &'static str {
+        S::TITLE
+    }
+
+    fn variety(&self) -> &'static str {
+        Supervised::variety(self)
+    }
+
+    fn size(&self) -> String {
+        Supervised::size(self)
+    }
+
+    fn section(&self) -> toml::Table {
+        toml::Table::try_from(self).expect("plain values only")
+    }
+
+    fn check(&self, recipe: &Recipe) -> Result<(), Refusal> {
+        Supervised::check(self, recipe)
+    }
+
+    fn fits(&self, dims: Dims) -> anyhow::Result<()> {
+        Supervised::fits(self, dims)
+    }
+
+    fn parameters(&self, dims: Dims) -> Vec<Parameter> {
+        Supervised::parameters(self, dims)
+    }
+
+    fn learner(&self, setup: Setup<'_>) -> Box<dyn Learner> {
+        Box::new(Descending::new(self.clone(), setup))
+    }
+
+    fn policy<'a>(
+        &self,
+        run: &'a Run,
+        checkpoint: &Checkpoint,
+    ) -> anyhow::Result<Box<dyn Policy + 'a>> {
+        Supervised::policy(self, run, checkpoint)
+    }
+
+    fn deployable(&self) -> Option<&dyn Deployable> {
+        Supervised::deployable(self)
+    }
+}
+
+/// A supervised algorithm in the middle of learning.
+#[derive(Debug)]
+struct Descending<S> {
+    algorithm: S,
+    dims: Dims,
+    dropout: f64,
+    descent: Descent,
+    sampler: Sampler,
+    /// Of episodes that are trained on, and of those that are not; none: there are none of these.
+    probes: Option<[Batch; 2]>,
+}
+
+impl<S: Supervised> Descending<S> {
+    fn new(algorithm: S, setup: Setup<'_>) -> Self {
+        let Setup {
+            recipe,
+            train,
+            validation,
+            device,
+        } = setup;
+        let dims = Dims {
+            state_dim: train.state_dim,
+            act_dim: train.act_dim,
+        };
+        let seed = recipe.train.seed;
+        let is_validated = !validation.episode_lens.is_empty();
+        let sampler = Sampler::new(train, algorithm.draw(recipe), seed, device);
+        let probes = is_validated.then(|| {
+            // Always the same, whatever the run's seed.
+            let draw = algorithm.validation_draw(recipe);
+            [
+                sampler.redrawn(draw, 0).batch(0),
+                Sampler::new(validation, draw, 0, device).batch(0),
+            ]
+        });
+        let parameters = parameters::draw(&algorithm.parameters(dims), seed, device);
+        Self {
+            dims,
+            dropout: recipe.train.dropout,
+            descent: Descent::new(&recipe.train, parameters, device),
+            sampler,
+            probes,
+            algorithm,
+        }
+    }
+}
+
+impl<S: Supervised> Learner for Descending<S> {
+    fn update(&mut self, update: u64) {
+        let batch = self.sampler.batch(update);
+        let dropout = self.dropout;
+        let (algorithm, dims) = (&self.algorithm, self.dims);
+        self.descent.update(update, |network| {
+            algorithm.loss(dims, network, &batch, Mode::Training { dropout })
+        });
+    }
+
+    fn take_averages(&mut self) -> Averages {
+        self.descent.take_averages()
+    }
+
+    fn validate(&self) -> Option<Validation> {
+        let [fit, held_out] = self.probes.as_ref()?;
+        let network = Bound::frozen(self.descent.result());
+        let loss = |batch| {
+            let loss = || {
+                self.algorithm
+                    .loss(self.dims, &network, batch, Mode::Acting)
+            };
+            tch::no_grad(loss).double_value(&[])
+        };
+        Some(Validation {
+            fit: loss(fit),
+            held_out: loss(held_out),
+        })
+    }
+
+    fn save(&self, progress: Progress) -> Checkpoint {
+        self.descent.checkpoint(progress)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        self.descent.restore(checkpoint)
+    }
+}
+
+/// A trained network that acts by libtorch.
+#[derive(Debug)]
+pub struct Torch<'a, S> {
+    algorithm: S,
+    run: &'a Run,
+    checkpoint: Checkpoint,
+}
+
+impl<'a, S: Supervised> Torch<'a, S> {
+    /// The policy of a checkpoint.
+    ///
+    /// # Errors
+    /// If checkpoint and run do not belong together.
+    pub fn new(
+        algorithm: &S,
+        run: &'a Run,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self, CheckpointError> {
+        let parameters = algorithm.parameters(run.dims());
+        parameters::loaded(&parameters, &checkpoint.weights, Device::Cpu)?;
+        Ok(Self {
+            algorithm: algorithm.clone(),
+            run,
+            checkpoint: checkpoint.clone(),
+        })
+    }
+
+    /// A controller whose parameters are on `device`.
+    pub fn player(&self, device: Device) -> Player<'a> {
+        let (algorithm, dims) = (self.algorithm.clone(), self.run.dims());
+        let parameters = algorithm.parameters(dims);
+        let parameters = parameters::loaded(&parameters, &self.checkpoint.weights, device)
+            .expect("as when this policy was made");
+        Player::new(self.run, algorithm.memory(), move |history, action| {
+            let predicted = tch::no_grad(|| {
+                let network = Bound::frozen(&parameters);
+                algorithm
+                    .predict(dims, &network, &history.inputs(device), Mode::Acting)
+                    .select(1, -1)
+            });
+            let len = action.len();
+            predicted
+                .to(Device::Cpu)
+                .flatten(0, -1)
+                .copy_data(action, len);
+        })
+    }
+}
+
+impl<S: Supervised> Policy for Torch<'_, S> {
+    fn runner(&self) -> &'static str {
+        "libtorch"
+    }
+
+    fn is_conditioned(&self) -> bool {
+        true
+    }
+
+    fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
+        check_run(self.run, spec)
+    }
+
+    fn controller(&self) -> BoxedController<'_> {
+        BoxedController::new(self.player(Device::Cpu))
+    }
+
+    fn reference(&self, device: Device) -> Option<BoxedController<'_>> {
+        Some(BoxedController::new(self.player(device)))
+    }
+}

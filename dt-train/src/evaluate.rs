@@ -1,0 +1,106 @@
+//! Returns of a policy in an environment.
+//!
+//! Everything that acts is a [`Policy`] in [`host_sim`]'s rollout loop.
+
+use anyhow::Context;
+use host_sim::evaluation::Evaluation;
+use host_sim::rollout::{self, Episode, Plan};
+use tch::Device;
+
+use crate::algo::Policy;
+use crate::run::{EvalRecord, Run};
+
+/// First seed of evaluations during training: far from the small seeds that results are reported
+/// on, since these episodes choose the best checkpoint.
+const TRAINING_SEED: u64 = 1 << 32;
+
+/// Episodes per target that libtorch runs as well, as a check.
+pub const TORCH_EPISODES: u32 = 2;
+
+/// Episodes in `env`, in order, on all cores; `finished` is called after each, from any thread.
+///
+/// # Errors
+/// If there is no such environment, the policy is of another, or it fails in an episode.
+pub fn episodes(
+    policy: &dyn Policy,
+    env: &str,
+    plan: &Plan,
+    finished: impl Fn(&Episode) + Sync,
+) -> anyhow::Result<Vec<Episode>> {
+    policy.check_env(&host_sim::make(env)?.spec())?;
+    let maker = host_sim::maker(env)?;
+    let outcomes = rollout::rollout(plan, maker, || policy.controller(), finished)?;
+    Ok(outcomes.into_iter().map(|(episode, ())| episode).collect())
+}
+
+/// Mean return of the plan's first episodes as given, and by libtorch, one after the other on `device`; none where there
+/// is no network to check with.
+///
+/// # Errors
+/// If there is no such environment, or the policy fails in an episode.
+pub fn cross_check(
+    policy: &dyn Policy,
+    device: Device,
+    env: &str,
+    plan: &Plan,
+    episodes: &[Episode],
+) -> anyhow::Result<Option<(f64, f64)>> {
+    let Some(mut controller) = policy.reference(device) else {
+        return Ok(None);
+    };
+    let mut env = host_sim::make(env)?;
+    let dims = (env.spec().state_dim, env.spec().act_dim);
+    let mut buffer = vec![0.0; rollout::buffer_len(dims.0, dims.1)];
+    let target = plan.target_return;
+    let few = std::cmp::min(plan.episodes, TORCH_EPISODES);
+    let by_torch = (0..few)
+        .map(|i| {
+            let seed = plan.seed.wrapping_add(i.into());
+            let env = env.as_mut();
+            rollout::episode(env, &mut controller, &mut (), seed, target, &mut buffer)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Some((mean(&episodes[..by_torch.len()]), mean(&by_torch))))
+}
+
+/// One record per target return of the recipe.
+pub(crate) fn training_records(
+    run: &Run,
+    env: &str,
+    policy: &dyn Policy,
+    device: Device,
+) -> anyhow::Result<Vec<EvalRecord>> {
+    let targets = match run.recipe.eval.target_returns.as_slice() {
+        [first, ..] if !policy.is_conditioned() => vec![*first],
+        [] => vec![run.info.target_return],
+        targets => targets.to_vec(),
+    };
+    let record = |target_return| {
+        let plan = Plan {
+            target_return,
+            episodes: run.recipe.eval.episodes,
+            seed: TRAINING_SEED,
+            threads: 0,
+        };
+        let episodes = episodes(policy, env, &plan, |_| {})?;
+        let check = cross_check(policy, device, env, &plan, &episodes)?;
+        let (engine_mean_return, torch_mean_return) =
+            check.context("a network in training can be checked")?;
+        let spec_of = host_sim::make(env)?;
+        let all = Evaluation::new(&spec_of.spec(), "", target_return, episodes);
+        Ok(EvalRecord {
+            target_return,
+            episodes: plan.episodes,
+            mean_return: all.mean_return,
+            std_return: all.std_return,
+            engine_mean_return,
+            torch_mean_return,
+        })
+    };
+    targets.into_iter().map(record).collect()
+}
+
+fn mean(episodes: &[Episode]) -> f64 {
+    let sum: f64 = episodes.iter().map(|episode| episode.total_reward).sum();
+    sum / episodes.len() as f64
+}
