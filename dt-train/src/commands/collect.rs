@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use host_sim::Env;
 
 use super::WrongUsage;
+use crate::algo;
 use crate::algo::sac::Settings;
 use crate::atomic;
 use crate::collect::agent_file::{self, Training};
@@ -75,20 +76,46 @@ const EVALUATION_EPISODES: u32 = 100;
 /// Training steps between two saves.
 const SAVE_EVERY: usize = 10_000;
 
+/// Who acts, as `--agent` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named<'a> {
+    Random,
+    /// An algorithm that learns in its environment.
+    Learner,
+    File(&'a Path),
+}
+
+impl<'a> Named<'a> {
+    fn new(name: &'a str) -> Result<Self> {
+        if name == "random" {
+            return Ok(Self::Random);
+        }
+        match algo::registry().iter().find(|entry| entry.name == name) {
+            None => Ok(Self::File(Path::new(name))),
+            Some(entry) if entry.defaults().is_none() => Ok(Self::Learner),
+            Some(entry) => bail!(
+                "{} ({name}) learns from data, and this collects data; use `dt-train train --algo {name}`",
+                entry.about
+            ),
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Unknown environments or agents, unreadable agent files, outputs that exist or cannot be written.
 pub fn run(args: Args) -> Result<()> {
     // Everything that can be refused is refused before the work.
-    let agent = args.agent.as_deref().unwrap_or_default();
-    let trains = agent == "sac" || args.recipe.is_some_and(|recipe| recipe != Recipe::Random);
-    if args.save_agent.is_some() && agent != "sac" {
+    let agent = args.agent.as_deref().map(Named::new).transpose()?;
+    let learns = agent == Some(Named::Learner);
+    let trains = learns || args.recipe.is_some_and(|recipe| recipe != Recipe::Random);
+    if args.save_agent.is_some() && !learns {
         return Err(
             WrongUsage("--save-agent only goes with --agent sac: the others do not learn").into(),
         );
     }
-    if args.deterministic && (args.recipe.is_some() || matches!(agent, "random" | "sac")) {
+    if args.deterministic && !matches!(agent, Some(Named::File(_))) {
         return Err(
             WrongUsage("--deterministic only goes with a saved agent: --agent FILE").into(),
         );
@@ -122,13 +149,13 @@ pub fn run(args: Args) -> Result<()> {
     }
     let (steps, threads) = (args.steps as usize, threads(&args));
     let recording = match (args.recipe, agent) {
-        (Some(Recipe::Random), _) | (None, "random") => {
+        (Some(Recipe::Random), _) | (None, None | Some(Named::Random)) => {
             collect::record(&make_env, Agent::Random, steps, args.seed, threads)
         }
         (Some(recipe), _) => by_recipe(&args, recipe, &make_env)?,
-        (None, "sac") => learn_and_save(&args, &make_env)?,
-        (None, file) => {
-            let (actor, _) = agent_file::load(Path::new(file), make_env().spec().id)?;
+        (None, Some(Named::Learner)) => learn_and_save(&args, &make_env)?,
+        (None, Some(Named::File(file))) => {
+            let (actor, _) = agent_file::load(file, make_env().spec().id)?;
             let agent = Agent::Trained {
                 actor: &actor,
                 deterministic: args.deterministic,
@@ -140,7 +167,7 @@ pub fn run(args: Args) -> Result<()> {
     // The file's name, not its path: data say nothing about the machine they were made on.
     let policy = match &name {
         Some(recipe) => recipe.get_name().into(),
-        None => Path::new(agent)
+        None => Path::new(args.agent.as_deref().unwrap_or_default())
             .file_name()
             .unwrap_or_default()
             .to_string_lossy(),

@@ -287,7 +287,7 @@ fn a_baseline_is_no_policy_for_controllers() {
     // K = 20 states of 3 into three layers of 128, one action.
     has(
         &page,
-        &["K 20, behaviour cloning", "runs on no controller", "40,961"],
+        &["3 × 128, K 20", "runs on no controller", "40,961"],
     );
     assert!(!page.contains("has not been quantized"));
 }
