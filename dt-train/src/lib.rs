@@ -10,6 +10,7 @@
 //! - [`run`]: the folder of a training run, and the loop that fills it.
 //! - [`evaluate`]: returns of a policy, by the controller's engine and by libtorch.
 //! - [`deploy`]: a trained network as a policy file: quantization, golden vectors, and what both cost.
+//! - [`stats`]: spreads and intervals of what was measured.
 //! - [`report`]: what runs reached, as charts and a page.
 //! - [`commands`]: the command line, one file per command.
 //!
@@ -27,5 +28,6 @@ pub mod memory;
 pub mod nn;
 pub mod report;
 pub mod run;
+pub mod stats;
 
 pub use host_sim::atomic;

@@ -37,16 +37,14 @@ impl Evaluation {
         target_return: f32,
         episodes: Vec<Episode>,
     ) -> Self {
-        let n = episodes.len() as f64;
-        let sum_of = |value: &dyn Fn(&Episode) -> f64| episodes.iter().map(value).sum::<f64>();
-        let mean = sum_of(&|e| e.total_reward) / n;
-        let variance = sum_of(&|e| (e.total_reward - mean) * (e.total_reward - mean)) / n;
+        let returns: Vec<f64> = episodes.iter().map(|e| e.total_reward).collect();
+        let mean = mean(&returns);
         Self {
             env: spec.id.into(),
             policy: policy.into(),
             target_return: target_return.into(),
             mean_return: mean,
-            std_return: variance.sqrt(),
+            std_return: population_deviation(&returns),
             normalized_score: spec
                 .score_range
                 .map(|(random, expert)| 100.0 * (mean - random) / (expert - random)),
@@ -64,6 +62,20 @@ impl Evaluation {
         let median = 0.5 * (at(n.saturating_sub(1) / 2) + at(n / 2));
         (at(0), median, at(n.saturating_sub(1)))
     }
+}
+
+/// Mean; NaN of none.
+#[must_use]
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Standard deviation over n rather than n − 1: it describes these values and estimates nothing. NaN of none.
+#[must_use]
+pub fn population_deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+    (squares / values.len() as f64).sqrt()
 }
 
 /// The JSON of `--json`: one object, or an array of them for several target returns.

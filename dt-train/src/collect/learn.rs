@@ -158,7 +158,7 @@ impl Learner {
                 continue;
             }
             let recent = &returns[returns.len().saturating_sub(10)..];
-            let mean = recent.iter().sum::<f64>() / recent.len() as f64;
+            let mean = crate::stats::mean(recent);
             bar.set_message(format!("return {mean:.1} (last {} episodes)", recent.len()));
             match after_episode(self)? {
                 Next::Learn => {}

@@ -7,6 +7,7 @@ use host_sim::{Env, EnvSpec};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::data::d4rl::Recording;
+use crate::stats::{mean, population_deviation};
 
 pub mod actor;
 pub mod agent_file;
@@ -68,7 +69,7 @@ pub fn record(
     all
 }
 
-/// Mean and standard deviation (ddof 0) of the return of `actor`'s most likely actions, over `episodes` episodes
+/// Mean and standard deviation (over n) of the return of `actor`'s most likely actions, over `episodes` episodes
 /// seeded with `seed`, `seed` + 1, …
 pub fn evaluate(
     make_env: impl Fn() -> Box<dyn Env> + Sync,
@@ -91,12 +92,7 @@ pub fn evaluate(
         .into_iter()
         .map(|total| total.0)
         .collect();
-    let n = f64::from(episodes);
-    let mean = returns.iter().sum::<f64>() / n;
-    (
-        mean,
-        (returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / n).sqrt(),
-    )
+    (mean(&returns), population_deviation(&returns))
 }
 
 /// A bar on stderr; `tail` is what follows the position, as an indicatif template.

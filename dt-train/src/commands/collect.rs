@@ -334,7 +334,7 @@ fn summarize(path: &Path, recording: &Recording) {
         }
     }
     let steps = recording.rewards.len();
-    let mean = returns.iter().sum::<f64>() / returns.len() as f64;
+    let mean = crate::stats::mean(&returns);
     match returns.len() {
         0 => println!("{}: {steps} steps, no finished episode", path.display()),
         n => println!(

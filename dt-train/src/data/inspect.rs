@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::{Dataset, power_of_ten, round};
+use crate::stats::{mean, population_deviation, quantile};
 
 /// Summary of a [`Dataset`]; its JSON form is the output of `inspect --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,9 +72,6 @@ impl Summary {
     /// Summarizes `data`.
     pub fn new(data: &Dataset) -> Self {
         let returns = data.returns();
-        let n = returns.len() as f64;
-        let mean = returns.iter().sum::<f64>() / n;
-        let variance = returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / n;
         let lengths = data.episodes.iter().map(|episode| episode.rows.len());
         let mut ranked = returns.clone();
         ranked.sort_by(f64::total_cmp);
@@ -104,8 +102,8 @@ impl Summary {
                 .count(),
             length_min: lengths.clone().min().unwrap_or_default(),
             length_max: lengths.max().unwrap_or_default(),
-            return_mean: mean,
-            return_std: variance.sqrt(),
+            return_mean: mean(&returns),
+            return_std: population_deviation(&returns),
             return_min: lowest,
             return_max: best,
             return_p10: p10,
@@ -212,13 +210,6 @@ impl Summary {
     }
 }
 
-/// The value that `fraction` of the ascending ones stay below, linear between two of them.
-fn quantile(ranked: &[f64], fraction: f64) -> f64 {
-    let place = fraction * (ranked.len() - 1) as f64;
-    let (below, above) = (ranked[place as usize], ranked[place.ceil() as usize]);
-    below + (above - below) * place.fract()
-}
-
 /// Returns rounded to hundredths of the data's range, so that nobody takes them for exact, without repetition.
 fn targets(returns: &[f64], lowest: f64) -> Vec<f64> {
     let range = returns[0] - lowest;
@@ -276,15 +267,6 @@ mod tests {
             ["1", "2", "0", "0", "0", "0", "0", "0", "0", "0", "0", "1"]
         );
         assert_eq!(histogram(&[3.0, 3.0], 3.0, 3.0).lines().count(), 1);
-    }
-
-    #[test]
-    fn quantiles_lie_between_episodes() {
-        let ranked = [0.0, 10.0, 20.0, 40.0];
-        let at = |fraction| quantile(&ranked, fraction);
-        assert_eq!((at(0.0), at(0.5), at(1.0)), (0.0, 15.0, 40.0));
-        assert!((at(0.9) - 34.0).abs() < 1e-12);
-        assert_eq!(quantile(&[7.0], 0.9), 7.0);
     }
 
     #[test]

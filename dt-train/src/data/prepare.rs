@@ -105,7 +105,7 @@ pub fn prepare(
         dataset_sha256: data.sha256().map(|byte| format!("{byte:02x}")).concat(),
         transitions: data.len(),
         episodes: episode_returns.len(),
-        return_mean: episode_returns.iter().sum::<f64>() / episode_returns.len() as f64,
+        return_mean: crate::stats::mean(&episode_returns),
         return_max,
         state_dim,
         act_dim,
