@@ -19,6 +19,7 @@ pub mod plot;
 pub mod plot_demo;
 pub mod predict;
 pub mod report;
+pub mod table;
 pub mod train;
 
 /// Collect trajectories, train a Decision Transformer on them, quantize it and export it for a controller.
@@ -57,6 +58,9 @@ pub enum Command {
     Report(report::Args),
     /// Compare two policies' returns in the same episodes
     Compare(compare::Args),
+    /// Print the table of results over training seeds that RESULTS.md has
+    #[command(hide = true)]
+    Table(table::Args),
     /// Draw achieved against target return
     Plot(plot::Args),
     /// Draw the picture of `cargo xtask demo`
@@ -81,6 +85,7 @@ impl Cli {
             Command::Inspect(args) => inspect::run(args),
             Command::Report(args) => report::run(args),
             Command::Compare(args) => compare::run(args),
+            Command::Table(args) => table::run(args),
             Command::Plot(args) => plot::run(args),
             Command::PlotDemo(args) => plot_demo::run(args),
         }
