@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use crate::atomic;
-use crate::report::{Gathered, html};
+use crate::report::{Gathered, Leading, html};
 
 /// Arguments of `dt-train report`.
 ///
@@ -25,6 +25,10 @@ pub struct Args {
     /// Results of the runs' exported policies, as `--json` of `eval` or `host-sim rollout` writes them
     #[arg(long, value_name = "FILE.json", num_args = 1..)]
     pub eval: Vec<PathBuf>,
+    /// Which evaluated checkpoint of each run leads: the newest, that of the best evaluation in training, or the one after
+    /// this many updates
+    #[arg(long, value_name = "last|best|UPDATE", default_value = "last")]
+    pub checkpoint: Leading,
     /// Replace an existing page
     #[arg(long)]
     pub force: bool,
@@ -38,7 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     atomic::check(&args.out, args.force)?;
     let spinner = ProgressBar::new_spinner().with_message("reading the runs and their data");
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let gathered = Gathered::read(&args.runs, &args.eval);
+    let gathered = Gathered::read(&args.runs, &args.eval, args.checkpoint);
     spinner.finish_and_clear();
     let page = html(&gathered?);
     atomic::write(&args.out, args.force, page.as_bytes())?;

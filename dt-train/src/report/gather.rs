@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use dt_core::config::Dtype;
 use host_sim::evaluation::Evaluation;
 
@@ -14,6 +15,7 @@ use crate::deploy::training_data;
 use crate::run::records::{DTYPES, ExportRecord, dtype_name, load_evaluations};
 use crate::run::{METRICS, Run};
 use crate::run::{Record, check_metrics};
+use crate::stats::{mean, population_deviation};
 
 /// Everything that a report shows.
 pub struct Gathered {
@@ -23,26 +25,59 @@ pub struct Gathered {
     pub score_ranges: HashMap<String, (f64, f64)>,
 }
 
+/// Which of a run's evaluated checkpoints leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leading {
+    /// The newest that was evaluated.
+    #[default]
+    Last,
+    /// That of `best.safetensors`.
+    Best,
+    /// The one after this update.
+    Update(u64),
+}
+
+impl FromStr for Leading {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "last" => Ok(Self::Last),
+            "best" => Ok(Self::Best),
+            update => match update.parse() {
+                Ok(update) => Ok(Self::Update(update)),
+                Err(_) => Err("give `last`, `best` or a number of updates"),
+            },
+        }
+    }
+}
+
 /// One run.
 pub struct RunData {
     /// Its folder's name, or the path where several folders have that name.
     pub name: String,
     /// Recipe and data description.
     pub run: Run,
+    /// What it was trained for, with version; of a run that does not know it, what it was evaluated in; empty: neither.
+    pub env: String,
+    /// The update whose evaluations lead, where there are any.
+    leading: Option<u64>,
     /// Runs of the same data and recipe but for the seed have the same number.
     pub group: usize,
     /// Training metrics.
     pub records: Vec<Record>,
     /// Exports, f32 first.
     pub exports: Vec<ExportRecord>,
-    /// What was evaluated, f32 first.
+    /// What was evaluated: the run's own environment first, then f32 first, then the oldest first.
     pub policies: Vec<Policy>,
     /// Returns of the episodes it was trained on, or why they are not known.
     pub data_returns: Result<Vec<f64>, String>,
 }
 
-/// A checkpoint in one dtype.
+/// A checkpoint in one dtype and one environment.
 pub struct Policy {
+    /// Where it was evaluated, with version: returns of different versions are never put together.
+    pub env: String,
     /// `f32`, `int8` or `int4`.
     pub dtype: &'static str,
     /// Updates of the checkpoint.
@@ -62,21 +97,26 @@ pub struct Achieved {
     pub episodes: usize,
     /// Mean return.
     pub mean: f64,
-    /// Standard deviation over episodes (ddof 0).
+    /// Standard deviation of these episodes, over n as in the JSON of `eval`.
     pub std: f64,
     /// Of each episode; empty: not recorded.
     pub returns: Vec<f64>,
 }
 
-/// Returns by dtype and update, target, and seed.
-type Found = BTreeMap<(usize, u64), BTreeMap<Target, BTreeMap<u64, f64>>>;
+/// Returns by environment, dtype and update; target; and seed.
+type Found = BTreeMap<(String, usize, u64), BTreeMap<Target, BTreeMap<u64, f64>>>;
 
 impl Gathered {
     /// Reads runs, their data, and evaluations of their policies.
     ///
     /// # Errors
-    /// Names the file that cannot be read, or an evaluation that is of none of the runs.
-    pub fn read(dirs: &[PathBuf], evaluations: &[PathBuf]) -> anyhow::Result<Self> {
+    /// Names the file that cannot be read, an evaluation that is of none of the runs, or a run that was evaluated, but not
+    /// after the update to lead with.
+    pub fn read(
+        dirs: &[PathBuf],
+        evaluations: &[PathBuf],
+        leading: Leading,
+    ) -> anyhow::Result<Self> {
         let opened: Vec<Run> = dirs
             .iter()
             .map(|dir| Run::open(dir))
@@ -114,6 +154,12 @@ impl Gathered {
             .zip(groups)
         {
             let records = check_metrics(&run.dir.join(METRICS))?;
+            let mut policies = policies(found, &records, &versioned(&run.info.env), leading);
+            let env = match (run.info.env.as_str(), policies.first()) {
+                ("", Some(policy)) => policy.env.clone(),
+                (env, _) => versioned(env),
+            };
+            policies.sort_by_key(|policy| policy.env != env);
             let key = describe(&run.info.dataset_sha256, &run.recipe.data);
             let data_returns = data
                 .entry(key)
@@ -122,7 +168,10 @@ impl Gathered {
             runs.push(RunData {
                 name,
                 group,
-                policies: policies(found, &records),
+                leading: leading_update(&records, &policies, &env, leading)
+                    .with_context(|| run.dir.display().to_string())?,
+                policies,
+                env,
                 records,
                 exports,
                 data_returns,
@@ -135,17 +184,17 @@ impl Gathered {
         })
     }
 
-    /// The environments, in order of appearance, with their runs.
+    /// The environments that runs were trained for, in order of appearance, with their runs.
     pub fn by_env(&self) -> Vec<(&str, Vec<usize>)> {
-        let mut envs: Vec<(&str, Vec<usize>)> = Vec::new();
-        for (i, run) in self.runs.iter().enumerate() {
-            let env = run.run.info.env.as_str();
-            match envs.iter_mut().find(|(name, _)| *name == env) {
-                Some((_, members)) => members.push(i),
-                None => envs.push((env, vec![i])),
-            }
-        }
-        envs
+        group(self.runs.iter().map(|run| run.env.as_str()).enumerate())
+    }
+
+    /// The environments that policies were evaluated in, in order of appearance, with the policies' runs.
+    pub fn by_evaluated_env(&self) -> Vec<(&str, Vec<usize>)> {
+        let own = self.runs.iter().map(|run| run.env.as_str()).enumerate();
+        let others = self.runs.iter().enumerate();
+        let others = others.flat_map(|(i, run)| run.policies.iter().map(move |p| (i, &*p.env)));
+        group(own.chain(others))
     }
 
     /// D4RL's normalized score, where the environment has one.
@@ -161,10 +210,17 @@ impl RunData {
         self.records.last().map_or(0, |record| record.update)
     }
 
-    /// What a controller would run (else f32, else as measured in training) at the default target, or the one nearest to it.
+    /// The leading checkpoint in the run's own environment, as a controller would run it (else as f32), at the default
+    /// target, or the one nearest to it.
     pub fn headline(&self) -> Option<(&Policy, &Achieved)> {
-        let rank = |policy: &&Policy| (policy.in_training, policy.dtype == "f32");
-        let policy = self.policies.iter().min_by_key(rank)?;
+        self.headline_in(&self.env)
+    }
+
+    /// The same in another version of it; none if the leading checkpoint was not evaluated there.
+    pub fn headline_in(&self, env: &str) -> Option<(&Policy, &Achieved)> {
+        let leads = |policy: &&Policy| policy.env == env && Some(policy.update) == self.leading;
+        let policies = self.policies.iter().filter(leads);
+        let policy = policies.min_by_key(|policy| policy.dtype == "f32")?;
         Some((policy, policy.nearest(self.run.info.target_return.into())?))
     }
 
@@ -193,7 +249,7 @@ impl Policy {
 /// Adds episodes; those of a seed that is there already take its place.
 fn add(found: &mut Found, dtype: usize, update: u64, evaluation: &Evaluation) {
     let episodes = found
-        .entry((dtype, update))
+        .entry((versioned(&evaluation.env), dtype, update))
         .or_default()
         .entry(Target(evaluation.target_return))
         .or_default();
@@ -202,10 +258,77 @@ fn add(found: &mut Found, dtype: usize, update: u64, evaluation: &Evaluation) {
     }
 }
 
-fn policies(found: Found, records: &[Record]) -> Vec<Policy> {
+/// `hopper-v5` of `hopper`: a bare name means the newest version.
+fn versioned(env: &str) -> String {
+    let newest = format!("{env}-v5");
+    match host_sim::registry::NAMES.contains(&newest.as_str()) {
+        true => newest,
+        false => env.to_owned(),
+    }
+}
+
+/// Places by name, in order of appearance, each once.
+fn group<'a>(named: impl Iterator<Item = (usize, &'a str)>) -> Vec<(&'a str, Vec<usize>)> {
+    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (i, name) in named {
+        match groups.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, members)) if members.contains(&i) => {}
+            Some((_, members)) => members.push(i),
+            None => groups.push((name, vec![i])),
+        }
+    }
+    groups
+}
+
+/// The update to lead with, of those evaluated in the run's own environment.
+fn leading_update(
+    records: &[Record],
+    policies: &[Policy],
+    env: &str,
+    leading: Leading,
+) -> anyhow::Result<Option<u64>> {
+    let mut updates: Vec<u64> = policies
+        .iter()
+        .filter(|policy| policy.env == env)
+        .map(|policy| policy.update)
+        .collect();
+    updates.sort_unstable();
+    updates.dedup();
+    let Some(newest) = updates.last() else {
+        return Ok(None);
+    };
+    let wanted = match leading {
+        Leading::Last => *newest,
+        Leading::Best => best_update(records).with_context(|| {
+            format!(
+                "{METRICS} has no evaluation, so no checkpoint is the best; leave --checkpoint out"
+            )
+        })?,
+        Leading::Update(update) => update,
+    };
+    let known = updates.iter().map(u64::to_string).collect::<Vec<_>>();
+    ensure!(
+        updates.contains(&wanted),
+        "not evaluated after update {wanted}, only after {}; evaluate that checkpoint, or leave --checkpoint out",
+        known.join(", ")
+    );
+    Ok(Some(wanted))
+}
+
+/// The update of `best.safetensors`: the first with the highest return at the first target.
+fn best_update(records: &[Record]) -> Option<u64> {
+    let evaluated = records
+        .iter()
+        .filter_map(|record| Some((record.update, record.eval.first()?.mean_return)));
+    let best = evaluated.reduce(|best, other| if other.1 > best.1 { other } else { best });
+    Some(best?.0)
+}
+
+fn policies(found: Found, records: &[Record], env: &str, leading: Leading) -> Vec<Policy> {
     let mut policies: Vec<Policy> = found
         .into_iter()
-        .map(|((dtype, update), targets)| Policy {
+        .map(|((env, dtype, update), targets)| Policy {
+            env,
             dtype: DTYPES[dtype],
             update,
             in_training: false,
@@ -216,7 +339,12 @@ fn policies(found: Found, records: &[Record]) -> Vec<Policy> {
         })
         .collect();
     // What training measured by itself stands in where nothing else did.
-    let evaluated = records.iter().rfind(|record| !record.eval.is_empty());
+    let mut evaluated = records.iter().filter(|record| !record.eval.is_empty());
+    let evaluated = match leading {
+        Leading::Last => evaluated.next_back(),
+        Leading::Best => best_update(records).and_then(|u| evaluated.find(|r| r.update == u)),
+        Leading::Update(update) => evaluated.find(|record| record.update == update),
+    };
     if let (true, Some(record)) = (policies.is_empty(), evaluated) {
         let mut achieved: Vec<Achieved> = record
             .eval
@@ -231,6 +359,7 @@ fn policies(found: Found, records: &[Record]) -> Vec<Policy> {
             .collect();
         achieved.sort_by(|a, b| a.target.total_cmp(&b.target));
         policies.push(Policy {
+            env: env.to_owned(),
             dtype: dtype_name(Dtype::F32),
             update: record.update,
             in_training: true,
@@ -242,23 +371,14 @@ fn policies(found: Found, records: &[Record]) -> Vec<Policy> {
 
 impl Achieved {
     fn of(target: f64, returns: Vec<f64>) -> Self {
-        let (mean, std) = mean_std(&returns);
         Self {
             target,
             episodes: returns.len(),
-            mean,
-            std,
+            mean: mean(&returns),
+            std: population_deviation(&returns),
             returns,
         }
     }
-}
-
-/// Mean and standard deviation (ddof 0).
-pub fn mean_std(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    (mean, (squares / n).sqrt())
 }
 
 /// A target return, ordered as a number.
@@ -304,7 +424,7 @@ fn groups(runs: &[Run]) -> Vec<usize> {
         let mut config = run.recipe.clone();
         config.train.seed = 0;
         (
-            run.info.env.clone(),
+            versioned(&run.info.env),
             run.info.dataset_sha256.clone(),
             config,
         )
@@ -324,10 +444,11 @@ fn groups(runs: &[Run]) -> Vec<usize> {
 
 /// Of an environment that cannot be opened here no scores are shown.
 fn score_ranges(runs: &[RunData]) -> HashMap<String, (f64, f64)> {
-    let range = |run: &RunData| {
-        let env = &run.run.info.env;
-        let range = host_sim::make(env).ok()?.spec().score_range?;
-        Some((env.clone(), range))
-    };
-    runs.iter().filter_map(range).collect()
+    let own = runs.iter().map(|run| &run.env);
+    let others = runs.iter().flat_map(|run| &run.policies);
+    let mut envs: Vec<&String> = own.chain(others.map(|policy| &policy.env)).collect();
+    envs.sort_unstable();
+    envs.dedup();
+    let range = |env: &String| Some((env.clone(), host_sim::make(env).ok()?.spec().score_range?));
+    envs.into_iter().filter_map(range).collect()
 }

@@ -20,7 +20,7 @@ mod scores;
 pub mod targets;
 pub mod text;
 
-pub use gather::{Achieved, Gathered, Policy, RunData};
+pub use gather::{Achieved, Gathered, Leading, Policy, RunData};
 
 /// The page: one HTML file that loads nothing else.
 pub fn html(gathered: &Gathered) -> String {

@@ -104,7 +104,7 @@ fn lead(all: &Gathered) -> Markup {
             @if let Some((run, of)) = best(all, &members) { @if let Some((policy, achieved)) = run.headline() {
                 @let info = &run.run.info;
                 p.lead {
-                    "Asked for a return of " (target(achieved.target)) ", " b { (run.name) } " as " (policy.dtype) " achieves "
+                    "Asked for a return of " (target(achieved.target)) ", " b { (run.name) } " as " (policy.dtype) " after update " (count(policy.update)) " achieves "
                     b { (mean_std(achieved.mean, achieved.std)) } " over " (plural(achieved.episodes, "episode"))
                     @if policy.in_training { " in training" }
                     @if of > 1 { ", the highest mean of " (of) " runs" }
@@ -180,31 +180,10 @@ fn runs(all: &Gathered) -> Markup {
                 tbody { @for (i, run) in all.runs.iter().enumerate() { (row(i, run)) } }
             }
         }
-        (over_seeds(all))
+        (returns::over_seeds(all))
         p.fact {
             "Final and best return: evaluations in the course of training, as f32, at the first target of the recipe. Time: of the updates, evaluation not counted. "
             "Model: layers × width, context length, attention or other method."
-        }
-    }
-}
-
-/// Final returns of runs that differ by seed.
-fn over_seeds(all: &Gathered) -> Markup {
-    let groups = all
-        .runs
-        .iter()
-        .map(|run| run.group)
-        .max()
-        .map_or(0, |last| last + 1);
-    html! {
-        @for group in 0..groups {
-            @let members: Vec<&RunData> = all.runs.iter().filter(|run| run.group == group).collect();
-            @let returns: Vec<f64> = members.iter().filter_map(|run| Some(run.records.iter().rev().find_map(|r| r.eval.first())?.mean_return)).collect();
-            @if returns.len() > 1 {
-                @let (mean, std) = super::gather::mean_std(&returns);
-                @let names: Vec<&str> = members.iter().map(|run| run.name.as_str()).collect();
-                p.fact { "Final return over " (returns.len()) " seeds (" (names.join(", ")) "): " b { (mean_std(mean, std)) } ", standard deviation over runs." }
-            }
         }
     }
 }

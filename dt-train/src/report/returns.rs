@@ -6,7 +6,10 @@ use super::axis::{Axis, extent, round_step};
 use super::chart::{Caption, Frame, WIDTH, colour, px};
 use super::gather::{Achieved, Gathered, Policy, RunData};
 use super::text::{mean_std, num, plural, target};
-use crate::report::targets::pearson;
+use crate::stats::{
+    Estimate, Interval, Statistic, mean, pearson, population_deviation, sample_deviation,
+    stratified_bootstrap,
+};
 
 const HEIGHT: f64 = 330.0;
 const HISTOGRAM_HEIGHT: f64 = 200.0;
@@ -34,8 +37,8 @@ pub fn achieved(all: &Gathered) -> Markup {
             p.missing { (run.name) " has not been evaluated. " code { "dt-train eval " (run.run.dir.display()) " --env … --target-return R1,R2,… --episodes N" }
             " keeps its results in the run folder; " code { "--eval FILE.json" } " adds those of its exported policies." }
         }
-        @for (env, members) in all.by_env() {
-            @let series = series(all, &members);
+        @for (env, members) in all.by_evaluated_env() {
+            @let series = series(all, env, &members);
             @if !series.is_empty() {
                 div.beside {
                     (achieved_figure(env, &series))
@@ -46,12 +49,11 @@ pub fn achieved(all: &Gathered) -> Markup {
     }
 }
 
-fn series<'a>(all: &'a Gathered, members: &[usize]) -> Vec<Series<'a>> {
+fn series<'a>(all: &'a Gathered, env: &str, members: &[usize]) -> Vec<Series<'a>> {
     let of_run = |&index: &usize| {
         let run = &all.runs[index];
-        run.policies
-            .iter()
-            .map(move |policy| Series { index, run, policy })
+        let here = run.policies.iter().filter(|policy| policy.env == env);
+        here.map(move |policy| Series { index, run, policy })
     };
     members.iter().flat_map(of_run).collect()
 }
@@ -127,7 +129,7 @@ fn achieved_figure(env: &str, series: &[Series<'_>]) -> Markup {
          Dotted: best (vertical) and mean return (horizontal) of the data.{hollow}"
     );
     let caption = Caption {
-        id: format!("achieved-{}", series[0].index),
+        id: format!("achieved-{}-{env}", series[0].index),
         title: format!("{}: achieved against target return", name(env)),
         note,
     };
@@ -212,6 +214,45 @@ fn variant(s: &Series<'_>, series: &[Series<'_>]) -> String {
         ""
     };
     format!("{}{update}{training}", s.policy.dtype)
+}
+
+/// Final returns of runs that differ by training seed, a line for each recipe that has several.
+pub fn over_seeds(all: &Gathered) -> Markup {
+    let groups = all.runs.iter().map(|run| run.group + 1).max().unwrap_or(0);
+    html! {
+        @for group in 0..groups {
+            @let members: Vec<&RunData> = all.runs.iter().filter(|run| run.group == group).collect();
+            @let returns: Vec<f64> = members.iter().filter_map(|run| final_return(run)).collect();
+            @if let Some(deviation) = sample_deviation(&returns) {
+                @let names: Vec<&str> = members.iter().map(|run| run.name.as_str()).collect();
+                p.fact {
+                    "Final return over " (returns.len()) " seeds (" (names.join(", ")) "): " b { (mean_std(mean(&returns), deviation)) }
+                    ", sample deviation over runs; " (interquartile(&[returns])) "."
+                }
+            }
+        }
+    }
+}
+
+fn final_return(run: &RunData) -> Option<f64> {
+    let newest = run.records.iter().rev().find_map(|r| r.eval.first());
+    Some(newest?.mean_return)
+}
+
+/// The interquartile mean of runs by task, in words.
+pub fn interquartile(tasks: &[Vec<f64>]) -> String {
+    let Estimate { value, interval } = stratified_bootstrap(tasks, Statistic::InterquartileMean);
+    let value = format!("interquartile mean {}", num(value));
+    match interval {
+        Some(Interval { low, high }) => {
+            format!(
+                "{value} (95 %: {} … {}, stratified bootstrap of runs)",
+                num(low),
+                num(high)
+            )
+        }
+        None => value,
+    }
 }
 
 /// The colour of a run.
@@ -304,10 +345,9 @@ fn histogram(index: usize, run: &RunData) -> Markup {
         @for (i, share) in our_share.iter().enumerate() { (bar(&ours_class, "policy", i, *share, 0.24 * WIDTH / bars as f64 / 2.0)) }
     };
     let summary = |what: &str, returns: &[f64]| {
-        let (mean, std) = super::gather::mean_std(returns);
         format!(
             "{what}: {} over {}",
-            mean_std(mean, std),
+            mean_std(mean(returns), population_deviation(returns)),
             plural(returns.len(), "episode")
         )
     };

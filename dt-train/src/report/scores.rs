@@ -3,9 +3,10 @@
 use host_sim::policy_file::unversioned;
 use maud::{Markup, html};
 
-use super::gather::{Gathered, RunData, mean_std};
-use super::returns::name;
+use super::gather::{Gathered, RunData};
+use super::returns::{interquartile, name};
 use super::text::plural;
+use crate::stats::{mean, sample_deviation};
 
 /// Scores of one D4RL data set: 100·(return − random) / (expert − random), as published.
 struct Published {
@@ -92,8 +93,26 @@ struct Row {
 /// The section.
 pub fn section(all: &Gathered) -> Markup {
     html! {
-        @for (env, members) in all.by_env() { (of_env(all, env, &members)) }
+        @for (env, members) in all.by_evaluated_env() { (of_env(all, env, &members)) }
+        (over_tasks(all))
     }
+}
+
+/// Over recipes and environments that were each trained with several seeds, as rliable does.
+fn over_tasks(all: &Gathered) -> Markup {
+    let by_env = all.by_env();
+    let tasks = by_env.iter().flat_map(|(env, members)| {
+        let groups = groups(all, members);
+        groups
+            .into_iter()
+            .map(|group| scores(all, env, &group))
+            .collect::<Vec<_>>()
+    });
+    let tasks: Vec<Vec<f64>> = tasks.filter(|scores| scores.len() > 1).collect();
+    let runs = tasks.iter().map(Vec::len).sum();
+    html! { @if tasks.len() > 1 {
+        p.fact { "Over " (plural(tasks.len(), "recipe")) " with several seeds, " (plural(runs, "run")) ": " (interquartile(&tasks)) "." }
+    } }
 }
 
 fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
@@ -111,14 +130,7 @@ fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
             scores: row.scores,
         })
         .collect();
-    let mut groups: Vec<Vec<&RunData>> = Vec::new();
-    for run in members.iter().map(|&i| &all.runs[i]) {
-        match groups.iter_mut().find(|group| group[0].group == run.group) {
-            Some(group) => group.push(run),
-            None => groups.push(vec![run]),
-        }
-    }
-    for group in &groups {
+    for group in &groups(all, members) {
         let Some(score) = score(all, env, group) else {
             continue;
         };
@@ -164,28 +176,40 @@ fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
         }
         p.fact {
             "Score: 100 · (return − random) / (expert − random), with D4RL's returns of a random and an expert agent, at each run's default target. "
-            "± is the standard deviation over episodes of one run, or else over runs that differ by seed."
+            "± is the sample deviation over runs that differ by seed; a single run has none."
         }
     }
 }
 
-/// The score of runs that differ by seed, each at its default target.
-fn score(all: &Gathered, env: &str, group: &[&RunData]) -> Option<String> {
-    let headlines: Vec<_> = group.iter().filter_map(|run| run.headline()).collect();
-    let scores: Vec<f64> = headlines
-        .iter()
-        .filter_map(|(_, achieved)| all.score(env, achieved.mean))
-        .collect();
-    let (mean, spread) = mean_std(&scores);
-    let of = match headlines.as_slice() {
-        [] => return None,
-        [(policy, achieved)] => {
-            let spread = all.score(env, achieved.mean + achieved.std)? - mean;
-            return Some(format!("{mean:.1} ± {spread:.1} ({})", policy.dtype));
+/// Runs that differ by seed only, together.
+fn groups<'a>(all: &'a Gathered, members: &[usize]) -> Vec<Vec<&'a RunData>> {
+    let mut groups: Vec<Vec<&RunData>> = Vec::new();
+    for run in members.iter().map(|&i| &all.runs[i]) {
+        match groups.iter_mut().find(|group| group[0].group == run.group) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
         }
-        several => plural(several.len(), "run"),
-    };
-    Some(format!("{mean:.1} ± {spread:.1} ({of})"))
+    }
+    groups
+}
+
+/// Scores in an environment, each run's at its default target; a run that was not evaluated there has none.
+fn scores(all: &Gathered, env: &str, group: &[&RunData]) -> Vec<f64> {
+    let achieved = group.iter().filter_map(|run| run.headline_in(env));
+    achieved
+        .filter_map(|(_, achieved)| all.score(env, achieved.mean))
+        .collect()
+}
+
+/// What the table says of runs that differ by seed.
+fn score(all: &Gathered, env: &str, group: &[&RunData]) -> Option<String> {
+    let scores = scores(all, env, group);
+    let (policy, _) = group.iter().find_map(|run| run.headline_in(env))?;
+    let score = format!("{:.1}", mean(&scores)).replace('-', "−");
+    Some(match sample_deviation(&scores) {
+        None => format!("{score} ({}, update {})", policy.dtype, policy.update),
+        Some(deviation) => format!("{score} ± {deviation:.1} ({})", plural(scores.len(), "run")),
+    })
 }
 
 fn data_of(all: &Gathered, members: &[usize]) -> String {

@@ -7,6 +7,7 @@ use plotters::prelude::*;
 use crate::report::learning_curve::{
     GRID, INK, MUTED, PALETTE, Panel, register_fonts, style, thousands,
 };
+use crate::stats::pearson;
 
 /// Pixels of the picture at scale 1.
 const WIDTH: u32 = 760;
@@ -44,19 +45,6 @@ impl Series {
         let pairs: Vec<_> = self.points.iter().map(|p| (p.0, p.1)).collect();
         pearson(&pairs)
     }
-}
-
-/// Pearson's correlation; none where either side does not vary.
-pub fn pearson(pairs: &[(f64, f64)]) -> Option<f64> {
-    let n = pairs.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / n;
-    let (x_mean, y_mean) = (mean(|p| p.0), mean(|p| p.1));
-    let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
-        let centred = pairs.iter().map(|p| (p.0 - x_mean, p.1 - y_mean));
-        centred.map(|(x, y)| of(x, y)).sum()
-    };
-    let r = sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
-    r.is_finite().then_some(r)
 }
 
 /// The picture as a PNG file.

@@ -163,6 +163,14 @@ fn the_page_shows_what_was_measured() {
         )],
     );
     has(&page, &["seed1, f32, in training", "over 3 targets"]);
+    // Over two seeds: the sample deviation, |a − b| / √2.
+    let [a, b] = ["seed0", "seed1"].map(|run| {
+        let records = read_metrics(&lab.path(run).join("metrics.jsonl"));
+        records.last().unwrap().eval[0].mean_return
+    });
+    let over_seeds = mean_std((a + b) / 2.0, (a - b).abs() / 2.0_f64.sqrt());
+    let over_seeds = format!("over 2 seeds (seed0, seed1): <b>{over_seeds}</b>, sample deviation");
+    has(&page, &[&over_seeds, "interquartile mean"]);
     // Its histogram is of the int8 policy and of the three episodes in the data.
     let coloured = format!(
         "Coloured, int8 asked for −300: {} over 4 episodes",
@@ -285,10 +293,7 @@ fn a_baseline_is_no_policy_for_controllers() {
     fs::write(lab.path("RUN/config.toml"), "[model]\nkind = \"bc\"\n").unwrap();
     let page = report(&lab, &["RUN"]);
     // K = 20 states of 3 into three layers of 128, one action.
-    has(
-        &page,
-        &["3 × 128, K 20", "runs on no controller", "40,961"],
-    );
+    has(&page, &["3 × 128, K 20", "runs on no controller", "40,961"]);
     assert!(!page.contains("has not been quantized"));
 }
 
@@ -334,19 +339,9 @@ fn scores_stand_beside_published_ones() {
         info["target_return"] = json!(3600.0);
     });
     // Halfway between D4RL's random and expert returns, −20.272305 and 3234.3.
-    let episodes = [1507.0138475, 1707.0138475];
-    let episodes: Vec<_> = (0..)
-        .zip(episodes)
-        .map(|(seed, r)| json!({ "seed": seed, "return": r, "length": 1000 }))
-        .collect();
-    let evaluation = json!({
-        "env": "hopper-v5", "policy": "RUN", "target_return": 3600.0, "episodes": episodes,
-        "mean_return": 1607.0138475, "std_return": 100.0, "normalized_score": 50.0,
-    });
-    let line = json!({ "update": 7, "evaluation": evaluation }).to_string() + "\n";
-    fs::write(lab.path("RUN/evaluations.jsonl"), line).unwrap();
+    evaluated(&lab, &[(7, "hopper-v5", [1507.0138475, 1707.0138475])]);
     let page = report(&lab, &["RUN"]);
-    let row = "<th scope=\"row\">medium-replay</th><td class=\"n\"><b>50.0 ± 3.1 (f32)</b></td><td class=\"n\">82.7 ± 7.0</td>\
+    let row = "<th scope=\"row\">medium-replay</th><td class=\"n\"><b>50.0 (f32, update 7)</b></td><td class=\"n\">82.7 ± 7.0</td>\
                <td class=\"n\">48.6</td><td class=\"n\">27.6</td><td class=\"n\">70.6</td><td class=\"n\">81.8</td>";
     has(&page, &[row, "The data of these runs are not D4RL's"]);
     assert!(!page.contains("36.6"), "of another environment");
@@ -354,6 +349,137 @@ fn scores_stand_beside_published_ones() {
         info["dataset"] = json!("hopper_medium_replay-v2.hdf5");
     });
     has(&report(&lab, &["RUN"]), &["The data are named like D4RL"]);
+}
+
+/// Makes `RUN` one of Hopper's that was evaluated after these updates, in these environments.
+fn evaluated(lab: &Lab, evaluations: &[(u64, &str, [f64; 2])]) {
+    edit(&lab.path("RUN/run.json"), |info| {
+        info["env"] = json!("hopper");
+        info["target_return"] = json!(3600.0);
+    });
+    let line = |(update, env, returns): &(u64, &str, [f64; 2])| {
+        let episodes: Vec<_> = (0..)
+            .zip(returns)
+            .map(|(seed, r)| json!({ "seed": seed, "return": r, "length": 1000 }))
+            .collect();
+        let evaluation = json!({
+            "env": env, "policy": "RUN", "target_return": 3600.0, "episodes": episodes,
+            "mean_return": (returns[0] + returns[1]) / 2.0, "std_return": 0.0, "normalized_score": null,
+        });
+        json!({ "update": update, "evaluation": evaluation }).to_string() + "\n"
+    };
+    let lines: String = evaluations.iter().map(line).collect();
+    fs::write(lab.path("RUN/evaluations.jsonl"), lines).unwrap();
+}
+
+#[test]
+fn the_newest_evaluated_checkpoint_leads_or_the_one_asked_for() {
+    let lab = Lab::new(Attention::Streaming);
+    evaluated(
+        &lab,
+        &[(5, "hopper", [700.0, 720.0]), (7, "hopper", [900.0, 906.0])],
+    );
+    let leads = |update: u64, mean: &str| format!("after update {update} achieves <b>{mean}");
+    has(&report(&lab, &["RUN"]), &[&leads(7, "903.0 ± 3.0")]);
+    let asked = report(&lab, &["RUN", "--checkpoint", "5"]);
+    has(&asked, &[&leads(5, "710.0 ± 10.0"), "(f32, update 5)"]);
+    let refused = |checkpoint, code, message: &str| {
+        let args = [
+            "report",
+            "RUN",
+            "--checkpoint",
+            checkpoint,
+            "--out",
+            "no.html",
+        ];
+        lab.run(&args)
+            .code(code)
+            .stderr(predicates::str::contains(message));
+    };
+    refused("6", 1, "RUN: not evaluated after update 6, only after 5, 7");
+    refused("best", 1, "metrics.jsonl has no evaluation");
+    refused("newest", 2, "give `last`, `best` or a number of updates");
+    // Training measured its best after update 5.
+    let record = |update: u64, mean: f64| {
+        let eval = json!({
+            "target_return": 3600.0, "episodes": 2, "mean_return": mean, "std_return": 1.0,
+            "engine_mean_return": mean, "torch_mean_return": mean,
+        });
+        json!({
+            "update": update, "loss": 1.0, "grad_norm": 1.0, "learning_rate": 1e-3,
+            "updates_per_second": 1.0, "eval": [eval],
+        })
+        .to_string()
+            + "\n"
+    };
+    fs::write(
+        lab.path("RUN/metrics.jsonl"),
+        record(5, 800.0) + &record(7, 100.0),
+    )
+    .unwrap();
+    let best = report(&lab, &["RUN", "--checkpoint", "best"]);
+    has(&best, &[&leads(5, "710.0 ± 10.0")]);
+}
+
+/// Two recipes with two training seeds each.
+#[test]
+fn scores_over_seeds_have_a_sample_deviation_and_over_recipes_an_interval() {
+    let lab = Lab::new(Attention::Streaming);
+    let config = fs::read_to_string(lab.path("RUN/config.toml")).unwrap();
+    let scores = [("a0", 40.0), ("a1", 50.0), ("b0", 60.0), ("b1", 60.0)];
+    for (name, score) in scores {
+        // D4RL's random and expert returns are −20.272305 and 3234.3.
+        let r = -20.272_305 + score * 32.545_723_05;
+        evaluated(&lab, &[(7, "hopper", [r, r])]);
+        let seed = format!("seed = {}", &name[1..]);
+        let mut config = config.replacen("seed = 0", &seed, 1);
+        if name.starts_with('b') {
+            config = config.replacen("log_every = ", "log_every = 1", 1);
+        }
+        fs::create_dir(lab.path(name)).unwrap();
+        for file in ["run.json", "evaluations.jsonl"] {
+            fs::copy(lab.path("RUN").join(file), lab.path(name).join(file)).unwrap();
+        }
+        fs::write(lab.path(name).join("config.toml"), config).unwrap();
+    }
+    let page = report(&lab, &scores.map(|(name, _)| name));
+    // Of 40, 50, 60, 60 the middle two; drawn again by recipe, the lower of them is 40 or 50.
+    has(
+        &page,
+        &[
+            "<b>45.0 ± 7.1 (2 runs)</b>",
+            "<b>60.0 ± 0.0 (2 runs)</b>",
+            "Over 2 recipes with several seeds, 4 runs: interquartile mean 55.00 \
+             (95 %: 50.00 … 55.00, stratified bootstrap of runs)",
+        ],
+    );
+    let one = report(&lab, &["a0"]);
+    has(&one, &["<b>40.0 (f32, update 7)</b>"]);
+    assert!(!one.contains("stratified bootstrap"));
+}
+
+#[test]
+fn versions_of_an_environment_are_never_put_together() {
+    let lab = Lab::new(Attention::Streaming);
+    let v5 = (7, "hopper", [900.0, 906.0]);
+    evaluated(&lab, &[v5, (7, "hopper-v4", [100.0, 104.0])]);
+    let page = report(&lab, &["RUN"]);
+    has(
+        &page,
+        &[
+            "achieves <b>903.0 ± 3.0",
+            "hopper-v5: achieved against target return",
+            "hopper-v4: achieved against target return",
+            "RUN, f32, target 3,600: 903.0 ± 3.0, 2 episodes",
+            "RUN, f32, target 3,600: 102.0 ± 2.0, 2 episodes",
+            "<h3>hopper-v4</h3>",
+        ],
+    );
+    // A bare name means v5: the same episodes under both names count once.
+    evaluated(&lab, &[v5, (7, "hopper-v5", [900.0, 906.0])]);
+    let page = report(&lab, &["RUN"]);
+    has(&page, &["RUN, f32, target 3,600: 903.0 ± 3.0, 2 episodes"]);
+    assert!(!page.contains("hopper-v4"));
 }
 
 /// A policy file that is gone is known by the record of its export.
