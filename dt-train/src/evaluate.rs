@@ -49,7 +49,7 @@ pub fn cross_check(
         return Ok(None);
     };
     let mut env = host_sim::make(env)?;
-    let dims = (env.spec().state_dim, env.spec().act_dim);
+    let dims = (env.spec().state_dim(), env.spec().act_dim());
     let mut buffer = vec![0.0; rollout::buffer_len(dims.0, dims.1)];
     let target = plan.target_return;
     let few = std::cmp::min(plan.episodes, TORCH_EPISODES);

@@ -358,10 +358,11 @@ fn every_environment_can_be_collected_from() {
         let random = record(&make_env, Agent::Random, 60, 1, 0);
         for data in [&learned, &sampled, &random] {
             assert_eq!(data.rewards.len(), 60, "{name}");
-            assert_eq!(data.observations.len(), 60 * spec.state_dim, "{name}");
-            let range = spec.action_low.iter().zip(spec.action_high);
+            assert_eq!(data.observations.len(), 60 * spec.state_dim(), "{name}");
+            let [low, high] = spec.action_bounds().unwrap();
+            let range = low.iter().zip(high);
             for (i, (low, high)) in range.enumerate() {
-                let component = data.actions.iter().skip(i).step_by(spec.act_dim);
+                let component = data.actions.iter().skip(i).step_by(spec.act_dim());
                 assert!(
                     component.clone().all(|a| (low..=high).contains(&a)),
                     "{name}"
@@ -372,8 +373,8 @@ fn every_environment_can_be_collected_from() {
             assert!(values.clone().all(|value| value.is_finite()), "{name}");
         }
         assert_eq!(
-            sampled.observations[..spec.state_dim],
-            random.observations[..spec.state_dim]
+            sampled.observations[..spec.state_dim()],
+            random.observations[..spec.state_dim()]
         );
         assert_ne!(sampled.actions, random.actions, "{name}");
     }

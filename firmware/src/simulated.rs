@@ -214,7 +214,7 @@ mod tests {
         let policy = Policy::new(&blob, arena).unwrap();
         let limits = Limits::of_period(blob.manifest().control_period_us);
         let mut control =
-            ControlLoop::<_, { SPEC.state_dim }, { SPEC.act_dim }>::new(&blob, policy, limits)
+            ControlLoop::<_, { SPEC.state_dim() }, { SPEC.act_dim() }>::new(&blob, policy, limits)
                 .unwrap();
         let mut board = Bench {
             now: Cell::new(0),
@@ -223,8 +223,12 @@ mod tests {
         };
         let episode = recording.trace().iter().next().unwrap();
         let mut plant = Pendulum::<LibmTrig>::new();
-        let mut robot =
-            Simulated::<_, _, { SPEC.act_dim }>::new(&mut plant, 5, target_return, episode.iter());
+        let mut robot = Simulated::<_, _, { SPEC.act_dim() }>::new(
+            &mut plant,
+            5,
+            target_return,
+            episode.iter(),
+        );
         let ended = run(&mut board, &mut robot, &mut control);
         assert_eq!(ended, Ok(Watchdog::Stopped));
         (robot.outcome(), episodes[0].total_reward)

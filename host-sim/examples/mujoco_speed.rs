@@ -38,7 +38,7 @@ fn main() {
     let steps: usize = steps.parse().expect(usage);
     let task = Arc::new(mujoco::load(name, None).expect("a MuJoCo environment"));
     let mut env = MujocoEnv::new(task);
-    let act_dim = env.spec().act_dim;
+    let act_dim = env.spec().act_dim();
     let mut random = Random::new(0);
     let mut action = || -> Vec<f32> { (0..act_dim).map(|_| random.uniform(1.0) as f32).collect() };
     let actions: Vec<Vec<f32>> = (0..steps.min(10_000)).map(|_| action()).collect();
@@ -90,7 +90,7 @@ fn bare<'a>(env: &MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> usi
 }
 
 fn steps_of<'a>(env: &mut MujocoEnv, actions: impl Iterator<Item = &'a Vec<f32>>) -> usize {
-    let mut observation = vec![0.0; env.spec().state_dim];
+    let mut observation = vec![0.0; env.spec().state_dim()];
     let (mut count, mut total) = (0, 0.0);
     for action in actions {
         if count % EPISODE == 0 {
@@ -141,7 +141,7 @@ fn policy(spec: &EnvSpec<'_>) -> PolicyFile {
         d_ff: 512,
         context_len: 20,
         max_ep_len: 1000,
-        ..common::config(spec.state_dim as u32, spec.act_dim as u32)
+        ..common::config(spec.state_dim() as u32, spec.act_dim() as u32)
     };
     common::random_policy(config, spec.id, RewardMode::Observed)
 }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::space::{NotABox, Space};
+
 /// What an environment looks like from outside.
 ///
 /// Borrowed from the environment, so that it costs nothing on the controller and that an
@@ -13,24 +15,51 @@ use serde::{Deserialize, Serialize};
 pub struct EnvSpec<'a> {
     /// Name, as `--env` takes it.
     pub id: &'a str,
-    /// Length of an observation.
-    pub state_dim: usize,
-    /// Length of an action.
-    pub act_dim: usize,
-    /// Lowest action (act_dim). Actions outside are clipped by the plant, not refused.
-    pub action_low: &'a [f32],
-    /// Highest action (act_dim).
-    pub action_high: &'a [f32],
-    /// Lowest observation (state_dim) the plant can produce; −∞ where it has no bound.
-    pub state_low: &'a [f32],
-    /// Highest observation (state_dim); ∞ where it has no bound.
-    pub state_high: &'a [f32],
+    /// What the plant can show.
+    pub observation: Space<'a>,
+    /// What it can be told. Vectors outside their bounds are clipped by the plant, not refused.
+    pub action: Space<'a>,
     /// Steps after which an episode is truncated.
     pub max_episode_steps: u32,
     /// Simulated time of one step, in microseconds.
     pub control_period_us: u32,
-    /// Returns of D4RL's random and expert agents, which normalize a score to 0…100.
+    /// Returns of a random and an expert agent, which D4RL's normalized score takes for 0 and 100.
     pub score_range: Option<(f64, f64)>,
+}
+
+impl<'a> EnvSpec<'a> {
+    /// Length of an observation, in whatever space.
+    #[must_use]
+    pub const fn state_dim(&self) -> usize {
+        self.observation.len()
+    }
+
+    /// Length of an action, in whatever space.
+    #[must_use]
+    pub const fn act_dim(&self) -> usize {
+        self.action.len()
+    }
+
+    /// Lowest and highest observation (state_dim each), for who reads nothing but vectors.
+    ///
+    /// # Errors
+    /// [`NotABox`] names the environment and what its observations are.
+    pub fn observation_bounds(&self) -> Result<[&'a [f32]; 2], NotABox<'a>> {
+        self.bounds("observations", self.observation)
+    }
+
+    /// Lowest and highest action (act_dim each), for who gives nothing but vectors.
+    ///
+    /// # Errors
+    /// [`NotABox`] names the environment and what its actions are.
+    pub fn action_bounds(&self) -> Result<[&'a [f32]; 2], NotABox<'a>> {
+        self.bounds("actions", self.action)
+    }
+
+    fn bounds(&self, of: &'static str, space: Space<'a>) -> Result<[&'a [f32]; 2], NotABox<'a>> {
+        let env = self.id;
+        space.bounds().ok_or(NotABox { env, of, space })
+    }
 }
 
 /// Outcome of one step.
@@ -167,5 +196,37 @@ pub fn check_state(field: &'static str, values: &[f64], expected: usize) -> Resu
     match values.iter().position(|value| !value.is_finite()) {
         Some(index) => Err(StateError::NonFinite { field, index }),
         None => Ok(()),
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_needs_vectors_refuses_other_spaces_by_name() {
+        let graph = EnvSpec {
+            id: "graph",
+            observation: Space::Image {
+                height: 5,
+                width: 4,
+                channels: 3,
+            },
+            action: Space::Discrete { n: 20 },
+            ..crate::pendulum::SPEC
+        };
+        assert_eq!((graph.state_dim(), graph.act_dim()), (60, 1));
+        assert_eq!(
+            graph.action_bounds().unwrap_err().to_string(),
+            "the actions of environment `graph` are Discrete(20); only vectors of numbers, Box, can be used here"
+        );
+        let refusal = graph.observation_bounds().unwrap_err().to_string();
+        assert!(
+            refusal.starts_with("the observations of environment `graph` are Image 5×4×3;"),
+            "{refusal}"
+        );
+        let pendulum = crate::pendulum::SPEC;
+        assert_eq!(pendulum.action_bounds(), Ok([&[-2.0][..], &[2.0]]));
+        assert_eq!(pendulum.observation_bounds().unwrap()[1], [1.0, 1.0, 8.0]);
     }
 }

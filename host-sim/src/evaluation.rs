@@ -176,7 +176,13 @@ impl fmt::Display for Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pendulum::SPEC;
+    use crate::pendulum;
+
+    /// Without the returns that would give it a score.
+    const SPEC: EnvSpec<'static> = EnvSpec {
+        score_range: None,
+        ..pendulum::SPEC
+    };
 
     fn evaluation(returns: &[f64], spec: &EnvSpec<'_>) -> Evaluation {
         let episodes = (40..).zip(returns).map(|(seed, &total_reward)| Episode {
@@ -196,6 +202,8 @@ mod tests {
         assert_eq!(e.min_median_max(), (-10.0, -2.5, -1.0));
         assert_eq!(evaluation(&[3.0, 1.0, 2.0], &SPEC).min_median_max().1, 2.0);
         assert_eq!(e.normalized_score, None);
+        let random = evaluation(&[-1228.31], &pendulum::SPEC);
+        assert_eq!(random.normalized_score, Some(0.0));
         let hopper = EnvSpec {
             score_range: Some((-20.272305, 3234.3)),
             ..SPEC

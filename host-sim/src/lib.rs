@@ -2,7 +2,8 @@
 //!
 //! From the plant outwards:
 //!
-//! - [`env`](mod@env): the [`Env`] trait, Gymnasium's `reset` and `step`.
+//! - [`space`]: what an observation or an action can be; [`env`](mod@env): the [`Env`] trait, Gymnasium's `reset` and
+//!   `step`.
 //! - [`pendulum`]: Gymnasium's Pendulum-v1; [`random`]: seeded initial states.
 //! - [`rollout`]: the loop that connects a [`Controller`] to an environment.
 //! - [`trace`]: episodes recorded for a microcontroller to compare itself with.
@@ -83,6 +84,7 @@ pub mod registry;
 #[cfg(feature = "std")]
 pub mod replay;
 pub mod rollout;
+pub mod space;
 #[cfg(feature = "draw")]
 pub mod stage;
 pub mod trace;
@@ -93,3 +95,4 @@ pub use env::{Env, EnvSpec, Fault, Step};
 #[cfg(feature = "std")]
 pub use registry::{Blueprint, MakeError, make, make_reference, maker};
 pub use rollout::Controller;
+pub use space::Space;

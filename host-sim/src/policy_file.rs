@@ -48,6 +48,9 @@ pub enum EnvMismatch {
         /// The environment asked for.
         env: String,
     },
+    /// It reads and gives vectors, and the environment has something else.
+    #[error("{0}")]
+    Space(String),
     /// A dimension differs.
     #[error("the policy has {field} {policy}, but environment `{env}` has {field} {expected}")]
     Dimension {
@@ -169,9 +172,11 @@ pub fn check_env(
         let trained_for = trained_for.to_owned();
         return Err(EnvMismatch::Name { trained_for, env });
     }
+    let bounds = spec.observation_bounds().and(spec.action_bounds());
+    bounds.map_err(|error| EnvMismatch::Space(error.to_string()))?;
     let dims = [
-        ("state_dim", state_dim, spec.state_dim),
-        ("act_dim", act_dim, spec.act_dim),
+        ("state_dim", state_dim, spec.state_dim()),
+        ("act_dim", act_dim, spec.act_dim()),
     ];
     match dims.into_iter().find(|(_, policy, env)| policy != env) {
         None => Ok(()),
@@ -196,11 +201,27 @@ pub fn unversioned(env: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::Space;
 
     #[test]
     fn versions_do_not_make_another_task() {
         assert_eq!(unversioned("hopper-v4"), unversioned("hopper"));
         assert_eq!(unversioned("my-valve"), "my-valve");
+    }
+
+    #[test]
+    fn a_policy_of_vectors_acts_on_vectors_alone() {
+        let spec = EnvSpec {
+            id: "graph",
+            action: Space::Discrete { n: 3 },
+            ..crate::pendulum::SPEC
+        };
+        let error = check_env("", 3, 1, &spec).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the actions of environment `graph` are Discrete(3);"),
+            "{error}"
+        );
+        assert_eq!(check_env("", 3, 1, &crate::pendulum::SPEC), Ok(()));
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn replay(
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), ReplayError> {
-    let (state_dim, act_dim) = (env.spec().state_dim, env.spec().act_dim);
+    let (state_dim, act_dim) = (env.spec().state_dim(), env.spec().act_dim());
     let mut observation = vec![0.0; state_dim];
     let mut started = false;
     let mut last = 0;

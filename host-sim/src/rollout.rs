@@ -123,7 +123,7 @@ where
     C: Controller + ?Sized,
     R: Recorder + ?Sized,
 {
-    let (state_dim, act_dim) = (env.spec().state_dim, env.spec().act_dim);
+    let (state_dim, act_dim) = (env.spec().state_dim(), env.spec().act_dim());
     let (observation, rest) = buffer.split_at_mut(state_dim);
     let (next_observation, rest) = rest.split_at_mut(state_dim);
     let action = &mut rest[..act_dim];
@@ -217,7 +217,7 @@ mod parallel {
     {
         let prepare = || {
             let env = make_env();
-            let (state_dim, act_dim) = (env.spec().state_dim, env.spec().act_dim);
+            let (state_dim, act_dim) = (env.spec().state_dim(), env.spec().act_dim());
             let buffer = vec![0.0; buffer_len(state_dim, act_dim)];
             (env, make_controller(), buffer)
         };

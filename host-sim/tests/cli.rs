@@ -33,7 +33,8 @@ fn rollout_prints_a_table_and_writes_json() {
     assert!(e.episodes.iter().all(|e| e.length == 200));
     let returns = e.episodes.iter().map(|e| e.total_reward);
     assert_eq!(e.mean_return, returns.sum::<f64>() / 5.0);
-    assert_eq!(e.normalized_score, None);
+    let score = 100.0 * (e.mean_return + 1228.31) / (-138.44 + 1228.31);
+    assert_eq!(e.normalized_score, Some(score));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod common;
 mod workplace;
 
+use host_sim::Space;
 use host_sim::env::{Env, StateError};
 use predicates::str::contains;
 use workplace::Workplace;
@@ -61,7 +62,7 @@ fn threads_do_not_change_results() {
 fn an_instance_forgets_its_past() {
     for name in host_sim::registry::NAMES {
         let (mut used, mut fresh) = (host_sim::make(name).unwrap(), host_sim::make(name).unwrap());
-        let action = vec![0.7; used.spec().act_dim];
+        let action = vec![0.7; used.spec().act_dim()];
         used.reset(1);
         for _ in 0..30 {
             used.step(&action);
@@ -76,9 +77,9 @@ fn an_instance_forgets_its_past() {
 }
 
 fn observed(env: &dyn Env) -> Vec<f64> {
-    let mut observation = vec![0.0; env.spec().state_dim];
+    let mut observation = vec![0.0; env.spec().state_dim()];
     env.observation_f64(&mut observation);
-    let mut rounded = vec![0.0; env.spec().state_dim];
+    let mut rounded = vec![0.0; env.spec().state_dim()];
     env.observation(&mut rounded);
     let expected: Vec<f32> = observation.iter().map(|value| *value as f32).collect();
     assert_eq!(rounded, expected);
@@ -141,16 +142,22 @@ fn initial_states_are_distributed_as_described() {
 fn the_example_robot_works() {
     let mut env = host_sim::make(CARTPOLE).unwrap();
     let spec = env.spec();
-    assert_eq!((spec.id, spec.state_dim, spec.act_dim), ("cartpole", 5, 1));
     assert_eq!(
-        (spec.action_low, spec.action_high),
-        (&[-1.0][..], &[1.0][..])
+        (spec.id, spec.state_dim(), spec.act_dim()),
+        ("cartpole", 5, 1)
+    );
+    assert_eq!(
+        spec.action,
+        Space::Box {
+            low: &[-1.0],
+            high: &[1.0]
+        }
     );
     assert_eq!(
         (spec.control_period_us, spec.max_episode_steps),
         (20_000, 500)
     );
-    assert_eq!(spec.state_high[4], 20.0);
+    assert_eq!(spec.observation_bounds().unwrap()[1][4], 20.0);
     env.reset(3);
     let (mut total, mut best) = (0.0, -1.0_f64);
     for t in 1..=500 {

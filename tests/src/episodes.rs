@@ -44,22 +44,20 @@ pub fn policy_in(
     spoil: impl FnOnce(&mut [f32]),
 ) -> PolicyFile {
     let config = Config {
-        state_dim: spec.state_dim as u32,
-        act_dim: spec.act_dim as u32,
+        state_dim: spec.state_dim() as u32,
+        act_dim: spec.act_dim() as u32,
         ..config
     };
     let mut sample = Sample::random(config, seed);
     sample.reward = reward;
     sample.return_scale = 1000.0;
-    if spec.state_low.iter().all(|low| low.is_finite()) {
-        sample.state[2] = spec.state_low.to_vec();
-        sample.state[3] = spec.state_high.to_vec();
+    let [state_low, state_high] = spec.observation_bounds().expect("vectors");
+    if state_low.iter().all(|low| low.is_finite()) {
+        sample.state[2] = state_low.to_vec();
+        sample.state[3] = state_high.to_vec();
     }
-    sample.action = [
-        spec.action_low.to_vec(),
-        spec.action_high.to_vec(),
-        vec![0.0; spec.act_dim],
-    ];
+    let [low, high] = spec.action_bounds().expect("vectors");
+    sample.action = [low.to_vec(), high.to_vec(), vec![0.0; spec.act_dim()]];
     proven(&sample, spec.id, seed, spoil)
 }
 

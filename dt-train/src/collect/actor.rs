@@ -34,14 +34,18 @@ pub struct AgentSpec {
 
 impl AgentSpec {
     /// The shape of an agent for an environment.
+    ///
+    /// # Panics
+    /// If its actions are no vectors.
     pub fn new(spec: &EnvSpec, hidden: usize) -> Self {
+        let [low, high] = spec.action_bounds().expect("vectors");
         Self {
             env: spec.id.into(),
-            state_dim: spec.state_dim,
-            act_dim: spec.act_dim,
+            state_dim: spec.state_dim(),
+            act_dim: spec.act_dim(),
             hidden,
-            action_low: spec.action_low.into(),
-            action_high: spec.action_high.into(),
+            action_low: low.into(),
+            action_high: high.into(),
         }
     }
 

@@ -308,8 +308,8 @@ impl Lane {
         Self {
             episode: 0,
             total: 0.0,
-            action: vec![0.0; spec.act_dim],
-            next_observation: vec![0.0; spec.state_dim],
+            action: vec![0.0; spec.act_dim()],
+            next_observation: vec![0.0; spec.state_dim()],
             outcome: Step {
                 reward: 0.0,
                 terminated: false,

@@ -136,11 +136,12 @@ struct Uniform {
 
 impl Uniform {
     fn new(spec: &EnvSpec) -> Self {
+        let [low, high] = spec.action_bounds().expect("vectors");
         Self {
-            low: spec.action_low.into(),
-            high: spec.action_high.into(),
+            low: low.into(),
+            high: high.into(),
             noise: Noise::new(0, Self::PURPOSE),
-            action: vec![0.0; spec.act_dim],
+            action: vec![0.0; spec.act_dim()],
         }
     }
 
@@ -201,10 +202,10 @@ impl Recording {
     }
 
     fn truncate(&mut self, steps: usize, spec: &EnvSpec) {
-        self.observations.truncate(steps * spec.state_dim);
-        self.actions.truncate(steps * spec.act_dim);
+        self.observations.truncate(steps * spec.state_dim());
+        self.actions.truncate(steps * spec.act_dim());
         self.rewards.truncate(steps);
-        self.next_observations.truncate(steps * spec.state_dim);
+        self.next_observations.truncate(steps * spec.state_dim());
         self.terminals.truncate(steps);
         self.timeouts.truncate(steps);
     }

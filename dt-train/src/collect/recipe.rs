@@ -20,19 +20,9 @@ pub enum Recipe {
     MediumExpert,
 }
 
-/// Returns of a random and an expert agent.
-///
-/// MuJoCo's are those that normalize D4RL scores; Pendulum's are published with its offline sets.
-fn score_range(spec: &EnvSpec) -> Option<(f64, f64)> {
-    match spec.id {
-        "pendulum" => Some((-1228.31, -138.44)),
-        _ => spec.score_range,
-    }
-}
-
 /// The return at which an agent is medium: a third of the way from random to expert.
 pub fn medium_return(spec: &EnvSpec) -> Option<f64> {
-    let (random, expert) = score_range(spec)?;
+    let (random, expert) = spec.score_range?;
     Some(random + (expert - random) / 3.0)
 }
 

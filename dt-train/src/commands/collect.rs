@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
-use host_sim::Env;
+use host_sim::{Env, EnvSpec};
 
 use super::WrongUsage;
 use crate::algo;
@@ -136,6 +136,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(WrongUsage("--updates-per-step must lie above 0 and be at most 100").into());
     }
     let make_env = host_sim::maker(&args.env)?;
+    refuse_other_spaces(&make_env().spec())?;
     atomic::check(&args.out, args.force)?;
     if let Some(path) = &args.save_agent {
         atomic::check(path, args.force)?;
@@ -183,6 +184,12 @@ pub fn run(args: Args) -> Result<()> {
     }
     summarize(&args.out, &recording);
     Ok(())
+}
+
+/// Agents read and give vectors, and so does the file format.
+fn refuse_other_spaces(spec: &EnvSpec<'_>) -> Result<()> {
+    let bounds = spec.observation_bounds().and(spec.action_bounds());
+    bounds.map(|_| ()).map_err(|error| anyhow!("{error}"))
 }
 
 /// Data of agents that are trained for them.

@@ -1,7 +1,7 @@
 //! From logged data to network inputs: normalization, returns-to-go, the limits of the control
 //! problem.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use host_sim::EnvSpec;
 
 use crate::config::Recipe;
@@ -31,15 +31,17 @@ pub fn prepare(
     config: &Recipe,
 ) -> anyhow::Result<Prepared> {
     let (state_dim, act_dim) = (data.state_dim, data.act_dim);
-    if let Some(spec) = env
-        && (spec.state_dim, spec.act_dim) != (state_dim, act_dim)
-    {
-        bail!(
+    if let Some(spec) = env {
+        let bounds = spec.observation_bounds().and(spec.action_bounds());
+        bounds.map_err(|error| anyhow!("{error}"))?;
+        let dims = (spec.state_dim(), spec.act_dim());
+        ensure!(
+            dims == (state_dim, act_dim),
             "the data have states of length {state_dim} and actions of length {act_dim}, environment `{}` has {} and {}; \
              name the environment the data come from with --env",
             spec.id,
-            spec.state_dim,
-            spec.act_dim
+            dims.0,
+            dims.1
         );
     }
     let percent = config.data.validation_percent;
@@ -191,8 +193,8 @@ fn state_limits(
         // from it by almost nothing: a sensor's whole range would be millions.
         let range = if low < high { high - low } else { scale[i] };
         let (mut low, mut high) = (low - margin * range, high + margin * range);
-        if let Some(spec) = env {
-            let (env_low, env_high) = (spec.state_low[i], spec.state_high[i]);
+        if let Some([env_low, env_high]) = env.and_then(|spec| spec.observation.bounds()) {
+            let (env_low, env_high) = (env_low[i], env_high[i]);
             low = if env_low.is_finite() && env_low < low {
                 env_low
             } else {
@@ -244,15 +246,16 @@ fn action_limits(
         n => bail!("`control.{key}` has {n} numbers, the data's actions have {act_dim}"),
     }
     };
+    let of_env = env.and_then(|spec| spec.action.bounds());
     let low = limit(
         "action_low",
         &config.control.action_low,
-        env.map(|spec| spec.action_low),
+        of_env.map(|[low, _]| low),
     )?;
     let high = limit(
         "action_high",
         &config.control.action_high,
-        env.map(|spec| spec.action_high),
+        of_env.map(|[_, high]| high),
     )?;
     if low.iter().zip(&high).any(|(low, high)| low > high) {
         bail!("`control.action_low` is above `control.action_high`");
@@ -264,15 +267,18 @@ fn action_limits(
 mod tests {
     use super::*;
     use crate::data::Episode;
+    use host_sim::Space;
 
     const SPEC: EnvSpec<'static> = EnvSpec {
         id: "arm",
-        state_dim: 2,
-        act_dim: 2,
-        action_low: &[-2.0, 1.0],
-        action_high: &[2.0, 1.0],
-        state_low: &[-50.0, f32::NEG_INFINITY],
-        state_high: &[50.0, f32::INFINITY],
+        observation: Space::Box {
+            low: &[-50.0, f32::NEG_INFINITY],
+            high: &[50.0, f32::INFINITY],
+        },
+        action: Space::Box {
+            low: &[-2.0, 1.0],
+            high: &[2.0, 1.0],
+        },
         max_episode_steps: 10,
         control_period_us: 20_000,
         score_range: None,
@@ -460,7 +466,7 @@ mod tests {
     #[test]
     fn another_environment_is_refused() {
         let spec = EnvSpec {
-            state_dim: 3,
+            observation: host_sim::pendulum::SPEC.observation,
             ..SPEC
         };
         let error = prepare(data(), Some(&spec), &config(&[])).unwrap_err();

@@ -188,7 +188,7 @@ fn the_page_shows_what_was_measured() {
     has(
         &page,
         &[
-            "pendulum: no normalized score",
+            "Normalized scores on pendulum",
             "seed1 has not been quantized",
         ],
     );

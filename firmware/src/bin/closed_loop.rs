@@ -17,7 +17,8 @@ fn main() -> ! {
         policy,
     } = boot();
     let limits = Limits::of_period(blob.manifest().control_period_us);
-    let mut control = control_loop::<{ SPEC.state_dim }, { SPEC.act_dim }>(&blob, policy, limits);
+    let mut control =
+        control_loop::<{ SPEC.state_dim() }, { SPEC.act_dim() }>(&blob, policy, limits);
     let trace = recording(&blob);
 
     let mut plant = Pendulum::<LibmTrig>::new();
@@ -25,7 +26,7 @@ fn main() -> ! {
     let (mut steps, mut differing_bits, mut total_return) = (0, 0, 0.0);
     let mut busy = Spans::default();
     for episode in trace.iter() {
-        let mut robot = Simulated::<_, _, { SPEC.act_dim }>::new(
+        let mut robot = Simulated::<_, _, { SPEC.act_dim() }>::new(
             &mut plant,
             episode.seed,
             episode.target_return,

@@ -214,8 +214,8 @@ fn recording(
     let header = trace::Header {
         env: spec.id,
         policy_crc: policy.crc(),
-        state_dim: spec.state_dim,
-        act_dim: spec.act_dim,
+        state_dim: spec.state_dim(),
+        act_dim: spec.act_dim(),
     };
     let starts = evaluations.iter().flat_map(|evaluation| {
         // Was an f32 before it went into the report.

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let window = Window::open(&title)?;
     let stage = Stage::new(&blueprint, SIZE)?;
     let period = Duration::from_micros(spec.control_period_us.into());
-    let mut buffer = vec![0.0; buffer_len(spec.state_dim, spec.act_dim)];
+    let mut buffer = vec![0.0; buffer_len(spec.state_dim(), spec.act_dim())];
     let mut viewer = Viewer::new(policy.controllers()(), stage, window, period);
     let mut episodes = Vec::new();
     for i in 0..args.episodes {

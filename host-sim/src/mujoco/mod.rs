@@ -16,6 +16,7 @@ use mujoco_rs::prelude::{MjData, MjtWarning};
 
 use crate::env::{Env, EnvSpec, Fault, StateError, Step, check_state};
 use crate::random::Random;
+use crate::space::Space;
 
 pub mod description;
 mod drawing;
@@ -168,12 +169,14 @@ impl Env for MujocoEnv {
         let task = &*self.task;
         EnvSpec {
             id: &task.id,
-            state_dim: task.channels.len(),
-            act_dim: task.action[0].len(),
-            action_low: &task.action[0],
-            action_high: &task.action[1],
-            state_low: &task.state[0],
-            state_high: &task.state[1],
+            observation: Space::Box {
+                low: &task.state[0],
+                high: &task.state[1],
+            },
+            action: Space::Box {
+                low: &task.action[0],
+                high: &task.action[1],
+            },
             max_episode_steps: task.max_episode_steps,
             control_period_us: (task.period * 1e6).round() as u32,
             score_range: task.score_range,

@@ -9,7 +9,7 @@ use plotters::style::RGBColor;
 
 use super::DrawError;
 use crate::env::Env;
-use crate::pendulum::{Pendulum, SPEC};
+use crate::pendulum::{MAX_TORQUE, Pendulum};
 
 /// Drawn that much larger and then reduced, so that edges are smooth.
 const OVERSAMPLING: u32 = 3;
@@ -57,7 +57,7 @@ impl super::Drawing for Drawing {
         let angle = self.env.state().0 + FRAC_PI_2;
         canvas.rod(angle)?;
         if let [torque] = action {
-            let largest = f64::from(SPEC.action_high[0]);
+            let largest = f64::from(MAX_TORQUE);
             canvas.arrow(f64::from(*torque).clamp(-largest, largest) / largest * ARROW_SWEEP)?;
         }
         canvas.disc((0.0, 0.0), 0.05, AXLE)?;
