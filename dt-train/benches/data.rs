@@ -7,7 +7,8 @@
 //! writes a D4RL file of 1,000,000 steps of Hopper's dimensions to a temporary folder, then a second process, on one
 //! thread, reads it, moves it to the training device (the CPU) and draws batches of 64 windows of 20 timesteps. It
 //! prints the highest resident memory beyond what the process takes without data, against the raw size of what is read:
-//! observations, actions, rewards, terminals and timeouts. Speed is per second that the thread spent on a core, so that
+//! observations, actions, rewards, terminals and timeouts. (What came after each action is in the file too, but only the
+//! last of each episode is kept.) Speed is per second that the thread spent on a core, so that
 //! it is the same on a busy machine.
 
 use std::error::Error;
@@ -108,16 +109,16 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
     report("loaded")?;
 
     let trajectories = Trajectories {
-        state_dim: data.state_dim,
-        act_dim: data.act_dim,
+        state_dim: data.state_dim(),
+        act_dim: data.act_dim(),
         returns_to_go: data.returns_to_go(),
         episode_lens: data
             .episodes
             .iter()
             .map(|episode| episode.rows.len())
             .collect(),
-        states: data.observations,
-        actions: data.actions,
+        states: data.observations.into_vectors().ok_or("vectors")?,
+        actions: data.actions.into_vectors().ok_or("vectors")?,
     };
     let mut sampler = Sampler::new(trajectories, Draw::Sequences(SHAPE), 0, Device::Cpu);
     report("resident as tensors")?;

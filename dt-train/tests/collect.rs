@@ -71,8 +71,8 @@ fn random_actions_fill_their_range_and_repeat_with_the_seed() {
     let data = Dataset::load(&[folder.join("a.hdf5")]).unwrap();
     assert_eq!(
         (
-            data.state_dim,
-            data.act_dim,
+            data.state_dim(),
+            data.act_dim(),
             data.len(),
             data.episodes.len()
         ),
@@ -87,12 +87,13 @@ fn random_actions_fill_their_range_and_repeat_with_the_seed() {
             .iter()
             .all(|episode| episode.rows.len() == 200 && !episode.terminated)
     );
-    let mean = data.actions.iter().sum::<f32>() / 1000.0;
+    let actions = data.actions.vectors().unwrap();
+    let mean = actions.iter().sum::<f32>() / 1000.0;
     // Uniform in ±2: the mean's standard error is 0.037.
     assert!(
         mean.abs() < 0.18
-            && data.actions.iter().any(|a| *a > 1.9)
-            && data.actions.iter().all(|a| a.abs() <= 2.0)
+            && actions.iter().any(|a| *a > 1.9)
+            && actions.iter().all(|a| a.abs() <= 2.0)
     );
 
     // Episodes in parallel are the same episodes.
@@ -111,7 +112,11 @@ fn random_actions_fill_their_range_and_repeat_with_the_seed() {
         "--env pendulum --agent random --steps 200 --seed 4 --out c.hdf5",
     );
     let shifted = Dataset::load(&[folder.join("c.hdf5")]).unwrap();
-    assert_eq!(shifted.observations, data.observations[600..1200]);
+    let states = |data: &Dataset| data.observations.vectors().unwrap().to_vec();
+    assert_eq!(states(&shifted), states(&data)[600..1200]);
+    // Recorded, written and read: what came after the last action of each episode.
+    assert_eq!(data.last_observations.len(), data.episodes.len());
+    assert!(data.sources[0].notes.is_empty());
     assert_eq!(shifted.rewards, data.rewards[200..400]);
 }
 
@@ -150,7 +155,8 @@ fn a_sac_agent_is_recorded_saved_and_rolled_out() {
     );
     let sampled = Dataset::load(&[folder.join("sampled.hdf5")]).unwrap();
     let mode = Dataset::load(&[folder.join("mode.hdf5")]).unwrap();
-    assert_eq!(sampled.observations[..3], mode.observations[..3]);
+    let first = |data: &Dataset| data.observations.vectors().unwrap()[..3].to_vec();
+    assert_eq!(first(&sampled), first(&mode));
     assert_ne!(sampled.actions, mode.actions);
     assert_eq!(sampled.sources[0].policy.as_deref(), Some("agent"));
 }

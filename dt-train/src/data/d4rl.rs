@@ -3,14 +3,19 @@
 //! | dataset | shape | type | |
 //! |---|---|---|---|
 //! | `observations` | (N, state_dim) | float | before the action |
+//! | | (N, height, width[, channels]) | 8-bit integer | images |
+//! | | (N) or (N, 1) | integer | one of several places, counted from 0 |
 //! | `actions` | (N, act_dim) | float | |
+//! | | (N) or (N, 1) | integer | one of several choices, counted from 0 |
 //! | `rewards` | (N) or (N, 1) | float | |
 //! | `terminals` | (N) or (N, 1) | bool or integer | the step ended in a terminal state |
 //! | `timeouts` | (N) or (N, 1) | bool or integer | the step was the last one before a time limit |
-//! | `next_observations` | (N, state_dim) | float | after the action; written, not read |
+//! | `next_observations` | (N, state_dim) | float | after the action; optional |
 //!
 //! `timeouts` is required even where all of it is 0: without it, episodes cut off by a time limit would silently
-//! become one. Attributes `env` and `policy` are read where present; every other group or dataset is ignored.
+//! become one. Of `next_observations` the last of each episode is kept; the others should be the observations of the
+//! next row, and where they are not the file is said to be odd. Attributes `env` and `policy` are read where present;
+//! every other group or dataset is ignored.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +23,7 @@ use std::path::Path;
 use hdf5::types::VarLenUnicode;
 
 use super::h5::{self, Arrays};
-use super::{DataError, Dataset, Episode, Problem, Source, digest, environment_name};
+use super::{Column, DataError, Dataset, Episode, Problem, Source, digest, environment_name};
 use crate::atomic::{OutputError, Staged};
 
 const LAYOUT: &str = "the D4RL layout";
@@ -78,17 +83,29 @@ pub fn write(
 }
 
 fn parse(path: &Path) -> Result<Dataset, Problem> {
-    let sha256 = digest(path).map_err(Problem::Unreadable)?;
+    // Hashing takes as long as reading: both at once, the file is in memory only once.
+    let (sha256, data) = std::thread::scope(|scope| {
+        let hash = scope.spawn(|| digest(path));
+        let data = read_arrays(path);
+        (hash.join().expect("`digest` does not panic"), data)
+    });
+    let sha256 = sha256.map_err(Problem::Unreadable)?;
+    let mut data = data?;
+    data.sources[0].sha256 = sha256;
+    Ok(data)
+}
+
+fn read_arrays(path: &Path) -> Result<Dataset, Problem> {
     let file = h5::open(path)?;
     let arrays = Arrays {
         layout: LAYOUT,
         group: &file,
     };
-    let observations = arrays.matrix("observations", "a float array (N, state_dim)")?;
-    let rows = observations.rows();
-    let actions = arrays.matrix("actions", "a float array (N, act_dim)")?;
-    arrays.same_length("actions", actions.rows(), "observations", rows)?;
-    let rewards = arrays.column("rewards", "a float array (N)")?;
+    let mut observations = arrays.elements("observations", "a float array (N, state_dim)")?;
+    let rows = observations.len();
+    let mut actions = arrays.elements("actions", "a float array (N, act_dim)")?;
+    arrays.same_length("actions", actions.len(), "observations", rows)?;
+    let mut rewards = arrays.column("rewards", "a float array (N)")?;
     arrays.same_length("rewards", rewards.len(), "observations", rows)?;
     let terminals = arrays.flags("terminals", rows, "observations")?;
     let timeouts = arrays.flags("timeouts", rows, "observations")?;
@@ -100,6 +117,7 @@ fn parse(path: &Path) -> Result<Dataset, Problem> {
             episodes.push(Episode {
                 rows: start..row + 1,
                 terminated: terminals[row],
+                ..Episode::default()
             });
             start = row + 1;
         }
@@ -111,25 +129,76 @@ fn parse(path: &Path) -> Result<Dataset, Problem> {
             set: "timeouts",
         });
     }
-    let finished = |mut values: Vec<f32>, columns: usize| {
-        values.truncate(start * columns);
-        values
-    };
-    Ok(Dataset {
-        state_dim: observations.columns,
-        act_dim: actions.columns,
-        observations: finished(observations.values, observations.columns),
-        actions: finished(actions.values, actions.columns),
-        rewards: finished(rewards, 1),
+    observations.truncate(start);
+    actions.truncate(start);
+    rewards.truncate(start);
+    let mut data = Dataset {
+        last_observations: observations.emptied(),
+        observations,
+        actions,
+        rewards,
         episodes,
         sources: vec![Source {
             path: path.into(),
-            sha256,
             env: h5::text_attribute(&file, "env").map(|env| environment_name(&env)),
             policy: h5::text_attribute(&file, "policy"),
             unfinished: rows - start,
+            ..Source::default()
         }],
-    })
+    };
+    let note = read_ends(&arrays, rows, &mut data)?;
+    data.sources[0].notes.extend(note);
+    Ok(data)
+}
+
+/// Adds what came after the last action of each episode, where the file has it. Returns what is odd about it.
+fn read_ends(
+    arrays: &Arrays<'_>,
+    rows: usize,
+    data: &mut Dataset,
+) -> Result<Option<String>, Problem> {
+    const KEY: &str = "next_observations";
+    if !arrays.group.link_exists(KEY) {
+        return Ok(None);
+    }
+    let Some(observations) = data.observations.vectors() else {
+        return Ok(Some(format!(
+            "`{KEY}` is read with vectors alone: left out"
+        )));
+    };
+    let width = data.observations.width();
+    let Some(blocks) = arrays.blocks(KEY, [rows, width]) else {
+        let needed = [rows, width];
+        return Ok(Some(format!(
+            "`{KEY}` is no float array {needed:?}: left out"
+        )));
+    };
+    let mut lasts = Vec::with_capacity(data.episodes.len() * width);
+    let (mut ends, mut different) = (data.episodes.iter().map(|e| e.rows.end - 1).peekable(), 0);
+    for block in blocks {
+        let (first, values) = block?;
+        for (row, next) in (first..data.len()).zip(values.chunks_exact(width)) {
+            if ends.next_if_eq(&row).is_some() {
+                lasts.extend_from_slice(next);
+            } else if next != &observations[(row + 1) * width..][..width] {
+                different += 1;
+            }
+        }
+    }
+    drop(ends);
+    if let Some(i) = lasts.iter().position(|value| !value.is_finite()) {
+        let row = data.episodes[i / width].rows.end - 1;
+        return Ok(Some(format!(
+            "`{KEY}`[{row}] is not finite: all of it is left out"
+        )));
+    }
+    let last_rows = data.episodes.iter_mut().enumerate();
+    last_rows.for_each(|(row, episode)| episode.last = Some(row));
+    data.last_observations = Column::unbounded(width, lasts);
+    let inside = data.len() - data.episodes.len();
+    Ok((different > 0).then(|| {
+        format!("`{KEY}` differs from the observation of the next row in {different} of {inside} steps inside episodes")
+    }))
 }
 
 fn fill(path: &Path, recording: &Recording, metadata: &Metadata) -> hdf5::Result<()> {

@@ -95,10 +95,10 @@ pub enum Problem {
         /// Its entries.
         entries: String,
     },
-    /// A value per step is an image.
+    /// A value per step is an image, but not as pixels of a byte per channel.
     #[error(
-        "`{key}` are images ({found}); this version reads vectors: \
-         store features of the images as `observations` instead"
+        "`{key}` are images ({found}); this version reads their pixels: \
+         store them as 8-bit integers (N, height, width, channels), or features of them as vectors"
     )]
     Images {
         /// Which.
@@ -106,15 +106,15 @@ pub enum Problem {
         /// Their type or shape.
         found: String,
     },
-    /// Actions are numbers of choices.
-    #[error(
-        "`{key}` are discrete ({found}); this version learns continuous actions, vectors of floats"
-    )]
-    Discrete {
+    /// An integer is not the number of a choice.
+    #[error("`{key}`[{row}] is {value}; choices are counted from 0 to at most 65535")]
+    NotAChoice {
         /// Which.
         key: String,
-        /// Their type.
-        found: String,
+        /// Row.
+        row: usize,
+        /// The value.
+        value: i64,
     },
     /// An array has another number of dimensions.
     #[error("`{key}` has shape {shape:?}; reshape it to {needs}")]
@@ -241,6 +241,18 @@ pub enum Problem {
         step: usize,
         /// Steps of the episode.
         steps: usize,
+    },
+    /// It does not go with the files before it: the elements are of another kind.
+    #[error("`{key}` are {got} but {first} has {expected}; use data of one environment")]
+    OtherSpace {
+        /// Which.
+        key: String,
+        /// Space here.
+        got: String,
+        /// Space there.
+        expected: String,
+        /// The first file, or the first array.
+        first: String,
     },
     /// It does not go with the files before it.
     #[error("`{key}` has {got} columns but {first} has {expected}; use data of one environment")]

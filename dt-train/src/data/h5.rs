@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use hdf5::Group;
-use hdf5::types::{FloatSize, TypeDescriptor, VarLenUnicode};
+use hdf5::types::{FloatSize, IntSize, TypeDescriptor, VarLenUnicode};
 
-use super::Problem;
+use super::{Column, Problem};
 
 /// What every HDF5 file begins with.
 pub const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
@@ -20,22 +20,6 @@ pub struct Arrays<'a> {
     pub layout: &'static str,
     /// The group that holds the arrays.
     pub group: &'a Group,
-}
-
-/// Numbers of an array, row by row.
-#[derive(Debug)]
-pub struct Matrix {
-    /// (rows, columns)
-    pub values: Vec<f32>,
-    /// Length of a row, at least 1.
-    pub columns: usize,
-}
-
-impl Matrix {
-    /// Number of rows, at least 1.
-    pub fn rows(&self) -> usize {
-        self.values.len() / self.columns
-    }
 }
 
 /// Opens a file for reading; one that is being written is waited for, a little.
@@ -68,14 +52,43 @@ impl Arrays<'_> {
         }
     }
 
-    /// A vector per row: finite numbers, at least one row and column.
-    pub fn matrix(&self, name: &str, needs: &'static str) -> Result<Matrix, Problem> {
-        self.numbers(name, needs, |shape| shape.len() == 2)
+    /// Observations or actions, an element per row, at least one row. What they are is told from type and shape: floats
+    /// (N, dim) are vectors, all finite; integers (N) or (N, 1) choices; bytes (N, height, width) or (N, height, width,
+    /// channels) pixels.
+    pub fn elements(&self, name: &str, needs: &'static str) -> Result<Column, Problem> {
+        let dataset = self.find(name, needs)?;
+        let found = self.type_of(&dataset, name)?;
+        let shape = dataset.shape();
+        let key = self.key(name);
+        let unreadable = |error| damaged(&format!("`{}`", self.key(name)), &error);
+        match (&found, shape.as_slice()) {
+            (Ok(TypeDescriptor::Float(_)), _) => {
+                let values = self.numbers(name, needs, |shape| shape.len() == 2)?;
+                Ok(Column::unbounded(shape[1], values))
+            }
+            _ if shape.contains(&0) => Err(Problem::Empty { key, shape }),
+            (Ok(TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_)), [_] | [_, 1]) => {
+                choices(key, &dataset.read_raw().map_err(unreadable)?)
+            }
+            (Ok(TypeDescriptor::Unsigned(IntSize::U1)), &[_, height, width, ref rest @ ..])
+                if rest.len() <= 1 =>
+            {
+                Ok(Column::Image {
+                    shape: [height, width, rest.first().copied().unwrap_or(1)],
+                    values: dataset.read_raw().map_err(unreadable)?,
+                })
+            }
+            (Ok(found), _) if is_image(found, &shape) => {
+                let found = format!("{found}, shape {shape:?}");
+                Err(Problem::Images { key, found })
+            }
+            _ => Err(self.wrong_type(name, found, "32- or 64-bit floats")),
+        }
     }
 
     /// A number per row: finite numbers, at least one.
     pub fn column(&self, name: &str, needs: &'static str) -> Result<Vec<f32>, Problem> {
-        Ok(self.numbers(name, needs, is_column)?.values)
+        self.numbers(name, needs, is_column)
     }
 
     /// `rows` flags.
@@ -136,22 +149,12 @@ impl Arrays<'_> {
         name: &str,
         needs: &'static str,
         fits: impl Fn(&[usize]) -> bool,
-    ) -> Result<Matrix, Problem> {
+    ) -> Result<Vec<f32>, Problem> {
         let dataset = self.find(name, needs)?;
         let shape = dataset.shape();
         let key = self.key(name);
         match self.type_of(&dataset, name)? {
             Ok(TypeDescriptor::Float(FloatSize::U4 | FloatSize::U8)) => {}
-            Ok(found) if is_image(&found, &shape) => {
-                let found = format!("{found}, shape {shape:?}");
-                return Err(Problem::Images { key, found });
-            }
-            Ok(found @ (TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_)))
-                if name == "actions" =>
-            {
-                let found = found.to_string();
-                return Err(Problem::Discrete { key, found });
-            }
             other => return Err(self.wrong_type(name, other, "32- or 64-bit floats")),
         }
         if !fits(&shape) {
@@ -163,9 +166,9 @@ impl Arrays<'_> {
         let values: Vec<f32> = dataset
             .read_raw()
             .map_err(|error| damaged(&format!("`{key}`"), &error))?;
-        let columns = shape.iter().skip(1).product();
+        let columns: usize = shape.iter().skip(1).product();
         match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(Matrix { values, columns }),
+            None => Ok(values),
             Some(i) => Err(Problem::NonFinite {
                 key,
                 index: if columns == 1 {
@@ -176,6 +179,35 @@ impl Arrays<'_> {
                 value: values[i],
             }),
         }
+    }
+
+    /// The rows of a float array of that shape, some at a time with the number of the first; none if the array is
+    /// another one.
+    pub fn blocks(
+        &self,
+        name: &str,
+        [rows, columns]: [usize; 2],
+    ) -> Option<impl Iterator<Item = Result<(usize, Vec<f32>), Problem>>> {
+        /// Values read at once, about: little beside the data, and no chunk of the file is decompressed twice.
+        const BLOCK: usize = 1 << 19;
+        let dataset = self.group.dataset(name).ok()?;
+        let found = dataset.dtype().and_then(|dtype| dtype.to_descriptor());
+        if !matches!(
+            found,
+            Ok(TypeDescriptor::Float(FloatSize::U4 | FloatSize::U8))
+        ) || dataset.shape() != [rows, columns]
+        {
+            return None;
+        }
+        let chunk = dataset.chunk().map_or(1, |chunk| chunk[0]);
+        let step = std::cmp::max(BLOCK / columns, 1).next_multiple_of(chunk);
+        let key = self.key(name);
+        Some((0..rows).step_by(step).map(move |first| {
+            let block = first..std::cmp::min(first + step, rows);
+            let values = dataset.read_slice_2d::<f32, _>((block, ..));
+            let values = values.map_err(|error| damaged(&format!("`{key}`"), &error))?;
+            Ok((first, values.into_raw_vec_and_offset().0))
+        }))
     }
 
     fn find(&self, name: &str, needs: &'static str) -> Result<hdf5::Dataset, Problem> {
@@ -227,7 +259,23 @@ fn is_column(shape: &[usize]) -> bool {
     matches!(shape, [_] | [_, 1])
 }
 
-/// Pixels, or a JPEG file per row.
+/// The numbers of choices, all of them in the range of 16 bits.
+pub fn choices(key: String, values: &[i64]) -> Result<Column, Problem> {
+    match values
+        .iter()
+        .position(|&value| u16::try_from(value).is_err())
+    {
+        None => Ok(Column::choices(
+            values.iter().map(|&value| value as u32).collect(),
+        )),
+        Some(row) => {
+            let value = values[row];
+            Err(Problem::NotAChoice { key, row, value })
+        }
+    }
+}
+
+/// Pixels of another form, or a JPEG file per row.
 fn is_image(found: &TypeDescriptor, shape: &[usize]) -> bool {
     match found {
         TypeDescriptor::Unsigned(_) => shape.len() >= 3,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{Dataset, power_of_ten, round};
+use super::{Column, Dataset, power_of_ten, round};
 use crate::stats::{mean, population_deviation, quantile};
 
 /// Summary of a [`Dataset`]; its JSON form is the output of `inspect --json`.
@@ -16,10 +16,14 @@ pub struct Summary {
     pub env: Option<String>,
     /// Agent, if the file names one.
     pub policy: Option<String>,
-    /// Length of an observation.
+    /// Numbers of an observation: the dimension of a vector, 1 for a choice.
     pub state_dim: usize,
-    /// Length of an action.
+    /// Numbers of an action: the dimension of a vector, 1 for a choice.
     pub act_dim: usize,
+    /// What observations are, in words.
+    pub observation_space: String,
+    /// What actions are, in words.
+    pub action_space: String,
     /// Steps in the file, those of an unfinished last episode included.
     pub transitions: usize,
     /// Finished episodes.
@@ -28,6 +32,8 @@ pub struct Summary {
     pub unfinished_steps: usize,
     /// Episodes that ended in a terminal state.
     pub terminated: usize,
+    /// Episodes of which the observation after the last action is known.
+    pub last_observations: usize,
     /// Steps of the shortest episode.
     pub length_min: usize,
     /// Steps of the longest episode.
@@ -50,18 +56,20 @@ pub struct Summary {
     pub suggested_target_returns: Vec<f64>,
     /// Scale to divide returns-to-go by: [`Dataset::return_scale`].
     pub suggested_return_scale: f64,
-    /// Of each observation feature.
+    /// Of each observation feature; empty where observations are no vectors.
     pub state_mean: Vec<f64>,
-    /// Of each observation feature, + 1e-6.
+    /// Of each observation feature, + 1e-6; empty where observations are no vectors.
     pub state_std: Vec<f64>,
-    /// Of each observation feature.
+    /// Smallest value of each observation feature; of images: of all pixels.
     pub state_low: Vec<f64>,
-    /// Of each observation feature.
+    /// Largest value of each observation feature; of images: of all pixels.
     pub state_high: Vec<f64>,
     /// Smallest value of each action.
     pub action_low: Vec<f64>,
     /// Largest value of each action.
     pub action_high: Vec<f64>,
+    /// What is odd about the files, a sentence each.
+    pub notes: Vec<String>,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     #[serde(skip)]
@@ -78,20 +86,31 @@ impl Summary {
         let [p10, p50, p90] = [0.1, 0.5, 0.9].map(|fraction| quantile(&ranked, fraction));
         let (lowest, best) = (ranked[0], ranked[ranked.len() - 1]);
         let stats = data.state_stats();
-        let action = |i: usize| {
-            data.actions
-                .iter()
-                .skip(i)
-                .step_by(data.act_dim)
-                .map(|&x| f64::from(x))
+        let [state_low, state_high] = match &stats {
+            Some(stats) => [&stats.low, &stats.high].map(|values| exact(values)),
+            None => low_and_high(&data.observations),
         };
+        let [state_mean, state_std] = match &stats {
+            Some(stats) => [&stats.mean, &stats.std].map(|values| exact(values)),
+            None => [Vec::new(), Vec::new()],
+        };
+        let [action_low, action_high] = low_and_high(&data.actions);
+        let notes = data.sources.iter().flat_map(|source| {
+            let path = source.path.display();
+            source
+                .notes
+                .iter()
+                .map(move |note| format!("{path}: {note}"))
+        });
         let unfinished_steps = data.sources.iter().map(|source| source.unfinished).sum();
         Self {
             kind: "dataset",
             env: data.env().map(Into::into),
             policy: data.sources[0].policy.clone(),
-            state_dim: data.state_dim,
-            act_dim: data.act_dim,
+            state_dim: data.state_dim(),
+            act_dim: data.act_dim(),
+            observation_space: space(&data.observations),
+            action_space: space(&data.actions),
             transitions: data.len() + unfinished_steps,
             episodes: data.episodes.len(),
             unfinished_steps,
@@ -100,6 +119,7 @@ impl Summary {
                 .iter()
                 .filter(|episode| episode.terminated)
                 .count(),
+            last_observations: data.last_observations.len(),
             length_min: lengths.clone().min().unwrap_or_default(),
             length_max: lengths.max().unwrap_or_default(),
             return_mean: mean(&returns),
@@ -111,16 +131,13 @@ impl Summary {
             return_p90: p90,
             suggested_target_returns: targets(&[best, p90, p50], lowest),
             suggested_return_scale: data.return_scale(),
-            state_mean: exact(stats.mean),
-            state_std: exact(stats.std),
-            state_low: exact(stats.low),
-            state_high: exact(stats.high),
-            action_low: (0..data.act_dim)
-                .map(|i| action(i).fold(f64::INFINITY, f64::min))
-                .collect(),
-            action_high: (0..data.act_dim)
-                .map(|i| action(i).fold(f64::NEG_INFINITY, f64::max))
-                .collect(),
+            state_mean,
+            state_std,
+            state_low,
+            state_high,
+            action_low,
+            action_high,
+            notes: notes.collect(),
             sha256: data
                 .sha256()
                 .iter()
@@ -143,14 +160,21 @@ impl Summary {
             0 => String::new(),
             n => format!(" ({n} of an unfinished episode, left out of training)"),
         };
+        let known = match self.last_observations {
+            0 => String::new(),
+            n if n == self.episodes => ", the last observation known".to_owned(),
+            n => format!(", the last observation known of {n}"),
+        };
         for (name, value) in [
             ("environment", self.env.clone().unwrap_or_else(unknown)),
             ("agent", self.policy.clone().unwrap_or_else(unknown)),
+            ("observations", self.observation_space.clone()),
+            ("actions", self.action_space.clone()),
             ("transitions", format!("{}{unfinished}", self.transitions)),
             (
                 "episodes",
                 format!(
-                    "{}, {length}, {} terminated",
+                    "{}, {length}, {} terminated{known}",
                     self.episodes, self.terminated
                 ),
             ),
@@ -172,32 +196,31 @@ impl Summary {
         ] {
             let _ = writeln!(out, "{name:<12} {value}");
         }
+        for note in &self.notes {
+            let _ = writeln!(out, "{:<12} {note}", "note");
+        }
         let _ = writeln!(
             out,
             "\n{:<12} {:>11} {:>11} {:>11} {:>11}",
             "feature", "mean", "std", "min", "max"
         );
-        for i in 0..self.state_dim {
-            let _ = writeln!(
-                out,
-                "{:<12} {:>11.4} {:>11.4} {:>11.4} {:>11.4}",
-                format!("state {i}"),
-                self.state_mean[i],
-                self.state_std[i],
-                self.state_low[i],
-                self.state_high[i]
-            );
-        }
-        for i in 0..self.act_dim {
-            let _ = writeln!(
-                out,
-                "{:<12} {:>11} {:>11} {:>11.4} {:>11.4}",
-                format!("action {i}"),
-                "",
-                "",
-                self.action_low[i],
-                self.action_high[i]
-            );
+        for (name, low, high) in [
+            ("state", &self.state_low, &self.state_high),
+            ("action", &self.action_low, &self.action_high),
+        ] {
+            for (i, (low, high)) in low.iter().zip(high).enumerate() {
+                let of_states = |values: &[f64]| match (name, values.get(i)) {
+                    ("state", Some(value)) => format!("{value:.4}"),
+                    _ => String::new(),
+                };
+                let _ = writeln!(
+                    out,
+                    "{:<12} {:>11} {:>11} {low:>11.4} {high:>11.4}",
+                    format!("{name} {i}"),
+                    of_states(&self.state_mean),
+                    of_states(&self.state_std),
+                );
+            }
         }
         let _ = writeln!(out, "\n{:>12}  episodes", "return from");
         out.push_str(&histogram(&self.returns, self.return_min, self.return_max));
@@ -221,9 +244,24 @@ fn targets(returns: &[f64], lowest: f64) -> Vec<f64> {
     targets
 }
 
+/// A column's space in words. Files in the D4RL layout name no bounds, which is not to say that there are none.
+fn space(column: &Column) -> String {
+    let words = column.space().to_string();
+    match words.strip_suffix("unbounded") {
+        Some(kind) => format!("{kind}no bounds named"),
+        None => words,
+    }
+}
+
+/// Smallest and largest value of each component.
+fn low_and_high(column: &Column) -> [Vec<f64>; 2] {
+    let range = column.range();
+    [0, 1].map(|end| range.iter().map(|bounds| bounds[end]).collect())
+}
+
 /// As f64, which JSON shows in full.
-fn exact(values: Vec<f32>) -> Vec<f64> {
-    values.into_iter().map(f64::from).collect()
+fn exact(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
 }
 
 /// One line per bin: where it starts, a bar, a count.

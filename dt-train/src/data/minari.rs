@@ -5,14 +5,17 @@
 //! | dataset | shape | type | |
 //! |---|---|---|---|
 //! | `observations` | (T + 1, state_dim) | float | before each action, and the last one |
+//! | | (T + 1, height, width[, channels]) | 8-bit integer | images |
+//! | | (T + 1) | integer | one of several places |
 //! | `actions` | (T, act_dim) | float | |
+//! | | (T) | integer | one of several choices |
 //! | `rewards` | (T) | float | |
 //! | `terminations` | (T) | bool | the step ended in a terminal state |
 //! | `truncations` | (T) | bool | the step was the last one before a limit |
 //!
-//! `metadata.json` names environment and algorithm and says how many episodes and steps there should be. Minari before
-//! 0.5 wrote the same as attributes of the file; without either, nothing is known of them. Everything else, `infos`
-//! among it, is ignored.
+//! `metadata.json` names environment and algorithm, describes the two spaces and says how many episodes and steps there
+//! should be. Minari before 0.5 wrote the same as attributes of the file; without either, nothing is known of them.
+//! Everything else, `infos` among it, is ignored.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +24,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::h5::{self, Arrays};
-use super::{DataError, Dataset, Episode, Problem, Source, digest, environment_name};
+use super::{Column, DataError, Dataset, Episode, Problem, Source, digest, environment_name, join};
 
 const LAYOUT: &str = "a Minari episode";
 const DATA: &str = "main_data.hdf5";
@@ -54,9 +57,7 @@ pub fn read(path: &Path) -> Result<Dataset, DataError> {
     let source = |sha256| Source {
         path: path.into(),
         sha256,
-        env: None,
-        policy: None,
-        unfinished: 0,
+        ..Source::default()
     };
     let sha256 =
         digest(&data).map_err(|error| DataError::new(&data, Problem::Unreadable(error)))?;
@@ -73,6 +74,7 @@ struct Metadata {
     algorithm_name: Option<String>,
     env_spec: Option<Value>,
     observation_space: Option<Value>,
+    action_space: Option<Value>,
 }
 
 impl Metadata {
@@ -100,6 +102,7 @@ impl Metadata {
         let or = |field: Option<Value>, name| field.or_else(|| text(name).map(Value::String));
         self.env_spec = or(self.env_spec, "env_spec");
         self.observation_space = or(self.observation_space, "observation_space");
+        self.action_space = or(self.action_space, "action_space");
         self.algorithm_name = self.algorithm_name.or_else(|| text("algorithm_name"));
         self
     }
@@ -109,26 +112,89 @@ impl Metadata {
         Some(environment_name(spec.get("id")?.as_str()?))
     }
 
-    /// Refuses observations by their kind, which is easier to tell from here than from how they are stored.
-    fn check_observations(&self) -> Result<(), Problem> {
-        let Some(space) = self.observation_space.as_ref().and_then(unpacked) else {
-            return Ok(());
-        };
-        let key = "observations".to_owned();
-        if let Some(entries) = space.get("subspaces") {
-            let entries = match entries {
-                Value::Object(named) => named.keys().cloned().collect::<Vec<_>>().join(", "),
-                other => format!("{} of them", other.as_array().map_or(0, Vec::len)),
-            };
-            return Err(Problem::Dictionary { key, entries });
-        }
-        match (&space["dtype"], &space["shape"]) {
-            (Value::String(dtype), Value::Array(shape)) if dtype == "uint8" && shape.len() >= 2 => {
-                let found = format!("uint8, shape {}", space["shape"]);
-                Err(Problem::Images { key, found })
+    /// The two spaces.
+    fn spaces(&self) -> [Described; 2] {
+        [
+            ("observations", &self.observation_space),
+            ("actions", &self.action_space),
+        ]
+        .map(|(of, space)| Described {
+            of,
+            space: space.as_ref().and_then(unpacked).unwrap_or_default(),
+        })
+    }
+}
+
+/// Gymnasium's description of a space, as Minari serializes it; null if there is none.
+struct Described {
+    of: &'static str,
+    space: Value,
+}
+
+impl Described {
+    /// Refuses what is easier to tell from here than from how it is stored.
+    fn check(&self) -> Result<(), Problem> {
+        let key = self.of.to_owned();
+        match self.space.get("subspaces") {
+            None => Ok(()),
+            Some(Value::Object(named)) => {
+                let entries = named.keys().cloned().collect::<Vec<_>>().join(", ");
+                Err(Problem::Dictionary { key, entries })
             }
-            _ => Ok(()),
+            Some(other) => {
+                let entries = format!("{} of them", other.as_array().map_or(0, Vec::len));
+                Err(Problem::Dictionary { key, entries })
+            }
         }
+    }
+
+    /// Minari stores large images as JPEG files: bytes that are neither vectors nor pixels.
+    fn as_jpeg(&self, problem: Problem) -> Problem {
+        let shape = self.space["shape"].as_array();
+        if self.space["dtype"] != "uint8" || shape.is_none_or(|shape| shape.len() < 2) {
+            return problem;
+        }
+        match problem {
+            Problem::Images { key, .. } | Problem::Type { key, .. } => Problem::Images {
+                key,
+                found: format!("JPEG files, shape {}", self.space["shape"]),
+            },
+            other => other,
+        }
+    }
+
+    /// Adds to a column what the description knows of it.
+    fn complete(&self, key: String, column: &mut Column) -> Result<(), Problem> {
+        let number = |name| self.space[name].as_u64().map(|n| n as usize);
+        match column {
+            Column::Box { low, high, .. } => {
+                for (name, bounds) in [("low", low), ("high", high)] {
+                    let named = self.space[name].as_array().into_iter().flatten();
+                    let named: Vec<f32> = named
+                        .filter_map(|bound| Some(bound.as_f64()? as f32))
+                        .collect();
+                    if named.len() == bounds.len() {
+                        *bounds = named;
+                    }
+                }
+            }
+            Column::Discrete { n, values } => {
+                let first = number("start").unwrap_or(0) as u32;
+                let count = number("n");
+                for (row, choice) in values.iter_mut().enumerate() {
+                    let value = i64::from(*choice);
+                    match choice.checked_sub(first) {
+                        Some(index) if count.is_none_or(|n| (index as usize) < n) => {
+                            *choice = index
+                        }
+                        _ => return Err(Problem::NotAChoice { key, row, value }),
+                    }
+                }
+                *n = count.unwrap_or(*n);
+            }
+            Column::Image { .. } => {}
+        }
+        Ok(())
     }
 }
 
@@ -143,21 +209,26 @@ fn unpacked(value: &Value) -> Option<Value> {
 fn parse(path: &Path, about: Metadata, source: Source) -> Result<Dataset, Problem> {
     let file = h5::open(path)?;
     let about = about.or_attributes(&file);
-    about.check_observations()?;
+    let spaces = about.spaces();
+    spaces.iter().try_for_each(Described::check)?;
     let names = episode_names(&file)?;
     complete("episodes", names.len(), about.total_episodes)?;
 
-    let mut data = Dataset::of(Source {
+    let source = Source {
         env: about.env(),
         policy: about.algorithm_name,
         ..source
-    });
+    };
+    let mut data: Option<Dataset> = None;
     for name in &names {
         let group = file
             .group(name)
             .map_err(|error| h5::damaged(&format!("`{name}`"), &error))?;
-        episode(&group, &mut data)?;
+        let whole = Whole::read(&group, &spaces)?;
+        let data = data.get_or_insert_with(|| whole.none(source.clone()));
+        whole.add_to(data, &group)?;
     }
+    let data = data.expect("at least one name");
     let rows = data.len() + data.sources[0].unfinished;
     complete("steps", rows, about.total_steps)?;
     if data.episodes.is_empty() {
@@ -199,62 +270,104 @@ fn episode_names(file: &Group) -> Result<Vec<String>, Problem> {
     Ok(names)
 }
 
-/// Appends one episode; its steps alone are counted if it has no end.
-fn episode(group: &Group, data: &mut Dataset) -> Result<(), Problem> {
-    let arrays = Arrays {
-        layout: LAYOUT,
-        group,
-    };
-    let observations = arrays.matrix("observations", "a float array (T + 1, state_dim)")?;
-    let actions = arrays.matrix("actions", "a float array (T, act_dim)")?;
-    let rewards = arrays.column("rewards", "a float array (T)")?;
-    let steps = rewards.len();
-    arrays.same_length("actions", actions.rows(), "rewards", steps)?;
-    if observations.rows() != steps + 1 {
-        return Err(Problem::Length {
-            key: arrays.key("observations"),
-            rows: observations.rows(),
-            other: arrays.key("rewards"),
-            other_rows: steps,
-            rule: "Minari's observations have one row more, the one after the last step",
-        });
-    }
-    let mut ends = Vec::new();
-    for name in ["terminations", "truncations"] {
-        let flags = arrays.flags(name, steps, "rewards")?;
-        if let Some(step) = flags[..steps - 1].iter().position(|&end| end) {
-            let key = arrays.key(name);
-            return Err(Problem::EndInside { key, step, steps });
-        }
-        ends.push(flags[steps - 1]);
-    }
-    for (name, dim, columns) in [
-        ("observations", &mut data.state_dim, observations.columns),
-        ("actions", &mut data.act_dim, actions.columns),
-    ] {
-        if *dim == 0 {
-            *dim = columns;
-        } else if *dim != columns {
-            return Err(Problem::OtherDimensions {
-                key: arrays.key(name),
-                got: columns,
-                expected: *dim,
-                first: "the first episode".into(),
+/// One episode as it is in the file.
+struct Whole {
+    observations: Column,
+    last_observation: Column,
+    actions: Column,
+    rewards: Vec<f32>,
+    /// None: it has no end.
+    terminated: Option<bool>,
+}
+
+impl Whole {
+    fn read(group: &Group, spaces: &[Described; 2]) -> Result<Self, Problem> {
+        let arrays = Arrays {
+            layout: LAYOUT,
+            group,
+        };
+        let [of_observations, of_actions] = spaces;
+        let elements = |space: &Described, needs| {
+            let mut column = arrays
+                .elements(space.of, needs)
+                .map_err(|problem| space.as_jpeg(problem))?;
+            space.complete(arrays.key(space.of), &mut column)?;
+            Ok(column)
+        };
+        let mut observations = elements(of_observations, "a float array (T + 1, state_dim)")?;
+        let actions = elements(of_actions, "a float array (T, act_dim)")?;
+        let rewards = arrays.column("rewards", "a float array (T)")?;
+        let steps = rewards.len();
+        arrays.same_length("actions", actions.len(), "rewards", steps)?;
+        if observations.len() != steps + 1 {
+            return Err(Problem::Length {
+                key: arrays.key("observations"),
+                rows: observations.len(),
+                other: arrays.key("rewards"),
+                other_rows: steps,
+                rule: "Minari's observations have one row more, the one after the last step",
             });
         }
+        let mut ends = Vec::new();
+        for name in ["terminations", "truncations"] {
+            let flags = arrays.flags(name, steps, "rewards")?;
+            if let Some(step) = flags[..steps - 1].iter().position(|&end| end) {
+                let key = arrays.key(name);
+                return Err(Problem::EndInside { key, step, steps });
+            }
+            ends.push(flags[steps - 1]);
+        }
+        Ok(Self {
+            last_observation: observations.split_off(steps),
+            observations,
+            actions,
+            rewards,
+            terminated: (ends != [false, false]).then(|| ends[0]),
+        })
     }
-    if ends == [false, false] {
-        data.sources[0].unfinished += steps;
-        return Ok(());
+
+    /// Data of the same spaces, without an episode yet.
+    fn none(&self, source: Source) -> Dataset {
+        Dataset {
+            observations: self.observations.emptied(),
+            actions: self.actions.emptied(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
+            last_observations: self.observations.emptied(),
+            sources: vec![source],
+        }
     }
-    let start = data.len();
-    data.observations
-        .extend(&observations.values[..steps * observations.columns]);
-    data.actions.extend(actions.values);
-    data.rewards.extend(rewards);
-    data.episodes.push(Episode {
-        rows: start..start + steps,
-        terminated: ends[0],
-    });
-    Ok(())
+
+    /// Appends the episode; its steps alone are counted if it has no end.
+    fn add_to(self, data: &mut Dataset, group: &Group) -> Result<(), Problem> {
+        let start = data.len();
+        let rows = start..start + self.rewards.len();
+        let Some(terminated) = self.terminated else {
+            data.sources[0].unfinished += rows.len();
+            return Ok(());
+        };
+        let key = |name| format!("{}/{name}", group.name().trim_start_matches('/'));
+        let first = "the first episode";
+        join(
+            key("observations"),
+            &mut data.observations,
+            self.observations,
+            first,
+        )?;
+        join(key("actions"), &mut data.actions, self.actions, first)?;
+        join(
+            key("observations"),
+            &mut data.last_observations,
+            self.last_observation,
+            first,
+        )?;
+        data.rewards.extend(self.rewards);
+        data.episodes.push(Episode {
+            rows,
+            terminated,
+            last: Some(data.episodes.len()),
+            source: 0,
+        });
+        Ok(())
+    }
 }

@@ -1,8 +1,11 @@
 //! Trajectories in memory, whatever file they came from.
 //!
 //! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads Minari's folders, [`parquet`] the replay
-//! data of model hubs. Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps
-//! after the last end of an episode would all be mislabelled.
+//! data of model hubs. All of them give episodes of [`column`]s: vectors, choices or pixels, as the file has them. What
+//! an algorithm cannot learn from is its own to refuse, where [`prepare`] makes network inputs of the data.
+//!
+//! Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps after the last end of
+//! an episode would all be mislabelled.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+pub mod column;
 pub mod d4rl;
 mod error;
 mod h5;
@@ -22,39 +26,43 @@ mod quiet_panic;
 pub mod sampler;
 pub mod select;
 
+pub use column::Column;
+use column::OtherKind;
 pub use error::{DataError, Problem};
 pub(crate) use select::best_episodes;
 
 /// Finished episodes of one or more files, one row per transition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// Length of an observation.
-    pub state_dim: usize,
-    /// Length of an action.
-    pub act_dim: usize,
-    /// Observations before each action, (len, state_dim), in the environment's units.
-    pub observations: Vec<f32>,
-    /// Actions, (len, act_dim), in the environment's units.
-    pub actions: Vec<f32>,
+    /// Observations before each action, in the environment's units.
+    pub observations: Column,
+    /// Actions, in the environment's units.
+    pub actions: Column,
     /// Reward of each transition, (len).
     pub rewards: Vec<f32>,
     /// The episodes, in order; together they cover every row.
     pub episodes: Vec<Episode>,
+    /// Observations after the last action, of the episodes of which the file has it, in their order.
+    pub last_observations: Column,
     /// Where the rows come from.
     pub sources: Vec<Source>,
 }
 
 /// Consecutive rows of one episode.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Episode {
     /// Its rows.
     pub rows: Range<usize>,
     /// It ended in a terminal state (a fall, a goal), not at a time limit.
     pub terminated: bool,
+    /// Row of [`Dataset::last_observations`] that tells what came after its last action, if the file does.
+    pub last: Option<usize>,
+    /// Which of the [`Dataset::sources`] it is from.
+    pub source: usize,
 }
 
 /// One file of a [`Dataset`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// The file, or the Minari folder.
     pub path: PathBuf,
@@ -66,6 +74,8 @@ pub struct Source {
     pub policy: Option<String>,
     /// Steps after the last end of an episode, which were left out.
     pub unfinished: usize,
+    /// What is odd about it but does not keep anyone from using it, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Statistics of the observations over every row, each of length state_dim.
@@ -98,17 +108,14 @@ impl Dataset {
         Ok(all)
     }
 
-    /// No episodes yet; the dimensions follow from the first one.
-    fn of(source: Source) -> Self {
-        Self {
-            state_dim: 0,
-            act_dim: 0,
-            observations: Vec::new(),
-            actions: Vec::new(),
-            rewards: Vec::new(),
-            episodes: Vec::new(),
-            sources: vec![source],
-        }
+    /// Numbers of an observation: the dimension of a vector, 1 for a choice.
+    pub fn state_dim(&self) -> usize {
+        self.observations.width()
+    }
+
+    /// Numbers of an action: the dimension of a vector, 1 for a choice.
+    pub fn act_dim(&self) -> usize {
+        self.actions.width()
     }
 
     /// Number of transitions.
@@ -177,13 +184,15 @@ impl Dataset {
         returns
     }
 
-    /// Mean, standard deviation and range of each observation feature, computed in f64.
-    pub fn state_stats(&self) -> StateStats {
-        let n = self.len() as f64;
-        let rows = || self.observations.chunks_exact(self.state_dim);
-        let mut mean = vec![0.0; self.state_dim];
-        let mut low = vec![f32::INFINITY; self.state_dim];
-        let mut high = vec![f32::NEG_INFINITY; self.state_dim];
+    /// Mean, standard deviation and range of each observation feature, computed in f64; none where observations are
+    /// no vectors.
+    pub fn state_stats(&self) -> Option<StateStats> {
+        let (n, state_dim) = (self.len() as f64, self.state_dim());
+        let observations = self.observations.vectors()?;
+        let rows = || observations.chunks_exact(state_dim);
+        let mut mean = vec![0.0; state_dim];
+        let mut low = vec![f32::INFINITY; state_dim];
+        let mut high = vec![f32::NEG_INFINITY; state_dim];
         for row in rows() {
             for (i, &x) in row.iter().enumerate() {
                 mean[i] += f64::from(x);
@@ -192,13 +201,13 @@ impl Dataset {
             }
         }
         mean.iter_mut().for_each(|sum| *sum /= n);
-        let mut squares = vec![0.0; self.state_dim];
+        let mut squares = vec![0.0; state_dim];
         for row in rows() {
             for (i, &x) in row.iter().enumerate() {
                 squares[i] += (f64::from(x) - mean[i]).powi(2);
             }
         }
-        StateStats {
+        Some(StateStats {
             mean: mean.into_iter().map(|x| x as f32).collect(),
             std: squares
                 .into_iter()
@@ -206,43 +215,59 @@ impl Dataset {
                 .collect(),
             low,
             high,
-        }
+        })
     }
 
     /// Appends the episodes of `other`.
     ///
     /// # Errors
-    /// Its dimensions differ; the error names its first file.
+    /// Its observations or actions are of another kind or size; the error names its first file.
     pub fn append(&mut self, other: Self) -> Result<(), DataError> {
-        for (key, expected, got) in [
-            ("observations", self.state_dim, other.state_dim),
-            ("actions", self.act_dim, other.act_dim),
+        let first = self.sources[0].path.display().to_string();
+        let offsets = (self.len(), self.last_observations.len(), self.sources.len());
+        for (key, column, others) in [
+            ("observations", &mut self.observations, other.observations),
+            ("actions", &mut self.actions, other.actions),
+            (
+                "observations",
+                &mut self.last_observations,
+                other.last_observations,
+            ),
         ] {
-            if expected != got {
-                let first = self.sources[0].path.display().to_string();
-                return Err(DataError::new(
-                    &other.sources[0].path,
-                    Problem::OtherDimensions {
-                        key: key.into(),
-                        got,
-                        expected,
-                        first,
-                    },
-                ));
-            }
+            join(key.into(), column, others, &first)
+                .map_err(|problem| DataError::new(&other.sources[0].path, problem))?;
         }
-        let offset = self.len();
-        self.observations.extend(other.observations);
-        self.actions.extend(other.actions);
         self.rewards.extend(other.rewards);
         self.episodes
             .extend(other.episodes.into_iter().map(|episode| Episode {
-                rows: episode.rows.start + offset..episode.rows.end + offset,
+                rows: episode.rows.start + offsets.0..episode.rows.end + offsets.0,
+                last: episode.last.map(|row| row + offsets.1),
+                source: episode.source + offsets.2,
                 ..episode
             }));
         self.sources.extend(other.sources);
         Ok(())
     }
+}
+
+/// Appends `others`, which are called `key`, to a column that began with `first`.
+fn join(key: String, column: &mut Column, others: Column, first: &str) -> Result<(), Problem> {
+    let (space, other) = (column.space(), others.space());
+    let problem = match (space.bounds(), other.bounds()) {
+        (Some(_), Some(_)) => Problem::OtherDimensions {
+            key,
+            got: other.len(),
+            expected: space.len(),
+            first: first.into(),
+        },
+        _ => Problem::OtherSpace {
+            key,
+            got: other.to_string(),
+            expected: space.to_string(),
+            first: first.into(),
+        },
+    };
+    column.append(others).map_err(|OtherKind| problem)
 }
 
 /// Reads a file or folder in whatever format it is.
@@ -312,26 +337,25 @@ mod tests {
         let source = |name: &str, byte| Source {
             path: name.into(),
             sha256: [byte; 32],
-            env: None,
-            policy: None,
-            unfinished: 0,
+            ..Source::default()
         };
         let mut data = Dataset {
-            state_dim: 2,
-            act_dim: 1,
-            observations: vec![1.0, 5.0, 2.0, 5.0, 3.0, 5.0],
-            actions: vec![0.0; 3],
+            observations: Column::unbounded(2, vec![1.0, 5.0, 2.0, 5.0, 3.0, 5.0]),
+            actions: Column::unbounded(1, vec![0.0; 3]),
             rewards: vec![1.0, 2.0, 4.0],
             episodes: vec![
                 Episode {
                     rows: 0..2,
-                    terminated: false,
+                    ..Episode::default()
                 },
                 Episode {
                     rows: 2..3,
                     terminated: true,
+                    last: Some(0),
+                    source: 0,
                 },
             ],
+            last_observations: Column::unbounded(2, vec![4.0, 5.0]),
             sources: vec![source("a", 1)],
         };
         data.append(Dataset {
@@ -367,14 +391,16 @@ mod tests {
             data.episodes[3],
             Episode {
                 rows: 5..6,
-                terminated: true
+                terminated: true,
+                last: Some(1),
+                source: 1,
             }
         );
     }
 
     #[test]
     fn a_constant_feature_has_a_small_but_positive_deviation() {
-        let stats = small().state_stats();
+        let stats = small().state_stats().unwrap();
         assert_eq!(stats.mean, [2.0, 5.0]);
         assert_eq!(stats.std, [((2.0f64 / 3.0).sqrt() + 1e-6) as f32, 1e-6]);
         assert_eq!((stats.low, stats.high), (vec![1.0, 5.0], vec![3.0, 5.0]));

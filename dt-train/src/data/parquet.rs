@@ -3,7 +3,10 @@
 //! | column | type | |
 //! |---|---|---|
 //! | `observations` | T lists of state_dim floats | before the action |
+//! | | T lists of lists (of lists) of 8-bit integers | images: height, width, channels |
+//! | | list of T integers | one of several places |
 //! | `actions` | T lists of act_dim floats | |
+//! | | list of T integers | one of several choices |
 //! | `rewards` | list of T floats | |
 //! | `dones` | list of T bools or integers | the step ended in a terminal state |
 //!
@@ -12,14 +15,17 @@
 use std::fs::File;
 use std::path::Path;
 
-use ::parquet::basic::{Compression, Type};
+use ::parquet::basic::{Compression, ConvertedType, LogicalType, Type};
 use ::parquet::column::reader::get_typed_column_reader;
 use ::parquet::data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescPtr;
 
-use super::{DataError, Dataset, Episode, Problem, Source, digest, quiet_panic};
+use super::h5::choices;
+use super::{
+    Column as Elements, DataError, Dataset, Episode, Problem, Source, digest, quiet_panic,
+};
 
 /// What every parquet file begins with.
 pub const SIGNATURE: [u8; 4] = *b"PAR1";
@@ -44,8 +50,8 @@ fn parse(path: &Path) -> Result<Dataset, Problem> {
     let sha256 = digest(path).map_err(Problem::Unreadable)?;
     let file = File::open(path).map_err(Problem::Unreadable)?;
     let file = SerializedFileReader::new(file).map_err(|error| damaged("the file", &error))?;
-    let observations = Column::find(&file, "observations", "lists of floats")?.floats(VECTORS)?;
-    let actions = Column::find(&file, "actions", "lists of floats")?.floats(VECTORS)?;
+    let observations = Column::find(&file, "observations", "lists of floats")?.elements()?;
+    let actions = Column::find(&file, "actions", "lists of floats")?.elements()?;
     let rewards = Column::find(&file, "rewards", "a list of floats")?.floats(NUMBERS)?;
     let dones = Column::find(&file, "dones", "a list of bools")?.flags()?;
     if observations.steps.is_empty() {
@@ -71,23 +77,20 @@ fn parse(path: &Path) -> Result<Dataset, Problem> {
         }
     }
     Ok(Dataset {
-        state_dim: observations.width,
-        act_dim: actions.width,
         episodes: episodes(&dones)?,
+        last_observations: observations.values.emptied(),
         observations: observations.values,
         actions: actions.values,
         rewards: rewards.values,
         sources: vec![Source {
             path: path.into(),
             sha256,
-            env: None,
-            policy: None,
-            unfinished: 0,
+            ..Source::default()
         }],
     })
 }
 
-fn episodes(dones: &Lists<bool>) -> Result<Vec<Episode>, Problem> {
+fn episodes(dones: &Lists<Vec<bool>>) -> Result<Vec<Episode>, Problem> {
     let mut end = 0;
     let episode = |(row, &steps): (usize, &usize)| {
         let rows = end..end + steps;
@@ -100,6 +103,7 @@ fn episodes(dones: &Lists<bool>) -> Result<Vec<Episode>, Problem> {
         Ok(Episode {
             rows,
             terminated: flags[steps - 1],
+            ..Episode::default()
         })
     };
     dones.steps.iter().enumerate().map(episode).collect()
@@ -122,12 +126,27 @@ const VECTORS: Nesting = Nesting {
 };
 
 /// A column's values, flat, and how they were nested.
-struct Lists<T> {
-    values: Vec<T>,
+struct Lists<V> {
+    values: V,
     /// Steps of each episode, none of them 0.
     steps: Vec<usize>,
+    /// Lengths of the lists of a step, from the outermost; empty where a step is a number.
+    shape: Vec<usize>,
+}
+
+impl<V> Lists<V> {
     /// Values per step.
-    width: usize,
+    fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn map<U>(self, convert: impl FnOnce(V) -> U) -> Lists<U> {
+        Lists {
+            values: convert(self.values),
+            steps: self.steps,
+            shape: self.shape,
+        }
+    }
 }
 
 /// A column that holds numbers.
@@ -173,29 +192,75 @@ impl<'a> Column<'a> {
         })
     }
 
+    /// Observations or actions.
+    fn elements(&self) -> Result<Lists<Elements>, Problem> {
+        let depth = self.about.max_rep_level();
+        match self.about.physical_type() {
+            Type::INT32 | Type::INT64 if depth == NUMBERS.depth => {
+                let lists = self.integers(NUMBERS)?;
+                Ok(Lists {
+                    values: choices(self.key.into(), &lists.values)?,
+                    steps: lists.steps,
+                    shape: lists.shape,
+                })
+            }
+            Type::INT32 if matches!(depth, 3 | 4) && self.is_byte() => {
+                let pixels = Nesting {
+                    depth,
+                    needs: "a list of one image per step",
+                };
+                // The format keeps bytes in 32 bits, and the schema says that they are bytes.
+                let lists = self.lists::<Int32Type, u8>(pixels, |value| value as u8)?;
+                let [height, width] = [lists.shape[0], lists.shape[1]];
+                let channels = lists.shape.get(2).copied().unwrap_or(1);
+                Ok(lists.map(|values| Elements::Image {
+                    shape: [height, width, channels],
+                    values,
+                }))
+            }
+            _ => {
+                let lists = self.floats(VECTORS)?;
+                let width = lists.width();
+                Ok(lists.map(|values| Elements::unbounded(width, values)))
+            }
+        }
+    }
+
+    /// Whether the schema calls the integers unsigned ones of 8 bits.
+    fn is_byte(&self) -> bool {
+        self.about.logical_type_ref() == Some(&LogicalType::integer(8, false))
+            || self.about.converted_type() == ConvertedType::UINT_8
+    }
+
+    /// Integers, whatever their size.
+    fn integers(&self, nesting: Nesting) -> Result<Lists<Vec<i64>>, Problem> {
+        match self.about.physical_type() {
+            Type::INT32 => self.lists::<Int32Type, i64>(nesting, i64::from),
+            Type::INT64 => self.lists::<Int64Type, i64>(nesting, |value| value),
+            _ => Err(self.wrong_type("bool or integers")),
+        }
+    }
+
     /// Finite numbers.
-    fn floats(&self, nesting: Nesting) -> Result<Lists<f32>, Problem> {
+    fn floats(&self, nesting: Nesting) -> Result<Lists<Vec<f32>>, Problem> {
         let lists = match self.about.physical_type() {
             Type::FLOAT => self.lists::<FloatType, f32>(nesting, |value| value),
             Type::DOUBLE => self.lists::<DoubleType, f32>(nesting, |value| value as f32),
-            Type::INT32 | Type::INT64 if self.key == "actions" => Err(Problem::Discrete {
-                key: self.key.into(),
-                found: self.about.physical_type().to_string(),
-            }),
             _ => Err(self.wrong_type("32- or 64-bit floats")),
         }?;
         match lists.values.iter().position(|value| !value.is_finite()) {
             None => Ok(lists),
             Some(i) => {
-                let mut step = i / lists.width;
+                let width = lists.width();
+                let mut step = i / width;
                 let mut row = 0;
                 while step >= lists.steps[row] {
                     step -= lists.steps[row];
                     row += 1;
                 }
                 let mut index = vec![row, step];
-                if lists.width > 1 {
-                    index.push(i % lists.width);
+                if width > 1 {
+                    index.push(i % width);
                 }
                 let (key, value) = (self.key.into(), lists.values[i]);
                 Err(Problem::NonFinite { key, index, value })
@@ -204,31 +269,21 @@ impl<'a> Column<'a> {
     }
 
     /// One flag per step.
-    fn flags(&self) -> Result<Lists<bool>, Problem> {
-        let integers = match self.about.physical_type() {
-            Type::BOOLEAN => return self.lists::<BoolType, bool>(NUMBERS, |flag| flag),
-            Type::INT32 => self.lists::<Int32Type, i64>(NUMBERS, i64::from),
-            Type::INT64 => self.lists::<Int64Type, i64>(NUMBERS, |value| value),
-            _ => return Err(self.wrong_type("bool or integers")),
-        }?;
-        match integers.values.iter().find(|value| !matches!(value, 0 | 1)) {
-            None => Ok(Lists {
-                values: integers
-                    .values
-                    .into_iter()
-                    .map(|value| value == 1)
-                    .collect(),
-                steps: integers.steps,
-                width: integers.width,
-            }),
-            Some(&value) => Err(Problem::NotAFlag {
+    fn flags(&self) -> Result<Lists<Vec<bool>>, Problem> {
+        if self.about.physical_type() == Type::BOOLEAN {
+            return self.lists::<BoolType, bool>(NUMBERS, |flag| flag);
+        }
+        let integers = self.integers(NUMBERS)?;
+        match integers
+            .values
+            .iter()
+            .position(|value| !matches!(value, 0 | 1))
+        {
+            None => Ok(integers.map(|values| values.iter().map(|&value| value == 1).collect())),
+            Some(row) => Err(Problem::NotAFlag {
                 key: self.key.into(),
-                row: integers
-                    .values
-                    .iter()
-                    .position(|&v| v == value)
-                    .unwrap_or(0),
-                value,
+                row,
+                value: integers.values[row],
             }),
         }
     }
@@ -238,7 +293,7 @@ impl<'a> Column<'a> {
         &self,
         nesting: Nesting,
         convert: impl Fn(D::T) -> T,
-    ) -> Result<Lists<T>, Problem> {
+    ) -> Result<Lists<Vec<T>>, Problem> {
         /// Episodes at a time; what is not yet converted stays small.
         const EPISODES: usize = 8;
         self.check(nesting)?;
@@ -251,7 +306,7 @@ impl<'a> Column<'a> {
         let mut out = Vec::new();
         // A damaged file may say anything.
         let _ = out.try_reserve_exact(usize::try_from(count).unwrap_or(0));
-        let mut shape = Shape::new(self.key, self.about.max_def_level());
+        let mut nest = Nest::new(self.key, nesting.depth, self.about.max_def_level());
         let (mut values, mut definition, mut repetition) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..groups.len() {
             let pages = self
@@ -273,16 +328,16 @@ impl<'a> Column<'a> {
                     break;
                 }
                 for (definition, repetition) in definition.drain(..).zip(repetition.drain(..)) {
-                    shape.push(definition, repetition)?;
+                    nest.push(definition, repetition)?;
                 }
                 out.extend(values.drain(..).map(&convert));
             }
         }
-        let (steps, width) = shape.finish()?;
+        let (steps, shape) = nest.finish()?;
         Ok(Lists {
             values: out,
             steps,
-            width,
+            shape,
         })
     }
 
@@ -329,32 +384,40 @@ impl<'a> Column<'a> {
     }
 }
 
-/// Counts steps and widths by a column's levels: a repetition of 0 begins an episode, 1 a step, 2 goes on with a vector.
-struct Shape {
+/// Counts steps and the lengths of the lists in them by a column's levels: a repetition of 0 begins an episode, 1 a
+/// step, 2 the next list of a step or, if these hold numbers, the next number; and so on inwards.
+struct Nest {
     key: &'static str,
     /// Definition level of a value that is there.
     defined: i16,
     steps: Vec<usize>,
-    /// Values of the step so far.
-    values: usize,
-    width: Option<usize>,
+    /// Of the lists of a step, from the outermost.
+    levels: Vec<Level>,
 }
 
-impl Shape {
-    fn new(key: &'static str, defined: i16) -> Self {
+/// The lists of one depth.
+#[derive(Clone, Default)]
+struct Level {
+    /// Entries of the list so far.
+    entries: usize,
+    /// Entries of every list before.
+    all: Option<usize>,
+}
+
+impl Nest {
+    fn new(key: &'static str, depth: i16, defined: i16) -> Self {
         Self {
             key,
             defined,
             steps: Vec::new(),
-            values: 0,
-            width: None,
+            levels: vec![Level::default(); usize::try_from(depth - 1).unwrap_or(0)],
         }
     }
 
     fn push(&mut self, definition: i16, repetition: i16) -> Result<(), Problem> {
-        if repetition < 2 {
-            self.end_step()?;
-        }
+        // Lists inside the one that goes on have ended.
+        let goes_on = usize::try_from(repetition).unwrap_or(0);
+        self.end_lists(goes_on.saturating_sub(1))?;
         match (repetition, self.steps.last_mut()) {
             (1, Some(steps)) => *steps += 1,
             (2.., _) => {}
@@ -364,31 +427,38 @@ impl Shape {
             let (key, row) = (self.key.into(), self.steps.len() - 1);
             return Err(Problem::Hole { key, row });
         }
-        self.values += 1;
-        Ok(())
-    }
-
-    fn end_step(&mut self) -> Result<(), Problem> {
-        match (std::mem::take(&mut self.values), self.width) {
-            // Before the first one.
-            (0, _) => {}
-            (got, None) => self.width = Some(got),
-            (got, Some(expected)) if got != expected => {
-                return Err(Problem::Ragged {
-                    key: self.key.into(),
-                    row: self.steps.len() - 1,
-                    got,
-                    expected,
-                });
-            }
-            _ => {}
+        // The list that goes on has another entry, and so have those that begin with it.
+        for level in &mut self.levels[goes_on.saturating_sub(2)..] {
+            level.entries += 1;
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Vec<usize>, usize), Problem> {
-        self.end_step()?;
-        Ok((self.steps, self.width.unwrap_or(0)))
+    /// Ends the lists from that depth on; outermost last, though each is judged alone.
+    fn end_lists(&mut self, from: usize) -> Result<(), Problem> {
+        for level in self.levels.iter_mut().skip(from) {
+            match (std::mem::take(&mut level.entries), level.all) {
+                // Before the first one.
+                (0, _) => {}
+                (got, None) => level.all = Some(got),
+                (got, Some(expected)) if got != expected => {
+                    return Err(Problem::Ragged {
+                        key: self.key.into(),
+                        row: self.steps.len() - 1,
+                        got,
+                        expected,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Vec<usize>, Vec<usize>), Problem> {
+        self.end_lists(0)?;
+        let lengths = self.levels.iter().map(|level| level.all.unwrap_or(0));
+        Ok((self.steps, lengths.collect()))
     }
 }
 

@@ -30,7 +30,8 @@ pub fn prepare(
     env: Option<&EnvSpec<'_>>,
     config: &Recipe,
 ) -> anyhow::Result<Prepared> {
-    let (state_dim, act_dim) = (data.state_dim, data.act_dim);
+    refuse_other_spaces(&data, config)?;
+    let (state_dim, act_dim) = (data.state_dim(), data.act_dim());
     if let Some(spec) = env {
         let bounds = spec.observation_bounds().and(spec.action_bounds());
         bounds.map_err(|error| anyhow!("{error}"))?;
@@ -53,7 +54,7 @@ pub fn prepare(
         );
     }
     // Of the whole data set, as in the reference recipe: a selection changes no units.
-    let stats = data.state_stats();
+    let stats = data.state_stats().context("observations are vectors")?;
     data.select(&config.data);
     held_out.select(&config.data);
     let (state_mean, state_std) = if config.data.normalize_states {
@@ -129,31 +130,49 @@ pub fn prepare(
     })
 }
 
+/// What is read is more than what can be learned from.
+fn refuse_other_spaces(data: &Dataset, recipe: &Recipe) -> anyhow::Result<()> {
+    for (of, column) in [
+        ("observations", &data.observations),
+        ("actions", &data.actions),
+    ] {
+        if column.vectors().is_none() {
+            bail!(
+                "{}: the {of} are {}; `{}` learns continuous actions from vectors, Box, alone",
+                data.sources[0].path.display(),
+                column.space(),
+                recipe.algorithm.name()
+            );
+        }
+    }
+    Ok(())
+}
+
 /// The data as the network reads them, in the memory that they are in.
 fn trajectories(
-    mut data: Dataset,
+    data: Dataset,
     info: &RunInfo,
     centre: &[f32],
     half: &[f32],
     config: &Recipe,
 ) -> Trajectories {
-    normalize(&mut data.observations, &info.state_mean, &info.state_std);
-    scale_actions(&mut data.actions, centre, half);
     let mut returns_to_go = data.returns_to_go();
+    let episode_lens = data.episodes.iter().map(|episode| episode.rows.len());
+    let episode_lens = episode_lens.collect();
+    let mut states = data.observations.into_vectors().unwrap_or_default();
+    let mut actions = data.actions.into_vectors().unwrap_or_default();
+    normalize(&mut states, &info.state_mean, &info.state_std);
+    scale_actions(&mut actions, centre, half);
     for r in &mut returns_to_go {
         *r /= config.data.return_scale;
     }
     Trajectories {
-        state_dim: data.state_dim,
-        act_dim: data.act_dim,
-        states: data.observations,
-        actions: data.actions,
+        state_dim: info.state_dim,
+        act_dim: info.act_dim,
+        states,
+        actions,
         returns_to_go,
-        episode_lens: data
-            .episodes
-            .iter()
-            .map(|episode| episode.rows.len())
-            .collect(),
+        episode_lens,
     }
 }
 
@@ -266,7 +285,7 @@ fn action_limits(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Episode;
+    use crate::data::{Column, Episode, Source};
     use host_sim::Space;
 
     const SPEC: EnvSpec<'static> = EnvSpec {
@@ -284,20 +303,21 @@ mod tests {
         score_range: None,
     };
 
+    const OBSERVATIONS: [f32; 6] = [1.0, 7.0, 2.0, 7.0, 3.0, 7.0];
+
     fn data() -> Dataset {
         Dataset {
-            state_dim: 2,
-            act_dim: 2,
-            observations: vec![1.0, 7.0, 2.0, 7.0, 3.0, 7.0],
-            actions: vec![-2.0, 1.0, 1.0, 1.0, 2.0, 5.0],
+            observations: Column::unbounded(2, OBSERVATIONS.into()),
+            actions: Column::unbounded(2, vec![-2.0, 1.0, 1.0, 1.0, 2.0, 5.0]),
             rewards: vec![1.0, 2.0, -4.0],
             episodes: [0..2, 2..3]
                 .map(|rows| Episode {
                     rows,
-                    terminated: false,
+                    ..Episode::default()
                 })
                 .into(),
-            sources: Vec::new(),
+            last_observations: Column::unbounded(2, Vec::new()),
+            sources: vec![Source::default()],
         }
     }
 
@@ -397,7 +417,7 @@ mod tests {
             info,
             ..
         } = prepare(data(), Some(&SPEC), &config).unwrap();
-        assert_eq!(inputs.states, data().observations);
+        assert_eq!(inputs.states, OBSERVATIONS);
         assert_eq!(info.state_std, [1.0, 1.0]);
     }
 
@@ -472,6 +492,48 @@ mod tests {
         let error = prepare(data(), Some(&spec), &config(&[])).unwrap_err();
         assert!(
             error.to_string().contains("environment `arm` has 3 and 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn spaces_that_nothing_here_learns_are_refused_by_name() {
+        let mut discrete = data();
+        discrete.actions = Column::choices(vec![0, 3, 1]);
+        discrete.sources[0].path = "maze.hdf5".into();
+        let error = prepare(discrete, None, &config(&[]))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "maze.hdf5: the actions are Discrete(4); `dt` learns continuous actions from vectors, Box, alone"
+        );
+        let mut images = data();
+        images.observations = Column::Image {
+            shape: [1, 1, 2],
+            values: vec![0; 6],
+        };
+        let error = prepare(images, Some(&SPEC), &config(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("the observations are Image 1×1×2;"),
+            "{error}"
+        );
+        // Whose environment has another space than the data.
+        let spec = EnvSpec {
+            action: Space::Image {
+                height: 2,
+                width: 1,
+                channels: 1,
+            },
+            ..SPEC
+        };
+        let error = prepare(data(), Some(&spec), &config(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("the actions of environment `arm` are Image 2×1×1"),
             "{error}"
         );
     }

@@ -1,6 +1,6 @@
 //! What of the data is trained on, and how its rewards are seen: the variations of the Decision Transformer paper.
 
-use super::{Dataset, Episode};
+use super::Dataset;
 use crate::config;
 
 /// The data files of a run and what of them it was trained on, in words.
@@ -54,25 +54,29 @@ impl Dataset {
         let (taken, kept): (Vec<usize>, Vec<usize>) =
             (0..self.episodes.len()).partition(|i| is_due(i));
         let mut part = Self {
-            state_dim: self.state_dim,
-            act_dim: self.act_dim,
-            observations: Vec::new(),
-            actions: Vec::new(),
+            observations: self.observations.emptied(),
+            actions: self.actions.emptied(),
             rewards: Vec::new(),
             episodes: Vec::new(),
+            last_observations: self.last_observations.emptied(),
             sources: self.sources.clone(),
         };
         for &episode in &taken {
-            let Episode { rows, terminated } = self.episodes[episode].clone();
+            let mut episode = self.episodes[episode].clone();
             let start = part.rewards.len();
-            let of = |columns: usize| rows.start * columns..rows.end * columns;
+            let rows = episode.rows;
+            episode.rows = start..start + rows.len();
             part.observations
-                .extend_from_slice(&self.observations[of(self.state_dim)]);
-            part.actions
-                .extend_from_slice(&self.actions[of(self.act_dim)]);
+                .extend_from(&self.observations, rows.clone());
+            part.actions.extend_from(&self.actions, rows.clone());
             part.rewards.extend_from_slice(&self.rewards[rows]);
-            let rows = start..part.rewards.len();
-            part.episodes.push(Episode { rows, terminated });
+            if let Some(last) = &mut episode.last {
+                let row = *last..*last + 1;
+                *last = part.last_observations.len();
+                part.last_observations
+                    .extend_from(&self.last_observations, row);
+            }
+            part.episodes.push(episode);
         }
         if !taken.is_empty() {
             self.keep(&kept);
@@ -100,58 +104,63 @@ impl Dataset {
 
     /// Drops all episodes but these, which ascend; in place, since the data may fill half the memory.
     fn keep(&mut self, kept: &[usize]) {
-        let mut end = 0;
+        let (mut end, mut ends) = (0, 0);
         let mut episodes = Vec::with_capacity(kept.len());
         for &episode in kept {
-            let Episode { rows, terminated } = self.episodes[episode].clone();
-            for (values, columns) in [
-                (&mut self.observations, self.state_dim),
-                (&mut self.actions, self.act_dim),
-                (&mut self.rewards, 1),
-            ] {
-                values.copy_within(rows.start * columns..rows.end * columns, end * columns);
+            let mut episode = self.episodes[episode].clone();
+            let rows = episode.rows;
+            self.observations.copy_within(rows.clone(), end);
+            self.actions.copy_within(rows.clone(), end);
+            self.rewards.copy_within(rows.clone(), end);
+            episode.rows = end..end + rows.len();
+            end = episode.rows.end;
+            if let Some(last) = &mut episode.last {
+                self.last_observations.copy_within(*last..*last + 1, ends);
+                *last = ends;
+                ends += 1;
             }
-            let rows = end..end + rows.len();
-            end = rows.end;
-            episodes.push(Episode { rows, terminated });
+            episodes.push(episode);
         }
         self.episodes = episodes;
-        for (values, columns) in [
-            (&mut self.observations, self.state_dim),
-            (&mut self.actions, self.act_dim),
-            (&mut self.rewards, 1),
-        ] {
-            values.truncate(end * columns);
-            values.shrink_to_fit();
-        }
+        self.observations.truncate(end);
+        self.actions.truncate(end);
+        self.rewards.truncate(end);
+        self.rewards.shrink_to_fit();
+        self.last_observations.truncate(ends);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Column, Episode};
 
-    /// Episodes of the given lengths and returns; row i has i in every column.
+    /// Episodes of the given lengths and returns; row i has i in every column. What came after the last action is
+    /// known of episodes longer than one step: 100 + the row of it.
     fn data(episodes: &[(usize, f32)]) -> Dataset {
+        let rows: usize = episodes.iter().map(|&(steps, _)| steps).sum();
+        let numbers: Vec<f32> = (0..rows).map(|row| row as f32).collect();
         let mut data = Dataset {
-            state_dim: 2,
-            act_dim: 1,
-            observations: Vec::new(),
-            actions: Vec::new(),
+            observations: Column::unbounded(2, numbers.iter().flat_map(|&x| [x; 2]).collect()),
+            actions: Column::unbounded(1, numbers),
             rewards: Vec::new(),
             episodes: Vec::new(),
+            last_observations: Column::unbounded(1, Vec::new()),
             sources: Vec::new(),
         };
         for &(steps, total) in episodes {
             let start = data.len();
-            for row in start..start + steps {
-                data.observations.extend([row as f32; 2]);
-                data.actions.push(row as f32);
-                data.rewards.push(total / steps as f32);
-            }
+            data.rewards.extend(vec![total / steps as f32; steps]);
+            let last = (steps > 1).then(|| {
+                let after = Column::unbounded(1, vec![100.0 + (data.len() - 1) as f32]);
+                data.last_observations.append(after).unwrap();
+                data.last_observations.len() - 1
+            });
             data.episodes.push(Episode {
                 rows: start..start + steps,
                 terminated: total > 5.0,
+                last,
+                source: 0,
             });
         }
         data
@@ -160,18 +169,25 @@ mod tests {
     fn top(percent: f64) -> (Vec<usize>, Vec<f32>) {
         let mut data = data(&[(4, 1.0), (2, 8.0), (1, 3.0), (1, 8.0), (2, 2.0)]);
         data.keep_top(percent);
-        assert_eq!(data.observations.len(), 2 * data.len());
+        let (states, actions) = (data.observations.vectors(), data.actions.vectors());
+        let (states, actions) = (states.unwrap(), actions.unwrap().to_vec());
         assert_eq!(
-            data.actions,
-            data.observations
-                .iter()
-                .copied()
-                .step_by(2)
-                .collect::<Vec<_>>()
+            states,
+            actions.iter().flat_map(|&x| [x; 2]).collect::<Vec<_>>()
         );
         let ends: Vec<usize> = data.episodes.iter().map(|e| e.rows.end).collect();
         assert_eq!(ends.last(), Some(&data.len()));
-        (ends, data.actions)
+        let mut known = 0;
+        for episode in &data.episodes {
+            assert_eq!(episode.last.is_some(), episode.rows.len() > 1);
+            if let Some(last) = episode.last {
+                known += 1;
+                let after = data.last_observations.vectors().unwrap()[last];
+                assert_eq!(after, 100.0 + actions[episode.rows.end - 1]);
+            }
+        }
+        assert_eq!(data.last_observations.len(), known);
+        (ends, actions)
     }
 
     #[test]
@@ -197,14 +213,21 @@ mod tests {
             rows.collect::<Vec<_>>()
         };
         assert_eq!(rows(&taken), [0..2, 2..3]);
-        assert_eq!(taken.actions, [7.0, 8.0, 13.0]);
-        assert_eq!(taken.observations, [7.0, 7.0, 8.0, 8.0, 13.0, 13.0]);
+        let actions = |data: &Dataset| data.actions.vectors().unwrap().to_vec();
+        assert_eq!(actions(&taken), [7.0, 8.0, 13.0]);
+        let states = taken.observations.vectors().unwrap();
+        assert_eq!(states, [7.0, 7.0, 8.0, 8.0, 13.0, 13.0]);
         assert_eq!(taken.rewards, [0.5, 0.5, 1.0]);
+        assert_eq!(taken.last_observations.vectors().unwrap(), [108.0]);
+        assert_eq!(kept.last_observations.vectors().unwrap(), [101.0, 105.0]);
+        let lasts = |data: &Dataset| data.episodes.iter().map(|e| e.last).collect::<Vec<_>>();
+        assert_eq!(lasts(&taken), [Some(0), None]);
+        assert_eq!(lasts(&kept)[..3], [Some(0), None, Some(1)]);
         assert_eq!(kept.episodes.len(), 8);
         let rest: Vec<f32> = (0..7).chain(9..13).map(|i| i as f32).collect();
-        assert_eq!(kept.actions, rest);
+        assert_eq!(actions(&kept), rest);
         assert!(kept.split_off(0.0).episodes.is_empty());
-        assert_eq!(kept.actions, rest);
+        assert_eq!(actions(&kept), rest);
     }
 
     #[test]

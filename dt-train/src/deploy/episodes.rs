@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Trained;
 use super::predict::Context;
-use crate::data::Dataset;
 use crate::data::prepare::{normalize, scale_actions};
+use crate::data::{Column, Dataset};
 use crate::run::Run;
 
 /// Stretches of episodes that errors are measured on.
@@ -175,7 +175,9 @@ fn logged(data: &Dataset, episode: usize, start: usize, n: usize) -> Steps {
     let returns_to_go = data.returns_to_go();
     let first = data.episodes[episode].rows.start + start;
     let rows = || (0..n).map(|t| (first + t) % data.len());
-    let take = |table: &[f32], width: usize| -> Vec<Vec<f32>> {
+    let take = |column: &Column| -> Vec<Vec<f32>> {
+        let table = column.vectors().expect("what a network was trained on");
+        let width = column.width();
         rows()
             .map(|row| table[row * width..][..width].to_vec())
             .collect()
@@ -183,8 +185,8 @@ fn logged(data: &Dataset, episode: usize, start: usize, n: usize) -> Steps {
     Steps {
         first_timestep: start as u32,
         returns_to_go: rows().map(|row| returns_to_go[row]).collect(),
-        observations: take(&data.observations, data.state_dim),
-        actions: take(&data.actions, data.act_dim),
+        observations: take(&data.observations),
+        actions: take(&data.actions),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use dt_train::data::d4rl::{self, Metadata, Recording};
-use dt_train::data::{Dataset, Episode};
+use dt_train::data::{Column, Dataset, Episode};
 
-use crate::{put, ramp, refused, rejected};
+use crate::{dt_train, put, ramp, refused, rejected};
 
 /// Two episodes of two steps and an unfinished step; state_dim 3, act_dim 2.
 const ROWS: usize = 5;
@@ -25,6 +25,15 @@ pub fn file(folder: &Path, change: impl FnOnce(&hdf5::File)) -> PathBuf {
     path
 }
 
+/// Next observations of the good file: those of the next row, or 100 and on where an episode ends.
+fn after() -> Vec<f32> {
+    let mut after = ramp(3 * ROWS);
+    after.iter_mut().for_each(|x| *x += 3.0);
+    after[3..6].copy_from_slice(&[100.0, 101.0, 102.0]);
+    after[9..12].copy_from_slice(&[103.0, 104.0, 105.0]);
+    after
+}
+
 fn refused_after(change: impl FnOnce(&hdf5::File), parts: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     refused(&file(folder.path(), change), parts);
@@ -39,22 +48,25 @@ fn rejected_after(change: impl FnOnce(&hdf5::File), parts: &[&str]) {
 fn a_plain_file_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let data = Dataset::load(&[file(folder.path(), |_| ())]).unwrap();
-    assert_eq!((data.state_dim, data.act_dim, data.len()), (3, 2, 4));
-    assert_eq!(data.observations, ramp(12));
-    assert_eq!(data.actions, ramp(8));
+    assert_eq!((data.state_dim(), data.act_dim(), data.len()), (3, 2, 4));
+    assert_eq!(data.observations.vectors().unwrap(), ramp(12));
+    assert_eq!(data.actions.vectors().unwrap(), ramp(8));
     assert_eq!(
         data.episodes,
         [
             Episode {
                 rows: 0..2,
-                terminated: false
+                ..Episode::default()
             },
             Episode {
                 rows: 2..4,
-                terminated: true
+                terminated: true,
+                ..Episode::default()
             }
         ]
     );
+    // The file does not say what came after the last actions, so nobody does.
+    assert!(data.last_observations.is_empty());
     assert_eq!(data.sources[0].unfinished, 1);
     assert_eq!(data.returns_to_go(), [1.0, 1.0, 5.0, 3.0]);
 }
@@ -87,6 +99,7 @@ fn every_variant_of_the_layout_reads_the_same() {
     assert_eq!(variant.observations, plain.observations);
     assert_eq!(variant.rewards, plain.rewards);
     assert_eq!(variant.episodes, plain.episodes);
+    assert!(variant.last_observations.is_empty());
 }
 
 #[test]
@@ -97,7 +110,7 @@ fn what_is_written_is_read_back() {
         observations: ramp(15),
         actions: ramp(10),
         rewards: ramp(5),
-        next_observations: ramp(15),
+        next_observations: after(),
         terminals: TERMINALS.map(|flag| flag == 1).to_vec(),
         timeouts: TIMEOUTS.map(|flag| flag == 1).to_vec(),
     };
@@ -113,9 +126,20 @@ fn what_is_written_is_read_back() {
         (Some("pendulum"), Some("random"))
     );
     assert_eq!(
-        (data.observations, data.actions, data.rewards),
-        (ramp(12), ramp(8), ramp(4))
+        (
+            data.observations.vectors().unwrap(),
+            data.actions.vectors().unwrap(),
+            data.rewards
+        ),
+        (&ramp(12)[..], &ramp(8)[..], ramp(4))
     );
+    let lasts = [100.0, 101.0, 102.0, 103.0, 104.0, 105.0];
+    assert_eq!(data.last_observations.vectors().unwrap(), lasts);
+    assert_eq!(
+        data.episodes.iter().map(|e| e.last).collect::<Vec<_>>(),
+        [Some(0), Some(1)]
+    );
+    assert!(data.sources[0].notes.is_empty());
 
     let file = hdf5::File::open(&path).unwrap();
     assert_eq!(
@@ -123,7 +147,7 @@ fn what_is_written_is_read_back() {
             .unwrap()
             .read_raw::<f32>()
             .unwrap(),
-        ramp(15)
+        after()
     );
     assert_eq!(
         file.attr("seed").unwrap().read_scalar::<u64>().unwrap(),
@@ -148,7 +172,7 @@ fn a_constant_feature_is_accepted() {
     let path = file(folder.path(), |file| {
         put(file, "observations", &[ROWS, 3], &[7.0f32; 3 * ROWS])
     });
-    let stats = Dataset::load(&[path]).unwrap().state_stats();
+    let stats = Dataset::load(&[path]).unwrap().state_stats().unwrap();
     assert_eq!((stats.mean, stats.std), (vec![7.0; 3], vec![1e-6; 3]));
 }
 
@@ -249,12 +273,20 @@ fn wrong_types_are_refused() {
         &["`observations` holds int32", "floats"],
     );
     rejected_after(
-        |file| put(file, "actions", &[ROWS], &[1i64; ROWS]),
-        &["`actions` are discrete (int64)", "continuous"],
+        |file| put(file, "actions", &[ROWS, 2], &[1i64; 2 * ROWS]),
+        &["`actions` holds int64", "floats"],
     );
     rejected_after(
-        |file| put(file, "observations", &[ROWS, 4, 4, 1], &[1u8; 16 * ROWS]),
-        &["`observations` are images (uint8, shape [5, 4, 4, 1])"],
+        |file| put(file, "actions", &[ROWS], &[0i64, 1, -1, 0, 0]),
+        &["`actions`[2] is -1", "counted from 0"],
+    );
+    rejected_after(
+        |file| put(file, "observations", &[ROWS, 4, 4, 1], &[1u16; 16 * ROWS]),
+        &["`observations` are images (uint16, shape [5, 4, 4, 1])"],
+    );
+    rejected_after(
+        |file| put::<u8>(file, "observations", &[ROWS, 4, 0], &[]),
+        &["`observations` is empty", "[5, 4, 0]"],
     );
     rejected_after(
         |file| put(file, "terminals", &[ROWS], &ramp(ROWS)),
@@ -379,4 +411,140 @@ fn files_of_different_dimensions_do_not_mix() {
         (both.len(), both.episodes.len(), both.sources.len()),
         (8, 4, 2)
     );
+}
+
+#[test]
+fn choices_and_images_are_read_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let pixels: Vec<u8> = (0..12 * ROWS as u8).collect();
+    let path = file(folder.path(), |file| {
+        put(file, "observations", &[ROWS, 2, 3, 2], &pixels);
+        put(file, "actions", &[ROWS, 1], &[2u8, 0, 1, 0, 7]);
+        put(file, "next_observations", &[ROWS, 2, 3, 2], &pixels);
+    });
+    let data = Dataset::load(&[&path]).unwrap();
+    let shape = [2, 3, 2];
+    let values = pixels[..48].to_vec();
+    assert_eq!(data.observations, Column::Image { shape, values });
+    // The unfinished step's choice is one of them.
+    let values = vec![2, 0, 1, 0];
+    assert_eq!(data.actions, Column::Discrete { n: 8, values });
+    assert_eq!(data.state_stats(), None);
+    assert_eq!(
+        data.sources[0].notes.len(),
+        1,
+        "{:?}",
+        data.sources[0].notes
+    );
+
+    let output = dt_train(&["inspect", path.to_str().unwrap(), "--json"])
+        .output()
+        .unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["observation_space"], "Image 2×3×2");
+    assert_eq!(summary["action_space"], "Discrete(8)");
+    assert_eq!(
+        (&summary["state_dim"], &summary["act_dim"]),
+        (&12.into(), &1.into())
+    );
+    assert_eq!(summary["state_high"], serde_json::json!([47.0]));
+    assert_eq!(summary["state_mean"], serde_json::json!([]));
+    let table = dt_train(&["inspect", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("\nactions      Discrete(8)\n"), "{table}");
+    assert!(table.contains("note         "), "{table}");
+
+    let output = dt_train(&["train", "--data", path.to_str().unwrap(), "--out"])
+        .arg(folder.path().join("run"))
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        message.contains("the observations are Image 2×3×2;"),
+        "{message}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn data_of_other_kinds_do_not_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = file(folder.path(), |_| ());
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let second = file(&other, |file| put(file, "actions", &[ROWS], &[1i64; ROWS]));
+    let message = Dataset::load(&[&first, &second]).unwrap_err().to_string();
+    let expected = format!(
+        "{}: `actions` are Discrete(2) but {} has Box(2), unbounded; use data of one environment",
+        second.display(),
+        first.display()
+    );
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn odd_next_observations_are_noted() {
+    let notes = |change: &dyn Fn(&hdf5::File)| {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Dataset::load(&[file(folder.path(), |file| change(file))]).unwrap();
+        (
+            data.sources[0].notes.join(" "),
+            data.last_observations.len(),
+        )
+    };
+    let with = |next: Vec<f32>| {
+        notes(&move |file: &hdf5::File| put(file, "next_observations", &[ROWS, 3], &next))
+    };
+    assert_eq!(with(after()), (String::new(), 2));
+    // Row 0 is followed by row 1 of its episode; rows 1 and 3 end theirs; row 4 is unfinished.
+    let mut other = after();
+    other[2] += 0.5;
+    other[14] += 0.5;
+    let expected = "`next_observations` differs from the observation of the next row in 1 of 2 steps inside episodes";
+    assert_eq!(with(other), (expected.into(), 2));
+    let mut infinite = after();
+    infinite[10] = f32::INFINITY;
+    let expected = "`next_observations`[3] is not finite: all of it is left out";
+    assert_eq!(with(infinite), (expected.into(), 0));
+    let (note, known) = notes(&|file| put(file, "next_observations", &[4, 3], &ramp(12)));
+    assert_eq!(
+        note,
+        "`next_observations` is no float array [5, 3]: left out"
+    );
+    assert_eq!(known, 0);
+}
+
+/// More values than are read at once, in chunks of many rows and of few.
+#[test]
+fn large_next_observations_are_read_in_blocks() {
+    const STEPS: usize = 100_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.hdf5");
+    for chunk in [[7, 3], [STEPS, 1], [30_000, 8]] {
+        let file = hdf5::File::create(&path).unwrap();
+        let states = ramp(8 * STEPS);
+        let next: Vec<f32> = (8..8 * STEPS + 8).map(|i| i as f32).collect();
+        for (key, values) in [("observations", &states), ("next_observations", &next)] {
+            let builder = file.new_dataset::<f32>().chunk(chunk).shape([STEPS, 8]);
+            builder.create(key).unwrap().write_raw(values).unwrap();
+        }
+        put(&file, "actions", &[STEPS, 1], &vec![0.0f32; STEPS]);
+        put(&file, "rewards", &[STEPS], &vec![0.0f32; STEPS]);
+        put(&file, "terminals", &[STEPS], &vec![false; STEPS]);
+        let timeouts: Vec<bool> = (1..=STEPS).map(|t| t % 1000 == 0).collect();
+        put(&file, "timeouts", &[STEPS], &timeouts);
+        drop(file);
+        let data = Dataset::load(&[&path]).unwrap();
+        assert!(
+            data.sources[0].notes.is_empty(),
+            "{:?}",
+            data.sources[0].notes
+        );
+        let lasts = data.last_observations.vectors().unwrap();
+        let expected = |i: usize| (8000 * (i / 8 + 1) + i % 8) as f32;
+        assert_eq!(lasts.len(), 8 * 100);
+        assert!(lasts.iter().enumerate().all(|(i, &x)| x == expected(i)));
+    }
 }

@@ -5,8 +5,8 @@
 
 writes dt-train/tests/data/fixtures anew; the tests only read it. `expected.json` holds what the libraries read back
 from each file that is to be accepted: per episode the observations (without Minari's last one), actions, rewards and
-whether it ended in a terminal state. The other files each have one thing wrong, or one thing this project does not
-read; `data/minari.rs` and `data/parquet.rs` say what has to be said of each.
+whether it ended in a terminal state. The other files each have one thing wrong, or hold something else than vectors;
+`data/minari.rs` and `data/parquet.rs` say what has to be said of each.
 """
 
 import json
@@ -124,6 +124,25 @@ def parquet_accepted(episodes):
     pq.write_table(table, HERE / "parquet/gzip.parquet", compression="gzip", data_page_version="2.0")
 
 
+def parquet_other_kinds(episodes):
+    """Choices and images; pixel number i of a file is i % 256."""
+    table = pa.Table.from_pylist([{**e, "actions": [1 for _ in e["actions"]]} for e in episodes])
+    pq.write_table(table, HERE / "parquet/discrete.parquet")
+    for name, depth, shape in [("frames", 3, (2, 3, 2)), ("grey", 2, (2, 3)), ("crooked", 2, (2, 3))]:
+        kind = pa.uint8()
+        for _ in range(depth + 1):
+            kind = pa.list_(kind)
+        steps = sum(len(e["dones"]) for e in episodes)
+        pixels = np.arange(steps * np.prod(shape)).astype(np.uint8).reshape(steps, *shape).tolist()
+        if name == "crooked":
+            pixels[5][1].pop()
+        columns = {"observations": [[pixels.pop(0) for _ in e["dones"]] for e in episodes]}
+        for key in ["actions", "rewards", "dones"]:
+            columns[key] = [e[key] for e in episodes]
+        columns["observations"] = pa.array(columns["observations"], kind)
+        pq.write_table(pa.table(columns), HERE / f"parquet/{name}.parquet")
+
+
 def parquet_expected(name):
     frame = pd.read_parquet(HERE / f"parquet/{name}.parquet")
     matrix = lambda column: np.stack(column).astype(np.float64).tolist()
@@ -142,7 +161,6 @@ def parquet_refused(episodes):
     put("dictionary", observations=lambda e: [{"goal": o[:1], "robot": o[1:]} for o in e["observations"]])
     put("images", observations=lambda e: [{"bytes": b"\xff\xd8", "path": "0.jpg"} for _ in e["observations"]])
     put("pixels", observations=lambda e: [[[0.5, 0.5], [0.5, 0.5]] for _ in e["observations"]])
-    put("discrete", actions=lambda e: [1 for _ in e["actions"]])
     put("integers", rewards=lambda e: [1 for _ in e["rewards"]])
     put("null", rewards=lambda e: e["rewards"][:-1] + [None])
     put("hollow", observations=lambda e: e["observations"][:1] + [[]])
@@ -165,6 +183,7 @@ def main():
     minari_others(rng)
     episodes = rows(rng)
     parquet_accepted(episodes)
+    parquet_other_kinds(episodes)
     parquet_refused(episodes)
     expected = {f"minari/{name}": minari_expected(name) for name in ["pendulum-v0", "walk-v0"]}
     expected |= {f"parquet/{name}.parquet": parquet_expected(name) for name in ["pandas", "wide", "gzip"]}

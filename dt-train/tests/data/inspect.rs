@@ -14,6 +14,10 @@ fn inspect_summarizes() {
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = serde_json::json!({
         "kind": "dataset", "state_dim": 3, "act_dim": 2, "transitions": 5, "episodes": 2, "unfinished_steps": 1,
+        "observation_space": "Box(3), no bounds named", "action_space": "Box(2), no bounds named",
+        "last_observations": 0, "notes": [],
+        "state_low": [0.0, 1.0, 2.0], "state_high": [9.0, 10.0, 11.0],
+        "action_low": [0.0, 1.0], "action_high": [6.0, 7.0],
         "return_mean": 3.0, "return_std": 2.0, "return_min": 1.0, "return_max": 5.0,
         "return_p10": 1.4, "return_p50": 3.0, "return_p90": 4.6,
         "suggested_target_returns": [5.0, 4.6, 3.0], "suggested_return_scale": 5.0,
@@ -27,6 +31,10 @@ fn inspect_summarizes() {
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(
         table.contains("return       3.00 ± 2.00, 1.00…5.00"),
+        "{table}"
+    );
+    assert!(
+        table.contains("episodes     2, 2 steps each, 1 terminated\n"),
         "{table}"
     );
     assert!(

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dt_train::data::Dataset;
+use dt_train::data::{Column, Dataset};
 use serde_json::{Value, json};
 
 use crate::{dt_train, fixture, put, ramp, reads_as_expected, refused};
@@ -49,10 +49,28 @@ fn change_metadata(path: &Path, change: impl FnOnce(&mut Value)) {
 #[test]
 fn folders_read_as_minari_reads_them() {
     let data = reads_as_expected("minari/pendulum-v0");
-    assert_eq!((data.state_dim, data.act_dim), (3, 1));
+    assert_eq!((data.state_dim(), data.act_dim()), (3, 1));
     assert_eq!(data.env(), Some("pendulum"));
     assert_eq!(data.sources[0].policy.as_deref(), Some("random"));
+    assert_eq!(data.observations.space().to_string(), "Box(3), within -8…8");
+    assert_eq!(data.actions.space().to_string(), "Box(1), -2…2");
     reads_as_expected("minari/walk-v0");
+}
+
+#[test]
+fn what_came_after_the_last_action_is_kept() {
+    let path = fixture("minari/walk-v0");
+    let data = Dataset::load(&[&path]).unwrap();
+    let file = hdf5::File::open(path.join("data/main_data.hdf5")).unwrap();
+    let mut expected = Vec::new();
+    for i in 0..3 {
+        let all = file.dataset(&format!("episode_{i}/observations")).unwrap();
+        let all = all.read_raw::<f32>().unwrap();
+        expected.extend_from_slice(&all[all.len() - 4..]);
+    }
+    assert_eq!(data.last_observations.vectors().unwrap(), expected);
+    let rows: Vec<_> = data.episodes.iter().map(|e| e.last).collect();
+    assert_eq!(rows, [Some(0), Some(1), Some(2)]);
 }
 
 #[test]
@@ -112,7 +130,7 @@ fn episodes_come_in_the_order_of_their_numbers() {
     }
     drop(file);
     let data = Dataset::load(&[folder.path()]).unwrap();
-    assert_eq!(data.observations, ramp(11));
+    assert_eq!(data.observations.vectors().unwrap(), ramp(11));
     assert_eq!(data.sources[0].unfinished, 1);
     assert!(data.episodes[10].terminated && !data.episodes[9].terminated);
 }
@@ -126,18 +144,64 @@ fn other_kinds_of_observations_and_actions_are_refused_by_name() {
             "FlattenObservation",
         ],
     );
-    for (name, shape) in [
-        ("images", "[8,8,3]"),
-        ("jpeg", "[32,32,3]"),
-        ("grey", "[32,32,3]"),
-    ] {
+    for name in ["jpeg", "grey"] {
         let path = fixture(&format!("minari/{name}-v0"));
-        rejected_within(&path, &["`observations` are images", shape, "features"]);
+        let found = "`episode_0/observations` are images (JPEG files, shape [32,32,3])";
+        rejected_within(&path, &[found, "8-bit integers", "features"]);
     }
-    rejected_within(
-        &fixture("minari/discrete-v0"),
-        &["`episode_0/actions` are discrete (int64)", "continuous"],
+}
+
+#[test]
+fn choices_and_images_are_read_as_they_are() {
+    let path = fixture("minari/images-v0");
+    let data = Dataset::load(&[&path]).unwrap();
+    let file = hdf5::File::open(path.join("data/main_data.hdf5")).unwrap();
+    let pixels = file.dataset("episode_0/observations").unwrap();
+    let mut pixels = pixels.read_raw::<u8>().unwrap();
+    let last = pixels.split_off(3 * 8 * 8 * 3);
+    let image = |values| Column::Image {
+        shape: [8, 8, 3],
+        values,
+    };
+    assert_eq!(data.observations, image(pixels));
+    assert_eq!(data.last_observations, image(last));
+
+    let path = fixture("minari/discrete-v0");
+    let data = Dataset::load(&[&path]).unwrap();
+    let file = hdf5::File::open(path.join("data/main_data.hdf5")).unwrap();
+    let values = file.dataset("episode_0/actions").unwrap();
+    let values: Vec<u32> = values.read_raw().unwrap();
+    assert_eq!(data.actions, Column::Discrete { n: 2, values });
+}
+
+#[test]
+fn choices_are_counted_from_where_the_description_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy("minari/discrete-v0", folder.path());
+    let file = hdf5::File::open_rw(path.join("main_data.hdf5")).unwrap();
+    put(
+        &file.group("episode_0").unwrap(),
+        "actions",
+        &[3],
+        &[5i64, 7, 6],
     );
+    drop(file);
+    let message = rejected_within(&path, &["`episode_0/actions`[0] is 5"]);
+    assert!(message.contains("choices"), "{message}");
+    let describe = |start: i64, n: i64| {
+        change_metadata(&path, |metadata| {
+            let space = json!({"type": "Discrete", "dtype": "int64", "start": start, "n": n});
+            metadata["action_space"] = json!(space.to_string());
+        });
+    };
+    describe(5, 4);
+    let values = vec![0, 2, 1];
+    let data = Dataset::load(&[&path]).unwrap();
+    assert_eq!(data.actions, Column::Discrete { n: 4, values });
+    describe(6, 4);
+    rejected_within(&path, &["`episode_0/actions`[0] is 5"]);
+    describe(5, 2);
+    rejected_within(&path, &["`episode_0/actions`[1] is 7"]);
 }
 
 #[test]
@@ -146,10 +210,6 @@ fn kinds_are_told_from_the_data_alone_where_nothing_describes_them() {
         (
             "dictionary",
             "`episode_0/observations` is a dictionary (desired_goal, observation)",
-        ),
-        (
-            "images",
-            "`episode_0/observations` are images (uint8, shape [4, 8, 8, 3])",
         ),
         ("jpeg", "`episode_0/observations` are images"),
         ("grey", "`episode_0/observations` holds uint8"),

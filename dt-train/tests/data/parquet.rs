@@ -1,6 +1,6 @@
 //! Replay data in parquet.
 
-use dt_train::data::Dataset;
+use dt_train::data::{Column, Dataset};
 
 use crate::{fixture, reads_as_expected, refused, rejected};
 
@@ -11,7 +11,7 @@ fn rejected_fixture(name: &str, parts: &[&str]) {
 #[test]
 fn files_of_every_writer_read_as_pandas_reads_them() {
     let data = reads_as_expected("parquet/pandas.parquet");
-    assert_eq!((data.state_dim, data.act_dim, data.len()), (3, 2, 9));
+    assert_eq!((data.state_dim(), data.act_dim(), data.len()), (3, 2, 9));
     assert_eq!(data.env(), None);
     for name in ["wide", "gzip"] {
         let other = reads_as_expected(&format!("parquet/{name}.parquet"));
@@ -44,7 +44,6 @@ fn other_kinds_of_observations_and_actions_are_refused_by_name() {
     );
     rejected_fixture("images", &["`observations` are images (binary data)"]);
     rejected_fixture("pixels", &["`observations` are images (nested lists)"]);
-    rejected_fixture("discrete", &["`actions` are discrete (INT64)"]);
     rejected_fixture("integers", &["`rewards` holds INT64", "floats"]);
 }
 
@@ -112,4 +111,29 @@ fn damage_is_an_error_wherever_it_is() {
         }
     }
     assert!(refused > bytes.len() / 4, "{refused} of {}", bytes.len());
+}
+
+#[test]
+fn choices_and_images_are_read_as_they_are() {
+    let data = Dataset::load(&[fixture("parquet/discrete.parquet")]).unwrap();
+    let values = vec![1; 9];
+    assert_eq!(data.actions, Column::Discrete { n: 2, values });
+    assert_eq!(data.state_dim(), 3);
+
+    let data = Dataset::load(&[fixture("parquet/frames.parquet")]).unwrap();
+    // Pixel number i of the file is i % 256.
+    let values = (0..9 * 12).map(|i| i as u8).collect();
+    let shape = [2, 3, 2];
+    assert_eq!(data.observations, Column::Image { shape, values });
+    let lens: Vec<usize> = data.episodes.iter().map(|e| e.rows.len()).collect();
+    assert_eq!(lens, [4, 3, 2]);
+
+    let data = Dataset::load(&[fixture("parquet/grey.parquet")]).unwrap();
+    let values = (0..9 * 6).map(|i| i as u8).collect();
+    let shape = [2, 3, 1];
+    assert_eq!(data.observations, Column::Image { shape, values });
+    rejected_fixture(
+        "crooked",
+        &["`observations`[1] has a vector of length 2, the first has 3"],
+    );
 }

@@ -185,7 +185,7 @@ fn dt(attention: Attention, n_head: u32) -> Dt {
 }
 
 fn info(data: &Dataset) -> RunInfo {
-    let statistics = data.state_stats();
+    let statistics = data.state_stats().unwrap();
     RunInfo {
         schema: SCHEMA,
         version: "0.0.0".into(),
