@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::compare::read;
 use crate::atomic;
-use crate::report::targets::{Series, png, svg};
+use crate::report::targets::{Series, picture};
 
 /// Arguments of `dt-train plot`.
 #[derive(clap::Args, Debug)]
@@ -31,11 +31,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         series.push(Series::new(name, &read(path)?));
     }
-    let picture = match args.out.extension() {
-        Some(ending) if ending == "svg" => svg(&series)?.into_bytes(),
-        _ => png(&series)?,
-    };
-    atomic::write(&args.out, args.force, &picture)?;
+    picture(&series).write(&args.out, args.force)?;
     for series in &series {
         if let Some(r) = series.correlation() {
             println!(

@@ -19,8 +19,8 @@ pub struct Args {
     /// Its episodes, as `host-sim rollout --record` writes them; the first is drawn
     #[arg(long, value_name = "FILE")]
     pub recording: PathBuf,
-    /// Picture to write
-    #[arg(long, value_name = "OUT.png")]
+    /// Picture to write; the ending chooses the format
+    #[arg(long, value_name = "OUT.png|svg")]
     pub out: PathBuf,
     /// Replace an existing picture
     #[arg(long)]
@@ -55,6 +55,5 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .iter()
         .map(|record| Moment::new(record.observation, record.action))
         .collect();
-    let png = demo::picture(&run, &records, &moments)?;
-    Ok(atomic::write(&args.out, args.force, &png)?)
+    demo::picture(&run, &records, &moments).write(&args.out, args.force)
 }

@@ -1,7 +1,6 @@
 //! Axes with round numbers on them.
 
-use super::text::num;
-use crate::report::learning_curve::thousands;
+use super::text::{num, thousands};
 
 /// A range of numbers along a side of a chart.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +67,27 @@ impl Axis {
             is_log: true,
             ticks: ticks.into_iter().map(|x| (x, short(x))).collect(),
         }
+    }
+
+    /// A row for each name, the first at the high end.
+    pub fn rows(names: &[&str]) -> Self {
+        let n = names.len();
+        let ticks = names.iter().enumerate();
+        Self {
+            low: 0.0,
+            high: std::cmp::max(n, 1) as f64,
+            is_log: false,
+            ticks: ticks
+                .map(|(i, name)| (n as f64 - i as f64 - 0.5, (*name).to_owned()))
+                .collect(),
+        }
+    }
+
+    /// The same axis with these whole numbers marked instead.
+    #[must_use]
+    pub fn marked(self, at: impl IntoIterator<Item = f64>) -> Self {
+        let ticks = at.into_iter().map(|x| (x, thousands(x))).collect();
+        Self { ticks, ..self }
     }
 
     /// Where `x` lies, 0 at the low end and 1 at the high one.

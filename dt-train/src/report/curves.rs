@@ -98,43 +98,35 @@ impl Trace {
 
 /// One figure per target that was asked for in training.
 fn returns(all: &Gathered, env: &str, members: &[usize]) -> Markup {
-    let mut targets: Vec<f32> = Vec::new();
-    for record in members.iter().flat_map(|&i| &all.runs[i].records) {
-        for eval in &record.eval {
-            if !targets.contains(&eval.target_return) {
-                targets.push(eval.target_return);
-            }
-        }
-    }
+    let records = members.iter().flat_map(|&i| &all.runs[i].records);
     html! {
-        @for asked in targets {
+        @for asked in targets(records.flat_map(|record| &record.eval)) {
             (returns_at(all, env, members, asked))
         }
     }
 }
 
 fn returns_at(all: &Gathered, env: &str, members: &[usize], asked: f32) -> Markup {
-    let curves: Vec<(usize, Vec<(f64, EvalRecord)>)> = members
-        .iter()
-        .map(|&i| (i, evaluations(&all.runs[i], asked)))
-        .filter(|(_, curve)| !curve.is_empty())
-        .collect();
+    let curve = |&i: &usize| {
+        let run = &all.runs[i];
+        let curve = Returns {
+            colour: colour(i),
+            name: run.name.clone(),
+            points: evaluations(&run.records, asked),
+        };
+        (!curve.points.is_empty()).then_some((i, run, curve))
+    };
+    let curves: Vec<(usize, &RunData, Returns)> = members.iter().filter_map(curve).collect();
     let with_bands = curves.len() <= MOST_BANDS;
-    let mut values = vec![f64::from(asked)];
-    for (i, curve) in &curves {
-        values.push(all.runs[*i].run.info.return_mean);
-        for (_, eval) in curve {
-            let spread = if with_bands { eval.std_return } else { 0.0 };
-            values.extend([eval.mean_return - spread, eval.mean_return + spread]);
-        }
-    }
-    let members: Vec<&RunData> = curves.iter().map(|(i, _)| &all.runs[*i]).collect();
-    let frame = Frame::new(updates(members), Axis::around(values, 5), "updates", HEIGHT);
-    let episodes = curves
+    let behaviour = |run: &RunData| run.run.info.return_mean;
+    let values = curves
         .iter()
-        .flat_map(|(_, curve)| curve)
-        .map(|(_, eval)| eval.episodes)
-        .max();
+        .flat_map(|(_, run, curve)| curve.extent(with_bands).chain([behaviour(run)]));
+    let y = Axis::around(values.chain([f64::from(asked)]), 5);
+    let x = updates(curves.iter().map(|(_, run, _)| *run));
+    let frame = Frame::new(x, y, "updates", HEIGHT);
+    let points = curves.iter().flat_map(|(.., curve)| &curve.points);
+    let episodes = points.map(|(_, eval)| eval.episodes).max();
     let spread = if with_bands { " ± std" } else { "" };
     let note = format!(
         "Mean{spread} over {}. Dashed: the target. Dotted: mean return of the data.",
@@ -144,47 +136,80 @@ fn returns_at(all: &Gathered, env: &str, members: &[usize], asked: f32) -> Marku
     let title = format!("{env}: return when asked for {}", target(asked.into()));
     let body = html! {
         path.rule.dashes d=(frame.across(asked.into())) { title { "target " (target(asked.into())) } }
-        @for (i, curve) in &curves {
-            @let run = &all.runs[*i];
-            path.rule.dots.(colour(*i)) d=(frame.across(run.run.info.return_mean)) {
-                title { "mean return of the data of " (run.name) ": " (num(run.run.info.return_mean)) }
+        @for (_, run, curve) in &curves {
+            path.rule.dots.(curve.colour) d=(frame.across(behaviour(run))) {
+                title { "mean return of the data of " (run.name) ": " (num(behaviour(run))) }
             }
-            @if with_bands {
-                path.band.(colour(*i)) d=(frame.band(&band(curve))) {}
-            }
-            path.line.(colour(*i)) d=(frame.line(curve.iter().map(|(x, eval)| (*x, eval.mean_return)))) {}
-            @for (x, eval) in curve {
-                circle.(colour(*i)).dot cx=(px(frame.px(*x))) cy=(px(frame.py(eval.mean_return))) r="3" {
-                    title { (run.name) ", update " (x) ": " (mean_std(eval.mean_return, eval.std_return)) }
+            @if with_bands { (curve.band(&frame)) }
+            (curve.line(&frame))
+        }
+    };
+    let first = curves.first().map_or(0, |(i, ..)| *i);
+    let id = format!("returns-{first}-{asked}");
+    frame.figure(&caption(&id, &title, &note), &body)
+}
+
+/// Evaluations at one target in the course of a training.
+pub(super) struct Returns {
+    /// The class that has its colour.
+    pub colour: String,
+    /// Whose they are.
+    pub name: String,
+    /// By update.
+    pub points: Vec<(f64, EvalRecord)>,
+}
+
+impl Returns {
+    /// What the vertical axis has to span.
+    pub fn extent(&self, with_band: bool) -> impl Iterator<Item = f64> {
+        self.points.iter().flat_map(move |(_, eval)| {
+            let spread = if with_band { eval.std_return } else { 0.0 };
+            [eval.mean_return - spread, eval.mean_return + spread]
+        })
+    }
+
+    /// One standard deviation to either side of the means.
+    pub fn band(&self, frame: &Frame) -> Markup {
+        let points = self.points.iter().map(|(x, eval)| {
+            let (mean, std) = (eval.mean_return, eval.std_return);
+            (*x, mean - std, mean + std)
+        });
+        html! { path.band.(self.colour) d=(frame.band(&points.collect::<Vec<_>>())) {} }
+    }
+
+    /// The means, joined.
+    pub fn line(&self, frame: &Frame) -> Markup {
+        let points = || self.points.iter();
+        html! {
+            path.line.(self.colour) d=(frame.line(points().map(|(x, eval)| (*x, eval.mean_return)))) {}
+            @for (x, eval) in points() {
+                circle.(self.colour).dot cx=(px(frame.px(*x))) cy=(px(frame.py(eval.mean_return))) r="3" {
+                    title { (self.name) ", update " (x) ": " (mean_std(eval.mean_return, eval.std_return)) }
                 }
             }
         }
-    };
-    let id = format!("returns-{}", curves.first().map_or(0, |(i, _)| *i));
-    frame.figure(&caption(&format!("{id}-{asked}"), &title, &note), &body)
+    }
 }
 
-fn band(curve: &[(f64, EvalRecord)]) -> Vec<(f64, f64, f64)> {
-    let around = |(x, e): &(f64, EvalRecord)| {
-        (
-            *x,
-            e.mean_return - e.std_return,
-            e.mean_return + e.std_return,
-        )
-    };
-    curve.iter().map(around).collect()
+/// The targets that were asked for, in the order of the recipe.
+pub(super) fn targets<'a>(evaluations: impl IntoIterator<Item = &'a EvalRecord>) -> Vec<f32> {
+    let mut targets = Vec::new();
+    for evaluation in evaluations {
+        if !targets.contains(&evaluation.target_return) {
+            targets.push(evaluation.target_return);
+        }
+    }
+    targets
 }
 
 /// Evaluations at one target, by update.
-fn evaluations(run: &RunData, asked: f32) -> Vec<(f64, EvalRecord)> {
+pub(super) fn evaluations(records: &[Record], asked: f32) -> Vec<(f64, EvalRecord)> {
     let at = |record: &Record| {
-        let eval = record
-            .eval
-            .iter()
-            .find(|eval| eval.target_return == asked)?;
+        let mut evaluations = record.eval.iter();
+        let eval = evaluations.find(|eval| eval.target_return == asked)?;
         Some((record.update as f64, *eval))
     };
-    run.records.iter().filter_map(at).collect()
+    records.iter().filter_map(at).collect()
 }
 
 fn updates<'a>(runs: impl IntoIterator<Item = &'a RunData>) -> Axis {

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::gather::{Gathered, RunData};
 use super::returns::swatch;
 use super::text::{count, duration, kib, mean_std, num, plural, target};
-use super::{cost, curves, quantization, returns, scores};
+use super::{cost, curves, quantization, returns, scores, theme};
 use crate::run::records::ExportRecord;
 
 /// A section: where it is linked to, its heading, what is in it.
@@ -39,7 +39,7 @@ pub fn page(all: &Gathered) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) }
-                style { (PreEscaped(include_str!("style.css"))) }
+                style { (PreEscaped(theme::page())) }
             }
             body {
                 header {

@@ -3,19 +3,13 @@
 use maud::{Markup, html};
 
 use super::axis::{Axis, round_step};
-use super::chart::{Caption, WIDTH, colour, figure, px};
+use super::chart::{Caption, Frame, colour, px};
 use super::gather::Gathered;
 use super::returns::swatch;
 use super::text::{count, num, target};
 use crate::deploy::quantized_tolerance;
 use crate::run::records::{ExportRecord, dtype_of};
 
-/// Units of a row of the chart, and around it.
-const ROW: f64 = 17.0;
-const TOP: f64 = 8.0;
-const BOTTOM: f64 = 40.0;
-const RIGHT: f64 = 16.0;
-const CHARACTER: f64 = 6.6;
 /// Errors less than this part of the largest are not told apart.
 const LEAST: f64 = 1e-3;
 
@@ -61,34 +55,21 @@ fn chart(exports: &[(usize, &ExportRecord)]) -> Markup {
     };
     // Matrices of one column are stored without error but for rounding.
     let least = LEAST * round_step(errors().fold(1e-9, f64::max));
-    let axis = Axis::log(errors().map(|percent| f64::max(percent, least)));
-    let longest = layers.iter().map(|name| name.len()).max().unwrap_or(0);
-    let left = 14.0 + CHARACTER * longest as f64;
-    let bottom = TOP + ROW * layers.len() as f64;
-    let x = |percent: f64| left + axis.at(percent) * (WIDTH - RIGHT - left);
-    let y = |row: usize| TOP + ROW * (row as f64 + 0.5);
-    let inside = html! {
-        g.grid {
-            @for (percent, label) in &axis.ticks {
-                line x1=(px(x(*percent))) x2=(px(x(*percent))) y1=(px(TOP)) y2=(px(bottom)) {}
-                text x=(px(x(*percent))) y=(px(bottom + 17.0)) text-anchor="middle" { (label) " %" }
-            }
-            line.axis x1=(px(left)) x2=(px(WIDTH - RIGHT)) y1=(px(bottom)) y2=(px(bottom)) {}
-            @for (row, name) in layers.iter().enumerate() {
-                text x=(px(left - 8.0)) y=(px(y(row) + 4.0)) text-anchor="end" { (name) }
-            }
-            text.label x=(px(WIDTH - RIGHT)) y=(px(bottom + BOTTOM - 5.0)) text-anchor="end" { "relative RMS error of the weights" }
-        }
+    let mut axis = Axis::log(errors().map(|percent| f64::max(percent, least)));
+    for (_, label) in &mut axis.ticks {
+        label.push_str(" %");
+    }
+    let frame = Frame::of_rows(axis, &layers, "relative RMS error of the weights");
+    let row = |name: &str| frame.y.ticks.iter().find(|(_, label)| label == name);
+    let body = html! {
         @for (i, export) in exports {
             g.(colour(*i)).(export.dtype) {
-                @for (row, name) in layers.iter().enumerate() {
-                    @if let Some(layer) = export.layers.iter().find(|layer| layer.name == *name) {
-                        @let percent = 100.0 * layer.relative_rms;
-                        circle.mark cx=(px(x(f64::max(percent, least)))) cy=(px(y(row))) r="4.2" {
-                            title { (export.dtype) ", " (name) ": " (num(percent)) " %, largest error " (num(layer.largest)) }
-                        }
+                @for layer in &export.layers { @if let Some((row, name)) = row(&layer.name) {
+                    @let percent = 100.0 * layer.relative_rms;
+                    circle.mark cx=(px(frame.px(f64::max(percent, least)))) cy=(px(frame.py(*row))) r="4.2" {
+                        title { (export.dtype) ", " (name) ": " (num(percent)) " %, largest error " (num(layer.largest)) }
                     }
-                }
+                } }
             }
         }
     };
@@ -106,7 +87,7 @@ fn chart(exports: &[(usize, &ExportRecord)]) -> Markup {
             target(least)
         ),
     };
-    figure(&caption, bottom + BOTTOM, &inside)
+    frame.figure(&caption, &body)
 }
 
 fn table(all: &Gathered, exports: &[(usize, &ExportRecord)]) -> Markup {

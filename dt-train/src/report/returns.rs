@@ -80,13 +80,12 @@ fn achieved_figure(env: &str, series: &[Series<'_>]) -> Markup {
         HEIGHT,
     );
     let (x, y) = (frame.x.ends(), frame.y.ends());
-    let (low, high) = (f64::max(x.0, y.0), f64::min(x.1, y.1));
     // Policies at the same target stand side by side.
     let width = f64::min(6.0, 60.0 / series.len() as f64);
     let aside = |i: usize| width * (i as f64 - (series.len() - 1) as f64 / 2.0);
     let body = html! {
-        @if low < high {
-            path.rule.dashes d=(frame.line([(low, low), (high, high)])) { title { "achieved = target" } }
+        @if let Some(diagonal) = frame.diagonal() {
+            path.rule.dashes d=(diagonal) { title { "achieved = target" } }
         }
         @for s in data_sets(series) {
             @let info = &s.run.run.info;
@@ -104,12 +103,7 @@ fn achieved_figure(env: &str, series: &[Series<'_>]) -> Markup {
             g.(colour(s.index)).(s.policy.dtype) transform={ "translate(" (px(aside(i))) " 0)" } {
                 path.cloud d=(frame.dots(s.policy.achieved.iter().flat_map(|a| shown(a).into_iter().map(|r| (a.target, r))))) {}
                 path.thread d=(frame.line(s.policy.achieved.iter().map(|a| (a.target, a.mean)))) {}
-                @for a in &s.policy.achieved {
-                    path.whisker d=(frame.line([(a.target, a.mean - a.std), (a.target, a.mean + a.std)])) {}
-                    circle.mark cx=(px(frame.px(a.target))) cy=(px(frame.py(a.mean))) r="4.2" {
-                        title { (label(s, series)) ", target " (target(a.target)) ": " (mean_std(a.mean, a.std)) ", " (plural(a.episodes, "episode")) }
-                    }
-                }
+                (frame.means(s.policy.achieved.iter().map(|a| (a.target, a.mean, a.std, told(s, series, a)))))
             }
         }
     };
@@ -134,6 +128,16 @@ fn achieved_figure(env: &str, series: &[Series<'_>]) -> Markup {
         note,
     };
     frame.figure(&caption, &body)
+}
+
+/// What a pointer that rests on a mean is told.
+fn told(s: &Series<'_>, series: &[Series<'_>], a: &Achieved) -> String {
+    let (label, asked) = (label(s, series), target(a.target));
+    let episodes = plural(a.episodes, "episode");
+    format!(
+        "{label}, target {asked}: {}, {episodes}",
+        mean_std(a.mean, a.std)
+    )
 }
 
 /// One series of each set of data.

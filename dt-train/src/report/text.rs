@@ -1,7 +1,5 @@
 //! Numbers for people.
 
-use crate::report::learning_curve::thousands;
-
 /// A number with as many digits as its size deserves.
 pub fn num(x: f64) -> String {
     let size = x.abs();
@@ -40,6 +38,20 @@ pub fn target(x: f64) -> String {
 /// A whole number in groups of three digits.
 pub fn count(n: u64) -> String {
     thousands(n as f64)
+}
+
+/// A number without decimals, in groups of three digits.
+pub fn thousands(n: f64) -> String {
+    let sign = if n.round() < 0.0 { "−" } else { "" };
+    let digits = format!("{:.0}", n.abs());
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{sign}{grouped}")
 }
 
 /// mean ± std, with as many decimals as the larger of both deserves.
@@ -111,5 +123,7 @@ mod tests {
         assert_eq!(duration(59.96), "1 min 0 s");
         assert_eq!(duration(3725.0), "1 h 2 min");
         assert_eq!(plural(1, "run"), "1 run");
+        let grouped = [0.0, 12.0, 1234.0, -1_234_567.0, -0.2].map(thousands);
+        assert_eq!(grouped, ["0", "12", "1,234", "−1,234,567", "0"]);
     }
 }

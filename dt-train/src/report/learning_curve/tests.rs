@@ -1,7 +1,8 @@
-//! Both pictures, also of runs with hardly any records.
+//! The picture, also of runs with hardly any records.
 
 use super::*;
 use crate::config::Recipe;
+use crate::run::EvalRecord;
 
 fn run(dir: &str) -> Run {
     let info = serde_json::json!({
@@ -42,57 +43,63 @@ fn record(update: u64, mean_return: Option<f64>) -> Record {
 }
 
 #[test]
-fn both_pictures_show_loss_returns_and_targets() {
+fn the_picture_shows_loss_returns_and_targets() {
     let run = run("swing-up");
-    let records: Vec<Record> = (1..=40)
+    let mut records: Vec<Record> = (1..=40)
         .map(|i| {
             let mean = -150.0 - 90_000.0 / f64::from(i * 50);
             record(i as u64 * 50, (i % 5 == 0).then_some(mean))
         })
         .collect();
-    let curve = Curve {
-        run: &run,
-        records: &records,
-    };
-    let svg = curve.svg().unwrap();
+    let svg = picture(&run, &records).svg();
     for text in [
         "Training of swing-up on pendulum",
+        "100,000 transitions in 500 episodes, mean return −146.6, best −1.6",
         "loss (mean squared error)",
         "episode return",
         "updates",
-        "target -150",
-        "target -600",
+        "target −150",
+        "target −600",
         "mean of the data",
         "2,000",
     ] {
         assert!(svg.contains(text), "no {text:?} in the picture");
     }
-    let png = image::load_from_memory(&curve.png().unwrap())
-        .unwrap()
-        .to_rgb8();
-    assert_eq!(png.dimensions(), (2 * WIDTH, 2 * HEIGHT));
-    // Text is drawn, not only measured: the title's letters are there.
-    let dark = |x: u32, y: u32| png.get_pixel(x, y).0 == [INK.0, INK.1, INK.2];
-    let title = (40..600).flat_map(|x| (30..70).map(move |y| (x, y)));
-    assert!(title.filter(|&(x, y)| dark(x, y)).count() > 500);
+    // A dot for each evaluation; a line for the loss and each target.
+    assert_eq!(svg.matches("<circle").count(), 2 * 8);
+    assert_eq!(svg.matches("<path class=\"line c").count(), 4);
+    assert!(!svg.contains("not trained on") && svg.contains("class=\"line c0 dashes\" d=\"\""));
+    for record in &mut records {
+        record.validation_loss = Some(0.1);
+    }
+    let svg = picture(&run, &records).svg();
+    assert!(svg.contains("not trained on") && svg.contains("class=\"line c0 dashes\" d=\"M"));
 }
 
 #[test]
 fn a_run_without_evaluation_or_with_one_record_is_drawn() {
     let run = run("r");
     for records in [vec![], vec![record(10, None)], vec![record(10, Some(-3.0))]] {
-        let curve = Curve {
-            run: &run,
-            records: &records,
-        };
-        curve.svg().unwrap();
-        curve.png().unwrap();
+        let picture = picture(&run, &records);
+        let evaluated = records.iter().any(|record| !record.eval.is_empty());
+        assert_eq!(picture.svg().contains("episode return"), evaluated);
+        picture.png().unwrap();
     }
 }
 
+/// What diverged is left out of the line instead of breaking it.
 #[test]
-fn numbers_are_short() {
-    let grouped = [0.0, 12.0, 1234.0, -1_234_567.0, -0.2].map(thousands);
-    assert_eq!(grouped, ["0", "12", "1,234", "−1,234,567", "0"]);
-    assert_eq!(short(0.30000000000000004), "0.3");
+fn losses_that_are_no_numbers_leave_a_gap() {
+    let mut records: Vec<Record> = (1..=5).map(|i| record(i * 10, None)).collect();
+    records[2].loss = f64::NAN;
+    let picture = picture(&run("r"), &records);
+    let svg = picture.svg();
+    assert!(!svg.contains("NaN"));
+    let line = svg.split("class=\"line c0\" d=\"").nth(1).unwrap();
+    let line = line.split('"').next().unwrap();
+    assert_eq!(
+        (line.matches('M').count(), line.matches('L').count()),
+        (2, 2)
+    );
+    picture.png().unwrap();
 }
