@@ -24,17 +24,23 @@ pub fn figures(all: &Gathered) -> Markup {
     let loss = Trace {
         id: "loss",
         title: "Loss (mean squared error)",
+        point: "the mean since the one before, with dropout",
         of: |record| Some(record.loss),
+        dashed: |_| None,
     };
     let validation = Trace {
         id: "validation",
         title: "Loss on episodes that are not trained on",
+        point: "measured after that update, without dropout; dashed: the same on episodes that are trained on",
         of: |record| record.validation_loss,
+        dashed: |record| record.fit_loss,
     };
     let norm = Trace {
         id: "gradient",
         title: "Gradient norm before clipping",
+        point: "the mean since the one before",
         of: |record| Some(record.grad_norm),
+        dashed: |_| None,
     };
     html! {
         @for run in runs.iter().filter(|run| run.records.is_empty()) {
@@ -57,7 +63,11 @@ pub fn figures(all: &Gathered) -> Markup {
 struct Trace {
     id: &'static str,
     title: &'static str,
+    /// What a point is.
+    point: &'static str,
     of: fn(&Record) -> Option<f64>,
+    /// What it is to be compared with.
+    dashed: fn(&Record) -> Option<f64>,
 }
 
 impl Trace {
@@ -67,33 +77,42 @@ impl Trace {
     }
 
     fn figure(&self, runs: &[RunData]) -> Markup {
-        let mut each = 1;
-        let mut curves = Vec::new();
-        for run in runs {
-            let points: Vec<_> = run
-                .records
-                .iter()
-                .filter_map(|record| Some((record.update as f64, (self.of)(record)?)))
-                .collect();
-            let (points, n) = thin(&points, MOST_POINTS);
-            each = std::cmp::max(each, n);
-            curves.push(points);
-        }
-        let values = curves.iter().flatten().map(|point| point.1);
-        let frame = Frame::new(updates(runs), Axis::log(values), "updates", HEIGHT);
-        let note = match each {
-            1 => "Each point is the mean since the one before. Logarithmic.".to_owned(),
-            n => format!("Each point is the mean of up to {n} log intervals. Logarithmic."),
+        let curves = |of| -> Vec<_> {
+            let runs = runs.iter();
+            runs.map(|run| metric(&run.records, of, MOST_POINTS))
+                .collect()
         };
+        let (solid, dashed) = (curves(self.of), curves(self.dashed));
+        let all = || solid.iter().chain(&dashed);
+        let values = all().flat_map(|(points, _)| points).map(|point| point.1);
+        let frame = Frame::new(updates(runs), Axis::log(values), "updates", HEIGHT);
+        let thinned = match all().map(|(_, each)| *each).max() {
+            None | Some(1) => String::new(),
+            Some(each) => format!(" Means of up to {each} points."),
+        };
+        let note = format!("Each point is {}.{thinned} Logarithmic.", self.point);
+        let path = |points: &[(f64, f64)]| frame.line(points.iter().copied());
         let body = html! {
-            @for (i, (run, points)) in runs.iter().zip(&curves).enumerate() {
-                path.line.(colour(i)) d=(frame.line(points.iter().copied())) {
+            @for (i, (run, ((points, _), (beside, _)))) in runs.iter().zip(solid.iter().zip(&dashed)).enumerate() {
+                path.line.(colour(i)) d=(path(points)) {
                     title { (run.name) @if let Some(last) = run.records.last().and_then(self.of) { ": " (num(last)) " at the end" } }
                 }
+                @if !beside.is_empty() { path.line.dashes.(colour(i)) d=(path(beside)) {} }
             }
         };
         frame.figure(&caption(self.id, self.title, &note), &body)
     }
+}
+
+/// A metric by update, at most so many points, and how many records make one.
+pub(super) fn metric(
+    records: &[Record],
+    of: fn(&Record) -> Option<f64>,
+    most: usize,
+) -> (Vec<(f64, f64)>, usize) {
+    let point = |record: &Record| Some((record.update as f64, of(record)?));
+    let points: Vec<_> = records.iter().filter_map(point).collect();
+    thin(&points, most)
 }
 
 /// One figure per target that was asked for in training.

@@ -3,8 +3,8 @@
 use maud::html;
 
 use super::axis::Axis;
-use super::chart::{Frame, colour, thin};
-use super::curves::{Returns, evaluations, targets};
+use super::chart::{Frame, colour};
+use super::curves::{Returns, evaluations, metric, targets};
 use super::picture::{CHART_WIDTH, Key, Picture, Sample};
 use super::text::{target, thousands};
 use crate::run::{Record, Run};
@@ -50,28 +50,30 @@ fn picture(run: &Run, records: &[Record]) -> Picture {
     picture
 }
 
-/// Training loss, and validation loss where there is one, by update.
+/// Losses by update.
 struct Loss {
     frame: Frame,
+    /// As trained, with dropout.
     training: Vec<(f64, f64)>,
+    /// Without dropout, on episodes that are trained on and on others; empty: not measured.
+    fit: Vec<(f64, f64)>,
     validation: Vec<(f64, f64)>,
 }
 
 impl Loss {
     fn of(records: &[Record]) -> Self {
-        let curve = |of: fn(&Record) -> Option<f64>| -> Vec<(f64, f64)> {
-            let point = |record: &Record| Some((record.update as f64, of(record)?));
-            let points: Vec<_> = records.iter().filter_map(point).collect();
-            // More than one per unit of width would not be seen.
-            thin(&points, CHART_WIDTH as usize).0
-        };
+        // More points than units of width would not be seen.
+        let curve = |of| metric(records, of, CHART_WIDTH as usize).0;
         let training = curve(|record| Some(record.loss));
+        let fit = curve(|record| record.fit_loss);
         let validation = curve(|record| record.validation_loss);
-        let values = training.iter().chain(&validation).map(|point| point.1);
+        let all = [&training, &fit, &validation];
+        let values = all.into_iter().flatten().map(|point| point.1);
         let frame = Frame::new(updates(records), Axis::log(values), "updates", LOSS_HEIGHT);
         Self {
             frame: frame.wide(CHART_WIDTH),
             training,
+            fit,
             validation,
         }
     }
@@ -80,16 +82,19 @@ impl Loss {
         let path = |points: &[(f64, f64)]| self.frame.line(points.iter().copied());
         let body = html! {
             path.line.c0 d=(path(&self.training)) {}
-            path.line.c0.dashes d=(path(&self.validation)) {}
+            @if !self.fit.is_empty() { path.line.c1 d=(path(&self.fit)) {} }
+            @if !self.validation.is_empty() { path.line.dashes.c1 d=(path(&self.validation)) {} }
         };
         let mut key = Vec::new();
+        if !(self.fit.is_empty() && self.validation.is_empty()) {
+            key.push(Key::new("c0", Sample::Line, "as trained, with dropout"));
+        }
+        if !self.fit.is_empty() {
+            let text = "without dropout, on episodes that are trained on";
+            key.push(Key::new("c1", Sample::Line, text));
+        }
         if !self.validation.is_empty() {
-            key.push(Key::new("c0", Sample::Line, "training"));
-            key.push(Key::new(
-                "c0",
-                Sample::Dashes,
-                "episodes that are not trained on",
-            ));
+            key.push(Key::new("c1", Sample::Dashes, "on others"));
         }
         picture.chart("loss (mean squared error)", &key, &self.frame, &body);
     }

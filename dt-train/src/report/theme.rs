@@ -1,7 +1,5 @@
 //! Colours and style sheets, of the page in light and dark and of pictures, which are always light.
 
-use std::fmt::Write;
-
 /// Runs that have a colour of their own.
 pub const COLOURS: usize = 8;
 

@@ -67,13 +67,21 @@ fn the_picture_shows_loss_returns_and_targets() {
     }
     // A dot for each evaluation; a line for the loss and each target.
     assert_eq!(svg.matches("<circle").count(), 2 * 8);
-    assert_eq!(svg.matches("<path class=\"line c").count(), 4);
-    assert!(!svg.contains("not trained on") && svg.contains("class=\"line c0 dashes\" d=\"\""));
+    assert_eq!(svg.matches("<path class=\"line c").count(), 3);
+    let compared = [
+        "without dropout",
+        "on others",
+        "<path class=\"line c1\"",
+        "<path class=\"line dashes c1\"",
+    ];
+    let found = |svg: &str| compared.map(|text| svg.matches(text).count());
+    // The second target has that colour, too.
+    assert_eq!(found(&svg), [0, 0, 1, 0]);
     for record in &mut records {
-        record.validation_loss = Some(0.1);
+        record.fit_loss = Some(0.1);
+        record.validation_loss = Some(0.2);
     }
-    let svg = picture(&run, &records).svg();
-    assert!(svg.contains("not trained on") && svg.contains("class=\"line c0 dashes\" d=\"M"));
+    assert_eq!(found(&picture(&run, &records).svg()), [1, 1, 2, 1]);
 }
 
 #[test]
