@@ -90,7 +90,7 @@ impl Default for Dt {
             burn_in: 0,
             start_fraction: 0.0,
             best_fraction: 0.0,
-            best_percent: 20.0,
+            best_percent: 50.0,
         }
     }
 }
