@@ -118,7 +118,7 @@ fn over_tasks(all: &Gathered) -> Markup {
 fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
     if all.score(env, 0.0).is_none() {
         return html! { p.missing {
-            (name(env)) ": no normalized score. D4RL has no reference returns for this environment, or it cannot be opened here."
+            (name(env)) ": no normalized score. The environment names no returns of a random and an expert agent, or it cannot be opened here."
         } };
     }
     let mut rows: Vec<Row> = PUBLISHED
@@ -130,6 +130,7 @@ fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
             scores: row.scores,
         })
         .collect();
+    let methods = if rows.is_empty() { &[][..] } else { &METHODS };
     for group in &groups(all, members) {
         let Some(score) = score(all, env, group) else {
             continue;
@@ -156,16 +157,16 @@ fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
             table {
                 thead { tr {
                     th scope="col" { "data" } th.n scope="col" { "these runs" }
-                    @for method in METHODS { th.n scope="col" { (method) } }
+                    @for method in methods { th.n scope="col" { (method) } }
                 } }
                 tbody { @for row in &rows { tr {
                     th scope="row" { (row.data) }
                     td.n { @if row.ours.is_empty() { "–" } @else { b { (row.ours.join("; ")) } } }
-                    @for score in row.scores { td.n { @if score.is_empty() { "–" } @else { (score) } } }
+                    @for score in row.scores.iter().take(methods.len()) { td.n { @if score.is_empty() { "–" } @else { (score) } } }
                 } } }
             }
         }
-        p.fact {
+        @if !methods.is_empty() { p.fact {
             @if named_alike {
                 "The data are named like D4RL's; whether they are the same, the report cannot tell. "
             } @else {
@@ -173,9 +174,9 @@ fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
                 "difference in it need not be one between methods. "
             }
             "All but the first column of numbers is quoted: DT, CQL, BC and 10 % BC from Chen et al. 2021, CORL from Tarasov et al. 2023."
-        }
+        } }
         p.fact {
-            "Score: 100 · (return − random) / (expert − random), with D4RL's returns of a random and an expert agent, at each run's default target. "
+            "Score: 100 · (return − random) / (expert − random), with the returns of a random and an expert agent that the environment names (D4RL's in MuJoCo), at each run's default target. "
             "± is the sample deviation over runs that differ by seed; a single run has none."
         }
     }

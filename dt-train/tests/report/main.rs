@@ -192,6 +192,8 @@ fn the_page_shows_what_was_measured() {
             "seed1 has not been quantized",
         ],
     );
+    // Nothing is published for it, so nothing is put beside.
+    assert!(!page.contains("are not D4RL's") && !page.contains("CORL"));
     // Quantization, as exported.
     let exported = json_of(&lab.path("seed0/export-int8.json"));
     for layer in exported["layers"].as_array().unwrap() {
