@@ -55,7 +55,7 @@ impl Axis {
             .filter(within)
             .collect();
         if ticks.len() < 2 {
-            ticks = Self::linear(low, high, 3)
+            ticks = Self::linear(low, high, 5)
                 .ticks
                 .iter()
                 .map(|t| t.0)

@@ -160,7 +160,7 @@ impl Frame {
         }
     }
 
-    /// Axes, and `body` clipped to what lies between them; `id` is unique in the document.
+    /// Axes, and `body` clipped to what lies between them and half a mark beside the last number; `id` is unique in the document.
     pub fn inside(&self, id: &str, body: &Markup) -> Markup {
         let (bottom, top) = (self.height - BOTTOM, TOP);
         let (left, right) = (self.left, self.width - RIGHT);
@@ -181,7 +181,7 @@ impl Frame {
                 text.label x=(px(right)) y=(px(self.height - 5.0)) text-anchor="end" { (self.x_label) }
             }
             clipPath id={ (id) "-clip" } {
-                rect x=(px(left)) y=(px(top - 4.0)) width=(px(right - left)) height=(px(bottom - top + 4.0)) {}
+                rect x=(px(left)) y=(px(top - 4.0)) width=(px(right + 5.0 - left)) height=(px(bottom - top + 4.0)) {}
             }
             g clip-path={ "url(#" (id) "-clip)" } { (body) }
         }

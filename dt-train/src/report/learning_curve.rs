@@ -151,7 +151,7 @@ impl ReturnsByTarget {
             Key::new(c.colour.clone(), Sample::Line, text)
         };
         let mut key: Vec<Key> = curves.map(curve).collect();
-        key.push(Key::new("rule", Sample::Dots, "mean of the data"));
+        key.push(Key::new("plain", Sample::Dots, "mean of the data"));
         picture.chart("episode return", &key, frame, &body);
     }
 }

@@ -61,8 +61,8 @@ impl Key {
     fn letters(&self) -> &'static str {
         match self.sample {
             Sample::Line => "━━",
-            Sample::Dashes => "╌╌",
-            Sample::Dots => "┈┈",
+            Sample::Dashes => "╍╍",
+            Sample::Dots => "┉┉",
         }
     }
 }

@@ -69,7 +69,7 @@ pub fn picture(series: &[Series]) -> Picture {
     }
     let diagonal = frame.diagonal();
     if diagonal.is_some() {
-        key.push(Key::new("rule", Sample::Dashes, "achieved = target"));
+        key.push(Key::new("plain", Sample::Dashes, "achieved = target"));
     }
     let body = html! {
         @if let Some(diagonal) = diagonal { path.rule.dashes d=(diagonal) {} }
