@@ -1,7 +1,7 @@
 //! A trained agent: a small network whose output is a normal distribution squashed into the action range.
 //!
 //! Acting is plain Rust, on one observation or on those of several environments in one pass.
-//! [`sac`](super::sac) trains the same parameters in libtorch.
+//! [`sac`](crate::algo::sac) trains the same parameters in libtorch.
 
 use host_sim::EnvSpec;
 use host_sim::rollout::Controller;

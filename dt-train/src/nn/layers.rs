@@ -66,9 +66,9 @@ impl<'a> Bound<'a> {
 /// y = W·x + b
 #[derive(Debug)]
 pub struct Linear {
-    /// [outputs, inputs]
+    /// (outputs, inputs)
     pub weight: Tensor,
-    /// [outputs]
+    /// (outputs)
     pub bias: Tensor,
 }
 

@@ -57,7 +57,7 @@ impl ParameterList {
         });
     }
 
-    /// `name.weight` [outputs, inputs] and `name.bias` [outputs].
+    /// `name.weight`, (outputs, inputs), and `name.bias`, (outputs).
     pub fn linear(&mut self, name: &str, [rows, cols]: [i64; 2], [weight, bias]: [Init; 2]) {
         self.push(format!("{name}.weight"), &[rows, cols], weight);
         self.push(format!("{name}.bias"), &[rows], bias);

@@ -92,7 +92,7 @@ impl Picture {
         }
     }
 
-    /// Adds a chart, [`CHART_WIDTH`] wide, below what is there.
+    /// Adds a chart, `CHART_WIDTH` wide, below what is there.
     pub fn chart(&mut self, heading: &str, key: &[Key], frame: &Frame, body: &Markup) {
         let lines = lines(key);
         let heading_at = self.height + GAP + 12.0;
