@@ -1,8 +1,8 @@
 //! Trajectories in memory, whatever file they came from.
 //!
 //! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads Minari's folders, [`parquet`] the replay
-//! data of model hubs. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file has them. What
-//! an algorithm cannot learn from is its own to refuse, where `prepare` makes network inputs of the data.
+//! data of model hubs. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file has
+//! them. What an algorithm cannot learn from is its own to refuse, where `prepare` makes network inputs of the data.
 //!
 //! Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps after the last end of
 //! an episode would all be mislabelled.

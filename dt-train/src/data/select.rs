@@ -84,7 +84,8 @@ impl Dataset {
         part
     }
 
-    /// Keeps the best episodes by return, as many as fit into `percent` % of the transitions, at least one; their order stays. (Chen et al. 2021, "%BC".)
+    /// Keeps the best episodes by return, as many as fit into `percent` % of the transitions, at least one; their order
+    /// stays. (Chen et al. 2021, "%BC".)
     pub fn keep_top(&mut self, percent: f64) {
         let rows = |episode: usize| self.episodes[episode].rows.len();
         let kept = best_episodes(&self.returns(), rows, percent);
