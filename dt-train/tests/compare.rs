@@ -49,7 +49,7 @@ fn paired_differences_are_printed_with_their_interval() {
         &results(-150.0, [-101.0, -202.0, -303.0]),
     );
     // Differences 1, 2, 3: mean 2, standard error 1/√3, Student's 4.303 with two degrees of freedom.
-    let line = predicate::str::contains("2.000  -0.484 … 4.484\n")
+    let line = predicate::str::contains("2.000  -0.484 … 4.484  0.18 (-0.04 … 0.41)\n")
         .and(predicate::str::contains("one policy each"));
     dt_train()
         .arg("compare")
