@@ -1,0 +1,255 @@
+//! `cargo xtask results`: remakes a table of docs/results, from training to Markdown.
+//!
+//! `dt-train` does everything that is measured and all statistics; here is only which runs a table needs. What the folder
+//! holds already is not made again, so a command that was stopped goes on, and a table is printed again in seconds.
+
+mod locomotion;
+mod pendulum;
+mod table;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::firmware::image;
+use crate::process::{self, cargo, command};
+use crate::setup;
+use table::Description;
+
+/// Which table.
+#[derive(Args)]
+pub struct Arguments {
+    /// The table; without a name they are listed
+    #[arg(value_enum, value_name = "NAME")]
+    name: Option<Name>,
+    /// Folder with the trajectory sets that the table needs; they are not part of this project
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Folder of the runs and their results; what it holds already is not made again
+    #[arg(long, value_name = "DIR", default_value = "runs/results")]
+    out: PathBuf,
+    /// Make nothing: print the table of what is there
+    #[arg(long)]
+    partial: bool,
+}
+
+/// The tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Returns of the shipped recipe on nine sets of Hopper, HalfCheetah and Walker2d, int8 and f32: 27 trainings
+    Locomotion,
+    /// Behaviour cloning, of all data and of the best tenth, beside the above: 54 short trainings
+    Baselines,
+    /// Achieved against target return, one policy for each set, with a picture
+    Targets,
+    /// The same weights run streaming and as window, on three sets and five training seeds
+    Streaming,
+    /// From a SAC agent to a policy on the emulated controller; makes its own data
+    Pendulum,
+}
+
+impl Name {
+    /// What follows the name in a list.
+    fn help(self) -> String {
+        self.to_possible_value()
+            .and_then(|value| value.get_help().map(ToString::to_string))
+            .unwrap_or_default()
+    }
+}
+
+/// Makes what is missing and prints the table.
+///
+/// # Errors
+/// If a trajectory set is missing, named with the others that are, or a step fails.
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Some(name) = arguments.name else {
+        for name in Name::value_variants() {
+            let title = name.to_possible_value().unwrap_or_default();
+            println!("{:<11} {}", title.get_name(), name.help());
+        }
+        println!(
+            "\nSets in --data, where a table needs some:\n{}",
+            locomotion::SETS_HELP
+        );
+        return Ok(());
+    };
+    let data = std::path::absolute(arguments.data)?;
+    // Before minutes of set-up and compiling.
+    if name != Name::Pendulum && !arguments.partial {
+        locomotion::check_data(&data)?;
+    }
+    setup::ensure()?;
+    process::run(cargo().args(["build", "--release", "-p", "dt-train", "-p", "host-sim"]))?;
+    let out = std::path::absolute(arguments.out)?;
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let bench = Workbench {
+        programs: image::target_directory()?.join("release"),
+        data,
+        out,
+        partial: arguments.partial,
+    };
+    match name {
+        Name::Locomotion => locomotion::returns(&bench),
+        Name::Baselines => locomotion::baselines(&bench),
+        Name::Targets => locomotion::targets(&bench),
+        Name::Streaming => locomotion::streaming(&bench),
+        Name::Pendulum => pendulum::table(&bench),
+    }
+}
+
+/// The programs, and where things lie.
+struct Workbench {
+    /// Of `dt-train` and `host-sim`.
+    programs: PathBuf,
+    /// Of the trajectory sets.
+    data: PathBuf,
+    /// Of what is made.
+    out: PathBuf,
+    /// Nothing is made.
+    partial: bool,
+}
+
+/// Episodes of an evaluation: episode i has seed `seed` + i.
+#[derive(Clone, Copy)]
+struct Episodes {
+    count: u32,
+    seed: u32,
+}
+
+impl Workbench {
+    /// Trains into `run`, or goes on with what is there; a finished run is left as it is.
+    ///
+    /// # Errors
+    /// If training fails, or another run is there.
+    fn train<S: AsRef<OsStr>>(
+        &self,
+        run: &Path,
+        env: &str,
+        data: &OsStr,
+        recipe: &str,
+        seed: u32,
+        more: impl IntoIterator<Item = S>,
+    ) -> Result<()> {
+        let mut train = self.dt_train("train");
+        train.arg("--data").arg(data).args(["--env", env]);
+        train.args(["--config", recipe]);
+        // On a CPU and one thread the bits are the same everywhere with the same instruction set.
+        train.args(["--seed", &seed.to_string(), "--device", "cpu", "--resume"]);
+        self.step(run, train.args(more).arg("--out").arg(run))
+    }
+
+    /// Exports `run` as `RUN/DTYPE.dtb`, unless it is there.
+    ///
+    /// # Errors
+    /// If export fails.
+    fn export(&self, run: &Path, dtype: &str) -> Result<PathBuf> {
+        let policy = run.join(dtype).with_extension("dtb");
+        if !policy.exists() {
+            let mut export = self.dt_train("export");
+            // `policy.rs` beside it is the other number format's, and rewritten.
+            export.arg(run).args(["--dtype", dtype, "--force", "--out"]);
+            self.step(&policy, export.arg(&policy))?;
+        }
+        Ok(policy)
+    }
+
+    /// Evaluates a policy or a run into `json`, unless it is there.
+    ///
+    /// # Errors
+    /// If evaluation fails.
+    fn eval(
+        &self,
+        policy: &Path,
+        env: &str,
+        targets: &str,
+        episodes: Episodes,
+        json: &Path,
+    ) -> Result<()> {
+        if json.exists() {
+            return Ok(());
+        }
+        let mut eval = self.dt_train("eval");
+        eval.arg(policy).args(["--env", env]);
+        eval.arg(format!("--target-return={targets}"));
+        eval.arg(format!("--episodes={}", episodes.count));
+        eval.arg(format!("--seed={}", episodes.seed));
+        self.step(json, eval.arg("--json").arg(json))
+    }
+
+    /// Prints the table that `dt-train table` makes of it.
+    ///
+    /// # Errors
+    /// If it cannot be written or read.
+    fn print(&self, name: &str, description: &Description) -> Result<()> {
+        let file = self.out.join(name).with_extension("toml");
+        fs::write(&file, toml::to_string(description)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let mut table = self.dt_train("table");
+        process::run_openly(table.arg(&file).args(self.partial.then_some("--partial")))
+    }
+
+    /// Says what is made, and makes it.
+    ///
+    /// # Errors
+    /// If the command fails.
+    fn step(&self, what: &Path, command: &mut Command) -> Result<()> {
+        if self.partial {
+            return Ok(());
+        }
+        eprintln!("results: {}", what.display());
+        process::run(command)
+    }
+
+    /// Draws achieved against target return; the Pearson correlation of the two for each of the results.
+    ///
+    /// # Errors
+    /// If it cannot be drawn, or a result has one target only.
+    fn plot(&self, results: &[PathBuf], picture: &Path) -> Result<Vec<f64>> {
+        let mut plot = self.dt_train("plot");
+        plot.args(results).arg("--out").arg(picture);
+        let lines = process::output(plot.arg("--force"))?;
+        let correlations: Vec<_> = lines.lines().filter_map(correlation).collect();
+        ensure!(
+            correlations.len() == results.len(),
+            "`dt-train plot` printed something else than {} correlations: {lines}",
+            results.len()
+        );
+        eprintln!("results: {}", picture.display());
+        Ok(correlations)
+    }
+
+    fn dt_train(&self, subcommand: &str) -> Command {
+        let mut dt_train = command(self.programs.join("dt-train"));
+        dt_train.arg(subcommand);
+        dt_train
+    }
+}
+
+/// The number in a line like `hopper-mixed: Pearson correlation of target and mean achieved return 0.909`.
+fn correlation(line: &str) -> Option<f64> {
+    let (_, number) = line.rsplit_once(" return ")?;
+    number.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correlations_are_found_in_their_lines() {
+        let line = "hopper-mixed: Pearson correlation of target and mean achieved return 0.909";
+        assert_eq!(correlation(line), Some(0.909));
+        assert_eq!(correlation("hopper-mixed: no return at all"), None);
+    }
+
+    #[test]
+    fn every_table_is_listed_with_what_it_shows() {
+        for name in Name::value_variants() {
+            assert!(!name.help().is_empty(), "{name:?}");
+        }
+    }
+}
