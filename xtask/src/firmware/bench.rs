@@ -22,7 +22,7 @@ use models::Model;
 /// What to measure.
 #[derive(Args)]
 pub struct Arguments {
-    /// Measure this policy, instead of the models in the tables of RESULTS.md
+    /// Measure this policy, instead of the models in the tables of docs/results/controller.md
     #[arg(long, value_name = "F.dtb")]
     policy: Option<PathBuf>,
     /// Measure on this controller alone
@@ -34,7 +34,7 @@ pub struct Arguments {
     /// Only what a test has the time for: instructions of two models on the Cortex-M4F
     #[arg(long, conflicts_with_all = ["policy", "board"])]
     quick: bool,
-    /// Write the figures down: as those to compare with, and into RESULTS.md and README.md
+    /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md
     #[arg(long, conflicts_with_all = ["policy", "board", "quick"])]
     update: bool,
 }

@@ -1,4 +1,4 @@
-//! The figures as tables: text for the terminal, Markdown for RESULTS.md, and what fits on which controller for README.md.
+//! The figures as tables: text for the terminal, Markdown for docs/results/controller.md, and what fits on which controller for README.md.
 
 use std::fs;
 use std::path::Path;
@@ -143,7 +143,11 @@ pub fn write(rows: &[Row]) -> Result<()> {
     let results = table(&with_dsp).markdown("instructions")
         + "\n"
         + &table(&without).markdown("instructions");
-    replace(&project().join("RESULTS.md"), "firmware bench", &results)?;
+    replace(
+        &project().join("docs/results/controller.md"),
+        "firmware bench",
+        &results,
+    )?;
     replace(
         &project().join("README.md"),
         "firmware bench",
