@@ -41,7 +41,7 @@ pub const TORCH_TOLERANCE: f64 = 1e-4;
 
 /// Largest RMS difference of unscaled actions, which span −1…1, between a quantized policy and the f32 one.
 ///
-/// Trained policies measured less than a quarter of it in int8, and less than half in int4 (RESULTS.md).
+/// Trained policies measured less than a quarter of it in int8, and less than half in int4 (docs/results/int4.md).
 pub const fn quantized_tolerance(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F32 => 0.0,
