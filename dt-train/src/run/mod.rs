@@ -295,3 +295,43 @@ impl Run {
         Ok(Checkpoint::load(&path)?)
     }
 }
+
+#[cfg(test)]
+impl Run {
+    /// A run of `recipe` for other modules' tests, on data of these statistics and actions.
+    pub(crate) fn for_tests(
+        recipe: Recipe,
+        [state_mean, state_std]: [&[f32]; 2],
+        [action_low, action_high]: [&[f32]; 2],
+    ) -> Self {
+        let (state_dim, act_dim) = (state_mean.len(), action_low.len());
+        let info = RunInfo {
+            schema: SCHEMA,
+            version: String::new(),
+            env: String::new(),
+            dataset: String::new(),
+            dataset_sha256: "0".repeat(64),
+            transitions: 0,
+            episodes: 0,
+            return_mean: 0.0,
+            return_max: 0.0,
+            state_dim,
+            act_dim,
+            state_mean: state_mean.into(),
+            state_std: state_std.into(),
+            state_low: vec![-9.0; state_dim],
+            state_high: vec![9.0; state_dim],
+            action_low: action_low.into(),
+            action_high: action_high.into(),
+            safe_action: vec![0.0; act_dim],
+            target_return: 0.0,
+            return_range: Some([-1e6, 1e6]),
+            control_period_us: 10_000,
+        };
+        Self {
+            dir: "test".into(),
+            recipe,
+            info,
+        }
+    }
+}

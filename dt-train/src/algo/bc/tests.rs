@@ -8,7 +8,6 @@ use crate::collect::noise::Noise;
 use crate::data::sampler::{Sampler, Trajectories};
 use crate::nn::parameters::host_values;
 use crate::run::checkpoint::Progress;
-use crate::run::{RunInfo, SCHEMA};
 
 const K: usize = 3;
 
@@ -27,34 +26,7 @@ fn run() -> Run {
     recipe.train.learning_rate = 3e-3;
     recipe.train.dropout = 0.0;
     recipe.train.grad_clip = 0.0;
-    let info = RunInfo {
-        schema: SCHEMA,
-        version: String::new(),
-        env: String::new(),
-        dataset: String::new(),
-        dataset_sha256: "0".repeat(64),
-        transitions: 0,
-        episodes: 0,
-        return_mean: 0.0,
-        return_max: 0.0,
-        state_dim: 2,
-        act_dim: 1,
-        state_mean: vec![0.5, -0.5],
-        state_std: vec![1.0, 2.0],
-        state_low: vec![-9.0; 2],
-        state_high: vec![9.0; 2],
-        action_low: vec![-2.0],
-        action_high: vec![6.0],
-        safe_action: vec![0.0],
-        target_return: 0.0,
-        return_range: Some([-1e6, 1e6]),
-        control_period_us: 10_000,
-    };
-    Run {
-        dir: "test".into(),
-        recipe,
-        info,
-    }
+    Run::for_tests(recipe, [&[0.5, -0.5], &[1.0, 2.0]], [&[-2.0], &[6.0]])
 }
 
 /// Episodes of 1, 25 and 34 steps whose action is the first component of the state two steps before, 0 where there

@@ -10,7 +10,6 @@ use crate::data::sampler::Trajectories;
 use crate::nn::parameters;
 use crate::nn::transformer::tests::randomized;
 use crate::run::checkpoint::{Progress, Weights};
-use crate::run::{RunInfo, SCHEMA};
 
 /// Two episodes of a task where the best action is the state's first component.
 fn trajectories() -> Trajectories {
@@ -164,34 +163,11 @@ fn run(attention: Attention) -> Run {
         ..Dt::default()
     });
     recipe.data.return_scale = 10.0;
-    let info = RunInfo {
-        schema: SCHEMA,
-        version: String::new(),
-        env: String::new(),
-        dataset: String::new(),
-        dataset_sha256: "0".repeat(64),
-        transitions: 0,
-        episodes: 0,
-        return_mean: 0.0,
-        return_max: 0.0,
-        state_dim: 3,
-        act_dim: 2,
-        state_mean: vec![0.5, -0.5, 0.0],
-        state_std: vec![1.0, 2.0, 0.5],
-        state_low: vec![-9.0; 3],
-        state_high: vec![9.0; 3],
-        action_low: vec![-2.0, 0.0],
-        action_high: vec![2.0, 5.0],
-        safe_action: vec![0.0, 0.0],
-        target_return: 0.0,
-        return_range: Some([-1e6, 1e6]),
-        control_period_us: 10_000,
-    };
-    Run {
-        dir: "test".into(),
+    Run::for_tests(
         recipe,
-        info,
-    }
+        [&[0.5, -0.5, 0.0], &[1.0, 2.0, 0.5]],
+        [&[-2.0, 0.0], &[2.0, 5.0]],
+    )
 }
 
 /// Engine and libtorch, fed the same observations and rewards for several receptive fields, beyond the timestep table.
