@@ -20,6 +20,9 @@ pub struct Args {
     /// Trajectory file (several separated by commas) or Minari folder, run folder, or policy file
     #[arg(value_name = "PATH", value_delimiter = ',', required = true)]
     pub path: Vec<PathBuf>,
+    /// What the files do not say
+    #[command(flatten)]
+    pub reading: super::ReadingArgs,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -38,7 +41,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             return print(policy::facts(&PolicyFile::load(path)?.blob()), args.json);
         }
     }
-    let summary = Summary::new(&super::load(&args.path)?);
+    let summary = Summary::new(&super::load(&args.path, &args.reading.reading())?);
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {

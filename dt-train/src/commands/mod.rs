@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use indicatif::ProgressBar;
 
-use crate::data::{DataError, Dataset};
+use crate::data::{DataError, Dataset, Reading};
 
 pub mod collect;
 pub mod compare;
@@ -92,11 +92,48 @@ impl Cli {
     }
 }
 
+/// What trajectory files do not say themselves, on the command line.
+#[derive(clap::Args, Debug)]
+pub struct ReadingArgs {
+    /// End episodes after N steps where the files mark no end
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_episode_steps: Option<u32>,
+    /// Leave out episodes that cannot be used instead of refusing their file
+    #[arg(long)]
+    pub skip_bad_episodes: bool,
+    /// Entries of observations that are dictionaries, joined to one vector in this order
+    #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
+    pub observation_keys: Vec<String>,
+}
+
+impl ReadingArgs {
+    /// The keys of the recipe that they are.
+    fn settings(&self) -> Vec<String> {
+        let steps = self.max_episode_steps;
+        let steps = steps.map(|n| format!("data.max_episode_steps={n}"));
+        let skip = self
+            .skip_bad_episodes
+            .then(|| "data.skip_bad_episodes=true".to_owned());
+        let keys = &self.observation_keys;
+        let keys = (!keys.is_empty()).then(|| format!("data.observation_keys={keys:?}"));
+        steps.into_iter().chain(skip).chain(keys).collect()
+    }
+
+    /// As the readers take them.
+    fn reading(&self) -> Reading {
+        Reading {
+            max_episode_steps: self.max_episode_steps.map(|n| n as usize),
+            skip_bad_episodes: self.skip_bad_episodes,
+            observation_keys: self.observation_keys.clone(),
+        }
+    }
+}
+
 /// Reads trajectories, which may take seconds, under a spinner.
-fn load(paths: &[PathBuf]) -> Result<Dataset, DataError> {
+fn load(paths: &[PathBuf], reading: &Reading) -> Result<Dataset, DataError> {
     let spinner = ProgressBar::new_spinner().with_message("reading the data");
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let data = Dataset::load(paths);
+    let data = Dataset::load_as(paths, reading);
     spinner.finish_and_clear();
     data
 }

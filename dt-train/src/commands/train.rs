@@ -9,9 +9,12 @@ use crate::run::{self, Existing};
 /// Arguments of `dt-train train`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Trajectory files (D4RL's HDF5, Minari folders, parquet), separated by commas
-    #[arg(long, value_name = "F.hdf5,…", value_delimiter = ',', required = true)]
+    /// Trajectory files (D4RL's HDF5, Minari folders, parquet), separated by commas or spaces
+    #[arg(long, value_name = "F.hdf5,…", value_delimiter = ',', num_args = 1.., required = true)]
     pub data: Vec<PathBuf>,
+    /// What the files do not say
+    #[command(flatten)]
+    pub reading: super::ReadingArgs,
     /// Train on the best episodes by return only, as many as fit into X % of the timesteps
     #[arg(long, value_name = "X")]
     pub top_percent: Option<f64>,
@@ -64,6 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         settings.push("control.reward=constant".to_owned());
     }
     settings.extend(args.algo.map(|name| format!("algo={name}")));
+    settings.extend(args.reading.settings());
     settings.extend(args.set);
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     // `:?` keeps the point that makes it a float.
@@ -72,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let recipe = run::recipe(&args.out, existing, given, &settings)?;
     run::check_folder(&args.out, existing)?;
     let device = train::device(&args.device)?;
-    let data = super::load(&args.data)?;
+    let data = super::load(&args.data, &recipe.data.reading())?;
     let options = Options {
         out: args.out,
         existing,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::algo::dt::Dt;
 use crate::algo::{Algorithm, registry};
+use crate::data::Reading;
 use names::{AtMaxEpLenName, BeyondLimitsName, RewardModeName};
 
 /// Everything that determines a training run besides its data.
@@ -62,6 +63,24 @@ pub struct Data {
     /// Percentage of the episodes, evenly spread over the data, that are not trained on: `validation_loss` in
     /// `metrics.jsonl` is that on them.
     pub validation_percent: f64,
+    /// Steps after which an episode is over where the files mark no end of it; 0: files without such marks are refused.
+    pub max_episode_steps: u32,
+    /// Leave episodes out that cannot be used, instead of refusing their file.
+    pub skip_bad_episodes: bool,
+    /// Entries of observations that are dictionaries, joined to one vector in this order.
+    pub observation_keys: Vec<String>,
+}
+
+impl Data {
+    /// What the readers of files are told.
+    pub fn reading(&self) -> Reading {
+        Reading {
+            max_episode_steps: (self.max_episode_steps > 0)
+                .then_some(self.max_episode_steps as usize),
+            skip_bad_episodes: self.skip_bad_episodes,
+            observation_keys: self.observation_keys.clone(),
+        }
+    }
 }
 
 /// Optimization: AdamW with linear warm-up.
@@ -153,6 +172,9 @@ impl Default for Data {
             top_percent: 100.0,
             delayed_reward: false,
             validation_percent: 0.0,
+            max_episode_steps: 0,
+            skip_bad_episodes: false,
+            observation_keys: Vec::new(),
         }
     }
 }

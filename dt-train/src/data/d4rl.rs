@@ -23,7 +23,9 @@ use std::path::Path;
 use hdf5::types::VarLenUnicode;
 
 use super::h5::{self, Arrays};
-use super::{Column, DataError, Dataset, Episode, Problem, Source, digest, environment_name};
+use super::{
+    Column, DataError, Dataset, Episode, Problem, Reading, Source, digest, environment_name,
+};
 use crate::atomic::{OutputError, Staged};
 
 const LAYOUT: &str = "the D4RL layout";
@@ -32,7 +34,7 @@ const LAYOUT: &str = "the D4RL layout";
 ///
 /// # Errors
 /// [`DataError`] names the field and what to do; see [`Problem`].
-pub fn read(path: &Path) -> Result<Dataset, DataError> {
+pub fn read(path: &Path, _reading: &Reading) -> Result<Dataset, DataError> {
     parse(path).map_err(|problem| DataError::new(path, problem))
 }
 

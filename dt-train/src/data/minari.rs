@@ -24,7 +24,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::h5::{self, Arrays};
-use super::{Column, DataError, Dataset, Episode, Problem, Source, digest, environment_name, join};
+use super::{
+    Column, DataError, Dataset, Episode, Problem, Reading, Source, digest, environment_name, join,
+};
 
 const LAYOUT: &str = "a Minari episode";
 const DATA: &str = "main_data.hdf5";
@@ -46,7 +48,7 @@ pub fn is_main_data(path: &Path) -> bool {
 ///
 /// # Errors
 /// [`DataError`] names the file, the field and what to do; see [`Problem`].
-pub fn read(path: &Path) -> Result<Dataset, DataError> {
+pub fn read(path: &Path, _reading: &Reading) -> Result<Dataset, DataError> {
     let folder = match path.parent() {
         Some(folder) if is_main_data(path) => folder,
         _ => path,

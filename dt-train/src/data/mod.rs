@@ -31,6 +31,17 @@ use column::OtherKind;
 pub use error::{DataError, Problem};
 pub(crate) use select::best_episodes;
 
+/// What a reader is told because files do not say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Steps after which an episode is over where nothing in the file marks its end.
+    pub max_episode_steps: Option<usize>,
+    /// Leave episodes out that cannot be used, instead of refusing the file.
+    pub skip_bad_episodes: bool,
+    /// Entries of observations that are dictionaries, joined to one vector in this order; empty: they are refused.
+    pub observation_keys: Vec<String>,
+}
+
 /// Finished episodes of one or more files, one row per transition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
@@ -92,7 +103,7 @@ pub struct StateStats {
 }
 
 impl Dataset {
-    /// Reads `paths` one after the other, each in whatever format it is.
+    /// Reads `paths` one after the other, each in whatever format it is and only by what it says itself.
     ///
     /// # Errors
     /// [`DataError`] names the file, the field and what to do.
@@ -100,10 +111,21 @@ impl Dataset {
     /// # Panics
     /// If `paths` is empty.
     pub fn load(paths: &[impl AsRef<Path>]) -> Result<Self, DataError> {
+        Self::load_as(paths, &Reading::default())
+    }
+
+    /// [`load`](Self::load) of files that do not say everything.
+    ///
+    /// # Errors
+    /// [`DataError`] names the file, the field and what to do.
+    ///
+    /// # Panics
+    /// If `paths` is empty.
+    pub fn load_as(paths: &[impl AsRef<Path>], reading: &Reading) -> Result<Self, DataError> {
         let (first, rest) = paths.split_first().expect("at least one file");
-        let mut all = read(first.as_ref())?;
+        let mut all = read(first.as_ref(), reading)?;
         for path in rest {
-            all.append(read(path.as_ref())?)?;
+            all.append(read(path.as_ref(), reading)?)?;
         }
         Ok(all)
     }
@@ -271,18 +293,18 @@ fn join(key: String, column: &mut Column, others: Column, first: &str) -> Result
 }
 
 /// Reads a file or folder in whatever format it is.
-fn read(path: &Path) -> Result<Dataset, DataError> {
+fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
     if path.is_dir() || minari::is_main_data(path) {
-        return minari::read(path);
+        return minari::read(path, reading);
     }
     let mut signature = Vec::new();
     File::open(path)
         .and_then(|file| file.take(8).read_to_end(&mut signature))
         .map_err(|error| DataError::new(path, Problem::Unreadable(error)))?;
     if signature == h5::SIGNATURE {
-        d4rl::read(path)
+        d4rl::read(path, reading)
     } else if signature.starts_with(&parquet::SIGNATURE) {
-        parquet::read(path)
+        parquet::read(path, reading)
     } else {
         Err(DataError::new(path, Problem::UnknownFormat))
     }

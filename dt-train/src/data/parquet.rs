@@ -24,7 +24,7 @@ use ::parquet::schema::types::ColumnDescPtr;
 
 use super::h5::choices;
 use super::{
-    Column as Elements, DataError, Dataset, Episode, Problem, Source, digest, quiet_panic,
+    Column as Elements, DataError, Dataset, Episode, Problem, Reading, Source, digest, quiet_panic,
 };
 
 /// What every parquet file begins with.
@@ -36,7 +36,7 @@ const LAYOUT: &str = "replay data in parquet";
 ///
 /// # Errors
 /// [`DataError`] names the column and what to do; see [`Problem`].
-pub fn read(path: &Path) -> Result<Dataset, DataError> {
+pub fn read(path: &Path, _reading: &Reading) -> Result<Dataset, DataError> {
     quiet_panic::catch(|| parse(path))
         // The parquet crate takes some of what it reads for granted.
         .unwrap_or_else(|detail| {

@@ -56,7 +56,8 @@ pub fn training_data(run: &Run) -> Result<Dataset, String> {
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(format!("{} is not there", missing.display()));
     }
-    let mut data = Dataset::load(&paths).map_err(|error| error.to_string())?;
+    let mut data =
+        Dataset::load_as(&paths, &run.recipe.data.reading()).map_err(|error| error.to_string())?;
     let digest: String = data
         .sha256()
         .iter()
