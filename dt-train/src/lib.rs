@@ -16,6 +16,8 @@
 //!
 //! [`memory`] is a setting of the allocator that training profits from. [`atomic`] writes every output file: to a
 //! temporary name first, then renamed.
+// Which panics when nobody reads it any more.
+#![deny(clippy::print_stdout)]
 
 pub mod algo;
 pub mod collect;

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use dt_train::commands::{Cli, NotBuiltYet, WrongUsage};
 use host_sim::MakeError;
+use host_sim::console::message;
 
 fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `{:#}` joins the causes with ": ": one message, one line.
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(error.as_ref()));
             let unknown_env = |error: &MakeError| error.is_wrong_usage();
             let usage = error.is::<NotBuiltYet>()
                 || error.is::<WrongUsage>()

@@ -17,7 +17,7 @@
 //! - [`replay`]: states and rewards for given actions, to compare with other simulators.
 //! - `stage` (feature `draw`): episodes as pictures; `film`: in files; `view`: in a window, while they run.
 //! - `mujoco` (feature of that name): MuJoCo environments, described by data.
-//! - [`atomic`]: output files that are never half-written; [`progress`]: the progress bar.
+//! - [`atomic`]: output files that are never half-written; [`progress`]: the progress bar; [`console`]: results and errors.
 //!
 //! # Example
 //! Three episodes of a controller that pushes along with the motion:
@@ -64,6 +64,8 @@
 
 #[cfg(feature = "std")]
 pub mod atomic;
+#[cfg(feature = "std")]
+pub mod console;
 #[cfg(feature = "std")]
 pub mod controller;
 pub mod env;

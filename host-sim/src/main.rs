@@ -1,5 +1,7 @@
 //! The `host-sim` command line: parses the arguments, runs one command, turns its result into an
 //! exit code.
+// Which panics when nobody reads it any more.
+#![deny(clippy::print_stdout)]
 
 mod commands;
 
@@ -8,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use commands::{Cli, UsageError};
+use host_sim::console::message;
 
 fn main() -> ExitCode {
     match Cli::parse().run() {
@@ -15,7 +18,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough, as in `host-sim … | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(error.as_ref()));
             if error.is::<UsageError>() {
                 ExitCode::from(2)
             } else {

@@ -68,6 +68,23 @@ fn json_on_stdout_moves_the_table_to_stderr() {
 }
 
 #[test]
+fn nobody_need_read_the_table() {
+    let w = workplace();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let args = format!("{ROLLOUT} --json out.json");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_host-sim"))
+        .args(args.split(' '))
+        .current_dir(w.path(""))
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+    serde_json::from_str::<Evaluation>(&w.read("out.json")).unwrap();
+}
+
+#[test]
 fn threads_do_not_change_a_byte_of_any_output() {
     let w = workplace();
     for threads in ["1", "2", "3"] {
@@ -232,6 +249,9 @@ fn replay_names_the_bad_line() {
         &format!("{start}{{\"action\":[0]}}\n{{\"action\":[0,0]}}\n"),
         "in.jsonl: line 3: the action has 2 value(s); expected {\"action\":[…]} with 1",
     );
+    w.run("rollout none.dtb --env pendulum --target-return 0 --episodes 1 --seed 0")
+        .code(1)
+        .stderr("error: cannot read policy none.dtb: No such file or directory (os error 2)\n");
     w.run("replay --env pendulum none.jsonl")
         .code(1)
         .stderr(contains("cannot read none.jsonl"));

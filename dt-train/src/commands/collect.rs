@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
+use host_sim::console;
 use host_sim::{Env, EnvSpec};
 
 use super::WrongUsage;
@@ -182,7 +183,7 @@ pub fn run(args: Args) -> Result<()> {
     if trains && part.exists() {
         std::fs::remove_file(&part).with_context(|| format!("cannot remove {}", part.display()))?;
     }
-    summarize(&args.out, &recording);
+    summarize(&args.out, &recording)?;
     Ok(())
 }
 
@@ -216,9 +217,9 @@ fn by_recipe(
     let done = learner.done();
     let (last, kept, replay) = learner.into_parts();
     match watch.reached() {
-        Some(steps) => {
-            println!("medium agent (mean return of {medium:.2}): after {steps} steps of training")
-        }
+        Some(steps) => console::line(format_args!(
+            "medium agent (mean return of {medium:.2}): after {steps} steps of training"
+        ))?,
         // It was reached before training was stopped and resumed.
         None if kept.is_some() => {}
         None if recipe == Recipe::MediumReplay => {
@@ -266,13 +267,13 @@ fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) ->
     }
     let (mean, std) =
         collect::evaluate(make_env, &actor, EVALUATION_EPISODES, evaluation_seed(args));
-    println!(
+    console::line(format_args!(
         "trained in {seconds:.1} s ({:.0} steps/s)",
         (f64::from(args.steps) - before as f64) / seconds
-    );
-    println!(
+    ))?;
+    console::line(format_args!(
         "final agent: return {mean:.2} ± {std:.2} over {EVALUATION_EPISODES} episodes, most likely actions"
-    );
+    ))?;
     Ok(recording)
 }
 
@@ -328,7 +329,7 @@ fn learn(
     })
 }
 
-fn summarize(path: &Path, recording: &Recording) {
+fn summarize(path: &Path, recording: &Recording) -> Result<()> {
     let mut returns = Vec::new();
     let mut total = 0.0;
     let mut unfinished = 0;
@@ -343,15 +344,19 @@ fn summarize(path: &Path, recording: &Recording) {
     let steps = recording.rewards.len();
     let mean = crate::stats::mean(&returns);
     match returns.len() {
-        0 => println!("{}: {steps} steps, no finished episode", path.display()),
-        n => println!(
+        0 => console::line(format_args!(
+            "{}: {steps} steps, no finished episode",
+            path.display()
+        ))?,
+        n => console::line(format_args!(
             "{}: {steps} steps, {n} episodes, mean return {mean:.2}",
             path.display()
-        ),
+        ))?,
     }
     if unfinished > 0 {
         eprintln!(
             "note: the last {unfinished} steps are of unfinished episodes, which training leaves out"
         );
     }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use host_sim::console;
 use host_sim::evaluation::Evaluation;
 
 use super::WrongUsage;
@@ -50,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             b.path.display()
         );
     }
-    print!("{}", table(&pairs));
+    console::print(table(&pairs))?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use host_sim::console;
 use host_sim::controller::check_targets;
 use host_sim::evaluation::{Evaluation, Table, to_json};
 use host_sim::policy_file::PolicyFile;
@@ -107,13 +108,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match json {
         Some(path) if is_stdout(path) => {
             eprint!("{table}");
-            print!("{}", to_json(&evaluations)?);
+            console::print(to_json(&evaluations)?)?;
         }
         Some(path) => {
-            print!("{table}");
+            console::print(table)?;
             atomic::write(path, args.force, to_json(&evaluations)?.as_bytes())?;
         }
-        None => print!("{table}"),
+        None => console::print(table)?,
     }
     if let Some((run, checkpoint)) = &trained {
         super::note(

@@ -8,6 +8,8 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 
+use host_sim::console;
+
 use crate::atomic;
 use crate::deploy::{Fold, Source, Trained, export, policy_rs, training_data};
 use crate::run::records::ExportRecord;
@@ -109,7 +111,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         "`dt-train report` will lack this export",
         ExportRecord::new(&exported, &args.out, &source).save(&run),
     );
-    println!("{exported}");
-    println!("wrote {} and {}", args.out.display(), source_path.display());
+    console::line(exported)?;
+    console::line(format_args!(
+        "wrote {} and {}",
+        args.out.display(),
+        source_path.display()
+    ))?;
     Ok(())
 }

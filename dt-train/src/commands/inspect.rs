@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use host_sim::console;
 use host_sim::policy_file::PolicyFile;
 use serde_json::Value;
 
@@ -43,9 +44,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let summary = Summary::new(&super::load(&args.path, &args.reading.reading())?);
     if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
+        console::line(serde_json::to_string(&summary)?)?;
     } else {
-        print!("{}", summary.table());
+        console::print(summary.table())?;
     }
     Ok(())
 }
@@ -59,16 +60,16 @@ fn print(facts: Facts, json: bool) -> anyhow::Result<()> {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
-        println!("{}", serde_json::to_string(&object)?);
+        console::line(serde_json::to_string(&object)?)?;
         return Ok(());
     }
     for (key, value) in facts {
         match value {
-            Value::String(text) => println!("{key:<20}{text}"),
-            Value::Null => println!("{key:<20}-"),
+            Value::String(text) => console::line(format_args!("{key:<20}{text}"))?,
+            Value::Null => console::line(format_args!("{key:<20}-"))?,
             // Nested objects are for programs.
             Value::Object(_) => {}
-            other => println!("{key:<20}{other}"),
+            other => console::line(format_args!("{key:<20}{other}"))?,
         }
     }
     Ok(())

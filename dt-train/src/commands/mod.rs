@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use host_sim::console::message;
 use indicatif::ProgressBar;
 
 use crate::data::{DataError, Dataset, Reading};
@@ -141,7 +142,7 @@ fn load(paths: &[PathBuf], reading: &Reading) -> Result<Dataset, DataError> {
 /// Says on stderr what went wrong besides what was asked for.
 fn note(consequence: &str, result: anyhow::Result<()>) {
     if let Err(error) = result {
-        eprintln!("note: {consequence}: {error:#}");
+        eprintln!("note: {consequence}: {}", message(error.as_ref()));
     }
 }
 

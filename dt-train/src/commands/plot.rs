@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use host_sim::console;
+
 use super::compare::read;
 use crate::atomic;
 use crate::report::targets::{Series, picture};
@@ -34,10 +36,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     picture(&series).write(&args.out, args.force)?;
     for series in &series {
         if let Some(r) = series.correlation() {
-            println!(
+            console::line(format_args!(
                 "{}: Pearson correlation of target and mean achieved return {r:.3}",
                 series.name()
-            );
+            ))?;
         }
     }
     Ok(())

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
+use host_sim::console;
+
 use crate::atomic;
 use crate::report::{Gathered, Leading, html};
 
@@ -46,6 +48,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     spinner.finish_and_clear();
     let page = html(&gathered?);
     atomic::write(&args.out, args.force, page.as_bytes())?;
-    println!("wrote {}", args.out.display());
+    console::line(format_args!("wrote {}", args.out.display()))?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use host_sim::console;
 use host_sim::evaluation::Evaluation;
 use serde::Deserialize;
 
@@ -91,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         rows.extend(Row::read(row, folder, args.partial)?);
     }
     ensure!(!rows.is_empty(), "{name}: no row has results");
-    print!("{}", markdown(&description.policies, &rows));
+    console::print(markdown(&description.policies, &rows))?;
     Ok(())
 }
 

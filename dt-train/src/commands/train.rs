@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use host_sim::console;
+
 use crate::config::Source;
 use crate::run::train::{self, Options};
 use crate::run::{self, Existing};
@@ -85,6 +87,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         device,
     };
     let run = train::train(data, options)?;
-    println!("{}", train::summary(&run)?);
+    console::line(train::summary(&run)?)?;
     Ok(())
 }

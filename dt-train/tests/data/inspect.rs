@@ -4,6 +4,33 @@ use crate::d4rl::file;
 use crate::dt_train;
 
 #[test]
+fn nobody_need_read_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), |_| ());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_dt-train"))
+        .arg("inspect")
+        .arg(path)
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    dt_train(&["train", "--data", "a", "--out", "b", "--config", "c.toml"])
+        .assert()
+        .code(1)
+        .stderr(
+            "error: cannot read config c.toml: No such file or directory (os error 2); \
+             give a file, or a recipe by name: paper, gym-short, bc, pendulum\n",
+        );
+}
+
+#[test]
 fn inspect_summarizes() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), |_| ());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use host_sim::atomic;
+use host_sim::console;
 use host_sim::controller::check_targets;
 use host_sim::env::EnvSpec;
 use host_sim::evaluation::{Evaluation, Table, to_json};
@@ -235,13 +236,13 @@ fn print(args: &Args, evaluations: &[Evaluation]) -> anyhow::Result<()> {
     match &args.json {
         Some(file) if is_stdout(file) => {
             write!(io::stderr(), "{table}")?;
-            write!(io::stdout(), "{}", to_json(evaluations)?)?;
+            console::print(to_json(evaluations)?)?;
         }
         Some(file) => {
-            write!(io::stdout(), "{table}")?;
+            console::print(table)?;
             atomic::write(file, args.force, to_json(evaluations)?.as_bytes())?;
         }
-        None => write!(io::stdout(), "{table}")?,
+        None => console::print(table)?,
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use host_sim::console;
 use host_sim::controller::check_targets;
 use host_sim::evaluation::{Evaluation, Table};
 use host_sim::rollout::{EpisodeError, buffer_len, episode};
@@ -74,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !episodes.is_empty() {
         let name = args.policy.display().to_string();
         let evaluation = Evaluation::new(&env.spec(), name, args.target_return, episodes);
-        print!("{}", Table(&[evaluation]));
+        console::print(Table(&[evaluation]))?;
     }
     Ok(())
 }
