@@ -69,6 +69,8 @@ pub struct Data {
     pub skip_bad_episodes: bool,
     /// Entries of observations that are dictionaries, joined to one vector in this order.
     pub observation_keys: Vec<String>,
+    /// Take data of several environments, or of another than `--env` names; without, they are refused.
+    pub any_env: bool,
 }
 
 impl Data {
@@ -175,6 +177,7 @@ impl Default for Data {
             max_episode_steps: 0,
             skip_bad_episodes: false,
             observation_keys: Vec::new(),
+            any_env: false,
         }
     }
 }

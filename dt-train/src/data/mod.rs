@@ -20,6 +20,7 @@ mod error;
 mod h5;
 pub mod inspect;
 pub mod minari;
+pub mod origin;
 pub mod parquet;
 pub(crate) mod prepare;
 mod quiet_panic;
@@ -323,9 +324,11 @@ fn digest(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// Gymnasium's name of an environment as `--env` takes it: there, a bare name means MuJoCo's version 5.
+/// Gymnasium's name of an environment as `--env` takes it: there, a bare name means MuJoCo's version 5. The path of a
+/// description stays as it is.
 fn environment_name(gymnasium: &str) -> String {
     match gymnasium.to_lowercase().as_str() {
+        path if path.ends_with(".toml") => gymnasium.into(),
         "pendulum-v1" => "pendulum".into(),
         other => other.strip_suffix("-v5").unwrap_or(other).into(),
     }
@@ -437,8 +440,17 @@ mod tests {
 
     #[test]
     fn environments_have_one_name() {
-        let names = ["Pendulum-v1", "Hopper-v5", "hopper", "Hopper-v4"].map(environment_name);
-        assert_eq!(names, ["pendulum", "hopper", "hopper", "hopper-v4"]);
+        let names = [
+            "Pendulum-v1",
+            "Hopper-v5",
+            "hopper",
+            "Hopper-v4",
+            "My/Arm.toml",
+        ];
+        assert_eq!(
+            names.map(environment_name),
+            ["pendulum", "hopper", "hopper", "hopper-v4", "My/Arm.toml"]
+        );
     }
 
     #[test]

@@ -14,8 +14,8 @@ use super::progress::Bar;
 use super::{Run, Sink, Which, read_metrics};
 use crate::algo::{Averages, Learner, Setup};
 use crate::config::Recipe;
-use crate::data::Dataset;
 use crate::data::prepare::{Prepared, prepare};
+use crate::data::{Dataset, origin};
 use crate::nn::schedule::learning_rate;
 use crate::report::learning_curve;
 use crate::{evaluate, memory, run};
@@ -42,6 +42,9 @@ pub struct Options {
 pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     if options.recipe.data.return_scale == 0.0 {
         options.recipe.data.return_scale = data.return_scale() as f32;
+    }
+    if !options.recipe.data.any_env {
+        origin::agree(&data, options.env.as_deref())?;
     }
     let env = environment(options.env.as_deref(), &data)?;
     // As it was called: what it calls itself does not open an environment that is a file.
@@ -103,9 +106,11 @@ fn environment(asked: Option<&str>, data: &Dataset) -> anyhow::Result<Option<Box
             .inspect_err(|error| eprintln!("training without evaluation: {error}"))
             .ok()),
         (None, None) => {
-            eprintln!(
-                "training without evaluation: the data name no environment; name it with --env"
-            );
+            let named = match origin::named(data).len() {
+                0 => "no environment",
+                _ => "several environments",
+            };
+            eprintln!("training without evaluation: the data name {named}; name one with --env");
             Ok(None)
         }
     }

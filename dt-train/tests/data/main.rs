@@ -10,6 +10,7 @@ use serde_json::Value;
 mod d4rl;
 mod inspect;
 mod minari;
+mod origin;
 mod parquet;
 mod select;
 
