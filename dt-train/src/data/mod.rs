@@ -19,6 +19,7 @@ pub mod d4rl;
 mod error;
 mod h5;
 pub mod inspect;
+pub mod known;
 pub mod minari;
 pub mod origin;
 pub mod parquet;

@@ -5,6 +5,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use host_sim::EnvSpec;
 
 use crate::config::Recipe;
+use crate::data::known::Known;
 use crate::data::sampler::Trajectories;
 use crate::data::{Dataset, StateStats};
 use crate::run::{RunInfo, SCHEMA};
@@ -23,8 +24,7 @@ pub struct Prepared {
 /// What the network trains on, and what a controller needs to know about it.
 ///
 /// # Errors
-/// If neither the environment nor the recipe knows the action range, or a length in the recipe
-/// does not fit the data.
+/// If nobody knows the range of actions or the control period, or a length in the recipe does not fit the data.
 pub fn prepare(
     mut data: Dataset,
     env: Option<&EnvSpec<'_>>,
@@ -45,6 +45,8 @@ pub fn prepare(
             dims.1
         );
     }
+    let known = Known::new(&data, env, config)?;
+    let (action_low, action_high, control_period_us) = known.all(&data)?;
     let percent = config.data.validation_percent;
     let mut held_out = data.split_off(percent);
     if data.episodes.is_empty() || (percent > 0.0 && held_out.episodes.is_empty()) {
@@ -64,7 +66,6 @@ pub fn prepare(
     };
     let (state_low, state_high) =
         state_limits(&stats, &state_std, env, config.control.state_margin);
-    let (action_low, action_high) = action_limits(act_dim, env, config)?;
     let [half, centre] = [-0.5, 0.5].map(|sign: f32| -> Vec<f32> {
         let pairs = action_low.iter().zip(&action_high);
         pairs.map(|(low, high)| 0.5 * high + sign * low).collect()
@@ -87,13 +88,6 @@ pub fn prepare(
         .fold(f64::NEG_INFINITY, f64::max);
     let target_return = config.eval.target_returns.first().copied();
     let return_range = Some(return_range(&data.returns_to_go(), config));
-    let control_period_us = match (config.control.period_us, env) {
-        (0, Some(spec)) => spec.control_period_us,
-        (0, None) => bail!(
-            "the control period is unknown: name the environment with --env, or set `control.period_us`"
-        ),
-        (period, _) => period,
-    };
     let sources = data
         .sources
         .iter()
@@ -249,37 +243,6 @@ fn return_range(returns_to_go: &[f32], config: &Recipe) -> [f32; 2] {
         targets().fold(larger(f32::MIN, &(low - margin)), smaller),
         targets().fold(smaller(f32::MAX, &(high + margin)), larger),
     ]
-}
-
-fn action_limits(
-    act_dim: usize,
-    env: Option<&EnvSpec<'_>>,
-    config: &Recipe,
-) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
-    let limit = |key: &str, given: &Vec<f32>, of_env: Option<&[f32]>| {
-        match given.len() {
-        0 => of_env.map(<[f32]>::to_vec).with_context(|| {
-            format!("the action range is unknown: name the environment with --env, or set `control.{key}`")
-        }),
-        n if n == act_dim => Ok(given.clone()),
-        n => bail!("`control.{key}` has {n} numbers, the data's actions have {act_dim}"),
-    }
-    };
-    let of_env = env.and_then(|spec| spec.action.bounds());
-    let low = limit(
-        "action_low",
-        &config.control.action_low,
-        of_env.map(|[low, _]| low),
-    )?;
-    let high = limit(
-        "action_high",
-        &config.control.action_high,
-        of_env.map(|[_, high]| high),
-    )?;
-    if low.iter().zip(&high).any(|(low, high)| low > high) {
-        bail!("`control.action_low` is above `control.action_high`");
-    }
-    Ok((low, high))
 }
 
 #[cfg(test)]

@@ -181,11 +181,15 @@ fn without_an_environment_the_recipe_must_say_what_it_would_know() {
             .unwrap_err()
             .to_string()
     };
-    assert!(refusal(&[]).contains("set `control.action_low`"));
+    let expected = "no environment is named, which would tell what a controller has to know: name the data's with --env";
+    assert!(refusal(&[]).starts_with(expected), "{}", refusal(&[]));
+    // All at once, as it can be typed.
+    let all = "or add --set 'control.action_low=[-2.0, 1.0]' --set 'control.action_high=[2.0, 5.0]' \
+               --set control.period_us=20000 (";
+    assert!(refusal(&[]).contains(all), "{}", refusal(&[]));
     let low = "control.action_low=[0.0, 0.0]";
-    assert!(refusal(&[low]).contains("set `control.action_high`"));
     let high = "control.action_high=[4.0, 8.0]";
-    assert!(refusal(&[low, high]).contains("set `control.period_us`"));
+    assert!(refusal(&[low, high]).contains("or add --set control.period_us=20000 ("));
     let below = "control.action_high=[-1.0, 8.0]";
     assert!(refusal(&[low, below]).contains("is above"));
 
@@ -197,6 +201,30 @@ fn without_an_environment_the_recipe_must_say_what_it_would_know() {
     } = prepare(data(), None, &config(&settings)).unwrap();
     assert_eq!(inputs.actions[..2], [-2.0, -0.75]);
     assert_eq!((info.env.as_str(), info.control_period_us), ("", 1000));
+}
+
+#[test]
+fn bounds_that_the_files_name_are_the_range_where_nobody_else_says_one() {
+    let mut bounded = data();
+    if let Column::Box { low, high, .. } = &mut bounded.actions {
+        (*low, *high) = (vec![-3.0, 0.0], vec![3.0, f32::INFINITY]);
+    }
+    let range = |env: Option<&EnvSpec<'_>>, settings: &[&str]| {
+        let settings = [settings, &["control.period_us=1000"]].concat();
+        let prepared = prepare(bounded.clone(), env, &config(&settings))?;
+        anyhow::Ok((prepared.info.action_low, prepared.info.action_high))
+    };
+    let high = "control.action_high=[4.0, 8.0]";
+    let given = (vec![-3.0, 0.0], vec![4.0, 8.0]);
+    assert_eq!(range(None, &[high]).unwrap(), given);
+    // Infinity is no bound.
+    let refusal = range(None, &[]).unwrap_err().to_string();
+    assert!(
+        refusal.contains("or add --set 'control.action_high=[2.0, 5.0]' ("),
+        "{refusal}"
+    );
+    let of_env = (vec![-2.0, 1.0], vec![2.0, 1.0]);
+    assert_eq!(range(Some(&SPEC), &[]).unwrap(), of_env);
 }
 
 #[test]
