@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::data::inspect::Summary;
 use crate::data::minari;
+use crate::data::notes::notes;
 use crate::run::Run;
 
+mod next;
 mod policy;
 mod run;
 
@@ -42,11 +44,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             return print(policy::facts(&PolicyFile::load(path)?.blob()), args.json);
         }
     }
-    let summary = Summary::new(&super::load(&args.path, &args.reading.reading())?);
+    let data = super::load(&args.path, &args.reading.reading())?;
+    let env = data.env().and_then(|name| host_sim::make(name).ok());
+    let spec = env.as_deref().map(|env| env.spec());
+    let recipe = next::recipe(data.env())?;
+    let summary = Summary::new(&data, notes(&data, spec.as_ref(), &recipe.1));
     if args.json {
         console::line(serde_json::to_string(&summary)?)?;
     } else {
-        console::print(summary.table())?;
+        let next = next::next(
+            &data,
+            &summary,
+            spec.as_ref(),
+            &recipe,
+            &args.path,
+            &args.reading,
+        );
+        console::print(summary.table() + &next)?;
     }
     Ok(())
 }

@@ -120,6 +120,19 @@ impl ReadingArgs {
         steps.into_iter().chain(skip).chain(keys).collect()
     }
 
+    /// As they are typed, each with a space before it.
+    fn options(&self) -> String {
+        let steps = self.max_episode_steps;
+        let steps = steps.map(|n| format!(" --max-episode-steps {n}"));
+        let skip = self
+            .skip_bad_episodes
+            .then(|| " --skip-bad-episodes".into());
+        let keys = self.observation_keys.join(",");
+        let keys = (!keys.is_empty()).then(|| format!(" --observation-keys {keys}"));
+        let all: [Option<String>; 3] = [steps, skip, keys];
+        all.into_iter().flatten().collect()
+    }
+
     /// As the readers take them.
     fn reading(&self) -> Reading {
         Reading {

@@ -77,8 +77,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarizes `data`.
-    pub fn new(data: &Dataset) -> Self {
+    /// Summarizes `data`, of which `notes` say what is odd.
+    pub fn new(data: &Dataset, notes: Vec<String>) -> Self {
         let returns = data.returns();
         let lengths = data.episodes.iter().map(|episode| episode.rows.len());
         let mut ranked = returns.clone();
@@ -95,13 +95,6 @@ impl Summary {
             None => [Vec::new(), Vec::new()],
         };
         let [action_low, action_high] = low_and_high(&data.actions);
-        let notes = data.sources.iter().flat_map(|source| {
-            let path = source.path.display();
-            source
-                .notes
-                .iter()
-                .map(move |note| format!("{path}: {note}"))
-        });
         let unfinished_steps = data.sources.iter().map(|source| source.unfinished).sum();
         Self {
             kind: "dataset",
@@ -137,7 +130,7 @@ impl Summary {
             state_high,
             action_low,
             action_high,
-            notes: notes.collect(),
+            notes,
             sha256: data
                 .sha256()
                 .iter()

@@ -5,7 +5,7 @@ use anyhow::{bail, ensure};
 use host_sim::EnvSpec;
 use host_sim::registry::NAMES;
 
-use super::{Dataset, power_of_ten, round};
+use super::{Dataset, origin, power_of_ten, round};
 use crate::config::Recipe;
 
 /// What is known of it.
@@ -90,12 +90,17 @@ impl Known {
         }
         let which = match data.env() {
             Some(env) if !NAMES.contains(&env) => format!("this version has no `{env}`"),
-            _ => "no environment is named".to_owned(),
+            Some(env) => format!("the data's `{env}` is another than this version's"),
+            None => "no environment is named".to_owned(),
+        };
+        let candidates = origin::candidates(data).filter(|_| data.env().is_none());
+        let name = match candidates {
+            Some(candidates) => format!("name it with --env, if it is {candidates}, or "),
+            None => String::new(),
         };
         bail!(
-            "{which}, which would tell what a controller has to know: name the data's with --env ({}), or add {} \
-             (the range is that of the data, the period an example, which training makes no use of)",
-            NAMES.join(", "),
+            "{which} that would tell what a controller has to know: {name}add {} (the range is that of the data, the period \
+             an example, which training makes no use of)",
             as_options(&missing)
         )
     }

@@ -21,6 +21,7 @@ mod h5;
 pub mod inspect;
 pub mod known;
 pub mod minari;
+pub mod notes;
 pub mod origin;
 pub mod parquet;
 pub(crate) mod prepare;

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::bail;
+use host_sim::EnvSpec;
 use host_sim::registry::NAMES;
 
 use super::{Dataset, environment_name};
@@ -69,6 +70,26 @@ pub fn agree(data: &Dataset, asked: Option<&str>) -> anyhow::Result<()> {
     )
 }
 
+/// The environments of this version whose states and actions are as long as the data's, in words: the only ones that
+/// data without a name can be of.
+pub fn candidates(data: &Dataset) -> Option<String> {
+    let fits = |name: &&&str| {
+        let env = host_sim::make(name);
+        env.is_ok_and(|env| has_sizes(&env.spec(), data))
+    };
+    let names: Vec<&str> = NAMES.iter().filter(fits).copied().collect();
+    let (last, others) = names.split_last()?;
+    Some(match others {
+        [] => (*last).into(),
+        _ => format!("{} or {last}", others.join(", ")),
+    })
+}
+
+/// Whether states and actions have as many components in the data as in an environment.
+pub fn has_sizes(spec: &EnvSpec<'_>, data: &Dataset) -> bool {
+    (spec.state_dim(), spec.act_dim()) == (data.state_dim(), data.act_dim())
+}
+
 /// `hopper` (a.hdf5), `hopper-v4` (b.hdf5).
 pub fn list(named: &[(&str, &Path)]) -> String {
     let list = named
@@ -85,11 +106,11 @@ mod tests {
     fn data(names: &[Option<&str>]) -> Dataset {
         let sources = names.iter().zip(["a", "b", "c"]);
         Dataset {
-            observations: Column::unbounded(1, Vec::new()),
-            actions: Column::unbounded(1, Vec::new()),
+            observations: Column::unbounded(11, Vec::new()),
+            actions: Column::unbounded(3, Vec::new()),
             rewards: Vec::new(),
             episodes: Vec::new(),
-            last_observations: Column::unbounded(1, Vec::new()),
+            last_observations: Column::unbounded(11, Vec::new()),
             sources: sources
                 .map(|(env, path)| Source {
                     path: path.into(),
@@ -132,6 +153,20 @@ mod tests {
             "{unknown}"
         );
         refusal(&[Some("here/Arm.toml")], Some("there/Leg.toml"));
+    }
+
+    #[test]
+    fn data_without_a_name_are_of_what_has_their_sizes() {
+        let mut data = data(&[None]);
+        let hopper = candidates(&data);
+        assert_eq!(hopper.unwrap(), "hopper, hopper-v4 or hopper-v5");
+        (data.observations, data.actions) = (
+            Column::unbounded(3, Vec::new()),
+            Column::unbounded(1, Vec::new()),
+        );
+        assert_eq!(candidates(&data).unwrap(), "pendulum");
+        data.actions = Column::unbounded(2, Vec::new());
+        assert_eq!(candidates(&data), None);
     }
 
     #[test]

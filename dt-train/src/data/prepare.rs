@@ -39,10 +39,12 @@ pub fn prepare(
         ensure!(
             dims == (state_dim, act_dim),
             "the data have states of length {state_dim} and actions of length {act_dim}, environment `{}` has {} and {}; \
-             name the environment the data come from with --env",
+             name the environment the data come from with --env, or, where they name another `{}` than this version's, \
+             leave --env out and add --set data.any_env=true",
             spec.id,
             dims.0,
-            dims.1
+            dims.1,
+            spec.id
         );
     }
     let known = Known::new(&data, env, config)?;
@@ -59,11 +61,12 @@ pub fn prepare(
     let stats = data.state_stats().context("observations are vectors")?;
     data.select(&config.data);
     held_out.select(&config.data);
-    let (state_mean, state_std) = if config.data.normalize_states {
-        (stats.mean.clone(), stats.std.clone())
+    let state_mean = if config.data.normalize_states {
+        stats.mean.clone()
     } else {
-        (vec![0.0; state_dim], vec![1.0; state_dim])
+        vec![0.0; state_dim]
     };
+    let state_std = input_scale(&stats, config);
     let (state_low, state_high) =
         state_limits(&stats, &state_std, env, config.control.state_margin);
     let [half, centre] = [-0.5, 0.5].map(|sign: f32| -> Vec<f32> {
@@ -192,9 +195,18 @@ pub fn scale_actions(rows: &mut [f32], centre: &[f32], half: &[f32]) {
     }
 }
 
+/// What the network's inputs are divided by.
+pub(super) fn input_scale(stats: &StateStats, recipe: &Recipe) -> Vec<f32> {
+    if recipe.data.normalize_states {
+        stats.std.clone()
+    } else {
+        vec![1.0; stats.std.len()]
+    }
+}
+
 /// Values outside these are faults: the range of the data, wider by `margin` times itself, and
-/// all the environment can produce. `scale`: what the network's inputs are divided by.
-fn state_limits(
+/// all the environment can produce. `scale`: [`input_scale`].
+pub(super) fn state_limits(
     stats: &StateStats,
     scale: &[f32],
     env: Option<&EnvSpec<'_>>,

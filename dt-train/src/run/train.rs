@@ -14,6 +14,7 @@ use super::progress::Bar;
 use super::{Run, Sink, Which, read_metrics};
 use crate::algo::{Averages, Learner, Setup};
 use crate::config::Recipe;
+use crate::data::notes::notes;
 use crate::data::prepare::{Prepared, prepare};
 use crate::data::{Dataset, origin};
 use crate::nn::schedule::learning_rate;
@@ -43,18 +44,23 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     if options.recipe.data.return_scale == 0.0 {
         options.recipe.data.return_scale = data.return_scale() as f32;
     }
-    if !options.recipe.data.any_env {
+    let any_env = options.recipe.data.any_env;
+    let env = environment(options.env.as_deref(), &data, any_env)?;
+    if !any_env {
         origin::agree(&data, options.env.as_deref())?;
     }
-    let env = environment(options.env.as_deref(), &data)?;
     // As it was called: what it calls itself does not open an environment that is a file.
     let name = options.env.or_else(|| data.env().map(Into::into));
     let spec = env.as_deref().map(|env| env.spec());
+    let notes = notes(&data, spec.as_ref(), &options.recipe);
     let Prepared {
         train,
         validation,
         info,
     } = prepare(data, spec.as_ref(), &options.recipe)?;
+    for note in notes {
+        eprintln!("note: {note}");
+    }
     let (run, checkpoint) = folder::open(&options.out, options.existing, options.recipe, info)?;
     let algorithm = &run.recipe.algorithm;
     algorithm
@@ -98,13 +104,28 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     Ok(session.run)
 }
 
-/// The environment asked for, or else the one the data name, if this version has it.
-fn environment(asked: Option<&str>, data: &Dataset) -> anyhow::Result<Option<Box<dyn Env>>> {
+/// The environment asked for, or else the one the data name, if this version has it; where data may be of any
+/// environment, one that is only called so is not it.
+fn environment(
+    asked: Option<&str>,
+    data: &Dataset,
+    any_env: bool,
+) -> anyhow::Result<Option<Box<dyn Env>>> {
     match (asked, data.env()) {
         (Some(name), _) => Ok(Some(host_sim::make(name)?)),
-        (None, Some(name)) => Ok(host_sim::make(name)
-            .inspect_err(|error| eprintln!("training without evaluation: {error}"))
-            .ok()),
+        (None, Some(name)) => {
+            let without = |why: String| {
+                eprintln!("training without evaluation: {why}");
+                Ok(None)
+            };
+            match host_sim::make(name) {
+                Ok(env) if any_env && !origin::has_sizes(&env.spec(), data) => without(format!(
+                    "the data's `{name}` is another than this version's"
+                )),
+                Ok(env) => Ok(Some(env)),
+                Err(error) => without(error.to_string()),
+            }
+        }
         (None, None) => {
             let named = match origin::named(data).len() {
                 0 => "no environment",

@@ -1,7 +1,11 @@
 //! `dt-train inspect` of trajectory files.
 
+use std::path::Path;
+use std::process::Output;
+
 use crate::d4rl::file;
 use crate::dt_train;
+use crate::origin::{TINY, write};
 
 #[test]
 fn nobody_need_read_the_table() {
@@ -42,7 +46,8 @@ fn inspect_summarizes() {
     let expected = serde_json::json!({
         "kind": "dataset", "state_dim": 3, "act_dim": 2, "transitions": 5, "episodes": 2, "unfinished_steps": 1,
         "observation_space": "Box(3), no bounds named", "action_space": "Box(2), no bounds named",
-        "last_observations": 0, "notes": [],
+        "last_observations": 0,
+        "notes": ["only 2 episode(s): what is learned from so few seldom holds beyond them"],
         "state_low": [0.0, 1.0, 2.0], "state_high": [9.0, 10.0, 11.0],
         "action_low": [0.0, 1.0], "action_high": [6.0, 7.0],
         "return_mean": 3.0, "return_std": 2.0, "return_min": 1.0, "return_max": 5.0,
@@ -64,10 +69,85 @@ fn inspect_summarizes() {
         table.contains("episodes     2, 2 steps each, 1 terminated\n"),
         "{table}"
     );
+    let suggested =
+        "\nsuggested    --set data.return_scale=5.0 --set 'eval.target_returns=[5.0, 4.6, 3.0]'\n";
+    assert!(table.contains(suggested), "{table}");
+}
+
+/// What `inspect` says at its end of data in `folder`, and how its last line fares in a shell.
+fn next(folder: &Path, paths: &str) -> (String, Output) {
+    let inspect = format!("inspect {paths}");
+    let inspect: Vec<&str> = inspect.split(' ').collect();
+    let mut inspect = dt_train(&inspect);
+    let output = inspect.current_dir(folder).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let (_, next) = table.split_once("\nnext         ").unwrap();
+    let command = next.trim_end().lines().last().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_dt-train"));
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", &format!("{command} {TINY}")])
+        .current_dir(folder)
+        .env("PATH", program.parent().unwrap())
+        .output();
+    (next.to_owned(), output.unwrap())
+}
+
+#[test]
+fn the_command_that_inspect_ends_with_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    file(folder, |_| ());
+    write(&folder.join("swing&up.hdf5"), "Pendulum-v1");
+    let (said, output) = next(folder, "swing&up.hdf5");
     assert!(
-        table.ends_with(
-            "\nsuggested    --set data.return_scale=5.0 --set 'eval.target_returns=[5.0, 4.6, 3.0]'\n"
-        ),
-        "{table}"
+        said.starts_with("this trains for `pendulum` and evaluates in it\n"),
+        "{said}"
     );
+    assert!(
+        said.contains("--config pendulum --set 'eval.target_returns=["),
+        "{said}"
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert!(folder.join("runs/swing&up/best.safetensors").exists());
+
+    let (said, output) = next(folder, "data.hdf5");
+    assert!(
+        said.starts_with("no environment is named: this trains without evaluation;"),
+        "{said}"
+    );
+    assert!(
+        said.contains("--set 'control.action_high=[6.0, 7.0]' --set control.period_us=20000\n"),
+        "{said}"
+    );
+    assert!(output.status.success(), "{output:?}");
+
+    write(&folder.join("new.hdf5"), "Lander-v9");
+    let (said, output) = next(folder, "new.hdf5 --max-episode-steps 9");
+    assert!(
+        said.starts_with("this version has no `lander-v9`:"),
+        "{said}"
+    );
+    assert!(said.contains("new.hdf5 --max-episode-steps 9 "), "{said}");
+    assert!(output.status.success(), "{output:?}");
+
+    // Of another shape than this version's.
+    write(&folder.join("other.hdf5"), "Hopper-v5");
+    let (said, output) = next(folder, "other.hdf5");
+    assert!(
+        said.starts_with("`hopper` is another environment"),
+        "{said}"
+    );
+    assert!(output.status.success(), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("the data's `hopper` is another than this version's"),
+        "{stderr}"
+    );
+
+    let (said, output) = next(folder, "new.hdf5,other.hdf5");
+    assert!(
+        said.starts_with("the files are of several environments; give those of one\n"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
 }

@@ -27,11 +27,12 @@ pub fn write(path: &Path, env: &str) {
     d4rl::write(path, false, &recording, &metadata).unwrap();
 }
 
-/// Trains the smallest network there is.
-pub fn train(folder: &Path, args: &str) -> Output {
-    let tiny = "--device cpu --set dt.d_model=4 --set dt.n_layer=1 --set dt.sequence_len=5 --set train.updates=1 \
-                --set train.batch_size=1 --set eval.episodes=1";
-    let args: Vec<&str> = args.split(' ').chain(tiny.split_whitespace()).collect();
+/// Options for the smallest network there is, and the least of training.
+pub const TINY: &str = "--device cpu --set dt.d_model=4 --set dt.n_layer=1 --set dt.sequence_len=5 \
+                        --set dt.precision=f32 --set train.updates=1 --set train.batch_size=1 --set eval.episodes=1";
+
+fn train(folder: &Path, args: &str) -> Output {
+    let args: Vec<&str> = args.split(' ').chain(TINY.split_whitespace()).collect();
     let mut command = dt_train(&["train", "--out", "run"]);
     command.current_dir(folder).args(args).output().unwrap()
 }
@@ -65,6 +66,11 @@ fn data_of_another_environment_are_refused_unless_they_are_asked_for() {
         );
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{message}");
+        assert!(
+            message.contains("\nnote: the data are of ")
+                || message.starts_with("note: the data are of "),
+            "{message}"
+        );
         std::fs::remove_dir_all(folder.path().join("run")).unwrap();
     }
 }
