@@ -12,11 +12,11 @@
 //!
 //! State and arithmetic are f64, except that `3·u` and `0.001·u²` are f32 as NumPy 2 computes
 //! them from an f32 action. Every operation is exactly rounded or comes from [`Trig`], so two
-//! targets with the same `Trig` agree to the bit. With the platform's, so do states and
-//! observations with Gymnasium; rewards to 1e-9, since NumPy squares with `pow`, which now and
-//! then rounds differently from a product.
+//! targets with the same `Trig` agree to the bit. With the platform's, so do they with Gymnasium.
 
 use core::f64::consts::{PI, TAU};
+#[cfg(feature = "std")]
+use core::hint::black_box;
 use core::marker::PhantomData;
 
 use crate::env::{Env, EnvSpec, StateError, Step, check_state};
@@ -49,13 +49,21 @@ const MAX_SPEED: f64 = 8.0;
 /// s.
 const DT: f64 = 0.05;
 
-/// Where sine and cosine come from: implementations differ in the last bit now and then, and a
+/// Where sines, cosines and squares come from: implementations differ in the last bit now and then, and a
 /// swing-up amplifies it.
 pub trait Trig: Send {
     /// Sine of `x` radians.
     fn sin(x: f64) -> f64;
     /// Cosine of `x` radians.
     fn cos(x: f64) -> f64;
+    /// x².
+    fn square(x: f64) -> f64 {
+        x * x
+    }
+    /// x², in f32.
+    fn square_f32(x: f32) -> f32 {
+        x * x
+    }
 }
 
 /// `libm`'s, the same on every target: for rollouts, on the host and on the controller.
@@ -72,6 +80,9 @@ impl Trig for LibmTrig {
 }
 
 /// The platform's, as NumPy uses: for comparison with Gymnasium.
+///
+/// NumPy squares with the C library's `pow`, which rounds one square in a few hundred in another way than a product
+/// does. The compiler would make a product of it, too, if it saw the exponent.
 #[cfg(feature = "std")]
 #[derive(Clone, Copy, Debug)]
 pub struct StdTrig;
@@ -83,6 +94,12 @@ impl Trig for StdTrig {
     }
     fn cos(x: f64) -> f64 {
         x.cos()
+    }
+    fn square(x: f64) -> f64 {
+        x.powf(black_box(2.0))
+    }
+    fn square_f32(x: f32) -> f32 {
+        x.powf(black_box(2.0))
     }
 }
 
@@ -145,9 +162,8 @@ impl<T: Trig> Env for Pendulum<T> {
     fn step(&mut self, action: &[f32]) -> Step {
         let torque = clip_torque(action[0]);
         let angle = normalize_angle(self.theta);
-        let control_cost = 0.001 * (torque * torque);
-        let cost =
-            angle * angle + 0.1 * (self.theta_dot * self.theta_dot) + f64::from(control_cost);
+        let control_cost = 0.001 * T::square_f32(torque);
+        let cost = T::square(angle) + 0.1 * T::square(self.theta_dot) + f64::from(control_cost);
 
         let acceleration = 15.0 * T::sin(self.theta) + f64::from(3.0 * torque);
         self.theta_dot = (self.theta_dot + acceleration * DT).clamp(-MAX_SPEED, MAX_SPEED);
