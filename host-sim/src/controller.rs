@@ -40,6 +40,17 @@ impl<'a> PolicyController<'a> {
             policy: Policy::new(blob, arena).expect("an arena of the right size"),
         }
     }
+
+    /// The policy itself.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy<'a, Vec<u32>> {
+        &self.policy
+    }
+
+    /// The policy itself, for a [`Guard`](dt_core::Guard) to step.
+    pub const fn policy_mut(&mut self) -> &mut Policy<'a, Vec<u32>> {
+        &mut self.policy
+    }
 }
 
 impl Controller for PolicyController<'_> {

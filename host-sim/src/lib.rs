@@ -9,7 +9,8 @@
 //! - [`trace`]: episodes recorded for a microcontroller to compare itself with.
 //!
 //! These need neither `std` nor an allocator: with `default-features = false` they run on the
-//! microcontroller, where the pendulum gives the same bits as here. On a host (feature `std`):
+//! microcontroller, where the pendulum gives the same bits as here. On a host (feature `std`, of which
+//! `policies` is the part about policy files):
 //!
 //! - [`registry`]: environments by name.
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
@@ -59,14 +60,14 @@
 //!
 //! For a policy file, [`PolicyFile::load`](policy_file::PolicyFile::load) takes the place of
 //! `Push`, and its [`controllers`](policy_file::PolicyFile::controllers) that of the closure.
-#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(feature = "policies"), no_std)]
 #![deny(unsafe_code)]
 
 #[cfg(feature = "std")]
 pub mod atomic;
 #[cfg(feature = "std")]
 pub mod console;
-#[cfg(feature = "std")]
+#[cfg(feature = "policies")]
 pub mod controller;
 pub mod env;
 #[cfg(feature = "std")]
@@ -76,7 +77,7 @@ pub mod film;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
 pub mod pendulum;
-#[cfg(feature = "std")]
+#[cfg(feature = "policies")]
 pub mod policy_file;
 #[cfg(feature = "std")]
 pub mod progress;
