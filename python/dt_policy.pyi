@@ -7,7 +7,7 @@ from typing import Final, final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FaultWarning", "Policy"]
+__all__ = ["FaultWarning", "Policy", "__version__"]
 
 __version__: Final[str]
 

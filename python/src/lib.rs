@@ -1,6 +1,6 @@
 //! Policy files in Python: the engine of the controller behind a class, NumPy in and out.
 //!
-//! [`policy`] is the class, [`vector`] what it takes for a vector and what it gives. An action comes from
+//! `policy` is the class, `vector` what it takes for a vector and what it gives. An action comes from
 //! [`host_sim::controller`], as in every rollout, so its bits are those of `host-sim` and of the controller.
 //! `dt_policy.pyi` describes all this to Python's type checkers; `tests/` are the tests, run by `cargo xtask python`.
 #![deny(unsafe_code)]

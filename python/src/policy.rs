@@ -413,8 +413,13 @@ impl Policy {
             ),
             _ => String::new(),
         };
+        let remedy = match fault {
+            // Nobody can act on these.
+            Fault::Act(_) => "",
+            _ => "; Policy(path, guard=False) acts on, as `dt-train eval` does",
+        };
         let message = format!(
-            "{}: {fault}{values}; act() gives the safe action until reset(). Policy(path, guard=False) acts on instead",
+            "{}: {fault}{values}: act() gives the safe action until reset(){remedy}",
             self.path.display()
         );
         // A path may hold no zero byte.

@@ -5,6 +5,7 @@ mod examples;
 mod firmware;
 mod package;
 mod process;
+mod python;
 mod results;
 mod setup;
 mod test;
@@ -45,6 +46,8 @@ enum Command {
     Examples,
     /// Check that `dt-core` can be published: it packages, builds from the package, and compiles with the oldest compiler
     Package,
+    /// Build the Python package as a wheel, and test it beside Gymnasium's environments
+    Python,
     /// Remake a table of docs/results, from training to Markdown; without a name the tables are listed
     Results(results::Arguments),
     /// Build, measure or run the controller's images
@@ -69,6 +72,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Test { long } => test::run(long)?,
         Command::Examples => examples::check()?,
         Command::Package => package::check()?,
+        Command::Python => python::check()?,
         Command::Results(arguments) => results::run(arguments)?,
         Command::Firmware(command) => firmware::run(command)?,
     }

@@ -6,7 +6,7 @@
 pub mod cortex_m;
 pub mod defmt_print;
 mod links;
-mod python;
+pub mod python;
 mod system;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,51 @@
+//! Writes small policies with random weights, for the tests of the Python package.
+//!
+//! Usage: `policies FOLDER`; `cargo xtask python` runs this. Of each kind there is one that acts on the pendulum, and one
+//! for each of two MuJoCo robots; every file has golden vectors.
+
+use std::path::PathBuf;
+
+use dt_core::blob::RewardMode;
+use dt_core::config::{Attention, Config, Dtype};
+use tests::{episodes, small_config};
+
+fn main() {
+    let folder: PathBuf = std::env::args_os()
+        .nth(1)
+        .expect("usage: policies FOLDER")
+        .into();
+    let streaming = Config {
+        dtype: Dtype::Int8,
+        attention: Attention::Streaming,
+        ..small_config()
+    };
+    let window = Config {
+        dtype: Dtype::F32,
+        attention: Attention::Window,
+        ..streaming
+    };
+    let int4 = Config {
+        dtype: Dtype::Int4,
+        ..streaming
+    };
+    let policies = [
+        ("pendulum", "pendulum", streaming, RewardMode::Observed),
+        ("constant", "pendulum", streaming, RewardMode::Constant),
+        ("external", "pendulum", streaming, RewardMode::External),
+        ("window", "pendulum", window, RewardMode::Observed),
+        ("int4", "pendulum", int4, RewardMode::Observed),
+        ("hopper", "hopper", streaming, RewardMode::Observed),
+        (
+            "halfcheetah",
+            "halfcheetah",
+            streaming,
+            RewardMode::Observed,
+        ),
+    ];
+    for (seed, (name, env, config, reward)) in (0..).zip(policies) {
+        let env = host_sim::make(env).expect("an environment");
+        let file = episodes::policy_in(&env.spec(), config, reward, seed, |_| {});
+        let path = folder.join(name).with_extension("dtb");
+        std::fs::write(&path, file.bytes()).expect("a folder to write to");
+    }
+}
