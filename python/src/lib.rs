@@ -22,6 +22,6 @@ mod dt_policy {
     use super::policy::{FaultWarning, Policy};
 
     #[pymodule_export]
-    #[allow(non_upper_case_globals, reason = "Python's name for it")]
+    #[expect(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 }

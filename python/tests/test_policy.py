@@ -1,8 +1,11 @@
 """What the class takes, gives and refuses."""
 
 import math
+import pathlib
 import re
+import shutil
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import pytest
 import dt_policy
 from dt_policy import FaultWarning, Policy
 
+README = pathlib.Path(__file__).parents[1] / "README.md"
 UPRIGHT = [1.0, 0.0, 0.5]
 
 
@@ -264,6 +268,22 @@ def test_without_a_guard_the_policy_acts_on_what_is_finite(file):
     assert policy.timestep == 1
 
 
+def test_a_network_that_overflows_asks_for_a_reset(file):
+    for guard in (True, False):
+        policy = Policy(file, guard=guard)
+        expected = episode(policy, [UPRIGHT])
+        policy.reset(3e38)
+        if guard:
+            with pytest.warns(FaultWarning, match=r"a value inside the network is NaN or infinite: .* until reset\(\)$"):
+                assert policy.act(UPRIGHT).tolist() == policy.safe_action.tolist()
+        else:
+            with pytest.raises(RuntimeError, match="pendulum.dtb: a value inside the network is NaN or infinite"):
+                policy.act(UPRIGHT)
+            with pytest.raises(RuntimeError, match=r"reset\(\) comes before"):
+                policy.act(UPRIGHT)
+        assert episode(policy, [UPRIGHT]) == expected
+
+
 def test_files_that_are_no_policy_are_refused_with_name_and_remedy(file, tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot read policy .*missing.dtb.*`dt-train export RUN --out F.dtb`"):
         Policy(tmp_path / "missing.dtb")
@@ -286,13 +306,20 @@ def test_a_self_test_that_fails_names_the_step(policies, tmp_path):
 
 def spoilt(data):
     """The last expected action, which ends the file, changed by a bit; the checksum is made to fit."""
-    import zlib
-
     length = int.from_bytes(data[16:20], "little")
     at = max(i for i in range(length) if data[i]) & ~3
     data[at] ^= 1
     data[12:16] = zlib.crc32(data[:12] + data[16:length]).to_bytes(4, "little")
     return bytes(data)
+
+
+def test_the_readme_runs(file, tmp_path, monkeypatch):
+    (text,) = re.findall("```python\n(.*?)```", README.read_text(), re.DOTALL)
+    shutil.copy(file, tmp_path / "policy.dtb")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(text, names)
+    assert names["policy"].timestep == 200 and names["policy"].fault is None
 
 
 def test_the_version_is_the_crates():

@@ -180,3 +180,24 @@ impl Counterpart {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_wheels_of_ours_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        let ours = path("dt_policy-0.1.0-cp310-abi3-linux_x86_64.whl");
+        for file in [
+            &ours,
+            &path("numpy-2.4.6-any.whl"),
+            &path("dt_policy-0.1.0.tar.gz"),
+        ] {
+            fs::write(file, "").unwrap();
+        }
+        assert_eq!(wheels(folder.path()).unwrap(), [ours]);
+        assert!(wheels(&path("missing")).unwrap().is_empty());
+    }
+}

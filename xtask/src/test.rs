@@ -108,6 +108,7 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         ("dt-core can be published", host(&["xtask", "package"])),
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),
+        ("the Python package", host(&["xtask", "python"])),
         (
             "cost: instructions of a control step",
             host(&["xtask", "firmware", "bench", "--quick"]),
