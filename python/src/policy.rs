@@ -105,12 +105,14 @@ impl Policy {
             let Running {
                 controller, guard, ..
             } = running;
+            // First by itself, since a guard would latch what it refuses to begin.
+            controller.reset(0, target_return)?;
             match guard {
                 Some(guard) => guard.restart(controller.policy_mut(), target_return),
-                None => controller.reset(0, target_return),
+                None => Ok(()),
             }
         });
-        begun.map_err(|error| self.refused(error))?;
+        begun.map_err(|error: ActError| self.refused(error))?;
         self.due = Due::Act;
         Ok(())
     }

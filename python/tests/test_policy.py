@@ -208,10 +208,17 @@ def test_targets_that_are_not_finite_are_refused(file, target):
         policy.reset(target)
     with pytest.raises(RuntimeError, match="has not been reset"):
         policy.return_to_go = 1.0
+    expected = episode(policy, [UPRIGHT, UPRIGHT])
     policy.reset()
+    policy.act(UPRIGHT)
+    policy.absorb(-1.0)
     with pytest.raises(ValueError, match="NaN or infinite"):
         policy.return_to_go = target
-    assert policy.return_to_go == policy.target_return
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        policy.reset(target)
+    # The episode goes on.
+    assert policy.fault is None
+    assert policy.act(UPRIGHT) == expected[1]
 
 
 def test_a_sum_of_rewards_that_overflows_asks_for_a_reset(policy):
