@@ -56,7 +56,8 @@ def run(
 
 
 def bench(policy: dt_policy.Policy, steps: int = 5000) -> None:
-    """What a control step costs, beside what the engine alone takes for its golden steps, all in one call."""
+    """What a control step costs, beside what the engine alone takes for its golden steps, all in one call. Those of a window
+    policy include its first steps, which are shorter."""
     observation = np.clip(np.zeros(policy.state_dim, np.float32), policy.state_low, policy.state_high)
     policy.reset()
     in_python = []
