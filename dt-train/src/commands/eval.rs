@@ -1,7 +1,9 @@
 //! `dt-train eval`: returns of a trained policy in an environment.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use anyhow::Context;
 use host_sim::console;
 use host_sim::controller::check_targets;
 use host_sim::evaluation::{Evaluation, Table, to_json};
@@ -10,6 +12,7 @@ use host_sim::rollout::Plan;
 use host_sim::{atomic, progress};
 use tch::Device;
 
+use super::WrongUsage;
 use super::export::Which;
 use crate::algo::Engine;
 use crate::evaluate;
@@ -24,20 +27,21 @@ pub struct Args {
     /// of behaviour cloning, which has no policy file. Results of a run are kept in its folder as well, for `report`
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
-    /// Environment
+    /// Environment; default: the one that the policy was trained for
     #[arg(long, value_name = "E")]
-    pub env: String,
-    /// Target returns, separated by commas; behaviour cloning ignores them
+    pub env: Option<String>,
+    /// Target returns, separated by commas; behaviour cloning ignores them. auto: of a run, eval.target_returns of its recipe,
+    /// or else the returns of the best episode and those that a tenth and half of its data reach; of a policy file, its own
     #[arg(
         long,
-        value_name = "R,…",
+        value_name = "auto|R,…",
         value_delimiter = ',',
         allow_hyphen_values = true,
-        required = true
+        default_value = "auto"
     )]
-    pub target_return: Vec<f32>,
+    pub target_return: Vec<Target>,
     /// Episodes per target
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
     /// Seed of the first episode; episode i uses S + i
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -53,37 +57,123 @@ pub struct Args {
     pub force: bool,
 }
 
+/// One of `--target-return`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Those that the policy suggests.
+    Auto,
+    /// This one, raw units.
+    At(f32),
+}
+
+impl FromStr for Target {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "auto" => Ok(Self::Auto),
+            number => number
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "give `auto`, or returns in the environment's units"),
+        }
+    }
+}
+
+/// What is evaluated.
+enum Subject {
+    Trained(Box<(Run, Checkpoint)>),
+    File(PolicyFile),
+}
+
+impl Subject {
+    fn open(args: &Args) -> anyhow::Result<Self> {
+        if !args.policy.is_dir() {
+            return Ok(Self::File(PolicyFile::load(&args.policy)?));
+        }
+        let run = Run::open(&args.policy)?;
+        let checkpoint = run.checkpoint(match args.checkpoint {
+            Which::Last => run::Which::Last,
+            Which::Best => run::Which::Best,
+        })?;
+        Ok(Self::Trained(Box::new((run, checkpoint))))
+    }
+
+    /// What opens the environment it was trained for.
+    fn env(&self) -> Option<String> {
+        match self {
+            Self::Trained(trained) => trained.0.info.env_to_make().map(Into::into),
+            Self::File(file) => match file.blob().manifest().env {
+                "" => None,
+                env => Some(env.into()),
+            },
+        }
+    }
+
+    /// At least one.
+    fn target_returns(&self) -> Vec<f32> {
+        match self {
+            Self::Trained(trained) => trained.0.target_returns(),
+            Self::File(file) => vec![file.blob().manifest().target_return],
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Unreadable policies, environments that do not fit them, failed writes.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    check_targets(&args.target_return)?;
-    let env = host_sim::make(&args.env)?;
+    let is_given = |target: &Target| matches!(target, Target::At(_));
+    let given = args.target_return.iter().filter_map(|target| match target {
+        Target::At(target) => Some(*target),
+        Target::Auto => None,
+    });
+    check_targets(&given.collect::<Vec<_>>())?;
+    // Before the policy is looked at: what is typed wrong is said at once.
+    args.env.as_deref().map(host_sim::make).transpose()?;
     let json = args.json.as_deref();
     if let Some(path) = json.filter(|path| !is_stdout(path)) {
         atomic::check(path, args.force)?;
     }
-    let trained = match args.policy.is_dir() {
-        true => Some(open_run(&args)?),
-        false => None,
+    let subject = Subject::open(&args)?;
+    let env_name = args
+        .env
+        .clone()
+        .or_else(|| subject.env())
+        .ok_or(WrongUsage(
+            "the policy does not say which environment it was trained for; name one with --env",
+        ))?;
+    let env = host_sim::make(&env_name).with_context(|| {
+        format!(
+            "the policy was trained for `{env_name}`; name the environment to run it in with --env"
+        )
+    })?;
+    let policy = match &subject {
+        Subject::Trained(trained) => trained.0.recipe.algorithm.policy(&trained.0, &trained.1)?,
+        Subject::File(file) => Box::new(Engine::new(file.clone())),
     };
-    let policy = match &trained {
-        Some((run, checkpoint)) => run.recipe.algorithm.policy(run, checkpoint)?,
-        None => Box::new(Engine::new(PolicyFile::load(&args.policy)?)),
-    };
-    if !policy.is_conditioned() {
-        let title = trained
-            .as_ref()
-            .map(|(run, _)| run.recipe.algorithm.title());
-        eprintln!(
-            "note: {} knows no return: --target-return changes nothing",
-            title.unwrap_or("this policy")
-        );
+    let mut targets = Vec::new();
+    for target in &args.target_return {
+        match *target {
+            Target::At(target) => targets.push(target),
+            Target::Auto => targets.extend(subject.target_returns()),
+        }
     }
-    let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
+    if !policy.is_conditioned() {
+        if args.target_return.iter().any(is_given) {
+            let title = match &subject {
+                Subject::Trained(trained) => trained.0.recipe.algorithm.title(),
+                Subject::File(_) => "this policy",
+            };
+            eprintln!("note: {title} knows no return: --target-return changes nothing");
+        } else {
+            targets.truncate(1);
+        }
+    }
+    let bar = progress::bar(targets.len() as u64 * u64::from(args.episodes));
     let mut evaluations = Vec::new();
-    for &target_return in &args.target_return {
+    for target_return in targets {
         let plan = Plan {
             target_return,
             episodes: args.episodes,
@@ -91,8 +181,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             threads: 0,
         };
         let policy = policy.as_ref();
-        let episodes = evaluate::episodes(policy, &args.env, &plan, |_| bar.inc(1))?;
-        let check = evaluate::cross_check(policy, Device::Cpu, &args.env, &plan, &episodes)?;
+        let episodes = evaluate::episodes(policy, &env_name, &plan, |_| bar.inc(1))?;
+        let check = evaluate::cross_check(policy, Device::Cpu, &env_name, &plan, &episodes)?;
         if let Some((ours, torch)) = check {
             eprintln!(
                 "target {target_return}, first {} episode(s): {} {ours}, libtorch {torch}",
@@ -116,23 +206,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         None => console::print(table)?,
     }
-    if let Some((run, checkpoint)) = &trained {
+    if let Subject::Trained(trained) = &subject {
+        let (run, checkpoint) = trained.as_ref();
         super::note(
             "`dt-train report` will lack these results",
             save_evaluations(run, checkpoint.progress.update, &evaluations),
         );
     }
     Ok(())
-}
-
-fn open_run(args: &Args) -> anyhow::Result<(Run, Checkpoint)> {
-    let run = Run::open(&args.policy)?;
-    let which = match args.checkpoint {
-        Which::Last => run::Which::Last,
-        Which::Best => run::Which::Best,
-    };
-    let checkpoint = run.checkpoint(which)?;
-    Ok((run, checkpoint))
 }
 
 fn is_stdout(path: &Path) -> bool {

@@ -122,7 +122,7 @@ impl Summary {
             return_p10: p10,
             return_p50: p50,
             return_p90: p90,
-            suggested_target_returns: targets(&[best, p90, p50], lowest),
+            suggested_target_returns: suggested_targets(&returns),
             suggested_return_scale: data.return_scale(),
             state_mean,
             state_std,
@@ -224,6 +224,20 @@ impl Summary {
         );
         out
     }
+}
+
+/// Target returns to ask for where episodes had these returns, the highest first: the best, and what a tenth and half of
+/// the episodes reach; rounded. None of none.
+pub fn suggested_targets(returns: &[f64]) -> Vec<f64> {
+    let mut ranked = returns.to_vec();
+    ranked.sort_by(f64::total_cmp);
+    let (Some(&lowest), Some(&best)) = (ranked.first(), ranked.last()) else {
+        return Vec::new();
+    };
+    targets(
+        &[best, quantile(&ranked, 0.9), quantile(&ranked, 0.5)],
+        lowest,
+    )
 }
 
 /// Returns rounded to hundredths of the data's range, so that nobody takes them for exact, without repetition.

@@ -5,6 +5,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use host_sim::EnvSpec;
 
 use crate::config::Recipe;
+use crate::data::inspect::suggested_targets;
 use crate::data::known::Known;
 use crate::data::sampler::Trajectories;
 use crate::data::{Dataset, StateStats};
@@ -119,6 +120,8 @@ pub fn prepare(
         target_return: target_return.unwrap_or(return_max as f32),
         return_range,
         control_period_us,
+        env_file: None,
+        suggested_target_returns: suggested_targets(&episode_returns),
     };
     Ok(Prepared {
         train: trajectories(data, &info, &centre, &half, config),

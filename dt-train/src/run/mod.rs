@@ -127,9 +127,22 @@ pub struct RunInfo {
     pub return_range: Option<[f32; 2]>,
     /// Control period in microseconds.
     pub control_period_us: u32,
+    /// What opens the environment, where it is a file: what it calls itself, `env`, does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<String>,
+    /// Target returns worth asking for, raw units, as `inspect` suggests them of the data; empty where the run is older than
+    /// that.
+    #[serde(default)]
+    pub suggested_target_returns: Vec<f64>,
 }
 
 impl RunInfo {
+    /// What opens the environment that the policy is for; none: it is not known.
+    pub fn env_to_make(&self) -> Option<&str> {
+        let named = (!self.env.is_empty()).then_some(self.env.as_str());
+        self.env_file.as_deref().or(named)
+    }
+
     fn parse(json: &[u8]) -> Result<Self, String> {
         // Alone first: of a later schema, nothing else need be as it is here.
         #[derive(Deserialize)]
@@ -203,6 +216,18 @@ pub enum RunError {
 }
 
 impl Run {
+    /// What to evaluate it at: the target returns of its recipe, or else those that its data suggest, or else the one that
+    /// its policy aims at by default. At least one.
+    pub fn target_returns(&self) -> Vec<f32> {
+        let asked = &self.recipe.eval.target_returns;
+        let suggested = &self.info.suggested_target_returns;
+        match (asked.as_slice(), suggested.as_slice()) {
+            ([], []) => vec![self.info.target_return],
+            ([], suggested) => suggested.iter().map(|&target| target as f32).collect(),
+            (asked, _) => asked.to_vec(),
+        }
+    }
+
     /// Trainable numbers of the network.
     pub fn parameters(&self) -> u64 {
         let parameters = self.recipe.algorithm.parameters(self.dims());
@@ -327,6 +352,8 @@ impl Run {
             target_return: 0.0,
             return_range: Some([-1e6, 1e6]),
             control_period_us: 10_000,
+            env_file: None,
+            suggested_target_returns: Vec::new(),
         };
         Self {
             dir: "test".into(),

@@ -56,11 +56,12 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     let Prepared {
         train,
         validation,
-        info,
+        mut info,
     } = prepare(data, spec.as_ref(), &options.recipe)?;
     for note in notes {
         eprintln!("note: {note}");
     }
+    info.env_file = name.clone().filter(|name| name.ends_with(".toml"));
     let (run, checkpoint) = folder::open(&options.out, options.existing, options.recipe, info)?;
     let algorithm = &run.recipe.algorithm;
     algorithm

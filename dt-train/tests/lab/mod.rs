@@ -208,5 +208,7 @@ fn info(data: &Dataset) -> RunInfo {
         target_return: 5.0,
         return_range: Some([-1e6, 1e6]),
         control_period_us: 50_000,
+        env_file: None,
+        suggested_target_returns: Vec::new(),
     }
 }

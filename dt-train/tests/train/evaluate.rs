@@ -23,6 +23,12 @@ fn a_robot_of_ones_own_is_trained_for_and_evaluated_in() {
     run(
         "train --data robot.hdf5 --config recipe.toml --out robot --device cpu --set data.validation_percent=40",
     );
+    // The run knows by which file it was trained, and `--env` of one's own is not needed.
+    let output = w
+        .command(&["eval", "robot", "--episodes", "2"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
     let records = read_metrics(&w.path("robot/metrics.jsonl"));
     assert_eq!(records.last().unwrap().eval.len(), 2);
     assert!(
@@ -124,5 +130,78 @@ fn eval_reports_each_target_and_refuses_what_is_no_policy() {
         stderr(&infinite).contains("--target-return inf is not finite"),
         "{}",
         stderr(&infinite)
+    );
+}
+
+#[test]
+fn eval_of_a_run_needs_nothing_else() {
+    let w = Workshop::new();
+    // The data's returns are about -64 to -63; the recipe of this run names no targets.
+    let plain = [
+        "--set",
+        "train.updates=5",
+        "--set",
+        "eval.target_returns=[]",
+    ];
+    w.train_ok("run", &plain);
+    let json = |args: &[&str]| {
+        let args = [&["eval", "--json", "-"], args].concat();
+        let output = w.command(&args).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let run: serde_json::Value = serde_json::from_slice(&w.bytes("run/run.json")).unwrap();
+    let suggested = run["suggested_target_returns"].as_array().unwrap();
+    assert!(suggested.len() >= 2, "{suggested:?}");
+    let best = run["return_max"].as_f64().unwrap();
+    assert!((suggested[0].as_f64().unwrap() - best).abs() < 0.1);
+
+    let all = json(&["run"]);
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), suggested.len());
+    for (evaluation, target) in all.iter().zip(suggested) {
+        assert_eq!(evaluation["env"], "pendulum");
+        assert_eq!(evaluation["episodes"].as_array().unwrap().len(), 100);
+        let target = target.as_f64().unwrap() as f32;
+        assert_eq!(evaluation["target_return"], f64::from(target));
+    }
+    // What the recipe asks for comes first, and `auto` goes with other targets.
+    let asked = ["--set", "train.updates=5"];
+    w.train_ok("asked", &asked);
+    let some = json(&["asked", "--episodes", "1", "--target-return", "-5,auto"]);
+    let targets: Vec<_> = some.as_array().unwrap().iter().collect();
+    let targets: Vec<_> = targets.iter().map(|e| &e["target_return"]).collect();
+    assert_eq!(targets, [-5.0, -100.0, -900.0]);
+    // A policy file has a target of its own.
+    let export = ["export", "asked", "--out", "p.dtb", "--dtype", "f32"];
+    let export = w.command(&export).output().unwrap();
+    assert!(export.status.success(), "{}", stderr(&export));
+    let file = json(&["p.dtb", "--episodes", "1"]);
+    assert_eq!(file["target_return"], -100.0);
+    assert_eq!(file["episodes"], some[1]["episodes"]);
+
+    for (args, code, fragment) in [
+        (
+            &["--target-return", "often"][..],
+            2,
+            "give `auto`, or returns",
+        ),
+        (&["--env", "pendulun"], 2, "did you mean `pendulum`?"),
+    ] {
+        let args = [&["eval", "asked"], args].concat();
+        let output = w.command(&args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert!(stderr(&output).contains(fragment), "{}", stderr(&output));
+    }
+    // A run of an environment that nobody knows.
+    let mut nowhere = run.clone();
+    nowhere["env"] = "".into();
+    std::fs::write(w.path("run/run.json"), nowhere.to_string()).unwrap();
+    let output = w.command(&["eval", "run"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("name one with --env"),
+        "{}",
+        stderr(&output)
     );
 }
