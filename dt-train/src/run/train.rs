@@ -10,8 +10,7 @@ use tch::Device;
 use super::checkpoint::{Best, Progress};
 use super::folder::{self, Existing};
 use super::metrics::{EvalRecord, Metrics, Record};
-use super::progress::Bar;
-use super::{Run, Sink, Which, read_metrics};
+use super::{Run, Sink, Which, progress, read_metrics};
 use crate::algo::{Averages, Learner, Setup};
 use crate::config::Recipe;
 use crate::data::notes::notes;
@@ -88,7 +87,7 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
         None => Progress::default(),
     };
     let sinks: Vec<Box<dyn Sink>> = vec![
-        Box::new(Bar::new(run.recipe.train.updates, &progress)),
+        progress::sink(run.recipe.train.updates, &progress),
         // Before the checkpoint of the same update: resuming drops what is newer than the checkpoint.
         Box::new(Metrics::open(&run.dir.join(run::METRICS), progress.update)?),
         Box::new(Curve),

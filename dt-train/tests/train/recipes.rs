@@ -1,5 +1,7 @@
 //! Recipes that are refused.
 
+use dt_train::run::read_metrics;
+
 use crate::workshop::{Workshop, stderr};
 
 #[test]
@@ -57,4 +59,24 @@ fn bad_recipes_are_refused_before_anything_is_written() {
         assert!(stderr(&output).contains(fragment), "{}", stderr(&output));
     }
     assert!(!workshop.path("run").exists());
+}
+
+#[test]
+fn off_a_terminal_every_record_is_a_line() {
+    let workshop = Workshop::new();
+    let output = workshop.train("run", &[]);
+    let log = stderr(&output);
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.starts_with("update "))
+        .collect();
+    let records = read_metrics(&workshop.path("run/metrics.jsonl"));
+    assert_eq!(records.len(), 8);
+    assert_eq!(lines.len(), records.len(), "{log}");
+    for (line, record) in lines.iter().zip(&records) {
+        let start = format!("update {}/40  loss {:.5}", record.update, record.loss);
+        assert!(line.starts_with(&start), "{line}");
+        assert!(line.contains(" updates/s  00:00:"), "{line}");
+        assert_eq!(line.contains("return "), !record.eval.is_empty(), "{line}");
+    }
 }
