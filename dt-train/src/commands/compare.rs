@@ -7,13 +7,17 @@ use host_sim::console;
 use host_sim::evaluation::Evaluation;
 
 use super::WrongUsage;
+use crate::run::Run;
+use crate::run::records::load_evaluations;
+use crate::run::seeds::runs_of;
 use crate::stats::{Estimate, Interval, Statistic, clustered, independent, mean};
 
 /// Arguments of `dt-train compare`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Results of one policy and of another at the same target returns and seeds, as `--json` of `eval` or `host-sim rollout`
-    /// writes them; further pairs are of further training seeds, all in the same episodes
+    /// writes them; further pairs are of further training seeds, all in the same episodes. A run's folder stands for what
+    /// `eval RUN` measured of its newest evaluated checkpoint; two folders of runs, which `train --seeds` makes, for their runs in pairs
     #[arg(value_name = "A.json B.json", required = true, num_args = 2..)]
     pub results: Vec<PathBuf>,
 }
@@ -29,8 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         )
         .into());
     }
-    let read: Vec<Results> = args
-        .results
+    let read: Vec<Results> = in_pairs(args.results)?
         .iter()
         .map(|path| Results::read(path))
         .collect::<Result<_, _>>()?;
@@ -53,6 +56,30 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     console::print(table(&pairs))?;
     Ok(())
+}
+
+/// The runs of two folders of runs in pairs of the same seed; anything else as it is.
+fn in_pairs(results: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    let [a, b] = results.as_slice() else {
+        return Ok(results);
+    };
+    let [ours, theirs] = [a, b].map(|path| runs_of(path));
+    let holds_runs = |path: &PathBuf, runs: &[PathBuf]| runs[0] != *path;
+    if !holds_runs(a, &ours) && !holds_runs(b, &theirs) {
+        return Ok(results);
+    }
+    let names = |runs: &[PathBuf]| -> Vec<_> {
+        let name = |run: &PathBuf| run.file_name().unwrap_or_default().to_owned();
+        runs.iter().map(name).collect()
+    };
+    ensure!(
+        names(&ours) == names(&theirs),
+        "{} and {} do not hold runs of the same names, so they cannot be paired; train both with the same --seeds",
+        a.display(),
+        b.display()
+    );
+    let pairs = ours.into_iter().zip(theirs);
+    Ok(pairs.flat_map(|(ours, theirs)| [ours, theirs]).collect())
 }
 
 fn table(pairs: &[(&Results, &Results)]) -> String {
@@ -175,9 +202,18 @@ pub(crate) fn points_per_return(env: &str) -> Option<f64> {
     Some(100.0 / (expert - random))
 }
 
-/// Reads the results of one or several target returns.
+/// Reads the results of one or several target returns; of a run's folder, those of its newest evaluated checkpoint.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Evaluation>> {
     let name = path.display();
+    if path.is_dir() {
+        let saved = load_evaluations(&Run::open(path)?)?;
+        let newest = saved.iter().map(|saved| saved.update).max();
+        let newest = newest.with_context(|| {
+            format!("{name} has not been evaluated; `dt-train eval {name}` does it")
+        })?;
+        let of_newest = saved.into_iter().filter(|saved| saved.update == newest);
+        return Ok(of_newest.map(|saved| saved.evaluation).collect());
+    }
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
     let several = if text.trim_start().starts_with('[') {
         serde_json::from_str(&text)

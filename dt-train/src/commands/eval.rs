@@ -18,12 +18,14 @@ use crate::algo::Engine;
 use crate::evaluate;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::records::save_evaluations;
+use crate::run::seeds::runs_of;
 use crate::run::{self, Run};
+use crate::stats::{mean, sample_deviation};
 
 /// Arguments of `dt-train eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folder (exported as f32 in memory) or policy file; the engine of the controller runs it, but not the baseline
+    /// Run folder (exported as f32 in memory), folder of runs as `train --seeds` makes it, or policy file; the engine of the controller runs it, but not the baseline
     /// of behaviour cloning, which has no policy file. Results of a run are kept in its folder as well, for `report`
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
@@ -87,12 +89,12 @@ enum Subject {
 }
 
 impl Subject {
-    fn open(args: &Args) -> anyhow::Result<Self> {
-        if !args.policy.is_dir() {
-            return Ok(Self::File(PolicyFile::load(&args.policy)?));
+    fn open(path: &Path, which: Which) -> anyhow::Result<Self> {
+        if !path.is_dir() {
+            return Ok(Self::File(PolicyFile::load(path)?));
         }
-        let run = Run::open(&args.policy)?;
-        let checkpoint = run.checkpoint(match args.checkpoint {
+        let run = Run::open(path)?;
+        let checkpoint = run.checkpoint(match which {
             Which::Last => run::Which::Last,
             Which::Best => run::Which::Best,
         })?;
@@ -124,7 +126,6 @@ impl Subject {
 /// # Errors
 /// Unreadable policies, environments that do not fit them, failed writes.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let is_given = |target: &Target| matches!(target, Target::At(_));
     let given = args.target_return.iter().filter_map(|target| match target {
         Target::At(target) => Some(*target),
         Target::Auto => None,
@@ -136,7 +137,35 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = json.filter(|path| !is_stdout(path)) {
         atomic::check(path, args.force)?;
     }
-    let subject = Subject::open(&args)?;
+    let mut evaluations = Vec::new();
+    let mut tables = String::new();
+    let policies = runs_of(&args.policy);
+    for path in &policies {
+        let of_policy = evaluate(path, &args)?;
+        tables += &Table(&of_policy).to_string();
+        evaluations.push(of_policy);
+    }
+    if policies.len() > 1 {
+        tables += &over_runs(&evaluations);
+    }
+    let evaluations = evaluations.concat();
+    match json {
+        Some(path) if is_stdout(path) => {
+            eprint!("{tables}");
+            console::print(to_json(&evaluations)?)?;
+        }
+        Some(path) => {
+            console::print(&tables)?;
+            atomic::write(path, args.force, to_json(&evaluations)?.as_bytes())?;
+        }
+        None => console::print(&tables)?,
+    }
+    Ok(())
+}
+
+/// Evaluates one policy, and leaves what a run reached in its folder.
+fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluation>> {
+    let subject = Subject::open(path, args.checkpoint)?;
     let env_name = args
         .env
         .clone()
@@ -161,14 +190,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     if !policy.is_conditioned() {
-        if args.target_return.iter().any(is_given) {
+        if args.target_return == [Target::Auto] {
+            targets.truncate(1);
+        } else {
             let title = match &subject {
                 Subject::Trained(trained) => trained.0.recipe.algorithm.title(),
                 Subject::File(_) => "this policy",
             };
             eprintln!("note: {title} knows no return: --target-return changes nothing");
-        } else {
-            targets.truncate(1);
         }
     }
     let bar = progress::bar(targets.len() as u64 * u64::from(args.episodes));
@@ -190,22 +219,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 policy.runner(),
             );
         }
-        let name = args.policy.display().to_string();
+        let name = path.display().to_string();
         evaluations.push(Evaluation::new(&env.spec(), name, target_return, episodes));
     }
     bar.finish_and_clear();
-    let table = Table(&evaluations);
-    match json {
-        Some(path) if is_stdout(path) => {
-            eprint!("{table}");
-            console::print(to_json(&evaluations)?)?;
-        }
-        Some(path) => {
-            console::print(table)?;
-            atomic::write(path, args.force, to_json(&evaluations)?.as_bytes())?;
-        }
-        None => console::print(table)?,
-    }
     if let Subject::Trained(trained) = &subject {
         let (run, checkpoint) = trained.as_ref();
         super::note(
@@ -213,7 +230,28 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             save_evaluations(run, checkpoint.progress.update, &evaluations),
         );
     }
-    Ok(())
+    Ok(evaluations)
+}
+
+/// The means of several runs together, a line per target that all of them were asked for.
+fn over_runs(evaluations: &[Vec<Evaluation>]) -> String {
+    let mut out = format!(
+        "{} runs, mean ± sample deviation over them\n",
+        evaluations.len()
+    );
+    for first in evaluations.iter().take(1).flatten() {
+        let at_target = |of_run: &Vec<Evaluation>| {
+            let same = |e: &&Evaluation| e.target_return == first.target_return;
+            Some(of_run.iter().find(same)?.mean_return)
+        };
+        let means: Option<Vec<f64>> = evaluations.iter().map(at_target).collect();
+        if let Some(means) = means {
+            let deviation = sample_deviation(&means).unwrap_or(f64::NAN);
+            let target = first.target_return as f32;
+            out += &format!("{target:>10} {:>12.2} {deviation:>10.2}\n", mean(&means));
+        }
+    }
+    out
 }
 
 fn is_stdout(path: &Path) -> bool {

@@ -9,6 +9,7 @@ use host_sim::console;
 
 use crate::atomic;
 use crate::report::{Gathered, Leading, html};
+use crate::run::seeds::runs_of;
 
 /// Arguments of `dt-train report`.
 ///
@@ -18,7 +19,7 @@ use crate::report::{Gathered, Leading, html};
 /// them says which run they belong to. What is missing, the page names.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folders; those that differ only in train.seed count as repetitions
+    /// Run folders, or folders of runs as `train --seeds` makes them; those that differ only in train.seed count as repetitions
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
     /// Page to write: one file that loads nothing else
@@ -44,7 +45,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     atomic::check(&args.out, args.force)?;
     let spinner = ProgressBar::new_spinner().with_message("reading the runs and their data");
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let gathered = Gathered::read(&args.runs, &args.eval, args.checkpoint);
+    let runs: Vec<PathBuf> = args.runs.iter().flat_map(|path| runs_of(path)).collect();
+    let gathered = Gathered::read(&runs, &args.eval, args.checkpoint);
     spinner.finish_and_clear();
     let page = html(&gathered?);
     atomic::write(&args.out, args.force, page.as_bytes())?;

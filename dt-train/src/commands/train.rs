@@ -1,10 +1,13 @@
 //! `dt-train train`: trains a Decision Transformer, or one of its rivals.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use anyhow::{Context, bail};
 use host_sim::console;
 
-use crate::config::Source;
+use crate::config::{Recipe, Source};
+use crate::run::seeds::{self, Seeds};
 use crate::run::train::{self, Options};
 use crate::run::{self, Existing};
 
@@ -23,7 +26,7 @@ pub struct Args {
     /// Move all reward of each episode to its last step, and hold the return-to-go constant when acting
     #[arg(long)]
     pub delayed_reward: bool,
-    /// Folder of the run
+    /// Folder of the run; with --seeds: of their runs
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
     /// Environment to evaluate in; default: the one the data name
@@ -41,6 +44,12 @@ pub struct Args {
     /// Seed of initialization, sampling and dropout
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
+    /// Train with each of these seeds, into RUN/seed-N: 0..5 are 0, 1, 2, 3, 4; 0,1,7 is a list. Then the mean over seeds
+    #[arg(long, value_name = "A..B", conflicts_with = "seed")]
+    pub seeds: Option<Seeds>,
+    /// With --seeds: so many at once, each with its share of the cores and its own copy of the data
+    #[arg(long, value_name = "N", requires = "seeds", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub jobs: u32,
     /// auto, cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
@@ -57,27 +66,13 @@ pub struct Args {
 /// # Errors
 /// Bad configuration or data, an output folder with another run in it, failed writes.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let existing = match (args.resume, args.force) {
-        (true, _) => Existing::Resume,
-        (_, true) => Existing::Replace,
-        _ => Existing::Refuse,
-    };
-    let mut settings = Vec::new();
-    if args.delayed_reward {
-        settings.push("data.delayed_reward=true".to_owned());
-        // Unless --set asks for an external one.
-        settings.push("control.reward=constant".to_owned());
-    }
-    settings.extend(args.algo.map(|name| format!("algo={name}")));
-    settings.extend(args.reading.settings());
-    settings.extend(args.set);
-    settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
-    // `:?` keeps the point that makes it a float.
-    settings.extend(args.top_percent.map(|x| format!("data.top_percent={x:?}")));
-    let given = args.config.as_deref().map(Source::new);
-    let recipe = run::recipe(&args.out, existing, given, &settings)?;
-    run::check_folder(&args.out, existing)?;
     let device = train::device(&args.device)?;
+    if let Some(Seeds(seeds)) = &args.seeds {
+        return run_seeds(&args, seeds);
+    }
+    let existing = existing(&args);
+    let recipe = recipe(&args, &args.out, args.seed)?;
+    run::check_folder(&args.out, existing)?;
     let data = super::load(&args.data, &recipe.data.reading())?;
     let options = Options {
         out: args.out,
@@ -89,4 +84,84 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let run = train::train(data, options)?;
     console::line(train::summary(&run)?)?;
     Ok(())
+}
+
+/// One process per seed, each with its recipe in full.
+fn run_seeds(args: &Args, seeds: &[u64]) -> anyhow::Result<()> {
+    let recipes = tempfile::tempdir().context("no folder for temporary files")?;
+    let written = |seed: u64| recipes.path().join(format!("seed-{seed}.toml"));
+    // Everything that can be refused is refused before the work.
+    if args.out.join(run::CONFIG).exists() {
+        bail!(
+            "{} is a run, and --seeds makes a folder of runs; choose another folder",
+            args.out.display()
+        );
+    }
+    for &seed in seeds {
+        let out = seeds::folder(&args.out, seed);
+        let recipe = recipe(args, &out, Some(seed))?;
+        run::check_folder(&out, existing(args))?;
+        std::fs::write(written(seed), recipe.to_toml())?;
+    }
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let command = |seed: u64| {
+        let mut command = Command::new(&program);
+        command.arg("train").arg("--data").args(&args.data);
+        command.arg("--out").arg(seeds::folder(&args.out, seed));
+        command.arg("--config").arg(written(seed));
+        command.args(["--device", &args.device]);
+        command.args(args.env.iter().flat_map(|env| ["--env", env]));
+        command.args(args.resume.then_some("--resume"));
+        command.args(args.force.then_some("--force"));
+        command
+    };
+    let done = seeds::run(seeds, args.jobs as usize, command)?;
+    let of = |success: bool| {
+        let each = seeds.iter().zip(&done);
+        each.filter(move |(_, status)| status.success() == success)
+            .map(|(&seed, _)| seed)
+    };
+    let finished: Vec<_> = of(true)
+        .map(|seed| seeds::folder(&args.out, seed))
+        .collect();
+    if !finished.is_empty() {
+        console::print(seeds::summary(&finished)?)?;
+    }
+    let failed: Vec<_> = of(false).map(|seed| seed.to_string()).collect();
+    if !failed.is_empty() {
+        bail!(
+            "{} of {} seeds failed ({}); what each said stands above. Once that is mended, the same command with --resume \
+             trains them and leaves the others as they are",
+            failed.len(),
+            seeds.len(),
+            failed.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn existing(args: &Args) -> Existing {
+    match (args.resume, args.force) {
+        (true, _) => Existing::Resume,
+        (_, true) => Existing::Replace,
+        _ => Existing::Refuse,
+    }
+}
+
+/// The recipe of the run in `out`, with all that the command line says about it.
+fn recipe(args: &Args, out: &Path, seed: Option<u64>) -> anyhow::Result<Recipe> {
+    let mut settings = Vec::new();
+    if args.delayed_reward {
+        settings.push("data.delayed_reward=true".to_owned());
+        // Unless --set asks for an external one.
+        settings.push("control.reward=constant".to_owned());
+    }
+    settings.extend(args.algo.iter().map(|name| format!("algo={name}")));
+    settings.extend(args.reading.settings());
+    settings.extend(args.set.iter().cloned());
+    settings.extend(seed.map(|seed| format!("train.seed={seed}")));
+    // `:?` keeps the point that makes it a float.
+    settings.extend(args.top_percent.map(|x| format!("data.top_percent={x:?}")));
+    let given = args.config.as_deref().map(Source::new);
+    run::recipe(out, existing(args), given, &settings)
 }

@@ -16,6 +16,7 @@ mod folder;
 mod metrics;
 mod progress;
 pub mod records;
+pub mod seeds;
 pub mod train;
 
 use std::path::{Path, PathBuf};
@@ -177,6 +178,14 @@ pub enum RunError {
         "{0} holds no training run (no config.toml); give the folder that `dt-train train --out` wrote"
     )]
     NoRun(PathBuf),
+    /// Several runs there.
+    #[error("{path} holds several runs, {names}; give one of them")]
+    SeveralRuns {
+        /// The folder.
+        path: PathBuf,
+        /// Their folders.
+        names: String,
+    },
     /// Its recipe cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -250,7 +259,15 @@ impl Run {
     pub fn open(dir: &Path) -> Result<Self, RunError> {
         let recipe = dir.join(CONFIG);
         if !recipe.is_file() {
-            return Err(RunError::NoRun(dir.to_owned()));
+            let runs = seeds::runs_of(dir);
+            if runs[0] == dir {
+                return Err(RunError::NoRun(dir.to_owned()));
+            }
+            let names = runs.iter().map(|run| run.display().to_string());
+            return Err(RunError::SeveralRuns {
+                path: dir.to_owned(),
+                names: names.collect::<Vec<_>>().join(", "),
+            });
         }
         let recipe = Recipe::load(Some(&Source::File(recipe)), &[])?;
         let path = dir.join(INFO);

@@ -4,4 +4,5 @@ mod baseline;
 mod evaluate;
 mod recipes;
 mod resume;
+mod seeds;
 mod workshop;
