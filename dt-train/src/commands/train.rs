@@ -53,7 +53,8 @@ pub struct Args {
     /// auto, cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
-    /// Continue the run in --out where it stopped
+    /// Continue the run in --out where it stopped; a finished one with more train.updates. What is logged, saved and evaluated
+    /// may change, what the updates so far followed from may not
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
     /// Replace the run in --out

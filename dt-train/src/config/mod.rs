@@ -7,6 +7,7 @@ mod keys;
 pub(crate) mod names;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,7 +92,7 @@ impl Data {
 pub struct Train {
     /// Seed of initialization, sampling and dropout.
     pub seed: u64,
-    /// Optimizer updates.
+    /// Optimizer updates. A run may be resumed with more; from there on, its learning rate is that of a run of so many.
     pub updates: u64,
     /// Sequences per update; what one is, the algorithm says.
     pub batch_size: u32,
@@ -353,6 +354,26 @@ impl Recipe {
     /// As TOML that [`Recipe::load`] reads back to the same values.
     pub fn to_toml(&self) -> String {
         toml::to_string(&self.to_table()).expect("plain values only")
+    }
+
+    /// Every key, dotted, with its value.
+    pub(crate) fn dotted(&self) -> BTreeMap<String, toml::Value> {
+        let mut keys = BTreeMap::new();
+        for (section, value) in self.to_table() {
+            match value {
+                toml::Value::Table(inner) => {
+                    keys.extend(
+                        inner
+                            .into_iter()
+                            .map(|(key, value)| (format!("{section}.{key}"), value)),
+                    );
+                }
+                value => {
+                    keys.insert(section, value);
+                }
+            }
+        }
+        keys
     }
 
     fn with(algorithm: Arc<dyn Algorithm>, sections: Sections) -> Self {

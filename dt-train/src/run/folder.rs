@@ -1,5 +1,7 @@
 //! What happens to a run folder that exists already.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -119,10 +121,18 @@ fn resume(run: &Run) -> anyhow::Result<Option<Checkpoint>> {
             earlier.info.dataset_sha256
         );
     }
-    if let Some(difference) = difference(&earlier.recipe, &run.recipe) {
+    let different = differences(&earlier.recipe, &run.recipe);
+    let refused: Vec<_> = different
+        .iter()
+        .filter(|difference| !CHANGEABLE.contains(&difference.key.as_str()))
+        .map(Difference::to_string)
+        .collect();
+    if !refused.is_empty() {
         bail!(
-            "cannot resume: {} was started with {difference}; use the same recipe, or another --out",
-            run.dir.display()
+            "cannot resume: {} was started with {}. Only {} may change; use the same recipe, or another --out",
+            run.dir.display(),
+            refused.join(", and with "),
+            CHANGEABLE.join(", ")
         );
     }
     if earlier.info.env != run.info.env {
@@ -135,36 +145,79 @@ fn resume(run: &Run) -> anyhow::Result<Option<Checkpoint>> {
         );
     }
     match run.checkpoint(Which::Last) {
-        Ok(checkpoint) => Ok(Some(checkpoint)),
+        Ok(mut checkpoint) => {
+            let (done, asked) = (checkpoint.progress.update, run.recipe.train.updates);
+            if done > asked {
+                bail!(
+                    "cannot resume: {} has had {done} updates, and train.updates = {asked}; ask for at least {done}",
+                    run.dir.display()
+                );
+            }
+            // Returns at another target are no measure for those at this one: the next evaluation is the best.
+            let first = |run: &Run| run.recipe.eval.target_returns.first().copied();
+            if first(&earlier) != first(run) {
+                checkpoint.progress.best = None;
+            }
+            Ok(Some(checkpoint))
+        }
         Err(run::RunError::NoCheckpoint { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The first key in which two recipes differ, in words.
-fn difference(earlier: &Recipe, now: &Recipe) -> Option<String> {
-    let [earlier, now] = [earlier, now].map(|recipe| {
-        let text = recipe.to_toml();
-        let mut section = String::new();
-        let mut lines = Vec::new();
-        for line in text.lines() {
-            match line
-                .strip_prefix('[')
-                .and_then(|line| line.strip_suffix(']'))
-            {
-                Some(name) => section = name.to_owned(),
-                None if line.is_empty() => {}
-                None if section.is_empty() => lines.push(line.to_owned()),
-                None => lines.push(format!("{section}.{line}")),
+/// What a resumed run may have another value of: when it ends and what is looked at on the way, but nothing that the
+/// updates so far followed from. (On the CPU, their last bits depend on the threads.)
+const CHANGEABLE: [&str; 7] = [
+    "train.updates",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.threads",
+    "eval.every",
+    "eval.episodes",
+    "eval.target_returns",
+];
+
+/// A key that two recipes have different values of.
+#[derive(Debug)]
+struct Difference {
+    /// Dotted.
+    key: String,
+    /// In TOML; none: it is not there.
+    earlier: Option<String>,
+    now: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    /// With the reason why a resumed run cannot have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, earlier, now } = self;
+        let told = |value: &Option<String>| match value {
+            Some(value) => format!("{key} = {value}"),
+            None => format!("no {key}"),
+        };
+        let reason = match key.split('.').next() {
+            Some("data") => "the updates so far were made on data that were prepared so",
+            Some("control") => {
+                "actions, and the limits of observations, are those of the data that it was trained on"
             }
-        }
-        lines
-    });
-    let (earlier, now) = earlier
-        .iter()
-        .zip(&now)
-        .find(|(earlier, now)| earlier != now)?;
-    Some(format!("{earlier}, now it is {now}"))
+            _ => "the updates so far followed from it",
+        };
+        write!(f, "{}, now it is {} ({reason})", told(earlier), told(now))
+    }
+}
+
+/// The keys in which two recipes differ.
+fn differences(earlier: &Recipe, now: &Recipe) -> Vec<Difference> {
+    let [earlier, now] = [earlier, now].map(Recipe::dotted);
+    let keys: BTreeSet<&String> = earlier.keys().chain(now.keys()).collect();
+    keys.into_iter()
+        .filter(|&key| earlier.get(key) != now.get(key))
+        .map(|key| Difference {
+            key: key.clone(),
+            earlier: earlier.get(key).map(ToString::to_string),
+            now: now.get(key).map(ToString::to_string),
+        })
+        .collect()
 }
 
 fn holds_run(dir: &Path) -> bool {
@@ -189,11 +242,34 @@ mod tests {
     fn recipes_differ_by_key() {
         let earlier = Recipe::default();
         let mut now = Recipe::default();
-        assert_eq!(difference(&earlier, &now), None);
+        assert!(differences(&earlier, &now).is_empty());
         now.train.batch_size = 32;
+        now.eval.target_returns = vec![1.5];
+        let found = differences(&earlier, &now);
+        let keys: Vec<_> = found.iter().map(|found| found.key.as_str()).collect();
+        assert_eq!(keys, ["eval.target_returns", "train.batch_size"]);
         assert_eq!(
-            difference(&earlier, &now).unwrap(),
-            "train.batch_size = 64, now it is train.batch_size = 32"
+            found[1].to_string(),
+            "train.batch_size = 64, now it is train.batch_size = 32 (the updates so far followed from it)"
         );
+        let other = differences(&earlier, &Recipe::new(crate::algo::bc::Bc::default()));
+        let told: Vec<_> = other.iter().map(Difference::to_string).collect();
+        assert!(
+            told[0].starts_with("algo = \"dt\", now it is algo = \"bc\""),
+            "{told:?}"
+        );
+        assert!(
+            told.iter()
+                .any(|line| line.starts_with("dt.n_head = 1, now it is no dt.n_head"))
+        );
+    }
+
+    /// Only what a recipe has can change.
+    #[test]
+    fn changeable_keys_are_keys() {
+        let keys = Recipe::default().dotted();
+        for key in CHANGEABLE {
+            assert!(keys.contains_key(key), "{key}");
+        }
     }
 }

@@ -82,7 +82,15 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
             learner
                 .restore(checkpoint)
                 .with_context(|| format!("cannot resume {}", run.dir.display()))?;
-            checkpoint.progress.clone()
+            let progress = checkpoint.progress.clone();
+            if progress.update == run.recipe.train.updates {
+                eprintln!(
+                    "note: {} has had its {} updates; more of them come with --set train.updates=N",
+                    run.dir.display(),
+                    progress.update
+                );
+            }
+            progress
         }
         None => Progress::default(),
     };

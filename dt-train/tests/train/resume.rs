@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use dt_train::run::checkpoint::Checkpoint;
 use dt_train::run::read_metrics;
 
-use crate::workshop::Workshop;
+use crate::workshop::{Workshop, stderr};
 
 /// The records without what depends on the clock.
 fn timeless(metrics: &Path) -> Vec<String> {
@@ -115,7 +116,37 @@ fn another_run_is_neither_overwritten_nor_continued() {
     workshop.train_fails(
         "run",
         &other_seed,
-        &["cannot resume", "train.seed = 0, now it is train.seed = 9"],
+        &[
+            "cannot resume",
+            "train.seed = 0, now it is train.seed = 9 (the updates so far followed from it)",
+            "Only train.updates, ",
+        ],
+    );
+    // All of them at once.
+    let others = [
+        &short[..],
+        &[
+            "--resume",
+            "--set",
+            "dt.n_head=1",
+            "--set",
+            "data.normalize_states=false",
+        ],
+    ]
+    .concat();
+    workshop.train_fails(
+        "run",
+        &others,
+        &[
+            "data.normalize_states = true",
+            "dt.n_head = 2, now it is dt.n_head = 1",
+        ],
+    );
+    let fewer = ["--resume", "--set", "train.updates=9"];
+    workshop.train_fails(
+        "run",
+        &fewer,
+        &["has had 10 updates", "ask for at least 10"],
     );
     std::fs::remove_file(workshop.path("data.hdf5")).unwrap();
     workshop.write_data("data.hdf5", 0.5);
@@ -130,4 +161,62 @@ fn another_run_is_neither_overwritten_nor_continued() {
     std::fs::create_dir(workshop.path("notes")).unwrap();
     std::fs::write(workshop.path("notes/todo.txt"), "mine").unwrap();
     workshop.train_fails("notes", &short, &["notes is not empty and holds no run"]);
+}
+
+/// The learning rate of the recipe does not depend on the number of updates, so that nothing tells the runs apart.
+#[test]
+fn a_finished_run_goes_on_to_what_a_longer_one_reaches() {
+    let w = Workshop::new();
+    w.train_ok("whole", &[]);
+    w.train_ok("extended", &["--set", "train.updates=20"]);
+    assert!(w.bytes("extended/last.safetensors") != w.bytes("whole/last.safetensors"));
+    let nothing = w.train("extended", &["--resume", "--set", "train.updates=20"]);
+    assert!(
+        stderr(&nothing).contains("has had its 20 updates"),
+        "{}",
+        stderr(&nothing)
+    );
+    w.train_ok("extended", &["--resume", "--set", "train.updates=40"]);
+    for name in [
+        "config.toml",
+        "run.json",
+        "last.safetensors",
+        "best.safetensors",
+    ] {
+        assert!(
+            w.bytes(&format!("extended/{name}")) == w.bytes(&format!("whole/{name}")),
+            "{name} differs"
+        );
+    }
+    let records = timeless(&w.path("extended/metrics.jsonl"));
+    assert_eq!(records, timeless(&w.path("whole/metrics.jsonl")));
+
+    // Without the recipe at hand, and with something else to look at.
+    let looks = [
+        "train",
+        "--data",
+        "data.hdf5",
+        "--out",
+        "extended",
+        "--device",
+        "cpu",
+        "--resume",
+        "--set",
+        "train.updates=50",
+        "--set",
+        "train.log_every=10",
+        "--set",
+        "eval.target_returns=[-300]",
+        "--set",
+        "eval.episodes=1",
+    ];
+    let output = w.command(&looks).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let records = read_metrics(&w.path("extended/metrics.jsonl"));
+    let last = records.last().unwrap();
+    assert_eq!((last.update, last.eval.len()), (50, 1));
+    assert_eq!(last.eval[0].target_return, -300.0);
+    // The best so far was at another target.
+    let last = Checkpoint::load(&w.path("extended/last.safetensors")).unwrap();
+    assert_eq!(last.progress.best.unwrap().update, 50);
 }
