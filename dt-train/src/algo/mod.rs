@@ -27,7 +27,7 @@ use crate::data::sampler::Trajectories;
 use crate::deploy::Deployable;
 use crate::nn::parameters::Parameter;
 use crate::run::Run;
-use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress};
+use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress, Weights};
 
 pub use policy::{BoxedController, Engine, History, Memory, Player, Policy};
 pub use supervised::{Mode, Supervised};
@@ -107,6 +107,12 @@ pub trait Learner {
     /// # Errors
     /// If the checkpoint belongs to another network or holds no optimizer state.
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError>;
+
+    /// Starts from these weights instead of random ones, with a fresh optimizer.
+    ///
+    /// # Errors
+    /// If the weights belong to another network.
+    fn start_from(&mut self, weights: &Weights) -> Result<(), CheckpointError>;
 }
 
 /// What a [`Learner`] starts with.

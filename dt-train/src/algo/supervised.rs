@@ -21,7 +21,7 @@ use crate::nn::layers::{Bound, masked_mse};
 use crate::nn::parameters::{self, Parameter};
 use crate::nn::transformer::Inputs;
 use crate::run::Run;
-use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress};
+use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress, Weights};
 
 /// What a forward pass is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -263,6 +263,10 @@ impl<S: Supervised> Learner for Descending<S> {
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         self.descent.restore(checkpoint)
+    }
+
+    fn start_from(&mut self, weights: &Weights) -> Result<(), CheckpointError> {
+        self.descent.start_from(weights)
     }
 }
 

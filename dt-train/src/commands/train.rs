@@ -9,7 +9,7 @@ use host_sim::console;
 use crate::config::{Recipe, Source};
 use crate::run::seeds::{self, Seeds};
 use crate::run::train::{self, Options};
-use crate::run::{self, Existing};
+use crate::run::{self, Existing, Run};
 
 /// Arguments of `dt-train train`.
 #[derive(clap::Args, Debug)]
@@ -57,6 +57,10 @@ pub struct Args {
     /// may change, what the updates so far followed from may not
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
+    /// Start from the newest weights of another run instead of random ones, with its recipe unless --config gives one; states,
+    /// actions and returns stay in that run's units, so that the network begins as the same policy
+    #[arg(long, value_name = "RUN")]
+    pub init_from: Option<PathBuf>,
     /// Replace the run in --out
     #[arg(long)]
     pub force: bool,
@@ -81,6 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         recipe,
         env: args.env,
         device,
+        init_from: args.init_from,
     };
     let run = train::train(data, options)?;
     console::line(train::summary(&run)?)?;
@@ -112,6 +117,9 @@ fn run_seeds(args: &Args, seeds: &[u64]) -> anyhow::Result<()> {
         command.arg("--config").arg(written(seed));
         command.args(["--device", &args.device]);
         command.args(args.env.iter().flat_map(|env| ["--env", env]));
+        if let Some(run) = &args.init_from {
+            command.arg("--init-from").arg(run);
+        }
         command.args(args.resume.then_some("--resume"));
         command.args(args.force.then_some("--force"));
         command
@@ -163,6 +171,10 @@ fn recipe(args: &Args, out: &Path, seed: Option<u64>) -> anyhow::Result<Recipe> 
     settings.extend(seed.map(|seed| format!("train.seed={seed}")));
     // `:?` keeps the point that makes it a float.
     settings.extend(args.top_percent.map(|x| format!("data.top_percent={x:?}")));
-    let given = args.config.as_deref().map(Source::new);
+    let given = match (&args.config, &args.init_from) {
+        (Some(config), _) => Some(Source::new(config)),
+        (None, Some(run)) => Some(Source::File(Run::open(run)?.dir.join(run::CONFIG))),
+        (None, None) => None,
+    };
     run::recipe(out, existing(args), given, &settings)
 }

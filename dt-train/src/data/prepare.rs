@@ -22,7 +22,8 @@ pub struct Prepared {
     pub info: RunInfo,
 }
 
-/// What the network trains on, and what a controller needs to know about it.
+/// What the network trains on, and what a controller needs to know about it. With `units`, states are normalized by the
+/// statistics of that run, whose states have the same length, rather than by those of the data.
 ///
 /// # Errors
 /// If nobody knows the range of actions or the control period, or a length in the recipe does not fit the data.
@@ -30,6 +31,7 @@ pub fn prepare(
     mut data: Dataset,
     env: Option<&EnvSpec<'_>>,
     config: &Recipe,
+    units: Option<&RunInfo>,
 ) -> anyhow::Result<Prepared> {
     refuse_other_spaces(&data, config)?;
     let (state_dim, act_dim) = (data.state_dim(), data.act_dim());
@@ -62,12 +64,11 @@ pub fn prepare(
     let stats = data.state_stats().context("observations are vectors")?;
     data.select(&config.data);
     held_out.select(&config.data);
-    let state_mean = if config.data.normalize_states {
-        stats.mean.clone()
-    } else {
-        vec![0.0; state_dim]
+    let (state_mean, state_std) = match units {
+        Some(theirs) => (theirs.state_mean.clone(), theirs.state_std.clone()),
+        None if config.data.normalize_states => (stats.mean.clone(), input_scale(&stats, config)),
+        None => (vec![0.0; state_dim], input_scale(&stats, config)),
     };
-    let state_std = input_scale(&stats, config);
     let (state_low, state_high) =
         state_limits(&stats, &state_std, env, config.control.state_margin);
     let [half, centre] = [-0.5, 0.5].map(|sign: f32| -> Vec<f32> {
@@ -122,6 +123,7 @@ pub fn prepare(
         control_period_us,
         env_file: None,
         suggested_target_returns: suggested_targets(&episode_returns),
+        init_from: None,
     };
     Ok(Prepared {
         train: trajectories(data, &info, &centre, &half, config),

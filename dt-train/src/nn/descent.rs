@@ -9,7 +9,7 @@ use crate::config::Train;
 use crate::nn::flat::Flat;
 use crate::nn::optim::{AdamW, AdamWConfig, clip_norm};
 use crate::nn::schedule::{learning_rate, mix};
-use crate::run::checkpoint::{Checkpoint, CheckpointError, OptimizerState, Progress};
+use crate::run::checkpoint::{Checkpoint, CheckpointError, OptimizerState, Progress, Weights};
 
 /// Parameters, their optimizer, and sums for the log.
 #[derive(Debug)]
@@ -107,6 +107,18 @@ impl Descent {
                     .as_ref()
                     .map(|_| parameters::host_values(self.parameters.values())),
             }),
+        }
+    }
+
+    /// Starts from these weights, the average of the parameters included, before the first update.
+    ///
+    /// # Errors
+    /// If the weights belong to another network.
+    pub fn start_from(&mut self, weights: &Weights) -> Result<(), CheckpointError> {
+        parameters::load(&mut self.parameters, weights)?;
+        match &mut self.average {
+            Some(average) => parameters::load(average, weights),
+            None => Ok(()),
         }
     }
 

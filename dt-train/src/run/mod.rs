@@ -17,6 +17,7 @@ mod metrics;
 mod progress;
 pub mod records;
 pub mod seeds;
+pub mod start;
 pub mod train;
 
 use std::path::{Path, PathBuf};
@@ -135,6 +136,18 @@ pub struct RunInfo {
     /// that.
     #[serde(default)]
     pub suggested_target_returns: Vec<f64>,
+    /// The run whose weights it started with; states and actions are in that run's units, not in those of its own data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<InitFrom>,
+}
+
+/// Whose weights a run started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitFrom {
+    /// Its folder, as given.
+    pub run: String,
+    /// Updates that the weights had had.
+    pub update: u64,
 }
 
 impl RunInfo {
@@ -371,6 +384,7 @@ impl Run {
             control_period_us: 10_000,
             env_file: None,
             suggested_target_returns: Vec::new(),
+            init_from: None,
         };
         Self {
             dir: "test".into(),

@@ -10,8 +10,9 @@ use tch::Device;
 use super::checkpoint::{Best, Progress};
 use super::folder::{self, Existing};
 use super::metrics::{EvalRecord, Metrics, Record};
+use super::start::Start;
 use super::{Run, Sink, Which, progress, read_metrics};
-use crate::algo::{Averages, Learner, Setup};
+use crate::algo::{Averages, Dims, Learner, Setup};
 use crate::config::Recipe;
 use crate::data::notes::notes;
 use crate::data::prepare::{Prepared, prepare};
@@ -33,6 +34,8 @@ pub struct Options {
     pub env: Option<String>,
     /// Where to train.
     pub device: Device,
+    /// Folder of the run whose weights and units it starts with.
+    pub init_from: Option<PathBuf>,
 }
 
 /// Trains on `data`; returns the finished run.
@@ -40,6 +43,19 @@ pub struct Options {
 /// # Errors
 /// If recipe, data, environment and folder do not fit together, or the file system refuses.
 pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
+    let start = start(&options)?;
+    if let Some(start) = &start {
+        start.set_units(&mut options.recipe);
+        let dims = Dims {
+            state_dim: data.state_dim(),
+            act_dim: data.act_dim(),
+        };
+        start.check(&options.recipe, dims)?;
+        // Where neither data nor command line name an environment.
+        if data.env().is_none() && options.env.is_none() {
+            options.env = start.env().map(Into::into);
+        }
+    }
     if options.recipe.data.return_scale == 0.0 {
         options.recipe.data.return_scale = data.return_scale() as f32;
     }
@@ -56,7 +72,13 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
         train,
         validation,
         mut info,
-    } = prepare(data, spec.as_ref(), &options.recipe)?;
+    } = prepare(
+        data,
+        spec.as_ref(),
+        &options.recipe,
+        start.as_ref().map(Start::units),
+    )?;
+    info.init_from = start.as_ref().map(Start::origin);
     for note in notes {
         eprintln!("note: {note}");
     }
@@ -92,7 +114,16 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
             }
             progress
         }
-        None => Progress::default(),
+        None => {
+            if let Some(weights) = start.as_ref().and_then(Start::weights) {
+                learner.start_from(weights)?;
+                // What is resumed before its first checkpoint would else start at random.
+                learner
+                    .save(Progress::default())
+                    .save(&run.dir.join(run::LAST))?;
+            }
+            Progress::default()
+        }
     };
     let sinks: Vec<Box<dyn Sink>> = vec![
         progress::sink(run.recipe.train.updates, &progress),
@@ -110,6 +141,15 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     };
     session.train()?;
     Ok(session.run)
+}
+
+/// Where a run starts that does not start at random.
+fn start(options: &Options) -> anyhow::Result<Option<Start>> {
+    let dir = &options.out;
+    if options.existing == Existing::Resume && dir.join(run::CONFIG).exists() {
+        return Ok(Start::of(Run::open(dir)?));
+    }
+    options.init_from.as_deref().map(Start::new).transpose()
 }
 
 /// The environment asked for, or else the one the data name, if this version has it; where data may be of any

@@ -210,5 +210,6 @@ fn info(data: &Dataset) -> RunInfo {
         control_period_us: 50_000,
         env_file: None,
         suggested_target_returns: Vec::new(),
+        init_from: None,
     }
 }

@@ -5,4 +5,5 @@ mod evaluate;
 mod recipes;
 mod resume;
 mod seeds;
+mod start;
 mod workshop;

@@ -54,10 +54,15 @@ impl Workshop {
 
     /// Eight episodes of 25 steps with the pendulum's dimensions and a simple feedback law.
     pub fn write_data(&self, name: &str, gain: f32) {
+        self.write_scaled_data(name, gain, 4.0);
+    }
+
+    /// The same, with a third feature that spans ± `scale`, as rewards do.
+    pub fn write_scaled_data(&self, name: &str, gain: f32, scale: f32) {
         let mut data = Recording::default();
         for i in 0..200_u32 {
             let wave = |k: f32| (k * i as f32).sin();
-            let observation = [wave(0.3), wave(0.8), 4.0 * wave(0.5)];
+            let observation = [wave(0.3), wave(0.8), scale * wave(0.5)];
             data.observations.extend(observation);
             data.next_observations.extend(observation);
             data.actions

@@ -42,6 +42,11 @@ fn config(settings: &[&str]) -> Recipe {
     Recipe::load(None, &settings).unwrap()
 }
 
+/// In the data's own units.
+fn prepare(data: Dataset, env: Option<&EnvSpec<'_>>, config: &Recipe) -> anyhow::Result<Prepared> {
+    super::prepare(data, env, config, None)
+}
+
 #[test]
 fn inputs_are_scaled_as_the_controller_scales_them() {
     let config = config(&["data.return_scale=2.0"]);
