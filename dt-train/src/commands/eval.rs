@@ -13,13 +13,12 @@ use host_sim::{atomic, progress};
 use tch::Device;
 
 use super::WrongUsage;
-use super::export::Which;
 use crate::algo::Engine;
 use crate::evaluate;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::records::save_evaluations;
 use crate::run::seeds::runs_of;
-use crate::run::{self, Run};
+use crate::run::{Run, Which};
 use crate::stats::{mean, sample_deviation};
 
 /// Arguments of `dt-train eval`.
@@ -48,8 +47,8 @@ pub struct Args {
     /// Seed of the first episode; episode i uses S + i
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Which checkpoint of a run
-    #[arg(long, value_enum, default_value_t = Which::Last)]
+    /// Which checkpoint of a run: the newest, that of the best evaluation, or the one after N updates, if it was kept
+    #[arg(long, value_name = "last|best|N", default_value = "last")]
     pub checkpoint: Which,
     /// Write the result as JSON; - is stdout (the table then goes to stderr)
     #[arg(long, value_name = "FILE")]
@@ -94,10 +93,7 @@ impl Subject {
             return Ok(Self::File(PolicyFile::load(path)?));
         }
         let run = Run::open(path)?;
-        let checkpoint = run.checkpoint(match which {
-            Which::Last => run::Which::Last,
-            Which::Best => run::Which::Best,
-        })?;
+        let checkpoint = run.checkpoint(which)?;
         Ok(Self::Trained(Box::new((run, checkpoint))))
     }
 

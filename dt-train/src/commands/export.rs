@@ -13,7 +13,7 @@ use host_sim::console;
 use crate::atomic;
 use crate::deploy::{Fold, Source, Trained, export, policy_rs, training_data};
 use crate::run::records::ExportRecord;
-use crate::run::{self, Run};
+use crate::run::{Run, Which};
 
 /// Arguments of `dt-train export`.
 #[derive(clap::Args, Debug)]
@@ -30,8 +30,8 @@ pub struct Args {
     /// Multiply out the matrices of attention with one head: a sixth less work per control step, and smaller
     #[arg(long, value_enum, default_value_t = Fold::Auto)]
     pub fold: Fold,
-    /// Which checkpoint of the run
-    #[arg(long, value_enum, default_value_t = Which::Last)]
+    /// Which checkpoint of the run: the newest, that of the best evaluation, or the one after N updates, if it was kept
+    #[arg(long, value_name = "last|best|N", default_value = "last")]
     pub checkpoint: Which,
     /// Replace existing output files
     #[arg(long)]
@@ -47,15 +47,6 @@ pub enum Dtype {
     Int4,
     /// The reference
     F32,
-}
-
-/// Checkpoints of a run.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// The newest
-    Last,
-    /// The one with the best evaluation
-    Best,
 }
 
 /// Runs the command.
@@ -82,10 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let spinner = ProgressBar::new_spinner().with_message("reading the run and its data");
     spinner.enable_steady_tick(Duration::from_millis(100));
     let run = Run::open(&args.run)?;
-    let checkpoint = run.checkpoint(match args.checkpoint {
-        Which::Last => run::Which::Last,
-        Which::Best => run::Which::Best,
-    })?;
+    let checkpoint = run.checkpoint(args.checkpoint)?;
     let trained = Trained::new(&run, &checkpoint)?;
     let data = training_data(&run)
         .inspect_err(|reason| {

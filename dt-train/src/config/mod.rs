@@ -125,6 +125,8 @@ pub struct Train {
     pub log_every: u64,
     /// Updates between checkpoints.
     pub checkpoint_every: u64,
+    /// Checkpoints that are kept besides the newest and that of the best evaluation: the newest before it.
+    pub checkpoint_keep: u32,
 }
 
 /// Evaluation during training.
@@ -201,6 +203,7 @@ impl Default for Train {
             threads: 0,
             log_every: 100,
             checkpoint_every: 1000,
+            checkpoint_keep: 0,
         }
     }
 }

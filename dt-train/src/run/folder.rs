@@ -99,7 +99,9 @@ pub fn open(
         run::LAST,
         run::BEST,
     ];
-    for name in files.into_iter().chain(exports.iter().map(String::as_str)) {
+    let kept: Vec<_> = run::kept_updates(dir).into_iter().map(run::kept).collect();
+    let others = exports.iter().chain(&kept).map(String::as_str);
+    for name in files.into_iter().chain(others) {
         let path = dir.join(name);
         if path.exists() {
             std::fs::remove_file(&path)
@@ -167,10 +169,11 @@ fn resume(run: &Run) -> anyhow::Result<Option<Checkpoint>> {
 
 /// What a resumed run may have another value of: when it ends and what is looked at on the way, but nothing that the
 /// updates so far followed from. (On the CPU, their last bits depend on the threads.)
-const CHANGEABLE: [&str; 7] = [
+const CHANGEABLE: [&str; 8] = [
     "train.updates",
     "train.log_every",
     "train.checkpoint_every",
+    "train.checkpoint_keep",
     "train.threads",
     "eval.every",
     "eval.episodes",

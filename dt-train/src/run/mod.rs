@@ -7,6 +7,7 @@
 //! | `metrics.jsonl` | one JSON object per log interval |
 //! | `last.safetensors` | newest checkpoint, with optimizer state |
 //! | `best.safetensors` | weights of the best evaluation |
+//! | `update-N.safetensors` | what was `last.safetensors` after N updates, of the newest `train.checkpoint_keep` |
 //! | `learning-curve.svg`, `.png` | loss and returns against updates |
 //! | `evaluations.jsonl` | returns of checkpoints, as `eval` measured them |
 //! | `export-int8.json`, … | the newest export in each dtype: sizes and quantization errors |
@@ -21,6 +22,7 @@ pub mod start;
 pub mod train;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use dt_core::config::Dtype;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,25 @@ pub const EVALUATIONS: &str = "evaluations.jsonl";
 pub const LAST: &str = "last.safetensors";
 /// Checkpoint of the best evaluation.
 pub const BEST: &str = "best.safetensors";
+
+/// What an earlier `last.safetensors` is kept as.
+pub fn kept(update: u64) -> String {
+    format!("update-{update}.safetensors")
+}
+
+/// The updates after which `dir` keeps checkpoints, ascending; [`LAST`] and [`BEST`] are not among them.
+pub fn kept_updates(dir: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let update = |name: &str| -> Option<u64> {
+        let number = name.strip_prefix("update-")?;
+        number.strip_suffix(".safetensors")?.parse().ok()
+    };
+    let mut updates: Vec<u64> = entries
+        .filter_map(|entry| update(entry.file_name().to_str()?))
+        .collect();
+    updates.sort_unstable();
+    updates
+}
 
 /// Number of the schema of `run.json` that this version writes: 1 had no number, and a recipe with `[model]`.
 pub const SCHEMA: u32 = 2;
@@ -181,6 +202,23 @@ pub enum Which {
     Last,
     /// The one with the best evaluation.
     Best,
+    /// The one after this many updates, where it was kept.
+    Update(u64),
+}
+
+impl FromStr for Which {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "last" => Ok(Self::Last),
+            "best" => Ok(Self::Best),
+            update => update
+                .parse()
+                .map(Self::Update)
+                .map_err(|_| "give `last`, `best` or a number of updates"),
+        }
+    }
 }
 
 /// Why a folder could not be opened as a run.
@@ -217,6 +255,18 @@ pub enum RunError {
         path: PathBuf,
         /// What to do.
         remedy: &'static str,
+    },
+    /// No checkpoint of that update.
+    #[error(
+        "{path} keeps no checkpoint after {update} updates; it has last, {held}. train.checkpoint_keep says how many are kept"
+    )]
+    NotKept {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        update: u64,
+        /// What else there is.
+        held: String,
     },
     /// The checkpoint cannot be read.
     #[error(transparent)]
@@ -342,12 +392,37 @@ impl Run {
                 BEST,
                 "the run has not been evaluated; use --checkpoint last",
             ),
+            Which::Update(update) => return self.checkpoint_after(update),
         };
         let path = self.dir.join(name);
         if !path.is_file() {
             return Err(RunError::NoCheckpoint { path, remedy });
         }
         Ok(Checkpoint::load(&path)?)
+    }
+
+    /// Whichever file it is in.
+    fn checkpoint_after(&self, update: u64) -> Result<Checkpoint, RunError> {
+        let kept_one = kept(update);
+        for name in [kept_one.as_str(), LAST, BEST] {
+            let path = self.dir.join(name);
+            if path.is_file() {
+                let checkpoint = Checkpoint::load(&path)?;
+                if checkpoint.progress.update == update {
+                    return Ok(checkpoint);
+                }
+            }
+        }
+        let mut held = Vec::new();
+        if self.dir.join(BEST).is_file() {
+            held.push("best".to_owned());
+        }
+        held.extend(kept_updates(&self.dir).iter().map(u64::to_string));
+        Err(RunError::NotKept {
+            path: self.dir.clone(),
+            update,
+            held: held.join(", "),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Training: data in, run folder out.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -131,12 +132,14 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
         Box::new(Metrics::open(&run.dir.join(run::METRICS), progress.update)?),
         Box::new(Curve),
     ];
+    let run_has_last = checkpoint.is_some() || start.is_some();
     let mut session = Session {
         run,
         learner,
         env: name.filter(|_| env.is_some()),
         device: options.device,
         sinks,
+        last_saved: run_has_last.then_some(progress.update),
         progress,
     };
     session.train()?;
@@ -252,6 +255,8 @@ struct Session {
     device: Device,
     sinks: Vec<Box<dyn Sink>>,
     progress: Progress,
+    /// Updates that `last.safetensors` has had, if it is there.
+    last_saved: Option<u64>,
 }
 
 impl Session {
@@ -295,9 +300,11 @@ impl Session {
                 sink.record(&self.run, &record)?;
             }
             if save {
+                self.keep_last(recipe.checkpoint_keep)?;
                 self.learner
                     .save(self.progress.clone())
                     .save(&self.path(run::LAST))?;
+                self.last_saved = Some(done);
             }
             recorded = done;
             started = Instant::now();
@@ -332,6 +339,25 @@ impl Session {
             checkpoint.save(&self.path(run::BEST))?;
         }
         Ok(records)
+    }
+
+    /// Keeps `last.safetensors`, which is about to be replaced, under the number of its updates, as the newest of `most` such.
+    fn keep_last(&self, most: u32) -> anyhow::Result<()> {
+        if let Some(update) = self.last_saved.filter(|_| most > 0) {
+            let (last, kept) = (self.path(run::LAST), self.path(&run::kept(update)));
+            // The file is replaced, not written over, so that a second name of it is enough; some file systems have none.
+            if !kept.exists() && fs::hard_link(&last, &kept).is_err() {
+                fs::copy(&last, &kept)
+                    .with_context(|| format!("cannot write {}", kept.display()))?;
+            }
+        }
+        let kept = run::kept_updates(&self.run.dir);
+        let too_many = kept.len().saturating_sub(most as usize);
+        for &update in &kept[..too_many] {
+            let path = self.path(&run::kept(update));
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -220,3 +220,92 @@ fn a_finished_run_goes_on_to_what_a_longer_one_reaches() {
     let last = Checkpoint::load(&w.path("extended/last.safetensors")).unwrap();
     assert_eq!(last.progress.best.unwrap().update, 50);
 }
+
+#[test]
+fn as_many_checkpoints_are_kept_as_the_recipe_says() {
+    let w = Workshop::new();
+    let names = || {
+        let entries = std::fs::read_dir(w.path("run")).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("update-"))
+            .collect();
+        names.sort();
+        names
+    };
+    let keep = [
+        "--set",
+        "train.checkpoint_keep=2",
+        "--set",
+        "train.checkpoint_every=5",
+    ];
+    w.train_ok("run", &keep);
+    // 5 to 25 were kept before; 40 is the newest.
+    assert_eq!(names(), ["update-30.safetensors", "update-35.safetensors"]);
+    let shorter = [
+        "--set",
+        "train.updates=30",
+        "--set",
+        "train.checkpoint_every=5",
+    ];
+    w.train_ok("shorter", &shorter);
+    let kept = Checkpoint::load(&w.path("run/update-30.safetensors")).unwrap();
+    let last = Checkpoint::load(&w.path("shorter/last.safetensors")).unwrap();
+    assert_eq!(
+        (kept.weights, kept.optimizer),
+        (last.weights, last.optimizer)
+    );
+
+    let returns = |args: &[&str]| {
+        let all = [
+            &[
+                "eval",
+                "--episodes",
+                "1",
+                "--target-return",
+                "-100",
+                "--json",
+                "-",
+            ],
+            args,
+        ];
+        let output = w.command(&all.concat()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["episodes"].clone()
+    };
+    assert_eq!(
+        returns(&["run", "--checkpoint", "30"]),
+        returns(&["shorter"])
+    );
+    assert_eq!(returns(&["run", "--checkpoint", "40"]), returns(&["run"]));
+    for (which, code, fragment) in [
+        (
+            "25",
+            1,
+            "run keeps no checkpoint after 25 updates; it has last, best, 30, 35",
+        ),
+        ("newest", 2, "give `last`, `best` or a number of updates"),
+    ] {
+        let output = w
+            .command(&["export", "run", "--out", "p.dtb", "--checkpoint", which])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert!(stderr(&output).contains(fragment), "{}", stderr(&output));
+    }
+    // Fewer from now on; none of a run that is replaced.
+    w.train_ok(
+        "run",
+        &[
+            "--resume",
+            "--set",
+            "train.checkpoint_keep=1",
+            "--set",
+            "train.updates=45",
+        ],
+    );
+    assert_eq!(names(), ["update-40.safetensors"]);
+    w.train_ok("run", &["--force"]);
+    assert!(names().is_empty());
+}
