@@ -300,7 +300,7 @@ impl Recipe {
         Self::with(Arc::new(algorithm), Sections::default())
     }
 
-    /// Reads `source` (none: the defaults), then applies `KEY=VALUE` settings in order, then checks every value.
+    /// Reads `source` (none: the defaults) over the recipe that it [extends](Source), if any, then applies `KEY=VALUE` settings in order, then checks every value.
     ///
     /// # Errors
     /// [`ConfigError`] names file, key and remedy.
@@ -310,8 +310,9 @@ impl Recipe {
         let mut layers = Vec::new();
         if let Some(source) = source {
             origin = source.to_string();
-            layers.push((origin.clone(), source.read()?));
+            layers = source.layers()?;
         }
+        let files = layers.len();
         for setting in settings {
             let origin = format!("--set {setting}");
             let table = keys::parse_setting(&origin, setting)?;
@@ -330,8 +331,7 @@ impl Recipe {
         for (i, (origin, mut table)) in layers.into_iter().enumerate() {
             keys::modernize(&mut table, &entry);
             keys::refuse_unknown(&origin, &table, &registry)?;
-            let is_setting = i > 0 || source.is_none();
-            if is_setting {
+            if i >= files {
                 keys::refuse_others(&origin, &table, &entry, &registry)?;
             }
             keys::merge(&mut merged, table);
@@ -411,6 +411,9 @@ impl Recipe {
 }
 
 /// Where a recipe comes from.
+///
+/// One may begin with `extends = "gym-short"`: it is then that recipe but for the keys it has itself. A shipped recipe's
+/// name, or a file, from the folder of the one that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A file.
@@ -418,6 +421,9 @@ pub enum Source {
     /// One that is shipped, by name.
     Shipped(&'static str, &'static str),
 }
+
+/// The key that names the recipe that one is but for its own keys.
+const EXTENDS: &str = "extends";
 
 /// Recipes by name: those of the folder `configs`.
 const SHIPPED: [(&str, &str); 4] = [
@@ -436,6 +442,57 @@ impl Source {
         match shipped {
             Some(&(name, text)) => Self::Shipped(name, text),
             None => Self::File(name.to_owned()),
+        }
+    }
+
+    /// This recipe's table after those that it extends, each with where it comes from.
+    fn layers(&self) -> Result<Vec<(String, toml::Table)>, ConfigError> {
+        let mut chain = vec![self.clone()];
+        let mut layers = Vec::new();
+        loop {
+            let source = &chain[chain.len() - 1];
+            let mut table = source.read()?;
+            let extends = table.remove(EXTENDS);
+            layers.insert(0, (source.to_string(), table));
+            let Some(extends) = extends else {
+                return Ok(layers);
+            };
+            let refuse = |message: String| ConfigError::Value {
+                origin: source.to_string(),
+                key: EXTENDS.to_owned(),
+                message,
+            };
+            let Some(name) = extends.as_str() else {
+                return Err(refuse(format!(
+                    "is {extends}; it names a recipe, such as \"gym-short\""
+                )));
+            };
+            let base = match (Self::new(Path::new(name)), source) {
+                (Self::File(path), Self::File(this)) => {
+                    Self::File(this.parent().unwrap_or(Path::new("")).join(path))
+                }
+                (base, _) => base,
+            };
+            // By what they are, since `a.toml` and `./a.toml` are one.
+            if chain.iter().any(|earlier| earlier.is(&base)) {
+                let names: Vec<_> = chain.iter().map(ToString::to_string).collect();
+                return Err(refuse(format!(
+                    "is {extends}, which leads back here: {}, {base}",
+                    names.join(", ")
+                )));
+            }
+            chain.push(base);
+        }
+    }
+
+    /// Whether both are the same recipe.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(other)) => {
+                let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+                place(one) == place(other)
+            }
+            _ => self == other,
         }
     }
 

@@ -237,3 +237,71 @@ fn bad_values_name_their_key() {
             .contains("--set train.updates: expected KEY=VALUE")
     );
 }
+
+#[test]
+fn a_recipe_is_the_one_it_extends_but_for_its_own_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let load = |name: &str, settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
+        let source = Source::new(&dir.path().join(name));
+        Recipe::load(Some(&source), &settings).map_err(|error| error.to_string())
+    };
+    write(
+        "mine.toml",
+        "extends = \"gym-short\"\n[train]\nupdates = 7\n[dt]\nn_layer = 2",
+    );
+    write(
+        "sub/other.toml",
+        "extends = \"../mine.toml\"\n[train]\nbatch_size = 3",
+    );
+    let mut expected = shipped("gym-short");
+    expected.train.updates = 7;
+    expected.algorithm = Arc::new(Dt {
+        n_layer: 2,
+        ..dt(&expected)
+    });
+    assert_eq!(load("mine.toml", &[]).unwrap(), expected);
+    expected.train.batch_size = 3;
+    assert_eq!(load("sub/other.toml", &[]).unwrap(), expected);
+    // Settings come last, and what is written into a run's folder is the whole.
+    let other = load("sub/other.toml", &["train.updates=9"]).unwrap();
+    assert_eq!(other.train.updates, 9);
+    assert!(!other.to_toml().contains("extends"));
+    // A key may change the algorithm; the section of the other is then not looked at.
+    write("bc.toml", "extends = \"mine.toml\"\nalgo = \"bc\"");
+    assert_eq!(load("bc.toml", &[]).unwrap().algorithm.name(), "bc");
+
+    write("a.toml", "extends = \"b.toml\"");
+    write("b.toml", "extends = \"./sub/../a.toml\"");
+    write("itself.toml", "extends = \"itself.toml\"");
+    write("nowhere.toml", "extends = \"gym-shrot\"");
+    write("number.toml", "extends = 3");
+    write("far.toml", "extends = \"wrong.toml\"");
+    write("wrong.toml", "[train]\nupdtes = 3");
+    for (name, fragments) in [
+        (
+            "a.toml",
+            &["b.toml: `extends`", "leads back here", "a.toml"][..],
+        ),
+        (
+            "itself.toml",
+            &["itself.toml: `extends`", "leads back here"],
+        ),
+        (
+            "nowhere.toml",
+            &["gym-shrot", "a recipe by name: paper, gym-short"],
+        ),
+        ("number.toml", &["number.toml: `extends`: is 3"]),
+        // Of the file that has it.
+        ("far.toml", &["wrong.toml: unknown key `train.updtes`"]),
+    ] {
+        let error = load(name, &[]).unwrap_err();
+        for fragment in fragments {
+            assert!(error.contains(fragment), "{error:?} lacks {fragment:?}");
+        }
+    }
+    let set = load("mine.toml", &["extends=paper"]).unwrap_err();
+    assert!(set.contains("unknown key `extends`"), "{set}");
+}
