@@ -469,8 +469,65 @@ fn recipes_make_data_sets_by_name() {
         "--agent sac --steps 9 --updates-per-step 0",
         "--agent sac --steps 9 --updates-per-step nan",
         "--agent sac --steps 9 --envs 0",
+        "--agent random --steps 9 --hidden 8",
+        "--agent random --steps 9 --discount 0.9",
+        "--recipe random --steps 9 --batch-size 8",
+        "--agent sac --steps 9 --learning-rate 0",
+        "--agent sac --steps 9 --discount 1.1",
+        "--agent sac --steps 9 --discount nan",
+        "--agent sac --steps 9 --batch-size 0",
+        "--agent sac --steps 9 --hidden 0",
     ] {
         let output = collect(folder, &format!("--env pendulum --out a {arguments}"));
         assert_eq!(output.status.code(), Some(2), "{arguments}");
+    }
+}
+
+#[test]
+fn agents_are_trained_as_asked_and_say_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let asked =
+        "--learning-rate 2e-3 --batch-size 16 --discount 0.9 --hidden 12 --learning-starts 20";
+    let sac = "--env pendulum --agent sac --steps 60 --seed 1";
+    succeeds(
+        folder,
+        &format!("{sac} {asked} --out a.hdf5 --save-agent a"),
+    );
+    let config = Settings {
+        learning_rate: 2e-3,
+        batch_size: 16,
+        discount: 0.9,
+        hidden: 12,
+        learning_starts: 20,
+        ..Settings::for_env("pendulum")
+    };
+    let (actor, training) = agent_file::load(&folder.join("a"), "pendulum").unwrap();
+    assert_eq!(training.sac, config);
+    assert_eq!(actor.shape.hidden, 12);
+    tch::set_num_threads(1);
+    let env = || host_sim::make("pendulum").unwrap();
+    let mut learner = Learner::new(env, 1, &config, 60, 1);
+    learner.learn(|_| Ok::<_, ()>(Next::Learn)).unwrap();
+    assert_eq!(learner.into_parts().0, actor);
+    // Each option changes what is learned.
+    for other in ["--learning-rate 1e-3", "--batch-size 17", "--discount 0.95"] {
+        let (name, _) = other.split_once(' ').unwrap();
+        let rest: Vec<&str> = asked
+            .split(" --")
+            .filter(|option| !name.ends_with(option.split(' ').next().unwrap()))
+            .collect();
+        let rest = rest.join(" --");
+        let rest = if rest.starts_with("--") {
+            rest
+        } else {
+            format!("--{rest}")
+        };
+        succeeds(
+            folder,
+            &format!("{sac} {rest} {other} --out b.hdf5 --save-agent b --force"),
+        );
+        let (other_actor, _) = agent_file::load(&folder.join("b"), "pendulum").unwrap();
+        assert_ne!(other_actor, actor, "{other}");
     }
 }

@@ -42,12 +42,9 @@ pub struct Args {
     /// [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub envs: Option<u32>,
-    /// Where agents are trained: uniformly random steps before the first update [default: 100 for pendulum, else 10000]
-    #[arg(long, value_name = "N")]
-    pub learning_starts: Option<u64>,
-    /// Where agents are trained: gradient steps per environment step after that
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    pub updates_per_step: f64,
+    /// How agents are trained, where they are
+    #[command(flatten)]
+    pub sac: SacArgs,
     /// Environment steps to record; with --recipe medium-replay: at most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
@@ -69,6 +66,86 @@ pub struct Args {
     /// Replace existing output files
     #[arg(long)]
     pub force: bool,
+}
+
+/// How soft actor-critic learns; what is not given is as published (Haarnoja et al. 2018).
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Where agents are trained (--agent sac, --recipe)")]
+pub struct SacArgs {
+    /// Uniformly random steps before the first update [default: 100 for pendulum, else 10000]
+    #[arg(long, value_name = "N")]
+    pub learning_starts: Option<u64>,
+    /// Gradient steps per environment step after that [default: 1]
+    #[arg(long, value_name = "X")]
+    pub updates_per_step: Option<f64>,
+    /// Learning rate of actor, critics and temperature [default: 1e-3 for pendulum, else 3e-4]
+    #[arg(long, value_name = "X")]
+    pub learning_rate: Option<f64>,
+    /// Transitions per gradient step [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch_size: Option<u32>,
+    /// Discount γ of the return [default: 0.99]
+    #[arg(long, value_name = "X")]
+    pub discount: Option<f64>,
+    /// Width of both hidden layers of actor and critics [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub hidden: Option<u32>,
+}
+
+impl SacArgs {
+    /// Whether anything is asked for.
+    fn is_given(&self) -> bool {
+        let Self {
+            learning_starts,
+            updates_per_step,
+            learning_rate,
+            batch_size,
+            discount,
+            hidden,
+        } = self;
+        let floats = [updates_per_step, learning_rate, discount];
+        learning_starts.is_some()
+            || floats.iter().any(|value| value.is_some())
+            || batch_size.is_some()
+            || hidden.is_some()
+    }
+
+    fn check(&self) -> Result<(), WrongUsage> {
+        let lies = |value: Option<f64>, low: f64, high: f64| {
+            value.is_none_or(|value| value > low && value <= high)
+        };
+        if !lies(self.updates_per_step, 0.0, 100.0) {
+            return Err(WrongUsage(
+                "--updates-per-step must lie above 0 and be at most 100",
+            ));
+        }
+        if !lies(self.learning_rate, 0.0, 1.0) {
+            return Err(WrongUsage(
+                "--learning-rate must lie above 0 and be at most 1",
+            ));
+        }
+        if !self
+            .discount
+            .is_none_or(|value| (0.0..=1.0).contains(&value))
+        {
+            return Err(WrongUsage("--discount must lie in 0..=1"));
+        }
+        Ok(())
+    }
+
+    fn settings(&self, env: &str) -> Settings {
+        let published = Settings::for_env(env);
+        let or = |given: Option<u32>, published: usize| given.map_or(published, |n| n as usize);
+        Settings {
+            learning_starts: self.learning_starts.unwrap_or(published.learning_starts),
+            updates_per_step: self.updates_per_step.unwrap_or(published.updates_per_step),
+            learning_rate: self.learning_rate.unwrap_or(published.learning_rate),
+            batch_size: or(self.batch_size, published.batch_size),
+            discount: self.discount.unwrap_or(published.discount),
+            hidden: or(self.hidden, published.hidden),
+            tau: published.tau,
+        }
+    }
 }
 
 /// Episodes that the final SAC agent is judged on.
@@ -127,15 +204,14 @@ pub fn run(args: Args) -> Result<()> {
         )
         .into());
     }
-    if !trains && (args.learning_starts.is_some() || args.updates_per_step != 1.0) {
+    if !trains && args.sac.is_given() {
         return Err(WrongUsage(
-            "--learning-starts and --updates-per-step only go with --agent sac and recipes that train",
+            "--learning-starts, --updates-per-step, --learning-rate, --batch-size, --discount and --hidden only go with \
+             --agent sac and recipes that train",
         )
         .into());
     }
-    if !(args.updates_per_step > 0.0 && args.updates_per_step <= 100.0) {
-        return Err(WrongUsage("--updates-per-step must lie above 0 and be at most 100").into());
-    }
+    args.sac.check()?;
     let make_env = host_sim::maker(&args.env)?;
     refuse_other_spaces(&make_env().spec())?;
     atomic::check(&args.out, args.force)?;
@@ -260,7 +336,7 @@ fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) ->
         let training = Training {
             steps: args.steps.into(),
             seed: args.seed,
-            sac: sac_config(args),
+            sac: args.sac.settings(&args.env),
             version: env!("CARGO_PKG_VERSION").into(),
         };
         agent_file::save(path, args.force, &actor, &training)?;
@@ -287,22 +363,19 @@ fn threads(args: &Args) -> usize {
     args.envs.map_or(0, |envs| envs as usize)
 }
 
-fn sac_config(args: &Args) -> Settings {
-    let published = Settings::for_env(&args.env);
-    Settings {
-        learning_starts: args.learning_starts.unwrap_or(published.learning_starts),
-        updates_per_step: args.updates_per_step,
-        ..published
-    }
-}
-
 /// A learner at its beginning, or where it was stopped.
 fn learner(args: &Args, make_env: impl Fn() -> Box<dyn Env>, steps: u32) -> Result<Learner> {
     // The matrices are too small to share between cores: waiting at every barrier costs more than it gains, and
     // one thread gives the same bits however many cores there are.
     tch::set_num_threads(1);
     let envs = args.envs.unwrap_or(1) as usize;
-    let mut learner = Learner::new(make_env, envs, &sac_config(args), steps as usize, args.seed);
+    let mut learner = Learner::new(
+        make_env,
+        envs,
+        &args.sac.settings(&args.env),
+        steps as usize,
+        args.seed,
+    );
     let part = part::path(&args.out);
     if args.resume && part.exists() {
         part::restore(&part, &mut learner)?;
