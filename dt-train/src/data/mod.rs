@@ -160,7 +160,9 @@ impl Dataset {
             .iter()
             .filter_map(|source| source.env.as_deref());
         let first = named.next()?;
-        named.all(|other| other == first).then_some(first)
+        named
+            .all(|other| origin::same(other, first))
+            .then_some(first)
     }
 
     /// Identifies the data: the SHA-256 of the file, or of the files' SHA-256s one after the other.

@@ -110,7 +110,7 @@ fn returns(data: &Dataset, recipe: &Recipe) -> Option<String> {
     let digits = |x: f64| round(x, power_of_ten(x) / 100.0);
     let seen = format!(
         "returns differ by {:?} at most, which data.return_scale = {scale:?} makes {:?} for the network: the target \
-         return has no effect",
+         return has next to no effect",
         digits(spread),
         digits(spread / scale)
     );
@@ -186,8 +186,8 @@ fn constant_features(data: &Dataset, env: Option<&EnvSpec<'_>>, recipe: &Recipe)
     };
     (!constant.is_empty()).then(|| {
         format!(
-            "{} of {} state components never vary: {named}{more}; outside its guard range a controller stops, so leave out \
-             what varies on the robot",
+            "{} of {} state components never vary: {named}{more}; nothing is learned of other values, and outside its guard range \
+             a controller stops, so leave out what varies on the robot",
             constant.len(),
             stats.low.len()
         )

@@ -137,6 +137,9 @@ mod tests {
         ] {
             agree(&data(names), asked).unwrap();
         }
+        let moved = data(&[Some("here/Arm.toml"), Some("there/Arm.toml")]);
+        agree(&moved, None).unwrap();
+        assert_eq!(moved.env(), Some("here/Arm.toml"));
     }
 
     #[test]

@@ -210,7 +210,7 @@ pub(super) fn input_scale(stats: &StateStats, recipe: &Recipe) -> Vec<f32> {
 }
 
 /// Values outside these are faults: the range of the data, wider by `margin` times itself, and
-/// all the environment can produce. `scale`: [`input_scale`].
+/// all the environment can produce; of a feature that never varied, a margin of its scale alone. `scale`: [`input_scale`].
 pub(super) fn state_limits(
     stats: &StateStats,
     scale: &[f32],
@@ -221,9 +221,11 @@ pub(super) fn state_limits(
     for (i, (&low, &high)) in stats.low.iter().zip(&stats.high).enumerate() {
         // The network has seen one value of a feature that never varied, and divides what differs
         // from it by almost nothing: a sensor's whole range would be millions.
-        let range = if low < high { high - low } else { scale[i] };
+        let varies = low < high;
+        let range = if varies { high - low } else { scale[i] };
         let (mut low, mut high) = (low - margin * range, high + margin * range);
-        if let Some([env_low, env_high]) = env.and_then(|spec| spec.observation.bounds()) {
+        let bounds = env.and_then(|spec| spec.observation.bounds());
+        if let Some([env_low, env_high]) = bounds.filter(|_| varies) {
             let (env_low, env_high) = (env_low[i], env_high[i]);
             low = if env_low.is_finite() && env_low < low {
                 env_low

@@ -62,9 +62,6 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     }
     let any_env = options.recipe.data.any_env;
     let env = environment(options.env.as_deref(), &data, any_env)?;
-    if !any_env {
-        origin::agree(&data, options.env.as_deref())?;
-    }
     // As it was called: what it calls itself does not open an environment that is a file.
     let name = options.env.or_else(|| data.env().map(Into::into));
     let spec = env.as_deref().map(|env| env.spec());
@@ -156,34 +153,38 @@ fn start(options: &Options) -> anyhow::Result<Option<Start>> {
 }
 
 /// The environment asked for, or else the one the data name, if this version has it; where data may be of any
-/// environment, one that is only called so is not it.
+/// environment, one of the same name and other sizes is not it.
+///
+/// # Errors
+/// As [`host_sim::make`] and [`origin::agree`].
 fn environment(
     asked: Option<&str>,
     data: &Dataset,
     any_env: bool,
 ) -> anyhow::Result<Option<Box<dyn Env>>> {
-    match (asked, data.env()) {
-        (Some(name), _) => Ok(Some(host_sim::make(name)?)),
-        (None, Some(name)) => {
-            let without = |why: String| {
-                eprintln!("training without evaluation: {why}");
-                Ok(None)
-            };
-            match host_sim::make(name) {
-                Ok(env) if any_env && !origin::has_sizes(&env.spec(), data) => without(format!(
-                    "the data's `{name}` is another than this version's"
-                )),
-                Ok(env) => Ok(Some(env)),
-                Err(error) => without(error.to_string()),
-            }
-        }
+    let env = asked.map(host_sim::make).transpose()?;
+    if !any_env {
+        origin::agree(data, asked)?;
+    }
+    let without = |why: String| {
+        eprintln!("training without evaluation: {why}");
+        Ok(None)
+    };
+    match (env, data.env()) {
+        (Some(env), _) => Ok(Some(env)),
+        (None, Some(name)) => match host_sim::make(name) {
+            Ok(env) if any_env && !origin::has_sizes(&env.spec(), data) => without(format!(
+                "the data's `{name}` is another than this version's"
+            )),
+            Ok(env) => Ok(Some(env)),
+            Err(error) => without(error.to_string()),
+        },
         (None, None) => {
             let named = match origin::named(data).len() {
                 0 => "no environment",
                 _ => "several environments",
             };
-            eprintln!("training without evaluation: the data name {named}; name one with --env");
-            Ok(None)
+            without(format!("the data name {named}; name one with --env"))
         }
     }
 }

@@ -143,7 +143,7 @@ fn a_scale_that_hides_the_target_is_noted_with_one_that_does_not() {
     assert_eq!(
         only(&sparse, &["data.return_scale=1000"]),
         "returns differ by 1.0 at most, which data.return_scale = 1000.0 makes 0.001 for the network: the target return \
-         has no effect; add --set data.return_scale=0 for that of the data, 1.0"
+         has next to no effect; add --set data.return_scale=0 for that of the data, 1.0"
     );
     // No scale helps where all returns are nearly the same.
     let high = with_returns(|i| 1000.0 + (i % 2) as f32);
@@ -204,8 +204,8 @@ fn constant_features_are_named_with_the_range_that_the_guard_lets_through() {
     }
     assert_eq!(
         only(&data, &[]),
-        "1 of 2 state components never vary: state 1 is always 0.25 (guard: 0.2499995…0.2500005); outside its guard range a \
-         controller stops, so leave out what varies on the robot"
+        "1 of 2 state components never vary: state 1 is always 0.25 (guard: 0.2499995…0.2500005); nothing is learned of other \
+         values, and outside its guard range a controller stops, so leave out what varies on the robot"
     );
     let note = only(&data, &["data.normalize_states=false"]);
     assert!(note.contains("(guard: -0.25…0.75)"), "{note}");

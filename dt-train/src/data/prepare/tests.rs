@@ -154,6 +154,18 @@ fn state_limits_cover_data_margin_and_environment() {
     assert!(normalized.iter().all(|z| z.abs() <= 1.0), "{normalized:?}");
     assert!(info.state_low[1] <= 7.0 && 7.0 <= info.state_high[1]);
 
+    // Nor does it get more where the environment could show more.
+    let bounded = EnvSpec {
+        observation: Space::Box {
+            low: &[-50.0, -50.0],
+            high: &[50.0, 50.0],
+        },
+        ..SPEC
+    };
+    let Prepared { info: same, .. } = prepare(data(), Some(&bounded), &config(&[])).unwrap();
+    assert_eq!(same.state_high, info.state_high);
+    assert_eq!(same.state_low, info.state_low);
+
     let settings = ["control.state_margin=0.5", "data.normalize_states=false"];
     let Prepared { info, .. } = prepare(data(), Some(&SPEC), &config(&settings)).unwrap();
     assert_eq!((info.state_low[1], info.state_high[1]), (6.5, 7.5));
