@@ -136,8 +136,8 @@ fn terminal_clusters(data: &Dataset) -> Option<String> {
     let single = episodes.iter().all(|episode| episode.rows.len() == 1);
     (behind * 100 >= n && behind > 0 && !single).then(|| {
         format!(
-            "{behind} of {n} episodes are a single terminal step behind another terminal step; if the flag says where \
-             the robot is, not that an episode is over, set it on the last step of each episode alone"
+            "{behind} of {n} episodes are a single terminal step right after a terminal one: where an environment goes on \
+             after its goal, the flag stays set; remove these rows unless they are episodes"
         )
     })
 }

@@ -166,7 +166,9 @@ fn clusters_of_terminal_steps_are_noted() {
         ..Episode::default()
     });
     data.episodes.splice(0..1, cluster);
-    assert!(only(&data, &[]).starts_with("2 of 14 episodes are a single terminal step behind "));
+    assert!(
+        only(&data, &[]).starts_with("2 of 14 episodes are a single terminal step right after ")
+    );
     // Single steps that time runs out on, or that fail after a time limit, are none.
     data.episodes[1].terminated = false;
     assert_eq!(noted(&data, &[]), [""; 0]);
