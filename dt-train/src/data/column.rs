@@ -52,6 +52,36 @@ impl Column {
         Self::Discrete { n, values }
     }
 
+    /// Vectors side by side: an element of the first column, then one of the second, and so on. None where one of them
+    /// holds no vectors, or more or fewer than the first.
+    pub fn beside(columns: &[Self]) -> Option<Self> {
+        let len = columns.first()?.len();
+        let mut parts = Vec::with_capacity(columns.len());
+        let (mut lowest, mut highest) = (Vec::new(), Vec::new());
+        for column in columns {
+            let Self::Box { low, high, values } = column else {
+                return None;
+            };
+            if values.len() != len * low.len() {
+                return None;
+            }
+            lowest.extend_from_slice(low);
+            highest.extend_from_slice(high);
+            parts.push(values.chunks_exact(low.len()));
+        }
+        let mut values = Vec::with_capacity(len * lowest.len());
+        for _ in 0..len {
+            parts
+                .iter_mut()
+                .for_each(|part| values.extend_from_slice(part.next().unwrap_or(&[])));
+        }
+        Some(Self::Box {
+            low: lowest,
+            high: highest,
+            values,
+        })
+    }
+
     /// What the elements are of.
     pub fn space(&self) -> Space<'_> {
         match self {
@@ -306,6 +336,28 @@ mod tests {
             assert!(whole.emptied().is_empty() && !whole.is_empty());
             assert_eq!(whole.emptied().space(), whole.space());
         }
+    }
+
+    #[test]
+    fn vectors_are_laid_side_by_side() {
+        let [vectors, choices, _] = all();
+        let numbers = Column::unbounded(1, vec![7.0, 8.0, 9.0]);
+        let expected = Column::Box {
+            low: vec![f32::NEG_INFINITY, 0.0, -1.0],
+            high: vec![f32::INFINITY, 5.0, 9.0],
+            values: vec![7.0, 0.0, 1.0, 8.0, 2.0, 3.0, 9.0, 4.0, 5.0],
+        };
+        let both = Column::beside(&[numbers.clone(), vectors.clone()]);
+        assert_eq!(both, Some(expected));
+        assert_eq!(
+            Column::beside(std::slice::from_ref(&vectors)),
+            Some(vectors.clone())
+        );
+        let fewer = Column::unbounded(1, vec![7.0, 8.0]);
+        for other in [fewer, choices] {
+            assert_eq!(Column::beside(&[vectors.clone(), other]), None);
+        }
+        assert_eq!(Column::beside(&[]), None);
     }
 
     #[test]

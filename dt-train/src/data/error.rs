@@ -266,4 +266,91 @@ pub enum Problem {
         /// The first file, or the first array.
         first: String,
     },
+    /// Observations are several named arrays per step.
+    #[error(
+        "`{key}` is a dictionary: {entries}; name those that the policy is to see, in its order: --observation-keys {keys}"
+    )]
+    DictionaryObservations {
+        /// Which.
+        key: String,
+        /// Its entries and their shapes.
+        entries: String,
+        /// What to type.
+        keys: String,
+    },
+    /// A dictionary lacks an entry that was asked for.
+    #[error(
+        "`{key}` has no entry `{asked}`; name some of these with --observation-keys: {entries}"
+    )]
+    NoSuchEntry {
+        /// The dictionary.
+        key: String,
+        /// The entry.
+        asked: String,
+        /// Its entries and their shapes.
+        entries: String,
+    },
+    /// An entry of a dictionary cannot be part of a vector.
+    #[error("`{key}` is {found}, which does not join a vector; leave it out of --observation-keys")]
+    NotJoined {
+        /// Which.
+        key: String,
+        /// Its space.
+        found: String,
+    },
+    /// Entries were asked for of what has none.
+    #[error("`{key}` is no dictionary; leave --observation-keys out")]
+    NotADictionary {
+        /// Which.
+        key: String,
+    },
+    /// Actions are several named arrays per step.
+    #[error(
+        "`{key}` is a dictionary: {entries}; a policy acts with one vector or one choice: \
+         store the actions as one array per step"
+    )]
+    DictionaryActions {
+        /// Which.
+        key: String,
+        /// Its entries and their shapes.
+        entries: String,
+    },
+    /// One episode of several cannot be used.
+    #[error("{0}; --skip-bad-episodes leaves such episodes out")]
+    BadEpisode(Box<Self>),
+    /// An episode without an end is longer than the limit that was given for such.
+    #[error(
+        "`{key}` has {steps} steps and no end is marked, but --max-episode-steps is {limit}; \
+         give the time limit of the environment"
+    )]
+    BeyondLimit {
+        /// Which.
+        key: String,
+        /// Its steps.
+        steps: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Problem {
+    /// Whether other episodes of the same file may well be without it, so that it can be used without this one.
+    pub fn is_of_an_episode(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::Missing { .. }
+                | Self::NotAChoice { .. }
+                | Self::Length { .. }
+                | Self::NonFinite { .. }
+                | Self::Hole { .. }
+                | Self::Ragged { .. }
+                | Self::NotAFlag { .. }
+                | Self::Empty { .. }
+                | Self::EndInside { .. }
+                | Self::OtherSpace { .. }
+                | Self::OtherDimensions { .. }
+                | Self::BeyondLimit { .. }
+        )
+    }
 }

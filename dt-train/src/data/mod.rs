@@ -16,7 +16,10 @@ use sha2::{Digest, Sha256};
 
 pub mod column;
 pub mod d4rl;
+mod dictionary;
+pub mod environment;
 mod error;
+mod gather;
 mod h5;
 pub mod inspect;
 pub mod known;
@@ -31,6 +34,7 @@ pub mod select;
 
 pub use column::Column;
 use column::OtherKind;
+use environment::SaidEnvironment;
 pub use error::{DataError, Problem};
 pub(crate) use select::best_episodes;
 
@@ -76,7 +80,7 @@ pub struct Episode {
 }
 
 /// One file of a [`Dataset`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Source {
     /// The file, or the Minari folder.
     pub path: PathBuf,
@@ -84,6 +88,8 @@ pub struct Source {
     pub sha256: [u8; 32],
     /// Environment it names, as `--env` takes it.
     pub env: Option<String>,
+    /// What else it says of the environment.
+    pub said_environment: Option<SaidEnvironment>,
     /// Agent it names.
     pub policy: Option<String>,
     /// Steps after the last end of an episode, which were left out.

@@ -6,7 +6,7 @@ use host_sim::EnvSpec;
 
 use super::known::Known;
 use super::prepare::{input_scale, state_limits};
-use super::{Dataset, origin, power_of_ten, round};
+use super::{Dataset, environment, origin, power_of_ten, round};
 use crate::algo::Dims;
 use crate::config::Recipe;
 
@@ -40,7 +40,11 @@ pub fn notes(data: &Dataset, env: Option<&EnvSpec<'_>>, recipe: &Recipe) -> Vec<
         range_of_files(data, env, recipe),
         outside_actions(data, fitting, recipe),
     ];
-    of_files.chain(of_all.into_iter().flatten()).collect()
+    let of_environments = environment::notes(data, env);
+    let of_all = of_environments
+        .into_iter()
+        .chain(of_all.into_iter().flatten());
+    of_files.chain(of_all).collect()
 }
 
 /// [`origin::agree`] refuses these in training, unless told not to.

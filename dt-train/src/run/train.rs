@@ -17,7 +17,7 @@ use crate::algo::{Averages, Dims, Learner, Setup};
 use crate::config::Recipe;
 use crate::data::notes::notes;
 use crate::data::prepare::{Prepared, prepare};
-use crate::data::{Dataset, origin};
+use crate::data::{Dataset, environment, origin};
 use crate::nn::schedule::learning_rate;
 use crate::report::learning_curve;
 use crate::{evaluate, memory, run};
@@ -62,6 +62,9 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     }
     let any_env = options.recipe.data.any_env;
     let env = environment(options.env.as_deref(), &data, any_env)?;
+    if let (None, false, Some(env)) = (&options.env, any_env, &env) {
+        environment::refuse_another(&data, &env.spec())?;
+    }
     // As it was called: what it calls itself does not open an environment that is a file.
     let name = options.env.or_else(|| data.env().map(Into::into));
     let spec = env.as_deref().map(|env| env.spec());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dt_train::data::{Column, Dataset};
+use dt_train::data::{Column, Dataset, Reading, environment};
 use serde_json::{Value, json};
 
 use crate::{dt_train, fixture, put, ramp, reads_as_expected, refused};
@@ -137,18 +137,273 @@ fn episodes_come_in_the_order_of_their_numbers() {
 
 #[test]
 fn other_kinds_of_observations_and_actions_are_refused_by_name() {
-    refused(
-        &fixture("minari/dictionary-v0/data/main_data.hdf5"),
-        &[
-            "dictionary (desired_goal, observation)",
-            "FlattenObservation",
-        ],
-    );
     for name in ["jpeg", "grey"] {
         let path = fixture(&format!("minari/{name}-v0"));
         let found = "`episode_0/observations` are images (JPEG files, shape [32,32,3])";
         rejected_within(&path, &[found, "8-bit integers", "features"]);
     }
+}
+
+fn with_keys(keys: &[&str]) -> Reading {
+    Reading {
+        observation_keys: keys.iter().map(|&key| key.into()).collect(),
+        ..Reading::default()
+    }
+}
+
+#[test]
+fn dictionaries_are_refused_with_what_to_type_which_reads_them() {
+    let path = fixture("minari/dictionary-v0");
+    let flag = "--observation-keys observation,desired_goal";
+    let what = "`episode_0/observations` is a dictionary: desired_goal (4), observation (4)";
+    refused(&path.join("data/main_data.hdf5"), &[what, flag]);
+
+    let data = Dataset::load_as(&[&path], &with_keys(&["observation", "desired_goal"])).unwrap();
+    let file = hdf5::File::open(path.join("data/main_data.hdf5")).unwrap();
+    let entry = |name: &str| -> Vec<f32> {
+        let array = file.dataset(&format!("episode_0/observations/{name}"));
+        array.unwrap().read_raw().unwrap()
+    };
+    let (observation, goal) = (entry("observation"), entry("desired_goal"));
+    let rows = observation.chunks(4).zip(goal.chunks(4));
+    let mut expected: Vec<f32> = rows.flat_map(|(a, b)| [a, b].concat()).collect();
+    let last = expected.split_off(3 * 8);
+    assert_eq!(data.observations.vectors().unwrap(), expected);
+    assert_eq!(data.last_observations.vectors().unwrap(), last);
+    // With the bounds of each.
+    let [low, high] = data.observations.space().bounds().unwrap();
+    assert_eq!((low, high), (&[-10.0; 8][..], &[10.0; 8][..]));
+
+    let data = Dataset::load_as(&[&path], &with_keys(&["desired_goal"])).unwrap();
+    assert_eq!(data.observations.vectors().unwrap(), &goal[..12]);
+
+    let message = |path: &Path, keys: &[&str]| {
+        let error = Dataset::load_as(&[path], &with_keys(keys)).unwrap_err();
+        error.to_string()
+    };
+    let unknown = message(&path, &["observation", "goal"]);
+    let parts = "has no entry `goal`; name some of these with --observation-keys: desired_goal (4), observation (4)";
+    assert!(unknown.contains(parts), "{unknown}");
+    let plain = message(&fixture("minari/walk-v0"), &["observation"]);
+    assert!(
+        plain.contains("`episode_0/observations` is no dictionary; leave"),
+        "{plain}"
+    );
+}
+
+#[test]
+fn dictionaries_may_hold_others_and_what_no_vector_can_take_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy("minari/dictionary-v0", folder.path());
+    let file = hdf5::File::open_rw(path.join("main_data.hdf5")).unwrap();
+    let observations = file.group("episode_0/observations").unwrap();
+    let inner = observations.create_group("arm").unwrap();
+    put(&inner, "speed", &[4, 2], &ramp(8));
+    put(&inner, "gear", &[4], &[0i64, 1, 1, 0]);
+    put(&inner, "short", &[3, 2], &ramp(6));
+    drop(inner);
+    drop((observations, file));
+    rejected_within(
+        &path,
+        &["arm/gear (), arm/short (2), arm/speed (2), desired_goal (4), observation (4)"],
+    );
+    let data = Dataset::load_as(&[&path], &with_keys(&["arm/speed"])).unwrap();
+    assert_eq!(data.observations.vectors().unwrap(), ramp(6));
+    assert_eq!(data.last_observations.vectors().unwrap(), [6.0, 7.0]);
+    for (key, part) in [
+        (
+            "arm/gear",
+            "`episode_0/observations/arm/gear` is Discrete(2), which does not join a vector",
+        ),
+        (
+            "arm/short",
+            "`episode_0/observations/arm/short` has 3 rows but `episode_0/observations/observation` has 4",
+        ),
+    ] {
+        let keys = with_keys(&["observation", key]);
+        let error = Dataset::load_as(&[&path], &keys).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    let file = hdf5::File::open_rw(path.join("main_data.hdf5")).unwrap();
+    let episode = file.group("episode_0").unwrap();
+    episode.unlink("actions").unwrap();
+    let actions = episode.create_group("actions").unwrap();
+    put(&actions, "grip", &[3, 1], &ramp(3));
+    drop((actions, episode, file));
+    let keys = with_keys(&["observation"]);
+    let error = Dataset::load_as(&[&path], &keys).unwrap_err().to_string();
+    let part = "`episode_0/actions` is a dictionary: grip (1); a policy acts with one vector";
+    assert!(error.contains(part), "{error}");
+}
+
+#[test]
+fn bad_episodes_are_left_out_if_asked_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy("minari/walk-v0", folder.path());
+    let file = hdf5::File::open_rw(path.join("main_data.hdf5")).unwrap();
+    put(
+        &file.group("episode_0").unwrap(),
+        "observations",
+        &[3, 4],
+        &ramp(12),
+    );
+    drop(file);
+    let reason = "`episode_0/observations` has 3 rows but `episode_0/rewards` has 3";
+    rejected_within(
+        &path,
+        &[reason, "--skip-bad-episodes leaves such episodes out"],
+    );
+
+    let skip = Reading {
+        skip_bad_episodes: true,
+        ..Reading::default()
+    };
+    let data = Dataset::load_as(&[&path], &skip).unwrap();
+    let whole = Dataset::load(&[fixture("minari/walk-v0")]).unwrap();
+    assert_eq!(data.rewards, whole.rewards[3..]);
+    assert_eq!(
+        data.observations.vectors(),
+        whole.observations.vectors().map(|x| &x[12..])
+    );
+    assert_eq!(
+        data.sources[0].notes,
+        [format!("1 of 3 episodes left out: {reason}")]
+    );
+
+    // Not a word of it where there is nothing to leave out.
+    let data = Dataset::load_as(&[fixture("minari/walk-v0")], &skip).unwrap();
+    assert_eq!(data, whole);
+    // All of them are too many, and a kind that is not read is not bad luck.
+    let file = hdf5::File::open_rw(path.join("main_data.hdf5")).unwrap();
+    for i in 1..3 {
+        let group = file.group(&format!("episode_{i}")).unwrap();
+        group.unlink("truncations").unwrap();
+    }
+    drop(file);
+    let error = Dataset::load_as(&[&path], &skip).unwrap_err().to_string();
+    assert!(error.contains(reason), "{error}");
+    let error = Dataset::load_as(&[fixture("minari/jpeg-v0")], &skip).unwrap_err();
+    assert!(error.to_string().contains("are images"), "{error}");
+}
+
+#[test]
+fn a_time_limit_ends_what_no_flag_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy("minari/walk-v0", folder.path());
+    let file = hdf5::File::open_rw(path.join("main_data.hdf5")).unwrap();
+    // Of 3 and 2 steps.
+    for (i, steps) in [(0, 3), (2, 2)] {
+        let group = file.group(&format!("episode_{i}")).unwrap();
+        put(&group, "truncations", &[steps], &vec![false; steps]);
+    }
+    drop(file);
+    let limited = |steps| {
+        let reading = Reading {
+            max_episode_steps: Some(steps),
+            ..Reading::default()
+        };
+        Dataset::load_as(&[&path], &reading)
+    };
+    let data = limited(3).unwrap();
+    let lens: Vec<_> = data
+        .episodes
+        .iter()
+        .map(|e| (e.rows.len(), e.terminated))
+        .collect();
+    assert_eq!(lens, [(3, false), (1, true)]);
+    assert_eq!(data.sources[0].unfinished, 2);
+    let error = limited(2).unwrap_err().to_string();
+    let part = "`episode_0/rewards` has 3 steps and no end is marked, but --max-episode-steps is 2";
+    assert!(error.contains(part), "{error}");
+}
+
+#[test]
+fn a_file_under_another_name_is_read_without_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("downloaded.hdf5");
+    std::fs::copy(fixture("minari/walk-v0/data/main_data.hdf5"), &path).unwrap();
+    let data = dt_train::data::minari::read(&path, &Reading::default()).unwrap();
+    let whole = Dataset::load(&[fixture("minari/walk-v0")]).unwrap();
+    assert_eq!(data.observations.vectors(), whole.observations.vectors());
+    assert_eq!((data.sha256(), data.env()), (whole.sha256(), None));
+}
+
+/// The pendulum of the fixture was made with a limit of 12 steps.
+#[test]
+fn another_environment_of_the_same_name_is_not_taken_for_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copy("minari/pendulum-v0", folder.path());
+    let describe = |env: Value, action_space: Value| {
+        change_metadata(&path, |metadata| {
+            metadata["env_spec"] = json!(env.to_string());
+            metadata["action_space"] = json!(action_space.to_string());
+        });
+        Dataset::load(&[&path]).unwrap()
+    };
+    let space =
+        |x: f64| json!({"type": "Box", "dtype": "float32", "shape": [1], "low": [-x], "high": [x]});
+    let pendulum = host_sim::make("pendulum").unwrap();
+    let spec = pendulum.spec();
+
+    let usual = json!({"id": "Pendulum-v1", "kwargs": {}, "max_episode_steps": 200});
+    let usual = describe(usual, space(2.0));
+    environment::refuse_another(&usual, &spec).unwrap();
+    assert_eq!(environment::notes(&usual, Some(&spec)), [""; 0]);
+
+    let wrapper =
+        json!({"name": "RescaleAction", "kwargs": {"min_action": -1.0, "max_action": 1.0}});
+    let mut other = describe(
+        json!({"id": "Pendulum-v1", "kwargs": {"g": 2.0}, "max_episode_steps": 500,
+               "additional_wrappers": [wrapper]}),
+        space(1.0),
+    );
+    let expected = format!(
+        "{}: was recorded in another `pendulum` than the one here: with g = 2.0 instead of 10, \
+         the wrapper RescaleAction(max_action = 1.0, min_action = -1.0), at most 500 steps instead of 200, \
+         actions in Box(1), -1…1 instead of Box(1), -2…2",
+        path.display()
+    );
+    assert_eq!(environment::notes(&other, Some(&spec)), [expected.as_str()]);
+    let error = environment::refuse_another(&other, &spec)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(&expected) && error.ends_with("--env pendulum"),
+        "{error}"
+    );
+    // Of an environment that is not here, what is unusual about it can be told.
+    other.sources[0].env = Some("rocket".into());
+    environment::refuse_another(&other, &spec).unwrap();
+    assert_eq!(
+        environment::notes(&other, None),
+        [
+            format!("{}: recorded with g = 2.0", path.display()),
+            format!(
+                "{}: recorded behind the wrapper RescaleAction(max_action = 1.0, min_action = -1.0)",
+                path.display()
+            )
+        ]
+    );
+
+    // And training asks.
+    let run = folder.path().join("run");
+    let output = dt_train(&[
+        "train",
+        "--data",
+        path.to_str().unwrap(),
+        "--out",
+        run.to_str().unwrap(),
+    ])
+    .output()
+    .unwrap();
+    assert_eq!(
+        (
+            String::from_utf8_lossy(&output.stderr),
+            output.status.code()
+        ),
+        (format!("error: {error}\n").into(), Some(1))
+    );
 }
 
 #[test]
@@ -209,7 +464,7 @@ fn kinds_are_told_from_the_data_alone_where_nothing_describes_them() {
     for (name, part) in [
         (
             "dictionary",
-            "`episode_0/observations` is a dictionary (desired_goal, observation)",
+            "`episode_0/observations` is a dictionary: desired_goal (4), observation (4)",
         ),
         ("jpeg", "`episode_0/observations` are images"),
         ("grey", "`episode_0/observations` holds uint8"),
