@@ -8,9 +8,7 @@ use host_sim::console;
 use host_sim::policy_file::PolicyFile;
 use serde_json::Value;
 
-use crate::data::inspect::Summary;
-use crate::data::minari;
-use crate::data::notes::notes;
+use crate::data::{self, inspect::Summary, notes::notes};
 use crate::run::Run;
 
 mod next;
@@ -37,7 +35,7 @@ pub struct Args {
 /// Paths that are none of the three, or damaged.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if let [path] = args.path.as_slice() {
-        if path.is_dir() && minari::locate(path).is_none() {
+        if path.is_dir() && !data::is_folder(path) && data::folders_in(path).is_empty() {
             return print(run::facts(&Run::open(path)?)?, args.json);
         }
         if is_policy(path) {

@@ -38,14 +38,18 @@ pub enum Problem {
     /// It is another kind of file.
     #[error(
         "is not a trajectory file; trajectories come as HDF5 in the D4RL layout, which `dt-train collect` writes, \
-         as a Minari folder, or as parquet with one episode per row"
+         as a Minari or LeRobot folder, or as parquet"
     )]
     UnknownFormat,
     /// It is a folder of something else.
     #[error(
-        "is a folder without Minari data; give the one that holds main_data.hdf5 and metadata.json"
+        "is a folder without trajectories: it has none of Minari (main_data.hdf5), of LeRobot (meta/info.json) or of a hub \
+         (*.parquet); {remedy}"
     )]
-    NotMinari,
+    NoTrajectories {
+        /// Where there are some, or what it holds.
+        remedy: String,
+    },
     /// Minari's other form.
     #[error(
         "is a Minari data set in the `{0}` form; only `hdf5` is read: \
@@ -64,11 +68,13 @@ pub enum Problem {
     },
     /// Fewer episodes or steps than its description promises.
     #[error(
-        "holds {found} {what}, but metadata.json says {expected}; copy or download the whole data set again"
+        "holds {found} {what}, but {description} says {expected}; copy or download the whole data set again"
     )]
     Incomplete {
         /// `episodes` or `steps`.
         what: &'static str,
+        /// The file that describes it.
+        description: &'static str,
         /// How many there are.
         found: usize,
         /// How many there should be.
@@ -331,6 +337,40 @@ pub enum Problem {
         /// The limit.
         limit: usize,
     },
+    /// An integer that is to be an f32 is none.
+    #[error(
+        "`{key}`{index:?} is {value}, which 32-bit floats round; store it in larger units, as floats"
+    )]
+    Inexact {
+        /// Which.
+        key: String,
+        /// Row, and column if there are several.
+        index: Vec<usize>,
+        /// The value.
+        value: i64,
+    },
+    /// A table has columns, but not those that are needed.
+    #[error("has no {missing}; its columns are {columns}: {remedy}")]
+    Columns {
+        /// Those that are not there, and the names that each may have.
+        missing: String,
+        /// Those that are.
+        columns: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The rows of an episode are not together.
+    #[error(
+        "`{key}`[{row}] is {id} again after the rows of another; sort the rows by `{key}` and time"
+    )]
+    Scattered {
+        /// The column that tells episodes apart.
+        key: String,
+        /// Row.
+        row: usize,
+        /// The episode.
+        id: String,
+    },
 }
 
 impl Problem {
@@ -351,6 +391,7 @@ impl Problem {
                 | Self::OtherSpace { .. }
                 | Self::OtherDimensions { .. }
                 | Self::BeyondLimit { .. }
+                | Self::Inexact { .. }
         )
     }
 }

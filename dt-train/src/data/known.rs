@@ -50,7 +50,10 @@ impl Known {
             bail!("`control.action_low` is above `control.action_high`");
         }
         let period_us = match control.period_us {
-            0 => env.map(|spec| spec.control_period_us),
+            0 => env.map_or_else(
+                || data.control_period_us(),
+                |spec| Some(spec.control_period_us),
+            ),
             period => Some(period),
         };
         Ok(Self {

@@ -1,7 +1,7 @@
 //! Trajectories in memory, whatever file they came from.
 //!
 //! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads Minari's folders, [`parquet`] the replay
-//! data of model hubs. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file has
+//! data of model hubs and loggers, [`lerobot`] the demonstrations of robots. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file has
 //! them. What an algorithm cannot learn from is its own to refuse, where `prepare` makes network inputs of the data.
 //!
 //! Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps after the last end of
@@ -23,6 +23,7 @@ mod gather;
 mod h5;
 pub mod inspect;
 pub mod known;
+pub mod lerobot;
 pub mod minari;
 pub mod notes;
 pub mod origin;
@@ -31,6 +32,7 @@ pub(crate) mod prepare;
 mod quiet_panic;
 pub mod sampler;
 pub mod select;
+mod table;
 
 pub use column::Column;
 use column::OtherKind;
@@ -84,7 +86,7 @@ pub struct Episode {
 pub struct Source {
     /// The file, or the Minari folder.
     pub path: PathBuf,
-    /// SHA-256 of its bytes; of a Minari folder: of its `main_data.hdf5`.
+    /// SHA-256 of its bytes; of a Minari folder: of its `main_data.hdf5`; of several files: of their SHA-256s.
     pub sha256: [u8; 32],
     /// Environment it names, as `--env` takes it.
     pub env: Option<String>,
@@ -92,6 +94,10 @@ pub struct Source {
     pub said_environment: Option<SaidEnvironment>,
     /// Agent it names.
     pub policy: Option<String>,
+    /// Time between two steps, where the file names it.
+    pub control_period_us: Option<u32>,
+    /// It has no rewards: they are all 0.
+    pub without_rewards: bool,
     /// Steps after the last end of an episode, which were left out.
     pub unfinished: usize,
     /// What is odd about it but does not keep anyone from using it, a sentence each.
@@ -169,6 +175,13 @@ impl Dataset {
         named
             .all(|other| origin::same(other, first))
             .then_some(first)
+    }
+
+    /// Time between two steps, if a file names it and no other names another.
+    pub fn control_period_us(&self) -> Option<u32> {
+        let mut named = self.sources.iter().filter_map(|s| s.control_period_us);
+        let first = named.next()?;
+        named.all(|other| other == first).then_some(first)
     }
 
     /// Identifies the data: the SHA-256 of the file, or of the files' SHA-256s one after the other.
@@ -305,7 +318,10 @@ fn join(key: String, column: &mut Column, others: Column, first: &str) -> Result
 
 /// Reads a file or folder in whatever format it is.
 fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
-    if path.is_dir() || minari::is_main_data(path) {
+    if path.is_dir() {
+        return read_folder(path, reading);
+    }
+    if minari::is_main_data(path) {
         return minari::read(path, reading);
     }
     let mut signature = Vec::new();
@@ -319,6 +335,77 @@ fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
     } else {
         Err(DataError::new(path, Problem::UnknownFormat))
     }
+}
+
+/// Whether a folder holds trajectories.
+pub fn is_folder(path: &Path) -> bool {
+    minari::locate(path).is_some() || lerobot::is_set(path) || parquet::locate(path).is_some()
+}
+
+fn read_folder(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
+    if minari::locate(path).is_some() {
+        minari::read(path, reading)
+    } else if lerobot::is_set(path) {
+        lerobot::read(path, reading)
+    } else if let Some(files) = parquet::locate(path) {
+        let source = Source {
+            path: path.into(),
+            ..Source::default()
+        };
+        parquet::read_parts(&files, source, false, reading)
+    } else {
+        Err(DataError::new(path, no_trajectories(path)))
+    }
+}
+
+/// Folders with trajectories somewhere in `folder`, the first of them.
+pub fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    /// Folders as deep as Minari's and the hubs' names.
+    const DEPTH: usize = 4;
+    const MOST: usize = 4;
+    fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+        for path in sorted_entries(folder) {
+            if found.len() == MOST || !path.is_dir() {
+                continue;
+            }
+            if is_folder(&path) {
+                found.push(path);
+            } else if depth > 0 {
+                find(&path, depth - 1, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    find(folder, DEPTH, &mut found);
+    found
+}
+
+/// What is in a folder, by name.
+fn sorted_entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// What to say of a folder that holds no trajectories itself.
+fn no_trajectories(folder: &Path) -> Problem {
+    const MOST: usize = 8;
+    let inside = folders_in(folder);
+    let inside: Vec<String> = inside
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let names = sorted_entries(folder).into_iter().take(MOST);
+    let names: Vec<String> = names
+        .filter_map(|path| Some(path.file_name()?.display().to_string()))
+        .collect();
+    let remedy = match (&inside[..], &names[..]) {
+        ([], []) => "it is empty".into(),
+        ([], names) => format!("it holds {}", names.join(", ")),
+        (inside, _) => format!("give one that is inside: {}", inside.join(", ")),
+    };
+    Problem::NoTrajectories { remedy }
 }
 
 /// SHA-256 of a file.

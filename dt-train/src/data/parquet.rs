@@ -1,494 +1,831 @@
-//! The parquet form of replay data on model hubs: one episode per row, of T steps.
+//! Parquet, as replay data come on model hubs and from loggers: one episode per row, or one step.
 //!
-//! | column | type | |
-//! |---|---|---|
-//! | `observations` | T lists of state_dim floats | before the action |
-//! | | T lists of lists (of lists) of 8-bit integers | images: height, width, channels |
-//! | | list of T integers | one of several places |
-//! | `actions` | T lists of act_dim floats | |
-//! | | list of T integers | one of several choices |
-//! | `rewards` | list of T floats | |
-//! | `dones` | list of T bools or integers | the step ended in a terminal state |
+//! | column | names | of an episode of T steps | of a step | |
+//! |---|---|---|---|---|
+//! | observations | `observations`, `obs`, … | T lists of numbers | list of numbers, or one | before the action |
+//! | | | T lists of lists (of lists) of bytes | lists of such | images: height, width, channels |
+//! | | | T integers | integer | one of several places |
+//! | | | T structures | structure | a dictionary of such |
+//! | actions | `actions`, `action`, … | as observations | | |
+//! | rewards | `rewards`, `reward`, … | list of T numbers | number | |
+//! | terminal ends | `terminals`, `terminateds`, … | list of T flags | flag | the step ended in a terminal state |
+//! | other ends | `timeouts`, `truncateds`, … | | flag | it was the last one before a limit |
+//! | ends | `dones`, `done`, … | list of T flags | flag | one or the other; taken for terminal |
+//! | episode | `episode_id`, `eps_id`, … | | integer or text | the same in all rows of an episode |
+//! | step | `t`, `frame_index`, … | | integer | grows within an episode |
+//! | next | `next_observations`, `new_obs`, … | | as observations | after the action |
 //!
-//! A row is a whole episode: it ends with its last step, in a terminal state or not. Other columns are ignored.
+//! [`NAMES`] has all names. Only observations, actions and rewards are always needed. A row with an episode ends with its
+//! last step. Rows with steps end where the episode does, if something tells it apart, else where a flag is set, else
+//! after `--max-episode-steps`. Other columns are ignored.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use ::parquet::basic::{Compression, ConvertedType, LogicalType, Type};
-use ::parquet::column::reader::get_typed_column_reader;
-use ::parquet::data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
-use ::parquet::errors::ParquetError;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use ::parquet::schema::types::ColumnDescPtr;
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use ::parquet::basic::Compression;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Schema};
+use sha2::{Digest, Sha256};
 
-use super::h5::choices;
+use super::gather::{Gathering, Whole};
+use super::table::{At, Steps};
 use super::{
-    Column as Elements, DataError, Dataset, Episode, Problem, Reading, Source, digest, quiet_panic,
+    Column, DataError, Dataset, Problem, Reading, Source, dictionary, digest, join, quiet_panic,
+    sorted_entries,
 };
 
 /// What every parquet file begins with.
 pub const SIGNATURE: [u8; 4] = *b"PAR1";
 
-const LAYOUT: &str = "replay data in parquet";
+/// Rows of steps read at once, and of episodes: what is not yet converted stays small.
+const STEPS: usize = 1 << 13;
+const EPISODES: usize = 8;
+
+/// The files of a folder, or of `data` in it as data sets on hubs have it, by name: the parts of one set.
+pub fn locate(folder: &Path) -> Option<Vec<PathBuf>> {
+    [folder.to_owned(), folder.join("data")]
+        .iter()
+        .map(|folder| parts(folder))
+        .find(|parts| !parts.is_empty())
+}
+
+/// The parquet files right in a folder, by name.
+pub fn parts(folder: &Path) -> Vec<PathBuf> {
+    let mut files = sorted_entries(folder);
+    files.retain(|path| path.extension().is_some_and(|end| end == "parquet") && path.is_file());
+    files
+}
 
 /// Reads the episodes of a file.
 ///
 /// # Errors
 /// [`DataError`] names the column and what to do; see [`Problem`].
-pub fn read(path: &Path, _reading: &Reading) -> Result<Dataset, DataError> {
-    quiet_panic::catch(|| parse(path))
-        // The parquet crate takes some of what it reads for granted.
-        .unwrap_or_else(|detail| {
-            let what = "the file".into();
-            Err(Problem::Damaged { what, detail })
-        })
-        .map_err(|problem| DataError::new(path, problem))
-}
-
-fn parse(path: &Path) -> Result<Dataset, Problem> {
-    let sha256 = digest(path).map_err(Problem::Unreadable)?;
-    let file = File::open(path).map_err(Problem::Unreadable)?;
-    let file = SerializedFileReader::new(file).map_err(|error| damaged("the file", &error))?;
-    let observations = Column::find(&file, "observations", "lists of floats")?.elements()?;
-    let actions = Column::find(&file, "actions", "lists of floats")?.elements()?;
-    let rewards = Column::find(&file, "rewards", "a list of floats")?.floats(NUMBERS)?;
-    let dones = Column::find(&file, "dones", "a list of bools")?.flags()?;
-    if observations.steps.is_empty() {
-        return Err(Problem::Empty {
-            key: "observations".into(),
-            shape: vec![0],
-        });
-    }
-    for (name, steps) in [
-        ("actions", &actions.steps),
-        ("rewards", &rewards.steps),
-        ("dones", &dones.steps),
-    ] {
-        let pairs = observations.steps.iter().zip(steps).enumerate();
-        if let Some((row, (&other_rows, &rows))) = pairs.into_iter().find(|(_, (o, n))| o != n) {
-            return Err(Problem::Length {
-                key: format!("{name}[{row}]"),
-                rows,
-                other: format!("observations[{row}]"),
-                other_rows,
-                rule: "every list needs one entry per step",
-            });
-        }
-    }
-    Ok(Dataset {
-        episodes: episodes(&dones)?,
-        last_observations: observations.values.emptied(),
-        observations: observations.values,
-        actions: actions.values,
-        rewards: rewards.values,
-        sources: vec![Source {
-            path: path.into(),
-            sha256,
-            ..Source::default()
-        }],
-    })
-}
-
-fn episodes(dones: &Lists<Vec<bool>>) -> Result<Vec<Episode>, Problem> {
-    let mut end = 0;
-    let episode = |(row, &steps): (usize, &usize)| {
-        let rows = end..end + steps;
-        end = rows.end;
-        let flags = &dones.values[rows.clone()];
-        if let Some(step) = flags[..steps - 1].iter().position(|&done| done) {
-            let key = format!("dones[{row}]");
-            return Err(Problem::EndInside { key, step, steps });
-        }
-        Ok(Episode {
-            rows,
-            terminated: flags[steps - 1],
-            ..Episode::default()
-        })
+pub fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
+    let source = Source {
+        path: path.into(),
+        ..Source::default()
     };
-    dones.steps.iter().enumerate().map(episode).collect()
+    read_parts(&[path.into()], source, false, reading)
 }
 
-/// Lists nested `depth` deep in each row of the file.
-#[derive(Clone, Copy)]
-struct Nesting {
-    depth: i16,
-    needs: &'static str,
+/// Reads the episodes of the files of one set, one after the other; a set of steps need not end an episode with a file.
+/// Its SHA-256 is that of the file, or of the SHA-256s of the files.
+///
+/// # Errors
+/// [`DataError`] names the file, the column and what to do; see [`Problem`].
+///
+/// # Panics
+/// If there is no file.
+pub fn read_parts(
+    files: &[PathBuf],
+    mut source: Source,
+    without_rewards: bool,
+    reading: &Reading,
+) -> Result<Dataset, DataError> {
+    let last = files.last().expect("at least one file");
+    let mut hashes = Vec::new();
+    for file in files {
+        let hash = digest(file);
+        hashes.push(hash.map_err(|error| DataError::new(file, Problem::Unreadable(error)))?);
+    }
+    source.sha256 = match hashes[..] {
+        [only] => only,
+        _ => Sha256::digest(hashes.concat()).into(),
+    };
+    let mut walk = Walk {
+        reading,
+        without_rewards,
+        gathering: Gathering::new(source, reading),
+        columns: None,
+        pending: None,
+        before: None,
+        seen: HashSet::new(),
+        notes: Notes::default(),
+    };
+    for file in files {
+        quiet_panic::catch(|| walk.read(file))
+            // The crates take some of what they read for granted.
+            .unwrap_or_else(|detail| {
+                let what = "the file".into();
+                Err(Problem::Damaged { what, detail })
+            })
+            .map_err(|problem| DataError::new(file, problem))?;
+    }
+    walk.finish()
+        .map_err(|problem| DataError::new(last, problem))
 }
 
-const NUMBERS: Nesting = Nesting {
-    depth: 1,
-    needs: "a list of one number per step",
+const LEROBOT_STATE: &str = "observation.state";
+
+/// What columns are called, the usual name first.
+struct Names {
+    observations: &'static [&'static str],
+    actions: &'static [&'static str],
+    rewards: &'static [&'static str],
+    terminals: &'static [&'static str],
+    timeouts: &'static [&'static str],
+    dones: &'static [&'static str],
+    episode: &'static [&'static str],
+    step: &'static [&'static str],
+    next: &'static [&'static str],
+}
+
+const NAMES: Names = Names {
+    observations: &[
+        "observations",
+        "obs",
+        "observation",
+        LEROBOT_STATE,
+        "continuous_observations",
+        "discrete_observations",
+        "states",
+        "state",
+    ],
+    actions: &[
+        "actions",
+        "action",
+        "continuous_actions",
+        "discrete_actions",
+    ],
+    rewards: &["rewards", "reward", "next.reward"],
+    terminals: &[
+        "terminals",
+        "terminateds",
+        "terminated",
+        "terminations",
+        "terminal",
+    ],
+    timeouts: &[
+        "timeouts",
+        "truncateds",
+        "truncated",
+        "truncations",
+        "timeout",
+    ],
+    dones: &["dones", "done", "next.done"],
+    episode: &[
+        "episode_id",
+        "eps_id",
+        "episode_index",
+        "episode",
+        "trajectory_id",
+        "traj_id",
+    ],
+    step: &["t", "frame_index", "step", "timestep", "step_index"],
+    next: &[
+        "next_observations",
+        "new_obs",
+        "next_obs",
+        "next_observation",
+    ],
 };
-const VECTORS: Nesting = Nesting {
-    depth: 2,
-    needs: "a list of one list of numbers per step",
-};
 
-/// A column's values, flat, and how they were nested.
-struct Lists<V> {
-    values: V,
-    /// Steps of each episode, none of them 0.
-    steps: Vec<usize>,
-    /// Lengths of the lists of a step, from the outermost; empty where a step is a number.
-    shape: Vec<usize>,
+/// Where in the rows of a table what is.
+#[derive(Clone, Debug)]
+struct Columns {
+    /// One column, or several to be joined.
+    observations: Vec<String>,
+    /// They are the user's observation keys.
+    are_named: bool,
+    actions: String,
+    rewards: Option<String>,
+    terminals: Option<String>,
+    timeouts: Option<String>,
+    dones: Option<String>,
+    episode: Option<String>,
+    step: Option<String>,
+    next: Option<String>,
+    /// A row is a whole episode.
+    of_episodes: bool,
 }
 
-impl<V> Lists<V> {
-    /// Values per step.
-    fn width(&self) -> usize {
-        self.shape.iter().product()
+impl Columns {
+    /// Tells columns by their names.
+    fn find(schema: &Schema, without_rewards: bool, reading: &Reading) -> Result<Self, Problem> {
+        let find = |names: &[&str]| -> Option<String> {
+            let known = |name: &&&str| schema.column_with_name(name).is_some();
+            names.iter().find(known).map(|&name| name.into())
+        };
+        let keys = &reading.observation_keys;
+        let are_columns = keys
+            .iter()
+            .all(|key| schema.column_with_name(key).is_some());
+        let observations = match find(NAMES.observations) {
+            _ if are_columns && !keys.is_empty() => keys.clone(),
+            Some(name) => vec![name],
+            None => Vec::new(),
+        };
+        let [actions, rewards] = [NAMES.actions, NAMES.rewards].map(find);
+        let is_list = |name: &String| {
+            let kind = schema.field_with_name(name).map(|field| field.data_type());
+            matches!(kind, Ok(DataType::List(_)))
+        };
+        let columns = Self {
+            of_episodes: rewards.as_ref().or(actions.as_ref()).is_some_and(is_list)
+                && (rewards.is_some() || !without_rewards),
+            are_named: are_columns && !keys.is_empty(),
+            observations,
+            actions: actions.clone().unwrap_or_default(),
+            rewards: rewards.clone(),
+            terminals: find(NAMES.terminals),
+            timeouts: find(NAMES.timeouts),
+            dones: find(NAMES.dones),
+            episode: find(NAMES.episode),
+            step: find(NAMES.step),
+            next: find(NAMES.next),
+        };
+        let no_ends = rewards.is_some()
+            && !columns.of_episodes
+            && !columns.is_bounded()
+            && reading.max_episode_steps.is_none()
+            && columns.timeouts.is_none()
+            && columns.dones.is_none();
+        let words = |names: &[&str]| format!("`{}` (or {})", names[0], names[1..].join(", "));
+        let missing: Vec<String> = [
+            (columns.observations.is_empty(), words(NAMES.observations)),
+            (actions.is_none(), words(NAMES.actions)),
+            (rewards.is_none() && !without_rewards, words(NAMES.rewards)),
+            (
+                no_ends,
+                match &columns.terminals {
+                    Some(terminals) => format!(
+                        "end of episodes beside `{terminals}`, neither {} nor {}",
+                        words(NAMES.timeouts),
+                        words(NAMES.episode)
+                    ),
+                    None => format!(
+                        "end of episodes, neither {} nor {}",
+                        words(NAMES.episode),
+                        words(NAMES.dones)
+                    ),
+                },
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(missing, words)| missing.then_some(words))
+        .collect();
+        if missing.is_empty() {
+            return Ok(columns);
+        }
+        let mut remedies = vec!["rename columns"];
+        if columns.observations.is_empty() {
+            remedies.push("name those of the observation with --observation-keys");
+        }
+        if no_ends {
+            remedies.push("give the time limit of the environment with --max-episode-steps");
+        }
+        Err(Problem::Columns {
+            missing: missing.join(" and no "),
+            columns: describe(schema),
+            remedy: remedies.join(", or "),
+        })
     }
 
-    fn map<U>(self, convert: impl FnOnce(V) -> U) -> Lists<U> {
-        Lists {
-            values: convert(self.values),
-            steps: self.steps,
-            shape: self.shape,
+    /// Numbers that LeRobot keeps beside the state.
+    fn other_observations(&self, schema: &Schema) -> Vec<String> {
+        if self.observations != [LEROBOT_STATE] || self.are_named {
+            return Vec::new();
+        }
+        let is_numeric = |kind: &DataType| match kind {
+            DataType::List(inner) => inner.data_type().is_numeric(),
+            kind => kind.is_numeric(),
+        };
+        schema
+            .fields()
+            .iter()
+            .filter(|field| {
+                field.name().starts_with("observation.") && is_numeric(field.data_type())
+            })
+            .map(|field| field.name().clone())
+            .filter(|name| name != LEROBOT_STATE)
+            .collect()
+    }
+
+    /// Whether something tells the rows of one episode from those of another, whatever flags say.
+    fn is_bounded(&self) -> bool {
+        self.episode.is_some() || (self.step.is_some() && self.flags().next().is_none())
+    }
+
+    /// The columns that mark ends.
+    fn flags(&self) -> impl Iterator<Item = &String> {
+        let flags = [&self.terminals, &self.dones, &self.timeouts];
+        flags.into_iter().flatten()
+    }
+
+    /// All of them.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        let optional = [
+            &self.rewards,
+            &self.terminals,
+            &self.timeouts,
+            &self.dones,
+            &self.episode,
+            &self.step,
+            &self.next,
+        ];
+        let needed = self.observations.iter().chain([&self.actions]);
+        needed.chain(optional.into_iter().flatten())
+    }
+}
+
+/// `obs (list of numbers), eps_id (Utf8)`, the first of them.
+fn describe(schema: &Schema) -> String {
+    const MOST: usize = 16;
+    fn kind(of: &DataType) -> String {
+        match of {
+            DataType::List(inner) | DataType::LargeList(inner) => {
+                format!("lists of {}", kind(inner.data_type()))
+            }
+            DataType::Struct(_) => "structures".into(),
+            other => other.to_string(),
         }
     }
+    let fields = schema.fields();
+    let mut words: Vec<String> = fields
+        .iter()
+        .take(MOST)
+        .map(|field| format!("{} ({})", field.name(), kind(field.data_type())))
+        .collect();
+    if fields.len() > MOST {
+        words.push(format!("{} more", fields.len() - MOST));
+    }
+    words.join(", ")
 }
 
-/// A column that holds numbers.
-struct Column<'a> {
-    file: &'a SerializedFileReader<File>,
-    key: &'static str,
-    /// Its place among the file's leaves.
-    leaf: usize,
-    about: ColumnDescPtr,
+/// A way through the rows of all files.
+struct Walk<'a> {
+    reading: &'a Reading,
+    without_rewards: bool,
+    gathering: Gathering<'a>,
+    /// Those of the last file.
+    columns: Option<Columns>,
+    /// The episode whose end has not come yet.
+    pending: Option<Pending>,
+    /// Episode and step of the row before.
+    before: Option<(Option<String>, Option<i64>)>,
+    /// Episodes of this file so far.
+    seen: HashSet<String>,
+    notes: Notes,
 }
 
-impl<'a> Column<'a> {
-    fn find(
-        file: &'a SerializedFileReader<File>,
-        key: &'static str,
-        needs: &'static str,
-    ) -> Result<Self, Problem> {
-        let schema = file.metadata().file_metadata().schema_descr_ptr();
-        let leaves: Vec<usize> = (0..schema.num_columns())
-            .filter(|&leaf| schema.column(leaf).path().parts()[0] == key)
+/// What is odd about a table.
+#[derive(Default)]
+struct Notes {
+    /// The flags that end episodes for a reason that they do not tell.
+    dones: Option<String>,
+    /// Nothing tells how episodes ended.
+    unknown: bool,
+    /// Episodes that a flag ends more than once, at their end.
+    ends_early: usize,
+    /// All rewards are 0 because there are none.
+    without_rewards: bool,
+    /// Parts of the observation that are not read.
+    others: Vec<String>,
+}
+
+/// Steps of one episode so far.
+struct Pending {
+    /// Or what is wrong with it.
+    whole: Result<Whole, Problem>,
+    steps: usize,
+    /// After which steps it ended: in a terminal state, or otherwise.
+    ends: Vec<Option<bool>>,
+    /// Its first row.
+    row: usize,
+}
+
+impl Walk<'_> {
+    fn read(&mut self, path: &Path) -> Result<(), Problem> {
+        let damaged = |error: &dyn std::fmt::Display| Problem::Damaged {
+            what: "the file".into(),
+            detail: error.to_string().replace('\n', " "),
+        };
+        let file = File::open(path).map_err(Problem::Unreadable)?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+            .map_err(|error| damaged(&error))?;
+        let columns = Columns::find(reader.schema(), self.without_rewards, self.reading)?;
+        let roots: Vec<usize> = columns
+            .names()
+            .filter_map(|name| reader.schema().index_of(name).ok())
             .collect();
-        let [leaf] = leaves[..] else {
-            if leaves.is_empty() {
-                let layout = LAYOUT;
-                return Err(Problem::Missing {
-                    key: key.into(),
-                    layout,
-                    needs,
+        let mask = ProjectionMask::roots(reader.parquet_schema(), roots);
+        for group in reader.metadata().row_groups() {
+            let chunks = group.columns().iter().enumerate();
+            for (_, chunk) in chunks.filter(|(leaf, _)| mask.leaf_included(*leaf)) {
+                match chunk.compression() {
+                    Compression::UNCOMPRESSED
+                    | Compression::SNAPPY
+                    | Compression::GZIP(_)
+                    | Compression::ZSTD(_) => {}
+                    other => {
+                        return Err(Problem::Compression {
+                            key: chunk.column_path().parts()[0].clone(),
+                            codec: other.to_string(),
+                        });
+                    }
+                }
+            }
+        }
+        let is_alone = columns.terminals.is_none() && !columns.of_episodes;
+        self.notes.dones = columns.dones.clone().filter(|_| is_alone);
+        self.notes.unknown = columns.dones.is_none() && columns.terminals.is_none();
+        self.notes.without_rewards = columns.rewards.is_none();
+        self.notes.others = columns.other_observations(reader.schema());
+        self.seen.clear();
+        let rows = if columns.of_episodes { EPISODES } else { STEPS };
+        let reader = reader.with_projection(mask).with_batch_size(rows);
+        let mut row = 0;
+        for batch in reader.build().map_err(|error| damaged(&error))? {
+            let batch = batch.map_err(|error| damaged(&error))?;
+            if columns.of_episodes {
+                for i in 0..batch.num_rows() {
+                    self.episode(&columns, &batch.slice(i, 1), row + i)?;
+                }
+            } else {
+                self.steps(&columns, &batch, row)?;
+            }
+            row += batch.num_rows();
+        }
+        self.columns = Some(columns);
+        Ok(())
+    }
+
+    /// A batch of one row, which is an episode.
+    fn episode(
+        &mut self,
+        columns: &Columns,
+        batch: &RecordBatch,
+        row: usize,
+    ) -> Result<(), Problem> {
+        let whole = columns.arrays(batch, row).and_then(|arrays| {
+            let ends = arrays.ends()?;
+            let mut whole = arrays.whole(self.reading)?;
+            arrays.same_lengths(row)?;
+            let (end, early) = end(&ends, || arrays.flags_key(row))?;
+            self.notes.ends_early += usize::from(early);
+            whole.terminated = Some(end.unwrap_or(false));
+            Ok(whole)
+        });
+        self.gathering.add(|name| format!("{name}[{row}]"), whole)
+    }
+
+    /// A batch of steps from that row on.
+    fn steps(&mut self, columns: &Columns, batch: &RecordBatch, row: usize) -> Result<(), Problem> {
+        let arrays = columns.arrays(batch, row)?;
+        let ends = arrays.ends()?;
+        let ids = columns.episode.as_ref();
+        let ids = ids
+            .map(|key| texts(key, column(batch, key), row))
+            .transpose()?;
+        let times = columns.step.as_ref().and_then(|key| {
+            let (at, array) = (At::Rows(row), column(batch, key).clone());
+            // Something else if it is no integer.
+            Steps { key, at, array }.counts().ok()
+        });
+        let limit = self.reading.max_episode_steps;
+        let limit = limit.filter(|_| columns.timeouts.is_none());
+        let mut start = 0;
+        for i in 0..batch.num_rows() {
+            if columns.is_bounded() {
+                let id = ids.as_ref().map(|ids| ids[i].as_str());
+                let time = times.as_ref().map(|times| times[i]);
+                if let Some((id_before, time_before)) = &self.before {
+                    let is_other = id != id_before.as_deref();
+                    if is_other || time.is_some_and(|time| Some(time) <= *time_before) {
+                        self.take(columns, batch, &ends, start..i, row)?;
+                        self.end(columns)?;
+                        start = i;
+                    }
+                }
+                let before = self.before.as_ref().and_then(|(id, _)| id.as_deref());
+                if let (Some(id), Some(key)) = (id, &columns.episode)
+                    && Some(id) != before
+                    && !self.seen.insert(id.to_owned())
+                {
+                    let (key, id, row) = (key.clone(), id.to_owned(), row + i);
+                    return Err(Problem::Scattered { key, row, id });
+                }
+                match &mut self.before {
+                    Some((before, time_before)) if before.as_deref() == id => *time_before = time,
+                    before => *before = Some((id.map(Into::into), time)),
+                }
+            } else {
+                let pending = self.pending.as_ref().map_or(0, |pending| pending.steps);
+                let at_limit = limit.is_some_and(|limit| pending + i + 1 - start >= limit);
+                if ends[i].is_some() || at_limit {
+                    self.take(columns, batch, &ends, start..i + 1, row)?;
+                    if let Some(pending) = &mut self.pending
+                        && let Some(end @ None) = pending.ends.last_mut()
+                    {
+                        *end = Some(false);
+                    }
+                    self.end(columns)?;
+                    start = i + 1;
+                }
+            }
+        }
+        self.take(columns, batch, &ends, start..batch.num_rows(), row)
+    }
+
+    /// Adds steps to the episode whose end has not come yet.
+    fn take(
+        &mut self,
+        columns: &Columns,
+        batch: &RecordBatch,
+        ends: &[Option<bool>],
+        rows: Range<usize>,
+        row: usize,
+    ) -> Result<(), Problem> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let row = row + rows.start;
+        let whole = columns
+            .arrays(&batch.slice(rows.start, rows.len()), row)
+            .and_then(|arrays| arrays.whole(self.reading));
+        let ends = &ends[rows.clone()];
+        match &mut self.pending {
+            None => {
+                self.pending = Some(Pending {
+                    whole,
+                    steps: rows.len(),
+                    ends: ends.to_vec(),
+                    row,
                 });
             }
-            let leaves: Vec<_> = leaves.iter().map(|&leaf| schema.column(leaf)).collect();
-            return Err(structure(key, &leaves));
-        };
-        let about = schema.column(leaf);
-        if about.physical_type() == Type::BYTE_ARRAY || !entry(&about).is_empty() {
-            return Err(structure(key, &[about]));
+            Some(pending) => {
+                pending.steps += rows.len();
+                pending.ends.extend_from_slice(ends);
+                if let Ok(before) = &mut pending.whole
+                    && let Err(problem) = whole.and_then(|whole| append(before, whole, row))
+                {
+                    pending.whole = Err(problem);
+                }
+            }
         }
-        Ok(Self {
-            file,
-            key,
-            leaf,
-            about,
+        Ok(())
+    }
+
+    /// Hands the episode over.
+    fn end(&mut self, columns: &Columns) -> Result<(), Problem> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let whole = pending.whole.and_then(|mut whole| {
+            let key = || columns.flags().next().cloned().unwrap_or_default();
+            let (end, early) = end(&pending.ends, key)?;
+            self.notes.ends_early += usize::from(early);
+            whole.terminated = match end {
+                // That the next one begins tells nothing: a logger may have been stopped.
+                None if !columns.is_bounded() || columns.timeouts.is_some() => None,
+                end => Some(end.unwrap_or(false)),
+            };
+            Ok(whole)
+        });
+        let row = pending.row;
+        self.gathering.add(|name| format!("{name}[{row}]"), whole)
+    }
+
+    fn finish(mut self) -> Result<Dataset, Problem> {
+        if let Some(columns) = self.columns.take() {
+            self.end(&columns)?;
+        }
+        let mut data = self.gathering.finish("the flags", "timeouts")?;
+        let source = &mut data.sources[0];
+        source.without_rewards = self.notes.without_rewards;
+        source.notes.extend(self.notes.sentences());
+        Ok(data)
+    }
+}
+
+impl Notes {
+    fn sentences(self) -> impl Iterator<Item = String> {
+        let dones = self.dones.map(|key| {
+            format!("`{key}` ends episodes without saying how: taken for terminal states")
+        });
+        let unknown = self
+            .unknown
+            .then(|| "nothing says how episodes ended: taken for time limits".to_owned());
+        let early = (self.ends_early > 0).then(|| {
+            let count = self.ends_early;
+            format!(
+                "{count} episode(s) go on for some steps after the flag of their end: they are kept"
+            )
+        });
+        let rewards = self.without_rewards.then(|| {
+            "there are no rewards: all are 0, from which only behaviour cloning learns, --algo bc"
+                .to_owned()
+        });
+        let others = (!self.others.is_empty()).then(|| {
+            let names = self.others.join(",");
+            format!(
+                "`{LEROBOT_STATE}` is the whole observation: --observation-keys {LEROBOT_STATE},{names} reads more of it"
+            )
+        });
+        [dones, unknown, early, rewards, others]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// Appends steps, the first of which is in `row`.
+fn append(whole: &mut Whole, more: Whole, row: usize) -> Result<(), Problem> {
+    const BEFORE: &str = "the row before";
+    for (name, column, more) in [
+        ("observations", &mut whole.observations, more.observations),
+        ("actions", &mut whole.actions, more.actions),
+    ] {
+        join(format!("{name}[{row}]"), column, more, BEFORE)?;
+    }
+    whole.rewards.extend(more.rewards);
+    whole.last_observation = more.last_observation;
+    Ok(())
+}
+
+/// How an episode ended by its flags, if one is set at the last step; and whether one is also set before. Some loggers
+/// go on after the end and set the flag of every step from there on; otherwise an end inside is none, and nor are flags
+/// that are set from the first step on.
+fn end(
+    ends: &[Option<bool>],
+    key: impl FnOnce() -> String,
+) -> Result<(Option<bool>, bool), Problem> {
+    let Some(step) = ends.iter().position(Option::is_some) else {
+        return Ok((None, false));
+    };
+    if ends[step..].iter().any(Option::is_none) || (step == 0 && ends.len() > 1) {
+        return Err(Problem::EndInside {
+            key: key(),
+            step,
+            steps: ends.len(),
+        });
+    }
+    Ok((ends[step], step + 1 < ends.len()))
+}
+
+/// The steps of some rows, by what they are.
+struct Arrays<'a> {
+    observations: Vec<Steps<'a>>,
+    /// They are columns that the user named.
+    are_named: bool,
+    actions: Steps<'a>,
+    rewards: Option<Steps<'a>>,
+    terminals: Option<Steps<'a>>,
+    timeouts: Option<Steps<'a>>,
+    dones: Option<Steps<'a>>,
+    next: Option<Steps<'a>>,
+}
+
+impl Columns {
+    /// The columns of a batch that begins with `row`.
+    fn arrays<'a>(&'a self, batch: &RecordBatch, row: usize) -> Result<Arrays<'a>, Problem> {
+        let steps = |key: &'a String| -> Result<Steps<'a>, Problem> {
+            let array = column(batch, key);
+            if !self.of_episodes {
+                let (at, array) = (At::Rows(row), array.clone());
+                return Ok(Steps { key, at, array });
+            }
+            let hole = || Problem::Hole {
+                key: key.clone(),
+                row,
+            };
+            let lists = array.as_list_opt::<i32>();
+            let lists = lists.ok_or_else(|| Problem::Nesting {
+                key: key.clone(),
+                found: array.data_type().to_string(),
+                needs: "a list of one entry per step",
+            })?;
+            if lists.is_null(0) || lists.value(0).is_empty() {
+                return Err(hole());
+            }
+            let (at, array) = (At::Within(row), lists.value(0));
+            Ok(Steps { key, at, array })
+        };
+        let optional = |key: &'a Option<String>| key.as_ref().map(steps).transpose();
+        Ok(Arrays {
+            observations: self
+                .observations
+                .iter()
+                .map(steps)
+                .collect::<Result<_, _>>()?,
+            are_named: self.are_named,
+            actions: steps(&self.actions)?,
+            rewards: optional(&self.rewards)?,
+            terminals: optional(&self.terminals)?,
+            timeouts: optional(&self.timeouts)?,
+            dones: optional(&self.dones)?,
+            next: optional(&self.next)?,
+        })
+    }
+}
+
+impl Arrays<'_> {
+    fn len(&self) -> usize {
+        self.actions.len()
+    }
+
+    /// After which steps an episode ended, in a terminal state or otherwise.
+    fn ends(&self) -> Result<Vec<Option<bool>>, Problem> {
+        let mut ends = vec![None; self.len()];
+        for (flags, terminal) in [
+            (&self.timeouts, false),
+            (&self.dones, self.terminals.is_none()),
+            (&self.terminals, true),
+        ] {
+            let Some(flags) = flags else { continue };
+            for (end, flag) in ends.iter_mut().zip(flags.flags()?) {
+                *end = if flag { Some(terminal) } else { *end };
+            }
+        }
+        Ok(ends)
+    }
+
+    /// All but how it ended.
+    fn whole(&self, reading: &Reading) -> Result<Whole, Problem> {
+        let observations = match &self.observations[..] {
+            [only] if self.are_named => only.observations(&[])?,
+            [only] => only.observations(&reading.observation_keys)?,
+            several => {
+                let columns: Result<Vec<Column>, _> = several.iter().map(Steps::elements).collect();
+                dictionary::beside("columns", &reading.observation_keys, &columns?)?
+            }
+        };
+        let rewards = match &self.rewards {
+            Some(rewards) => rewards.numbers()?,
+            None => vec![0.0; self.len()],
+        };
+        let last = self
+            .next
+            .as_ref()
+            .filter(|next| next.len() == self.len() && !self.are_named);
+        // Nothing depends on it: what cannot be read is not known.
+        let last_observation = last.and_then(|next| {
+            let array = next.array.slice(next.len() - 1, 1);
+            let last = Steps {
+                array,
+                ..next.clone()
+            };
+            let last = last.observations(&reading.observation_keys).ok()?;
+            (last.space() == observations.space()).then_some(last)
+        });
+        Ok(Whole {
+            observations,
+            last_observation,
+            actions: self.actions.actions()?,
+            rewards,
+            terminated: None,
         })
     }
 
-    /// Observations or actions.
-    fn elements(&self) -> Result<Lists<Elements>, Problem> {
-        let depth = self.about.max_rep_level();
-        match self.about.physical_type() {
-            Type::INT32 | Type::INT64 if depth == NUMBERS.depth => {
-                let lists = self.integers(NUMBERS)?;
-                Ok(Lists {
-                    values: choices(self.key.into(), &lists.values)?,
-                    steps: lists.steps,
-                    shape: lists.shape,
-                })
-            }
-            Type::INT32 if matches!(depth, 3 | 4) && self.is_byte() => {
-                let pixels = Nesting {
-                    depth,
-                    needs: "a list of one image per step",
-                };
-                // The format keeps bytes in 32 bits, and the schema says that they are bytes.
-                let lists = self.lists::<Int32Type, u8>(pixels, |value| value as u8)?;
-                let [height, width] = [lists.shape[0], lists.shape[1]];
-                let channels = lists.shape.get(2).copied().unwrap_or(1);
-                Ok(lists.map(|values| Elements::Image {
-                    shape: [height, width, channels],
-                    values,
-                }))
-            }
-            _ => {
-                let lists = self.floats(VECTORS)?;
-                let width = lists.width();
-                Ok(lists.map(|values| Elements::unbounded(width, values)))
-            }
-        }
-    }
-
-    /// Whether the schema calls the integers unsigned ones of 8 bits.
-    fn is_byte(&self) -> bool {
-        self.about.logical_type_ref() == Some(&LogicalType::integer(8, false))
-            || self.about.converted_type() == ConvertedType::UINT_8
-    }
-
-    /// Integers, whatever their size.
-    fn integers(&self, nesting: Nesting) -> Result<Lists<Vec<i64>>, Problem> {
-        match self.about.physical_type() {
-            Type::INT32 => self.lists::<Int32Type, i64>(nesting, i64::from),
-            Type::INT64 => self.lists::<Int64Type, i64>(nesting, |value| value),
-            _ => Err(self.wrong_type("bool or integers")),
-        }
-    }
-
-    /// Finite numbers.
-    fn floats(&self, nesting: Nesting) -> Result<Lists<Vec<f32>>, Problem> {
-        let lists = match self.about.physical_type() {
-            Type::FLOAT => self.lists::<FloatType, f32>(nesting, |value| value),
-            Type::DOUBLE => self.lists::<DoubleType, f32>(nesting, |value| value as f32),
-            _ => Err(self.wrong_type("32- or 64-bit floats")),
-        }?;
-        match lists.values.iter().position(|value| !value.is_finite()) {
-            None => Ok(lists),
-            Some(i) => {
-                let width = lists.width();
-                let mut step = i / width;
-                let mut row = 0;
-                while step >= lists.steps[row] {
-                    step -= lists.steps[row];
-                    row += 1;
-                }
-                let mut index = vec![row, step];
-                if width > 1 {
-                    index.push(i % width);
-                }
-                let (key, value) = (self.key.into(), lists.values[i]);
-                Err(Problem::NonFinite { key, index, value })
-            }
-        }
-    }
-
-    /// One flag per step.
-    fn flags(&self) -> Result<Lists<Vec<bool>>, Problem> {
-        if self.about.physical_type() == Type::BOOLEAN {
-            return self.lists::<BoolType, bool>(NUMBERS, |flag| flag);
-        }
-        let integers = self.integers(NUMBERS)?;
-        match integers
-            .values
-            .iter()
-            .position(|value| !matches!(value, 0 | 1))
-        {
-            None => Ok(integers.map(|values| values.iter().map(|&value| value == 1).collect())),
-            Some(row) => Err(Problem::NotAFlag {
-                key: self.key.into(),
-                row,
-                value: integers.values[row],
+    /// Whether all lists of an episode have as many entries.
+    fn same_lengths(&self, row: usize) -> Result<(), Problem> {
+        let first = &self.observations[0];
+        let optional = [&self.rewards, &self.terminals, &self.timeouts, &self.dones];
+        let others = self.observations[1..].iter().chain([&self.actions]);
+        let mut others = others.chain(optional.into_iter().flatten());
+        match others.find(|steps| steps.len() != first.len()) {
+            None => Ok(()),
+            Some(other) => Err(Problem::Length {
+                key: format!("{}[{row}]", other.key),
+                rows: other.len(),
+                other: format!("{}[{row}]", first.key),
+                other_rows: first.len(),
+                rule: "every list needs one entry per step",
             }),
         }
     }
 
-    /// The whole column, row group by row group.
-    fn lists<D: DataType, T>(
-        &self,
-        nesting: Nesting,
-        convert: impl Fn(D::T) -> T,
-    ) -> Result<Lists<Vec<T>>, Problem> {
-        /// Episodes at a time; what is not yet converted stays small.
-        const EPISODES: usize = 8;
-        self.check(nesting)?;
-        let damaged = |error| damaged(&format!("`{}`", self.key), &error);
-        let groups = self.file.metadata().row_groups();
-        let count: i64 = groups
-            .iter()
-            .map(|group| group.column(self.leaf).num_values())
-            .sum();
-        let mut out = Vec::new();
-        // A damaged file may say anything.
-        let _ = out.try_reserve_exact(usize::try_from(count).unwrap_or(0));
-        let mut nest = Nest::new(self.key, nesting.depth, self.about.max_def_level());
-        let (mut values, mut definition, mut repetition) = (Vec::new(), Vec::new(), Vec::new());
-        for group in 0..groups.len() {
-            let pages = self
-                .file
-                .get_row_group(group)
-                .and_then(|group| group.get_column_reader(self.leaf))
-                .map_err(damaged)?;
-            let mut pages = get_typed_column_reader::<D>(pages);
-            loop {
-                let (episodes, _, _) = pages
-                    .read_records(
-                        EPISODES,
-                        Some(&mut definition),
-                        Some(&mut repetition),
-                        &mut values,
-                    )
-                    .map_err(damaged)?;
-                if episodes == 0 {
-                    break;
-                }
-                for (definition, repetition) in definition.drain(..).zip(repetition.drain(..)) {
-                    nest.push(definition, repetition)?;
-                }
-                out.extend(values.drain(..).map(&convert));
-            }
-        }
-        let (steps, shape) = nest.finish()?;
-        Ok(Lists {
-            values: out,
-            steps,
-            shape,
-        })
-    }
-
-    fn check(&self, nesting: Nesting) -> Result<(), Problem> {
-        let key = self.key.to_owned();
-        let found = match self.about.max_rep_level() {
-            depth if depth == nesting.depth => {
-                for group in self.file.metadata().row_groups() {
-                    match group.column(self.leaf).compression() {
-                        Compression::UNCOMPRESSED
-                        | Compression::SNAPPY
-                        | Compression::GZIP(_)
-                        | Compression::ZSTD(_) => {}
-                        other => {
-                            let codec = other.to_string();
-                            return Err(Problem::Compression { key, codec });
-                        }
-                    }
-                }
-                return Ok(());
-            }
-            0 => "one number",
-            1 => "a list of numbers",
-            2 => "a list of lists",
-            _ if nesting.depth == VECTORS.depth => {
-                let found = "nested lists".to_owned();
-                return Err(Problem::Images { key, found });
-            }
-            _ => "lists of lists of lists",
-        };
-        Err(Problem::Nesting {
-            key,
-            found: found.into(),
-            needs: nesting.needs,
-        })
-    }
-
-    fn wrong_type(&self, needs: &'static str) -> Problem {
-        Problem::Type {
-            key: self.key.into(),
-            found: self.about.physical_type().to_string(),
-            needs,
-        }
+    fn flags_key(&self, row: usize) -> String {
+        let flags = [&self.terminals, &self.dones, &self.timeouts];
+        let key = flags
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or("", |steps| steps.key);
+        format!("{key}[{row}]")
     }
 }
 
-/// Counts steps and the lengths of the lists in them by a column's levels: a repetition of 0 begins an episode, 1 a
-/// step, 2 the next list of a step or, if these hold numbers, the next number; and so on inwards.
-struct Nest {
-    key: &'static str,
-    /// Definition level of a value that is there.
-    defined: i16,
-    steps: Vec<usize>,
-    /// Of the lists of a step, from the outermost.
-    levels: Vec<Level>,
+/// A column that is there.
+fn column<'a>(batch: &'a RecordBatch, key: &str) -> &'a ArrayRef {
+    batch.column_by_name(key).expect("a column of the schema")
 }
 
-/// The lists of one depth.
-#[derive(Clone, Default)]
-struct Level {
-    /// Entries of the list so far.
-    entries: usize,
-    /// Entries of every list before.
-    all: Option<usize>,
-}
-
-impl Nest {
-    fn new(key: &'static str, depth: i16, defined: i16) -> Self {
-        Self {
-            key,
-            defined,
-            steps: Vec::new(),
-            levels: vec![Level::default(); usize::try_from(depth - 1).unwrap_or(0)],
-        }
+/// What tells episodes apart, as text.
+fn texts(key: &str, array: &ArrayRef, first: usize) -> Result<Vec<String>, Problem> {
+    if let Some(row) = (0..array.len()).find(|&row| array.is_null(row)) {
+        let (key, row) = (key.into(), first + row);
+        return Err(Problem::Hole { key, row });
     }
-
-    fn push(&mut self, definition: i16, repetition: i16) -> Result<(), Problem> {
-        // Lists inside the one that goes on have ended.
-        let goes_on = usize::try_from(repetition).unwrap_or(0);
-        self.end_lists(goes_on.saturating_sub(1))?;
-        match (repetition, self.steps.last_mut()) {
-            (1, Some(steps)) => *steps += 1,
-            (2.., _) => {}
-            _ => self.steps.push(1),
-        }
-        if definition != self.defined {
-            let (key, row) = (self.key.into(), self.steps.len() - 1);
-            return Err(Problem::Hole { key, row });
-        }
-        // The list that goes on has another entry, and so have those that begin with it.
-        for level in &mut self.levels[goes_on.saturating_sub(2)..] {
-            level.entries += 1;
-        }
-        Ok(())
+    if let Some(texts) = array.as_string_opt::<i32>() {
+        return Ok(texts.iter().flatten().map(Into::into).collect());
     }
-
-    /// Ends the lists from that depth on; outermost last, though each is judged alone.
-    fn end_lists(&mut self, from: usize) -> Result<(), Problem> {
-        for level in self.levels.iter_mut().skip(from) {
-            match (std::mem::take(&mut level.entries), level.all) {
-                // Before the first one.
-                (0, _) => {}
-                (got, None) => level.all = Some(got),
-                (got, Some(expected)) if got != expected => {
-                    return Err(Problem::Ragged {
-                        key: self.key.into(),
-                        row: self.steps.len() - 1,
-                        got,
-                        expected,
-                    });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<(Vec<usize>, Vec<usize>), Problem> {
-        self.end_lists(0)?;
-        let lengths = self.levels.iter().map(|level| level.all.unwrap_or(0));
-        Ok((self.steps, lengths.collect()))
-    }
-}
-
-/// A column that is no list of numbers: a dictionary, or encoded images.
-fn structure(key: &str, leaves: &[ColumnDescPtr]) -> Problem {
-    let bytes = |leaf: &ColumnDescPtr| leaf.physical_type() == Type::BYTE_ARRAY;
-    let key = key.to_owned();
-    if leaves.iter().any(bytes) {
-        let found = "binary data".to_owned();
-        return Problem::Images { key, found };
-    }
-    let entries: Vec<String> = leaves.iter().map(entry).collect();
-    let entries = entries.join(", ");
-    Problem::Dictionary { key, entries }
-}
-
-/// The part of a leaf's path that says which entry of a dictionary it is; the names of list levels are left out.
-fn entry(leaf: &ColumnDescPtr) -> String {
-    const LEVELS: [&str; 6] = ["list", "element", "item", "bag", "array", "array_element"];
-    let parts = leaf.path().parts().iter().skip(1);
-    let named: Vec<&str> = parts
-        .map(String::as_str)
-        .filter(|part| !LEVELS.contains(part))
-        .collect();
-    named.join(".")
-}
-
-fn damaged(what: &str, error: &ParquetError) -> Problem {
-    Problem::Damaged {
-        what: what.into(),
-        detail: error.to_string().replace('\n', " "),
-    }
+    let (at, array) = (At::Rows(first), array.clone());
+    let numbers = Steps { key, at, array }.counts()?;
+    Ok(numbers.iter().map(ToString::to_string).collect())
 }

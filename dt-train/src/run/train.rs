@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use host_sim::Env;
 use tch::Device;
 
@@ -60,6 +60,7 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     if options.recipe.data.return_scale == 0.0 {
         options.recipe.data.return_scale = data.return_scale() as f32;
     }
+    refuse_without_rewards(&data, options.recipe.algorithm.name())?;
     let any_env = options.recipe.data.any_env;
     let env = environment(options.env.as_deref(), &data, any_env)?;
     if let (None, false, Some(env)) = (&options.env, any_env, &env) {
@@ -153,6 +154,18 @@ fn start(options: &Options) -> anyhow::Result<Option<Start>> {
         return Ok(Start::of(Run::open(dir)?));
     }
     options.init_from.as_deref().map(Start::new).transpose()
+}
+
+/// Data without rewards are for behaviour cloning alone, which makes no use of any.
+fn refuse_without_rewards(data: &Dataset, algorithm: &str) -> anyhow::Result<()> {
+    match data.sources.iter().find(|source| source.without_rewards) {
+        Some(source) if algorithm != "bc" => bail!(
+            "{}: has no rewards, and `{algorithm}` learns from returns; train behaviour cloning with --algo bc, or store \
+             the rewards",
+            source.path.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// The environment asked for, or else the one the data name, if this version has it; where data may be of any

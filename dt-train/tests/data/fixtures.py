@@ -5,7 +5,7 @@
 
 writes dt-train/tests/data/fixtures anew; the tests only read it. `expected.json` holds what the libraries read back
 from each file that is to be accepted: per episode the observations (without Minari's last one), actions, rewards and
-whether it ended in a terminal state. The other files each have one thing wrong, or hold something else than vectors;
+whether it ended in a terminal state. The other files each have one thing wrong or unusual, or hold something else than vectors;
 `data/minari.rs` and `data/parquet.rs` say what has to be said of each.
 """
 
@@ -170,6 +170,9 @@ def parquet_refused(episodes):
     put("inside", dones=lambda e: [True] * len(e["dones"]))
     put("flags", dones=lambda e: [2 for _ in e["dones"]])
     put("brotli", compression="brotli")
+    first = iter([float("nan")])
+    put("one_nan", rewards=lambda e: [next(first, e["rewards"][0])] + e["rewards"][1:])
+    put("continuous", lambda e: {f"continuous_{k}" if k != "rewards" else k: v for k, v in e.items() if k != "dones"})
     steps = [{k: v[t] for k, v in e.items()} for e in episodes for t in range(len(e["dones"]))]
     pq.write_table(pa.Table.from_pylist(steps), HERE / "parquet/steps.parquet")
     pq.write_table(pa.Table.from_pylist(episodes).slice(0, 0), HERE / "parquet/empty.parquet")

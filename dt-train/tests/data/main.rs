@@ -1,14 +1,19 @@
 //! Trajectory files: every format that is accepted, and one clear error for everything that is not.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ::parquet::arrow::ArrowWriter;
+use arrow_array::types::Float32Type;
+use arrow_array::{ArrayRef, BooleanArray, Float32Array, Int64Array, ListArray, RecordBatch};
 use assert_cmd::Command;
-use dt_train::data::{Column, Dataset};
+use dt_train::data::{Column, Dataset, Episode};
 use hdf5::H5Type;
 use serde_json::Value;
 
 mod d4rl;
 mod inspect;
+mod lerobot;
 mod minari;
 mod origin;
 mod parquet;
@@ -63,6 +68,45 @@ fn refused(path: &Path, parts: &[&str]) {
     );
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
+}
+
+/// A table, a row per entry of its columns.
+fn put_table(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+    let table = RecordBatch::try_from_iter(columns).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, table.schema(), None).unwrap();
+    writer.write(&table).unwrap();
+    writer.close().unwrap();
+}
+
+/// A column of vectors: `values` in lists of `width`.
+fn vectors(width: usize, values: &[f32]) -> ArrayRef {
+    let lists = values
+        .chunks(width)
+        .map(|list| Some(list.iter().copied().map(Some)));
+    Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(lists))
+}
+
+/// A column of numbers.
+fn floats(values: &[f32]) -> ArrayRef {
+    Arc::new(Float32Array::from(values.to_vec()))
+}
+
+/// A column of integers.
+fn integers(values: &[i64]) -> ArrayRef {
+    Arc::new(Int64Array::from(values.to_vec()))
+}
+
+/// A column of flags, set in `rows`.
+fn flags(len: usize, rows: &[usize]) -> ArrayRef {
+    let flags: Vec<bool> = (0..len).map(|row| rows.contains(&row)).collect();
+    Arc::new(BooleanArray::from(flags))
+}
+
+/// Length and kind of end of each episode.
+fn episodes(data: &Dataset) -> Vec<(usize, bool)> {
+    let episode = |episode: &Episode| (episode.rows.len(), episode.terminated);
+    data.episodes.iter().map(episode).collect()
 }
 
 /// A file or folder that fixtures.py made.
@@ -134,7 +178,24 @@ fn missing_and_foreign_files_are_refused() {
     rejected(&empty, &["is not a trajectory file"]);
     rejected(
         folder.path(),
-        &["folder without Minari data", "main_data.hdf5"],
+        &[
+            "is a folder without trajectories",
+            "Minari (main_data.hdf5)",
+            "LeRobot (meta/info.json)",
+            "it holds empty, text",
+        ],
+    );
+    // Minari's root, say.
+    let nested = folder.path().join("root/walk-v0");
+    std::fs::create_dir_all(nested.join("data")).unwrap();
+    std::fs::copy(
+        fixture("minari/walk-v0/data/main_data.hdf5"),
+        nested.join("data/main_data.hdf5"),
+    )
+    .unwrap();
+    refused(
+        folder.path(),
+        &[&format!("give one that is inside: {}", nested.display())],
     );
 }
 

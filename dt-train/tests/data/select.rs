@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{dt_train, fixture};
 
-/// Trains for one update on Minari's episodes of 12, 12 and 5 steps.
+/// Trains for one update on Minari's episodes of 12, 12 and 5 steps; such short ones have to be asked for by name.
 fn train(out: &Path, options: &[&str]) -> Output {
     let data = fixture("minari/pendulum-v0");
     let tiny = [
@@ -19,7 +19,7 @@ fn train(out: &Path, options: &[&str]) -> Output {
         "eval.episodes=1",
     ];
     let mut command = dt_train(&["train", "--device", "cpu", "--data", data.to_str().unwrap()]);
-    command.arg("--out").arg(out);
+    command.args(["--env", "pendulum"]).arg("--out").arg(out);
     tiny.iter().for_each(|setting| {
         command.args(["--set", setting]);
     });

@@ -38,7 +38,8 @@ pub fn is_main_data(path: &Path) -> bool {
 /// [`DataError`] names the file, the field and what to do; see [`Problem`].
 pub fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
     let (folder, data) = if path.is_dir() {
-        let folder = locate(path).ok_or_else(|| DataError::new(path, Problem::NotMinari))?;
+        let folder =
+            locate(path).ok_or_else(|| DataError::new(path, super::no_trajectories(path)))?;
         let data = folder.join(DATA);
         (folder, data)
     } else {
@@ -64,6 +65,7 @@ fn complete(what: &'static str, found: usize, expected: Option<usize>) -> Result
         Some(expected) if expected != found => Err(Problem::Incomplete {
             what,
             found,
+            description: METADATA,
             expected,
         }),
         _ => Ok(()),
