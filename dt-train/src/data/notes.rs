@@ -251,8 +251,13 @@ impl Outside {
                 if low <= x && x <= high {
                     continue;
                 }
+                let end = if x < low { low } else { high };
+                let distance = (x - end).abs();
+                // Rounding leaves a range by that much, too.
+                if distance <= 1e-6 * end.abs() {
+                    continue;
+                }
                 is_outside = true;
-                let distance = if x < low { low - x } else { x - high };
                 if distance > farthest {
                     farthest = distance;
                     worst = (i, x, [low, high]);

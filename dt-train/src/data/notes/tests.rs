@@ -223,7 +223,7 @@ fn constant_features_are_named_with_the_range_that_the_guard_lets_through() {
 fn what_lies_outside_the_environment_is_counted_with_the_worst() {
     let mut data = data();
     values(&mut data.observations)[2..6].copy_from_slice(&[5.0, 99.0, -6.5, 99.0]);
-    values(&mut data.actions)[7..11].copy_from_slice(&[2.0, -2.5, 3.25, -2.0]);
+    values(&mut data.actions)[7..11].copy_from_slice(&[2.000_001, -2.5, 3.25, -2.0]);
     let notes = noted(&data, &[]);
     assert_eq!(
         notes,
@@ -237,6 +237,13 @@ fn what_lies_outside_the_environment_is_counted_with_the_worst() {
     );
     let range = ["control.action_low=[-2.5]", "control.action_high=[3.25]"];
     assert_eq!(noted(&data, &range), notes[..1]);
+}
+
+#[test]
+fn a_range_may_have_one_end() {
+    let outside = Outside::of(&[-0.5, 0.0, 9.0], &[0.0], &[f32::INFINITY]).unwrap();
+    assert_eq!(outside.worst, (0, -0.5, [0.0, f32::INFINITY]));
+    assert_eq!(outside.rows, 1);
 }
 
 #[test]
