@@ -29,7 +29,7 @@ pub struct Args {
     /// Folder of the run; with --seeds: of their runs
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Environment to evaluate in; default: the one the data name
+    /// Environment to evaluate in; default: the one the data name; none: train without evaluation
     #[arg(long, value_name = "E")]
     pub env: Option<String>,
     /// What is trained, whatever the recipe says: dt, a Decision Transformer, or bc, behaviour cloning

@@ -164,7 +164,7 @@ pub fn refuse_another(data: &Dataset, spec: &EnvSpec<'_>) -> anyhow::Result<()> 
         None => Ok(()),
         Some(said) => bail!(
             "{said}; returns in the two cannot be compared: record in the one that is here, describe yours in a file for \
-             --env FILE.toml, or evaluate in this one all the same with --env {}",
+             --env FILE.toml, train without evaluation with --env none, or evaluate in this one all the same with --env {}",
             spec.id
         ),
     }

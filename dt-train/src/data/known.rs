@@ -93,7 +93,7 @@ impl Known {
         }
         let which = match data.env() {
             Some(env) if !NAMES.contains(&env) => format!("this version has no `{env}`"),
-            Some(env) => format!("the data's `{env}` is another than this version's"),
+            Some(_) => "no environment is asked for".to_owned(),
             None => "no environment is named".to_owned(),
         };
         let candidates = origin::candidates(data).filter(|_| data.env().is_none());

@@ -42,12 +42,10 @@ pub fn prepare(
         ensure!(
             dims == (state_dim, act_dim),
             "the data have states of length {state_dim} and actions of length {act_dim}, environment `{}` has {} and {}; \
-             name the environment the data come from with --env, or, where they name another `{}` than this version's, \
-             leave --env out and add --set data.any_env=true",
+             name the environment the data come from with --env, or train without evaluation with --env none",
             spec.id,
             dims.0,
-            dims.1,
-            spec.id
+            dims.1
         );
     }
     let known = Known::new(&data, env, config)?;

@@ -138,12 +138,13 @@ fn resume(run: &Run) -> anyhow::Result<Option<Checkpoint>> {
         );
     }
     if earlier.info.env != run.info.env {
+        let [was, is] = [&earlier.info.env, &run.info.env].map(|env| match env.as_str() {
+            "" => super::train::NOWHERE,
+            env => env,
+        });
         bail!(
-            "cannot resume: {} was started with environment `{}`, now it is `{}`; use --env {}",
-            run.dir.display(),
-            earlier.info.env,
-            run.info.env,
-            earlier.info.env
+            "cannot resume: {} was started with environment `{was}`, now it is `{is}`; use --env {was}",
+            run.dir.display()
         );
     }
     match run.checkpoint(Which::Last) {

@@ -22,6 +22,9 @@ use crate::nn::schedule::learning_rate;
 use crate::report::learning_curve;
 use crate::{evaluate, memory, run};
 
+/// What `--env` says where the data's environment is none of this version's, whatever they call it.
+pub const NOWHERE: &str = "none";
+
 /// What to train, where.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -31,7 +34,7 @@ pub struct Options {
     pub existing: Existing,
     /// The recipe.
     pub recipe: Recipe,
-    /// Environment to evaluate in; none: the one the data name, if any.
+    /// Environment to evaluate in; none: the one the data name, if any. [`NOWHERE`]: there is none.
     pub env: Option<String>,
     /// Where to train.
     pub device: Device,
@@ -63,11 +66,10 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     refuse_without_rewards(&data, &options.recipe)?;
     let any_env = options.recipe.data.any_env;
     let env = environment(options.env.as_deref(), &data, any_env)?;
-    if let (None, false, Some(env)) = (&options.env, any_env, &env) {
-        environment::refuse_another(&data, &env.spec())?;
-    }
+    let nowhere = options.env.as_deref() == Some(NOWHERE);
     // As it was called: what it calls itself does not open an environment that is a file.
     let name = options.env.or_else(|| data.env().map(Into::into));
+    let name = name.filter(|_| !nowhere);
     let spec = env.as_deref().map(|env| env.spec());
     let notes = notes(&data, spec.as_ref(), &options.recipe);
     let Prepared {
@@ -80,6 +82,9 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
         &options.recipe,
         start.as_ref().map(Start::units),
     )?;
+    if nowhere {
+        info.env.clear();
+    }
     info.init_from = start.as_ref().map(Start::origin);
     for note in notes {
         eprintln!("note: {note}");
@@ -177,16 +182,17 @@ fn refuse_without_rewards(data: &Dataset, recipe: &Recipe) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The environment asked for, or else the one the data name, if this version has it; where data may be of any
-/// environment, one of the same name and other sizes is not it.
+/// The environment asked for, or else the one the data name, if this version has it.
 ///
 /// # Errors
-/// As [`host_sim::make`] and [`origin::agree`].
+/// As [`host_sim::make`] and [`origin::agree`]; [`environment::refuse_another`] for one that nobody asked for.
 fn environment(
     asked: Option<&str>,
     data: &Dataset,
     any_env: bool,
 ) -> anyhow::Result<Option<Box<dyn Env>>> {
+    let nowhere = asked == Some(NOWHERE);
+    let asked = asked.filter(|_| !nowhere);
     let env = asked.map(host_sim::make).transpose()?;
     if !any_env {
         origin::agree(data, asked)?;
@@ -197,11 +203,14 @@ fn environment(
     };
     match (env, data.env()) {
         (Some(env), _) => Ok(Some(env)),
+        (None, _) if nowhere => Ok(None),
         (None, Some(name)) => match host_sim::make(name) {
-            Ok(env) if any_env && !origin::has_sizes(&env.spec(), data) => without(format!(
-                "the data's `{name}` is another than this version's"
-            )),
-            Ok(env) => Ok(Some(env)),
+            Ok(env) => {
+                if !any_env {
+                    environment::refuse_another(data, &env.spec())?;
+                }
+                Ok(Some(env))
+            }
             Err(error) => without(error.to_string()),
         },
         (None, None) => {

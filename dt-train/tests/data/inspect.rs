@@ -134,15 +134,23 @@ fn the_command_that_inspect_ends_with_works() {
     write(&folder.join("other.hdf5"), "Hopper-v5");
     let (said, output) = next(folder, "other.hdf5");
     assert!(
-        said.starts_with("`hopper` is another environment"),
+        said.starts_with("the data's `hopper` is another than this version's:"),
         "{said}"
     );
     assert!(output.status.success(), "{output:?}");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        stderr.contains("the data's `hopper` is another than this version's"),
-        "{stderr}"
-    );
+    // So the run is of none, and was evaluated in none.
+    let run = std::fs::read_to_string(folder.join("runs/other/run.json")).unwrap();
+    assert!(run.contains("\"env\": \"\""), "{run}");
+    assert!(!folder.join("runs/other/best.safetensors").exists());
+    // What nobody decided is refused, with the way out.
+    let refused = dt_train(&["train", "--data", "other.hdf5", "--out", "runs/refused"])
+        .current_dir(folder)
+        .assert()
+        .code(1);
+    refused.stderr(predicates::str::contains(
+        "environment `hopper` has 11 and 3; name the environment the data come from with --env, or train without \
+         evaluation with --env none",
+    ));
 
     let (said, output) = next(folder, "new.hdf5,other.hdf5");
     assert!(

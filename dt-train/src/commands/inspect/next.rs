@@ -9,7 +9,7 @@ use crate::commands::ReadingArgs;
 use crate::config::{ConfigError, Recipe, Source};
 use crate::data::inspect::Summary;
 use crate::data::known::{Known, as_options};
-use crate::data::{Dataset, notes, origin};
+use crate::data::{Dataset, environment, notes, origin};
 
 /// What it is like where this version lacks the data's environment.
 const BLIND: &str = "without evaluation; correct what it sets of control, the range of the data and a period for example";
@@ -44,15 +44,18 @@ pub fn next(
         if column.vectors().is_none() {
             let space = column.space();
             return format!(
-                "next         the {of} are {space}; this version trains on vectors, Box, alone\n"
+                "\nnext         the {of} are {space}; this version trains on vectors, Box, alone\n"
             );
         }
     }
     let targets = format!("eval.target_returns={:?}", summary.suggested_target_returns);
     let mut settings = vec![targets];
     settings.extend(notes::longer_table(data, recipe).map(|(_, setting)| setting));
-    let fitting = env.filter(|spec| origin::has_sizes(spec, data));
-    let about = match (origin::named(data).as_slice(), env, fitting) {
+    let own = env.filter(|spec| {
+        origin::has_sizes(spec, data) && environment::refuse_another(data, spec).is_ok()
+    });
+    let mut nowhere = "";
+    let about = match (origin::named(data).as_slice(), env, own) {
         ([], ..) => match origin::candidates(data) {
             Some(names) => format!(
                 "no environment is named: if it is {names}, type --env with its name in place of what is set of control"
@@ -63,26 +66,22 @@ pub fn next(
             format!("this trains for `{env}` and evaluates in it")
         }
         (&[(env, _)], Some(_), None) => {
-            settings.push("data.any_env=true".into());
-            format!(
-                "`{env}` is another environment here: this trains without evaluation, with what of control is a guess"
-            )
+            nowhere = " --env none";
+            format!("the data's `{env}` is another than this version's: this trains {BLIND}")
         }
         (&[(env, _)], None, _) => {
-            format!(
-                "this version has no `{env}`: this trains without evaluation, with what of control is a guess"
-            )
+            format!("this version has no `{env}`: this trains {BLIND}")
         }
         _ => "the files are of several environments; give those of one".into(),
     };
-    if let Ok(known) = Known::new(data, fitting, recipe) {
+    if let Ok(known) = Known::new(data, own, recipe) {
         settings.extend(known.missing(data));
     }
     let data = paths
         .iter()
         .map(|path| quoted(&path.to_string_lossy()).into_owned());
     format!(
-        "\nnext         {about}\n\n  dt-train train --data {}{} --out {} --config {name} {}\n",
+        "\nnext         {about}\n\n  dt-train train --data {}{}{nowhere} --out {} --config {name} {}\n",
         data.collect::<Vec<_>>().join(" "),
         reading.options(),
         quoted(&format!("runs/{}", stem(&paths[0]))),
