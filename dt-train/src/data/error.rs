@@ -50,9 +50,9 @@ pub enum Problem {
         /// Where there are some, or what it holds.
         remedy: String,
     },
-    /// Minari's other form.
+    /// A form of Minari's that came after this version.
     #[error(
-        "is a Minari data set in the `{0}` form; only `hdf5` is read: \
+        "is a Minari data set in the `{0}` form; `hdf5`, `arrow` and `parquet` are read: \
          collect or convert it with data_format=\"hdf5\""
     )]
     MinariForm(String),

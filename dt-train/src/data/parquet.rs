@@ -747,9 +747,10 @@ impl Arrays<'_> {
 
     /// All but how it ended.
     fn whole(&self, reading: &Reading) -> Result<Whole, Problem> {
+        let plain = |_: Option<&str>, steps: &Steps<'_>| steps.elements();
         let observations = match &self.observations[..] {
-            [only] if self.are_named => only.observations(&[])?,
-            [only] => only.observations(&reading.observation_keys)?,
+            [only] if self.are_named => only.observations(&[], plain)?,
+            [only] => only.observations(&reading.observation_keys, plain)?,
             several => {
                 let columns: Result<Vec<Column>, _> = several.iter().map(Steps::elements).collect();
                 dictionary::beside("columns", &reading.observation_keys, &columns?)?
@@ -770,13 +771,13 @@ impl Arrays<'_> {
                 array,
                 ..next.clone()
             };
-            let last = last.observations(&reading.observation_keys).ok()?;
+            let last = last.observations(&reading.observation_keys, plain).ok()?;
             (last.space() == observations.space()).then_some(last)
         });
         Ok(Whole {
             observations,
             last_observation,
-            actions: self.actions.actions()?,
+            actions: self.actions.actions(Steps::elements)?,
             rewards,
             terminated: None,
         })

@@ -62,11 +62,16 @@ impl Steps<'_> {
         self.array.len()
     }
 
-    /// Observations: elements, or the entries `keys` of a dictionary as vectors.
-    pub fn observations(&self, keys: &[String]) -> Result<Column, Problem> {
+    /// Observations, as `read` reads them; of a dictionary the entries `keys` side by side, each as `read` reads it by
+    /// its name.
+    pub fn observations(
+        &self,
+        keys: &[String],
+        read: impl Fn(Option<&str>, &Steps<'_>) -> Result<Column, Problem>,
+    ) -> Result<Column, Problem> {
         if !matches!(self.array.data_type(), DataType::Struct(_)) {
             return match keys {
-                [] => self.elements(),
+                [] => read(None, self),
                 _ => Err(Problem::NotADictionary {
                     key: self.key.into(),
                 }),
@@ -79,14 +84,28 @@ impl Steps<'_> {
         dictionary::check(self.key, &entries, keys)?;
         let columns: Result<Vec<Column>, Problem> = keys
             .iter()
-            .map(|key| {
-                let array = self.entry(key)?;
-                let named = format!("{}/{key}", self.key);
+            .map(|entry| {
+                let array = self.entry(entry)?;
+                let named = format!("{}/{entry}", self.key);
                 let (key, at) = (named.as_str(), self.at);
-                Steps { key, at, array }.elements()
+                read(Some(entry), &Steps { key, at, array })
             })
             .collect();
         dictionary::beside(self.key, keys, &columns?)
+    }
+
+    /// Actions, as `read` reads them; a dictionary they may not be.
+    pub fn actions(
+        &self,
+        read: impl Fn(&Self) -> Result<Column, Problem>,
+    ) -> Result<Column, Problem> {
+        match self.array.data_type() {
+            DataType::Struct(_) if !self.is_encoded() => Err(Problem::DictionaryActions {
+                key: self.key.into(),
+                entries: dictionary::list(&self.entries()),
+            }),
+            _ => read(self),
+        }
     }
 
     /// Vectors, choices or pixels, as type and nesting tell: integers are choices, or the components of vectors of two
@@ -117,15 +136,16 @@ impl Steps<'_> {
         }
     }
 
-    /// Actions: elements, which are no dictionary.
-    pub fn actions(&self) -> Result<Column, Problem> {
-        match self.array.data_type() {
-            DataType::Struct(_) if !self.is_encoded() => Err(Problem::DictionaryActions {
-                key: self.key.into(),
-                entries: dictionary::list(&self.entries()),
-            }),
-            _ => self.elements(),
+    /// The bytes of images of that many pixels, in whatever lists.
+    pub fn pixels(&self, shape: [usize; 3]) -> Result<Column, Problem> {
+        let flat = self.flat()?;
+        let width: usize = shape.iter().product();
+        if *flat.numbers.data_type() != DataType::UInt8 || flat.numbers.len() != self.len() * width
+        {
+            return Err(self.wrong_type(&flat.numbers, "8-bit integers"));
         }
+        let values = flat.numbers.as_primitive::<UInt8Type>().values().to_vec();
+        Ok(Column::Image { shape, values })
     }
 
     /// A finite number per step.
@@ -351,7 +371,7 @@ impl Steps<'_> {
     }
 
     /// Whether it holds files, say of pictures, and no numbers.
-    fn is_encoded(&self) -> bool {
+    pub fn is_encoded(&self) -> bool {
         fn only_bytes(kind: &DataType) -> bool {
             match kind {
                 DataType::Struct(fields) => {

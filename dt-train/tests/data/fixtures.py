@@ -49,9 +49,9 @@ def buffer(rng, observations, actions, terminated):
                          terminations=list(ends[0]), truncations=list(ends[1]), infos={})
 
 
-def minari_buffers(name, observation_space, action_space, episodes):
+def minari_buffers(name, observation_space, action_space, episodes, data_format="hdf5"):
     minari.create_dataset_from_buffers(f"{name}-v0", episodes, observation_space=observation_space,
-                                       action_space=action_space, data_format="hdf5", **ABOUT)
+                                       action_space=action_space, data_format=data_format, **ABOUT)
 
 
 def minari_others(rng):
@@ -73,6 +73,23 @@ def minari_others(rng):
         minari_buffers(name, space, torque, [buffer(rng, frames, act(3), True)])
     minari_buffers("discrete", floats, gym.spaces.Discrete(2),
                    [buffer(rng, numbers(4, 4), rng.integers(0, 2, 3), True)])
+
+
+def minari_tables(rng):
+    """Minari's forms of a file per episode: eleven episodes of one and two steps, so that the numbers have two digits."""
+    box = lambda n, dtype: gym.spaces.Box(-10, 10, (n,), dtype)
+    numbers = lambda *shape: rng.normal(size=shape)
+    act = lambda steps: numbers(steps, 2).astype(np.float32)
+    walks = [buffer(rng, numbers(n + 1, 4), act(n), n == 1) for n in [2, 1] + [1] * 9]
+    for data_format, episodes in [("arrow", walks), ("parquet", walks[:2])]:
+        minari_buffers(f"walk-{data_format}", box(4, np.float64), box(2, np.float32), episodes, data_format)
+    goals = gym.spaces.Dict({"arm": gym.spaces.Dict({"q": box(2, np.float64)}), "goal": box(1, np.float32)})
+    observations = {"arm": {"q": numbers(4, 2)}, "goal": np.float32(numbers(4, 1))}
+    minari_buffers("dictionary-arrow", goals, box(2, np.float32), [buffer(rng, observations, act(3), True)], "arrow")
+    images = gym.spaces.Box(0, 255, (4, 4, 3), np.uint8)
+    frames = rng.integers(0, 256, (4, 4, 4, 3)).astype(np.uint8)
+    minari_buffers("discrete-arrow", images, gym.spaces.Discrete(3, start=5),
+                   [buffer(rng, frames, 5 + rng.integers(0, 3, 3), True)], "arrow")
 
 
 def minari_expected(name):
@@ -185,10 +202,11 @@ def main():
     minari_pendulum()
     minari_others(rng)
     episodes = rows(rng)
+    minari_tables(np.random.default_rng(1))
     parquet_accepted(episodes)
     parquet_other_kinds(episodes)
     parquet_refused(episodes)
-    expected = {f"minari/{name}": minari_expected(name) for name in ["pendulum-v0", "walk-v0"]}
+    expected = {f"minari/{name}": minari_expected(name) for name in ["pendulum-v0", "walk-v0", "walk-arrow-v0", "walk-parquet-v0"]}
     expected |= {f"parquet/{name}.parquet": parquet_expected(name) for name in ["pandas", "wide", "gzip"]}
     (HERE / "expected.json").write_text(json.dumps(expected) + "\n")
 

@@ -15,6 +15,7 @@ mod d4rl;
 mod inspect;
 mod lerobot;
 mod minari;
+mod minari_tables;
 mod origin;
 mod parquet;
 mod select;

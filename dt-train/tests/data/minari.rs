@@ -576,8 +576,8 @@ fn a_damaged_or_foreign_description_is_refused() {
     let path = copy("minari/walk-v0", folder.path());
     change_metadata(&path, |metadata| metadata["total_steps"] = json!(7));
     rejected_within(&path, &["holds 6 steps, but metadata.json says 7", "again"]);
-    change_metadata(&path, |metadata| metadata["data_format"] = json!("arrow"));
-    let message = rejected_within(&path, &["in the `arrow` form", "data_format=\"hdf5\""]);
+    change_metadata(&path, |metadata| metadata["data_format"] = json!("zarr"));
+    let message = rejected_within(&path, &["in the `zarr` form", "data_format=\"hdf5\""]);
     assert!(message.contains("metadata.json: "), "{message}");
     std::fs::write(path.join("metadata.json"), "{\"total_steps\": ").unwrap();
     rejected_within(&path, &["metadata.json: ", "truncated or damaged"]);

@@ -127,6 +127,18 @@ impl Described {
         }
     }
 
+    /// Height, width and channels, if the elements are images.
+    pub fn image(&self) -> Option<[usize; 3]> {
+        let size = |size: &Value| Some(size.as_u64()? as usize);
+        let shape: Option<Vec<usize>> = self.0["shape"].as_array()?.iter().map(size).collect();
+        match shape?[..] {
+            _ if self.0["dtype"] != "uint8" => None,
+            [height, width] => Some([height, width, 1]),
+            [height, width, channels] => Some([height, width, channels]),
+            _ => None,
+        }
+    }
+
     /// Lowest and highest value of each component of a Box of vectors; where it names none, −∞ and ∞.
     pub fn bounds(&self) -> Option<[Vec<f32>; 2]> {
         let bounds = |name, none: f32| -> Option<Vec<f32>> {

@@ -3,6 +3,7 @@
 //! | form | files | reader |
 //! |---|---|---|
 //! | `hdf5` | `main_data.hdf5`: a group per episode | [`hdf5`] |
+//! | `arrow`, `parquet` | `N/part-0.arrow`, `N/part-0.parquet`: a folder per episode | [`table`] |
 //!
 //! `metadata.json` says which, names environment and algorithm, describes the two spaces and says how many episodes and
 //! steps there should be ([`description`]). Minari before 0.5 wrote the same as attributes of the file; without either,
@@ -14,8 +15,10 @@ use super::{DataError, Dataset, Problem, Reading, Source};
 
 mod description;
 mod hdf5;
+mod table;
 
 use description::Description;
+use table::Form;
 
 const DATA: &str = "main_data.hdf5";
 const METADATA: &str = "metadata.json";
@@ -56,6 +59,8 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
     match about.form() {
         "hdf5" => hdf5::read(&data, about, source, reading)
             .map_err(|problem| DataError::new(&data, problem)),
+        "arrow" => table::read(&folder, Form::Arrow, about, source, reading),
+        "parquet" => table::read(&folder, Form::Parquet, about, source, reading),
         other => Err(DataError::new(&metadata, Problem::MinariForm(other.into()))),
     }
 }
