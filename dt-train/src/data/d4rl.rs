@@ -2,40 +2,59 @@
 //!
 //! | dataset | shape | type | |
 //! |---|---|---|---|
-//! | `observations` | (N, state_dim) | float | before the action |
+//! | `observations` | (N, state_dim) | number | before the action |
 //! | | (N, height, width[, channels]) | 8-bit integer | images |
 //! | | (N) or (N, 1) | integer | one of several places, counted from 0 |
+//! | | a group of arrays (N) or (N, dim) | number | those that [`Reading::observation_keys`] names, joined |
 //! | `actions` | (N, act_dim) | float | |
 //! | | (N) or (N, 1) | integer | one of several choices, counted from 0 |
-//! | `rewards` | (N) or (N, 1) | float | |
-//! | `terminals` | (N) or (N, 1) | bool or integer | the step ended in a terminal state |
-//! | `timeouts` | (N) or (N, 1) | bool or integer | the step was the last one before a time limit |
-//! | `next_observations` | (N, state_dim) | float | after the action; optional |
+//! | `rewards` | (N) or (N, 1) | number | |
+//! | `terminals`, `terminations` or `terminated` | (N) or (N, 1) | bool or number | the step ended in a terminal state |
+//! | `timeouts`, `truncations` or `truncated` | (N) or (N, 1) | bool or number | the step was the last one before a time limit |
+//! | `dones`, `done` or `episode_terminals` | (N) or (N, 1) | bool or number | the step was the last one, for either reason |
+//! | `next_observations` | (N, state_dim) | number | after the action; optional |
 //!
-//! `timeouts` is required even where all of it is 0: without it, episodes cut off by a time limit would silently
-//! become one. Of `next_observations` the last of each episode is kept; the others should be the observations of the
-//! next row, and where they are not the file is said to be odd. Attributes `env` and `policy` are read where present;
-//! every other group or dataset is ignored.
+//! Floats have 16, 32 or 64 bits; whole numbers are read exactly or refused. Of the three flags, one of the first two
+//! can be missing where the third is there, which alone tells ends but not which of them are terminal.
+//! [`Reading::max_episode_steps`] stands in for time-outs: a file without them is refused otherwise, since episodes cut
+//! off by a time limit would silently become one. So is one whose `next_observations` shows ends that no flag marks. Of
+//! `next_observations` the last of each episode is kept; the others should be the observations of the next row, and
+//! where they are not the file is said to be odd. Attributes `env` (or `env_id`, `env_name`) and `policy` are read where
+//! present; every other group or dataset is ignored.
+
+mod ends;
 
 use std::io;
 use std::path::Path;
 
 use hdf5::types::VarLenUnicode;
 
+use self::ends::{After, Flags};
 use super::h5::{self, Arrays};
-use super::{
-    Column, DataError, Dataset, Episode, Problem, Reading, Source, digest, environment_name,
-};
+use super::{DataError, Dataset, Problem, Reading, Source, dictionary, environment_name, hashed};
 use crate::atomic::{OutputError, Staged};
 
 const LAYOUT: &str = "the D4RL layout";
+
+/// The arrays without which there is nothing to learn, and what they should be.
+const ARRAYS: [(&str, &str); 3] = [
+    ("observations", "a float array (N, state_dim)"),
+    ("actions", "a float array (N, act_dim)"),
+    ("rewards", "a float array (N)"),
+];
+const FLAGS: &str = "a bool array (N)";
+
+/// Whether a file is of this layout, complete or not.
+pub fn is_layout(file: &hdf5::Group) -> bool {
+    ARRAYS.iter().any(|(name, _)| file.link_exists(name))
+}
 
 /// Reads the finished episodes of a file.
 ///
 /// # Errors
 /// [`DataError`] names the field and what to do; see [`Problem`].
-pub fn read(path: &Path, _reading: &Reading) -> Result<Dataset, DataError> {
-    parse(path).map_err(|problem| DataError::new(path, problem))
+pub fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
+    hashed(path, || read_arrays(path, reading))
 }
 
 /// Steps as they were taken, to be written to a file. One entry (or one row of them) per step in each list.
@@ -84,123 +103,130 @@ pub fn write(
     staged.commit()
 }
 
-fn parse(path: &Path) -> Result<Dataset, Problem> {
-    // Hashing takes as long as reading: both at once, the file is in memory only once.
-    let (sha256, data) = std::thread::scope(|scope| {
-        let hash = scope.spawn(|| digest(path));
-        let data = read_arrays(path);
-        (hash.join().expect("`digest` does not panic"), data)
-    });
-    let sha256 = sha256.map_err(Problem::Unreadable)?;
-    let mut data = data?;
-    data.sources[0].sha256 = sha256;
-    Ok(data)
-}
-
-fn read_arrays(path: &Path) -> Result<Dataset, Problem> {
+fn read_arrays(path: &Path, reading: &Reading) -> Result<Dataset, Problem> {
     let file = h5::open(path)?;
     let arrays = Arrays {
         layout: LAYOUT,
         group: &file,
     };
-    let mut observations = arrays.elements("observations", "a float array (N, state_dim)")?;
+    let limit = reading.max_episode_steps;
+    let flags = Flags::find(&arrays, limit)?;
+    not_transposed(&arrays)?;
+    let [(_, of_states), (_, of_actions), (_, of_rewards)] = ARRAYS;
+    let observations = dictionary::or_array(
+        &arrays,
+        "observations",
+        of_states,
+        &reading.observation_keys,
+    )?;
     let rows = observations.len();
-    let mut actions = arrays.elements("actions", "a float array (N, act_dim)")?;
+    let actions = arrays.unchecked_elements("actions", of_actions)?;
     arrays.same_length("actions", actions.len(), "observations", rows)?;
-    let mut rewards = arrays.column("rewards", "a float array (N)")?;
+    let rewards = arrays.unchecked_column("rewards", of_rewards)?;
     arrays.same_length("rewards", rewards.len(), "observations", rows)?;
-    let terminals = arrays.flags("terminals", rows, "observations")?;
-    let timeouts = arrays.flags("timeouts", rows, "observations")?;
-
-    let mut episodes: Vec<Episode> = Vec::new();
-    let mut start = 0;
-    for row in 0..rows {
-        if terminals[row] || timeouts[row] {
-            episodes.push(Episode {
-                rows: start..row + 1,
-                terminated: terminals[row],
-                ..Episode::default()
-            });
-            start = row + 1;
-        }
-    }
-    if episodes.is_empty() {
-        return Err(Problem::NoEpisodeEnd {
-            rows,
-            flags: "`terminals` and `timeouts`",
-            set: "timeouts",
-        });
-    }
-    observations.truncate(start);
-    actions.truncate(start);
-    rewards.truncate(start);
     let mut data = Dataset {
         last_observations: observations.emptied(),
         observations,
         actions,
         rewards,
-        episodes,
+        episodes: Vec::new(),
         sources: vec![Source {
             path: path.into(),
-            env: h5::text_attribute(&file, "env").map(|env| environment_name(&env)),
+            env: h5::first_text(&file, &["env", "env_id", "env_name"])
+                .map(|env| environment_name(&env)),
             policy: h5::text_attribute(&file, "policy"),
-            unfinished: rows - start,
             ..Source::default()
         }],
     };
-    let note = read_ends(&arrays, rows, &mut data)?;
-    data.sources[0].notes.extend(note);
+    let bad = bad_rows(&data, reading.skip_bad_episodes)?;
+
+    let mut notes = Vec::new();
+    let mut marks = flags.read(&arrays, rows)?;
+    let after = After::read(&arrays, &data.observations, &marks.ends, &mut notes)?;
+    if let Some(after) = &after {
+        notes.extend(after.unmarked_ends(&mut marks, limit)?);
+    }
+    data.episodes = marks.episodes(limit);
+    let Some(finished) = data.episodes.last().map(|last| last.rows.end) else {
+        let flags = flags.words();
+        return Err(Problem::NoMarkedEnd { rows, flags, limit });
+    };
+    notes.extend(flags.notes(&marks, &data.episodes, limit));
+    notes.extend(after.and_then(|after| after.add_last(&mut data)));
+    data.observations.truncate(finished);
+    data.actions.truncate(finished);
+    data.rewards.truncate(finished);
+    notes.extend(drop_episodes(&mut data, &bad)?);
+    data.sources[0].unfinished = rows - finished;
+    data.sources[0].notes = notes;
     Ok(data)
 }
 
-/// Adds what came after the last action of each episode, where the file has it. Returns what is odd about it.
-fn read_ends(
-    arrays: &Arrays<'_>,
-    rows: usize,
-    data: &mut Dataset,
-) -> Result<Option<String>, Problem> {
-    const KEY: &str = "next_observations";
-    if !arrays.group.link_exists(KEY) {
-        return Ok(None);
+/// Refuses observations with a column per step; `rewards` tells how many steps there are.
+fn not_transposed(arrays: &Arrays<'_>) -> Result<(), Problem> {
+    let key = "observations";
+    let [shape, rewards] = [key, "rewards"].map(|name| {
+        let dataset = arrays.group.dataset(name);
+        dataset.map(|dataset| dataset.shape()).unwrap_or_default()
+    });
+    let (&[rows] | &[1, rows] | &[rows, 1]) = rewards.as_slice() else {
+        return Ok(());
+    };
+    match *shape {
+        [features, steps] if steps == rows && features != rows => {
+            Err(Problem::Transposed { key, shape, rows })
+        }
+        _ => Ok(()),
     }
-    let Some(observations) = data.observations.vectors() else {
-        return Ok(Some(format!(
-            "`{KEY}` is read with vectors alone: left out"
-        )));
-    };
-    let width = data.observations.width();
-    let Some(blocks) = arrays.blocks(KEY, [rows, width]) else {
-        let needed = [rows, width];
-        return Ok(Some(format!(
-            "`{KEY}` is no float array {needed:?}: left out"
-        )));
-    };
-    let mut lasts = Vec::with_capacity(data.episodes.len() * width);
-    let (mut ends, mut different) = (data.episodes.iter().map(|e| e.rows.end - 1).peekable(), 0);
-    for block in blocks {
-        let (first, values) = block?;
-        for (row, next) in (first..data.len()).zip(values.chunks_exact(width)) {
-            if ends.next_if_eq(&row).is_some() {
-                lasts.extend_from_slice(next);
-            } else if next != &observations[(row + 1) * width..][..width] {
-                different += 1;
+}
+
+/// Rows with a number that is not finite, ascending; an error about the first one unless they may be skipped.
+fn bad_rows(data: &Dataset, skip: bool) -> Result<Vec<usize>, Problem> {
+    let mut bad = Vec::new();
+    for (key, values, width) in [
+        (
+            "observations",
+            data.observations.vectors(),
+            data.state_dim(),
+        ),
+        ("actions", data.actions.vectors(), data.act_dim()),
+        ("rewards", Some(&data.rewards[..]), 1),
+    ] {
+        let values = values.unwrap_or_default();
+        match h5::finite_numbers(key.into(), values, width) {
+            Ok(()) => {}
+            Err(problem) if !skip => return Err(Problem::BadEpisode(Box::new(problem))),
+            Err(_) => {
+                let is_bad = |row: &[f32]| row.iter().any(|value| !value.is_finite());
+                let rows = values.chunks_exact(width).enumerate();
+                bad.extend(rows.filter(|(_, row)| is_bad(row)).map(|(row, _)| row));
             }
         }
     }
-    drop(ends);
-    if let Some(i) = lasts.iter().position(|value| !value.is_finite()) {
-        let row = data.episodes[i / width].rows.end - 1;
-        return Ok(Some(format!(
-            "`{KEY}`[{row}] is not finite: all of it is left out"
-        )));
+    bad.sort_unstable();
+    Ok(bad)
+}
+
+/// Drops the episodes that have one of these rows. Returns how many, in words.
+fn drop_episodes(data: &mut Dataset, bad: &[usize]) -> Result<Option<String>, Problem> {
+    let is_good = |&i: &usize| {
+        let rows = &data.episodes[i].rows;
+        let first = bad.partition_point(|&row| row < rows.start);
+        bad.get(first).is_none_or(|&row| row >= rows.end)
+    };
+    let episodes = data.episodes.len();
+    let good: Vec<usize> = (0..episodes).filter(is_good).collect();
+    if good.len() == episodes {
+        return Ok(None);
     }
-    let last_rows = data.episodes.iter_mut().enumerate();
-    last_rows.for_each(|(row, episode)| episode.last = Some(row));
-    data.last_observations = Column::unbounded(width, lasts);
-    let inside = data.len() - data.episodes.len();
-    Ok((different > 0).then(|| {
-        format!("`{KEY}` differs from the observation of the next row in {different} of {inside} steps inside episodes")
-    }))
+    if good.is_empty() {
+        bad_rows(data, false)?;
+    }
+    data.keep(&good);
+    let bad = episodes - good.len();
+    Ok(Some(format!(
+        "{bad} of {episodes} episodes are left out: they have numbers that are not finite"
+    )))
 }
 
 fn fill(path: &Path, recording: &Recording, metadata: &Metadata) -> hdf5::Result<()> {

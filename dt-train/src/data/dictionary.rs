@@ -33,11 +33,32 @@ pub fn read(
     let entries = entries(&group);
     check(&arrays.key(name), &entries, keys)?;
     let columns = keys.iter().map(|key| {
-        let column = arrays.elements(&format!("{name}/{key}"), "a float array (N, dim)")?;
+        let column = arrays.entry(&format!("{name}/{key}"), "a float array (N, dim)")?;
         completed(key, column)
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     beside(&arrays.key(name), keys, &columns)
+}
+
+/// Observations that are an array or, if they are a group, a dictionary; of numbers that need not be finite in the first
+/// case.
+///
+/// # Errors
+/// As [`read`], and [`Problem::NotADictionary`] if there are `keys` but it is none.
+pub fn or_array(
+    arrays: &Arrays<'_>,
+    name: &str,
+    needs: &'static str,
+    keys: &[String],
+) -> Result<Column, Problem> {
+    if arrays.group.group(name).is_ok() {
+        read(arrays, name, keys, |_, column| Ok(column))
+    } else if keys.is_empty() {
+        arrays.unchecked_observations(name, needs)
+    } else {
+        let key = arrays.key(name);
+        Err(Problem::NotADictionary { key })
+    }
 }
 
 /// The arrays in a group and in the groups in it.
@@ -63,19 +84,21 @@ pub fn entries(group: &Group) -> Vec<Entry> {
 /// # Errors
 /// [`Problem::DictionaryObservations`] or [`Problem::NoSuchEntry`], which list the entries.
 pub fn check(of: &str, entries: &[Entry], keys: &[String]) -> Result<(), Problem> {
-    let known = |key: &&String| entries.iter().any(|entry| entry.name == **key);
-    match keys.iter().find(|key| !known(key)) {
-        Some(asked) => Err(Problem::NoSuchEntry {
+    let is_unknown = |key: &&str| entries.iter().all(|entry| entry.name != **key);
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let unknown: Vec<&str> = keys.iter().copied().filter(is_unknown).collect();
+    match unknown.as_slice() {
+        [_, ..] => Err(Problem::NoSuchEntry {
             key: of.into(),
-            asked: asked.clone(),
+            asked: unknown.join("`, `"),
             entries: list(entries),
         }),
-        None if keys.is_empty() => Err(Problem::DictionaryObservations {
+        [] if keys.is_empty() => Err(Problem::DictionaryObservations {
             key: of.into(),
             entries: list(entries),
             keys: suggestion(entries),
         }),
-        None => Ok(()),
+        [] => Ok(()),
     }
 }
 

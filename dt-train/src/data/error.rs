@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// A file that cannot be used, and why.
 #[derive(Debug, Error)]
-#[error("{path}: {problem}")]
+#[error("{path}: {problem}{}", problem.command(path))]
 pub struct DataError {
     /// The file.
     pub path: PathBuf,
@@ -35,12 +35,47 @@ pub enum Problem {
     /// Another program writes it.
     #[error("is locked: another program has it open for writing; close it there first")]
     Locked,
+    /// A program that wrote it was killed, or still writes it.
+    #[error("was not closed by the program that wrote it; if that runs no more, type")]
+    NotClosed,
+    /// The library is too old for it.
+    #[error(
+        "{what} cannot be read: a newer version of HDF5 than {library}, which this program has, wrote it, or it is \
+         damaged; to write it in the old form, type"
+    )]
+    Newer {
+        /// `the file` or one array of it.
+        what: String,
+        /// Version of the library.
+        library: String,
+    },
+    /// An array is stored by a filter that the library does not have.
+    #[error(
+        "`{key}` is compressed with {filter}, for which HDF5 has no plugin here; type `pip install hdf5plugin`, then \
+         `export HDF5_PLUGIN_PATH=\"$(python -c 'import hdf5plugin; print(hdf5plugin.PLUGIN_PATH)')\"` and the same \
+         command again, or write the file with gzip, where that plugin is:"
+    )]
+    Filter {
+        /// Which.
+        key: String,
+        /// The filter.
+        filter: String,
+    },
     /// It is another kind of file.
     #[error(
         "is not a trajectory file; trajectories come as HDF5 in the D4RL layout, which `dt-train collect` writes, \
          as a Minari or LeRobot folder, or as parquet"
     )]
     UnknownFormat,
+    /// It is HDF5 of another layout.
+    #[error(
+        "holds no trajectories as D4RL (`observations`, `actions`, `rewards`), Minari (`episode_0/`), robomimic \
+         (`data/demo_0/`) or d3rlpy (`observations_0`) store them; name its arrays as D4RL does; it holds {holds}"
+    )]
+    UnknownLayout {
+        /// What is in it.
+        holds: String,
+    },
     /// It is a folder of something else.
     #[error(
         "is a folder without trajectories: it has none of Minari (main_data.hdf5), of LeRobot (meta/info.json) or of a hub \
@@ -90,6 +125,20 @@ pub enum Problem {
         /// What it should be.
         needs: &'static str,
     },
+    /// Arrays are not there.
+    #[error(
+        "has no {}; {layout} needs {}; it holds {holds}",
+        names(missing),
+        needs(missing)
+    )]
+    Lacks {
+        /// Which, at least one.
+        missing: Vec<Needed>,
+        /// The layout of which they are a part.
+        layout: &'static str,
+        /// What is there instead.
+        holds: String,
+    },
     /// A value per step is not a vector but several named ones.
     #[error(
         "`{key}` is a dictionary ({entries}); join its entries to one vector per step, \
@@ -131,6 +180,19 @@ pub enum Problem {
         shape: Vec<usize>,
         /// What it should be.
         needs: &'static str,
+    },
+    /// Rows and columns are the other way round.
+    #[error(
+        "`{key}` has shape {shape:?} but there are {rows} steps: it is transposed, as MATLAB's arrays are in HDF5; \
+         every array needs one row per step; to turn all of them, type"
+    )]
+    Transposed {
+        /// Which.
+        key: &'static str,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Steps, as `rewards` has them.
+        rows: usize,
     },
     /// A column nests its lists otherwise.
     #[error("`{key}` is {found}; it has to be {needs}, for each episode")]
@@ -216,6 +278,16 @@ pub enum Problem {
         /// The value.
         value: i64,
     },
+    /// A flag that is a float is neither 0 nor 1.
+    #[error("`{key}`[{row}] is {value}; flags are 0 or 1")]
+    NotAFloatFlag {
+        /// Which.
+        key: String,
+        /// Row.
+        row: usize,
+        /// The value.
+        value: f32,
+    },
     /// There is no step, or a step without features.
     #[error("`{key}` is empty (shape {shape:?}); collect at least one episode")]
     Empty {
@@ -235,6 +307,34 @@ pub enum Problem {
         flags: &'static str,
         /// The one to set.
         set: &'static str,
+    },
+    /// Neither a flag nor a limit ends an episode.
+    #[error("no episode ends: {}", no_end(*rows, flags, *limit))]
+    NoMarkedEnd {
+        /// Steps in the file.
+        rows: usize,
+        /// The arrays that mark ends, in words; empty if there is none.
+        flags: String,
+        /// Steps after which an episode is over.
+        limit: Option<usize>,
+    },
+    /// The next row does not go on, but no flag says so.
+    #[error(
+        "`{key}`[{row}] is not the observation of row {} ({count} such rows in all): there an episode ends that no \
+         flag marks, or steps are missing; with --max-episode-steps {longest} episodes end at each of these rows, as \
+         cut off (no stretch between them is longer); or set `timeouts` there; or, if these rows do go on, delete \
+         `{key}`",
+        row + 1
+    )]
+    UnmarkedEnd {
+        /// The array that shows it.
+        key: &'static str,
+        /// The first such row.
+        row: usize,
+        /// How many there are.
+        count: usize,
+        /// Steps of the longest stretch between ends.
+        longest: usize,
     },
     /// An episode goes on after its end.
     #[error(
@@ -291,7 +391,7 @@ pub enum Problem {
     NoSuchEntry {
         /// The dictionary.
         key: String,
-        /// The entry.
+        /// The entry, or several.
         asked: String,
         /// Its entries and their shapes.
         entries: String,
@@ -380,12 +480,14 @@ impl Problem {
             self,
             Self::Damaged { .. }
                 | Self::Missing { .. }
+                | Self::Lacks { .. }
                 | Self::NotAChoice { .. }
                 | Self::Length { .. }
                 | Self::NonFinite { .. }
                 | Self::Hole { .. }
                 | Self::Ragged { .. }
                 | Self::NotAFlag { .. }
+                | Self::NotAFloatFlag { .. }
                 | Self::Empty { .. }
                 | Self::EndInside { .. }
                 | Self::OtherSpace { .. }
@@ -393,5 +495,79 @@ impl Problem {
                 | Self::BeyondLimit { .. }
                 | Self::Inexact { .. }
         )
+    }
+}
+
+/// An array that should be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// Its name.
+    pub key: String,
+    /// What it should be.
+    pub needs: &'static str,
+}
+
+/// `a`, `b`
+fn names(of: &[Needed]) -> String {
+    let names: Vec<String> = of
+        .iter()
+        .map(|needed| format!("`{}`", needed.key))
+        .collect();
+    names.join(", ")
+}
+
+/// What they should be, by name if there are several.
+fn needs(of: &[Needed]) -> String {
+    match of {
+        [only] => only.needs.into(),
+        many => {
+            let named = |needed: &Needed| format!("`{}`, {}", needed.key, needed.needs);
+            many.iter().map(named).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+/// Why no episode ends.
+fn no_end(rows: usize, flags: &str, limit: Option<usize>) -> String {
+    match limit {
+        Some(limit) => format!(
+            "--max-episode-steps {limit} is more than its {rows} rows; give the steps of an episode"
+        ),
+        None => format!(
+            "all {rows} rows of {flags} are 0; set `timeouts` on the last step of each episode, or give \
+             --max-episode-steps N if each has N steps"
+        ),
+    }
+}
+
+impl Problem {
+    /// The command that mends `path`, to stand behind the words; empty if there is none.
+    fn command(&self, path: &Path) -> String {
+        let (file, new) = match path.to_str() {
+            Some(plain)
+                if plain
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "/._-+=".contains(c)) =>
+            {
+                let new = path.with_extension("new.hdf5");
+                (plain.to_owned(), new.display().to_string())
+            }
+            _ => ("FILE".into(), "NEW".into()),
+        };
+        let python = |change: &str| {
+            format!(
+                " `python -c \"import h5py; a, b = h5py.File('{file}'), h5py.File('{new}', 'x'); \
+                 a.visititems(lambda k, v: b.update({{k: v[()]{change}}}) if hasattr(v, 'dtype') else None); \
+                 b.attrs.update(a.attrs)\"`"
+            )
+        };
+        match self {
+            Self::BadEpisode(problem) => problem.command(path),
+            Self::NotClosed => format!(" `h5clear -s --increment=0 {file}`"),
+            Self::Newer { .. } => python(""),
+            Self::Transposed { .. } => python(".T"),
+            Self::Filter { .. } => format!(" `h5repack -f GZIP=4 {file} {new}`"),
+            _ => String::new(),
+        }
     }
 }

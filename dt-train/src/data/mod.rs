@@ -1,8 +1,9 @@
 //! Trajectories in memory, whatever file they came from.
 //!
-//! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads Minari's folders, [`parquet`] the replay
-//! data of model hubs and loggers, [`lerobot`] the demonstrations of robots. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file has
-//! them. What an algorithm cannot learn from is its own to refuse, where `prepare` makes network inputs of the data.
+//! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads those with an
+//! episode in each group, [`parquet`] the replay data of model hubs and loggers, [`lerobot`] the
+//! demonstrations of robots. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file
+//! has them. What an algorithm cannot learn from is its own to refuse, where `prepare` makes network inputs of the data.
 //!
 //! Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps after the last end of
 //! an episode would all be mislabelled.
@@ -324,16 +325,19 @@ fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
     if minari::is_main_data(path) {
         return minari::read(path, reading);
     }
+    let about = |problem| DataError::new(path, problem);
+    let unreadable = |error| about(Problem::Unreadable(error));
+    let mut file = File::open(path).map_err(unreadable)?;
     let mut signature = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(8).read_to_end(&mut signature))
-        .map_err(|error| DataError::new(path, Problem::Unreadable(error)))?;
-    if signature == h5::SIGNATURE {
-        d4rl::read(path, reading)
-    } else if signature.starts_with(&parquet::SIGNATURE) {
+    Read::take(&mut file, 8)
+        .read_to_end(&mut signature)
+        .map_err(unreadable)?;
+    if signature.starts_with(&parquet::SIGNATURE) {
         parquet::read(path, reading)
+    } else if h5::is_hdf5(&mut file).map_err(unreadable)? {
+        read_hdf5(path, reading)
     } else {
-        Err(DataError::new(path, Problem::UnknownFormat))
+        Err(about(Problem::UnknownFormat))
     }
 }
 
@@ -406,6 +410,44 @@ fn no_trajectories(folder: &Path) -> Problem {
         (inside, _) => format!("give one that is inside: {}", inside.join(", ")),
     };
     Problem::NoTrajectories { remedy }
+}
+
+/// Reads an HDF5 file in whatever layout its contents show.
+fn read_hdf5(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
+    let about = |problem| DataError::new(path, problem);
+    let (file, note) = h5::open_noting(path).map_err(about)?;
+    let reader = if d4rl::is_layout(&file) {
+        d4rl::read
+    } else if !h5::numbered(&file, minari::EPISODE).is_empty() {
+        minari::read
+    } else {
+        let holds = h5::holds(&file);
+        return Err(about(Problem::UnknownLayout { holds }));
+    };
+    drop(file);
+    let mut data = reader(path, reading)?;
+    data.sources[0].notes.extend(note);
+    Ok(data)
+}
+
+/// What `read` makes of a file, with the file's hash. Hashing takes as long as reading: both at once, the file is in
+/// memory only once.
+fn hashed(
+    path: &Path,
+    read: impl FnOnce() -> Result<Dataset, Problem>,
+) -> Result<Dataset, DataError> {
+    let (sha256, data) = std::thread::scope(|scope| {
+        let hash = scope.spawn(|| digest(path));
+        let data = read();
+        (hash.join().expect("`digest` does not panic"), data)
+    });
+    let sha256 = sha256.map_err(Problem::Unreadable);
+    let data = sha256.and_then(|sha256| {
+        let mut data = data?;
+        data.sources[0].sha256 = sha256;
+        Ok(data)
+    });
+    data.map_err(|problem| DataError::new(path, problem))
 }
 
 /// SHA-256 of a file.

@@ -104,7 +104,7 @@ impl Dataset {
     }
 
     /// Drops all episodes but these, which ascend; in place, since the data may fill half the memory.
-    fn keep(&mut self, kept: &[usize]) {
+    pub(super) fn keep(&mut self, kept: &[usize]) {
         let (mut end, mut ends) = (0, 0);
         let mut episodes = Vec::with_capacity(kept.len());
         for &episode in kept {

@@ -63,7 +63,7 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     if options.recipe.data.return_scale == 0.0 {
         options.recipe.data.return_scale = data.return_scale() as f32;
     }
-    refuse_without_rewards(&data, &options.recipe)?;
+    refuse_without_rewards(&data, options.recipe.algorithm.name())?;
     let any_env = options.recipe.data.any_env;
     let env = environment(options.env.as_deref(), &data, any_env)?;
     let nowhere = options.env.as_deref() == Some(NOWHERE);
@@ -161,25 +161,16 @@ fn start(options: &Options) -> anyhow::Result<Option<Start>> {
     options.init_from.as_deref().map(Start::new).transpose()
 }
 
-/// Without rewards there are no returns, neither to learn from nor to select by.
-fn refuse_without_rewards(data: &Dataset, recipe: &Recipe) -> anyhow::Result<()> {
-    let path = match data.sources.iter().find(|source| source.without_rewards) {
-        Some(source) => source.path.display(),
-        None => return Ok(()),
-    };
-    if recipe.algorithm.learns_from_rewards() {
-        bail!(
-            "{path}: has no rewards, and `{}` learns from returns; train behaviour cloning with --algo bc, or store the rewards",
-            recipe.algorithm.name()
-        );
+/// Data without rewards are for behaviour cloning alone, which makes no use of any.
+fn refuse_without_rewards(data: &Dataset, algorithm: &str) -> anyhow::Result<()> {
+    match data.sources.iter().find(|source| source.without_rewards) {
+        Some(source) if algorithm != "bc" => bail!(
+            "{}: has no rewards, and `{algorithm}` learns from returns; train behaviour cloning with --algo bc, or store \
+             the rewards",
+            source.path.display()
+        ),
+        _ => Ok(()),
     }
-    if recipe.data.top_percent < 100.0 {
-        bail!(
-            "{path}: has no rewards to choose the best {} % by; leave `data.top_percent` at 100, or store the rewards",
-            recipe.data.top_percent
-        );
-    }
-    Ok(())
 }
 
 /// The environment asked for, or else the one the data name, if this version has it.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use dt_train::data::d4rl::{self, Metadata, Recording};
-use dt_train::data::{Column, Dataset, Episode};
+use dt_train::data::{Column, Dataset, Episode, Reading};
 
-use crate::{dt_train, put, ramp, refused, rejected};
+use crate::{create, dt_train, put, ramp, refused, rejected, text};
 
 /// Two episodes of two steps and an unfinished step; state_dim 3, act_dim 2.
 const ROWS: usize = 5;
@@ -15,7 +15,7 @@ const TERMINALS: [u8; ROWS] = [0, 0, 0, 1, 0];
 /// A good file, as `change` leaves it.
 pub fn file(folder: &Path, change: impl FnOnce(&hdf5::File)) -> PathBuf {
     let path = folder.join("data.hdf5");
-    let file = hdf5::File::create(&path).unwrap();
+    let file = create(&path);
     put(&file, "observations", &[ROWS, 3], &ramp(3 * ROWS));
     put(&file, "actions", &[ROWS, 2], &ramp(2 * ROWS));
     put(&file, "rewards", &[ROWS], &ramp(ROWS));
@@ -269,9 +269,10 @@ fn wrong_ranks_are_refused() {
 #[test]
 fn wrong_types_are_refused() {
     refused_after(
-        |file| put(file, "observations", &[ROWS, 3], &[1i32; 3 * ROWS]),
-        &["`observations` holds int32", "floats"],
+        |file| put(file, "observations", &[ROWS, 3], &[true; 3 * ROWS]),
+        &["`observations` holds bool", "floats"],
     );
+    // Several choices at once are no vector.
     rejected_after(
         |file| put(file, "actions", &[ROWS, 2], &[1i64; 2 * ROWS]),
         &["`actions` holds int64", "floats"],
@@ -289,8 +290,8 @@ fn wrong_types_are_refused() {
         &["`observations` is empty", "[5, 4, 0]"],
     );
     rejected_after(
-        |file| put(file, "terminals", &[ROWS], &ramp(ROWS)),
-        &["`terminals` holds float32", "bool"],
+        |file| put(file, "terminals", &[ROWS], &["no"; ROWS].map(text)),
+        &["`terminals` holds unicode", "bool"],
     );
     rejected_after(
         |file| {
@@ -338,7 +339,7 @@ fn values_that_are_not_finite_are_located() {
     observations[7] = f32::NAN;
     refused_after(
         |file| put(file, "observations", &[ROWS, 3], &observations),
-        &["`observations`[2, 1] is NaN", "remove that episode"],
+        &["`observations`[2, 1] is NaN", "--skip-bad-episodes"],
     );
     rejected_after(
         |file| {
@@ -369,6 +370,10 @@ fn flags_other_than_0_and_1_are_located() {
         |file| put(file, "timeouts", &[ROWS], &[0i64, 257, 0, 1, 0]),
         &["`timeouts`[1] is 257"],
     );
+    rejected_after(
+        |file| put(file, "terminals", &[ROWS], &[0.0, 0.0, 0.5f32, 1.0, 0.0]),
+        &["`terminals`[2] is 0.5", "0 or 1"],
+    );
 }
 
 #[test]
@@ -378,7 +383,12 @@ fn data_without_an_end_or_without_steps_are_refused() {
             put(file, "terminals", &[ROWS], &[0u8; ROWS]);
             put(file, "timeouts", &[ROWS], &[0u8; ROWS]);
         },
-        &["no episode ends", "all 5 rows", "set `timeouts`"],
+        &[
+            "no episode ends",
+            "all 5 rows of `terminals` and `timeouts`",
+            "set `timeouts`",
+            "--max-episode-steps N",
+        ],
     );
     refused_after(
         |file| put::<f32>(file, "observations", &[0, 3], &[]),
@@ -498,12 +508,19 @@ fn odd_next_observations_are_noted() {
         notes(&move |file: &hdf5::File| put(file, "next_observations", &[ROWS, 3], &next))
     };
     assert_eq!(with(after()), (String::new(), 2));
-    // Row 0 is followed by row 1 of its episode; rows 1 and 3 end theirs; row 4 is unfinished.
+    // Row 0 is followed by row 1 of its episode; rows 1 and 3 end theirs; row 4 is unfinished. Two of two are no ends.
     let mut other = after();
-    other[2] += 0.5;
-    other[14] += 0.5;
-    let expected = "`next_observations` differs from the observation of the next row in 1 of 2 steps inside episodes";
-    assert_eq!(with(other), (expected.into(), 2));
+    (other[2], other[8], other[14]) = (5.5, 11.5, 17.5);
+    let differs = "`next_observations` differs from the observation of the next row in";
+    let expected = format!(
+        "{differs} 2 of 2 steps inside episodes; if the rows are not in the order of the steps, no sequence can be \
+         learned from them"
+    );
+    assert_eq!(with(other), (expected, 2));
+    let mut rounded = after();
+    rounded[2] *= 1.001;
+    let expected = format!("{differs} 1 of 2 steps inside episodes, by no more than rounding");
+    assert_eq!(with(rounded), (expected, 2));
     let mut infinite = after();
     infinite[10] = f32::INFINITY;
     let expected = "`next_observations`[3] is not finite: all of it is left out";
@@ -516,6 +533,377 @@ fn odd_next_observations_are_noted() {
     assert_eq!(known, 0);
 }
 
+/// Rows that go on from each other in three stretches of 4, 3 and 5 steps; a flag marks the end of the second, and
+/// `next_observations` all.
+fn unmarked(folder: &Path) -> PathBuf {
+    const STEPS: usize = 12;
+    let path = folder.join("unmarked.hdf5");
+    let file = create(&path);
+    let mut next: Vec<f32> = (1..=STEPS).map(|t| t as f32).collect();
+    (next[3], next[6], next[11]) = (90.0, 91.0, 92.0);
+    put(&file, "observations", &[STEPS, 1], &ramp(STEPS));
+    put(&file, "next_observations", &[STEPS, 1], &next);
+    put(&file, "actions", &[STEPS, 1], &ramp(STEPS));
+    put(&file, "rewards", &[STEPS], &[1.0f32; STEPS]);
+    let mut terminals = [false; STEPS];
+    terminals[6] = true;
+    put(&file, "terminals", &[STEPS], &terminals);
+    put(&file, "timeouts", &[STEPS], &[false; STEPS]);
+    path
+}
+
+/// The lengths of the episodes, and which of them are terminated.
+fn lengths(data: &Dataset) -> (Vec<usize>, Vec<bool>) {
+    let episodes = data.episodes.iter();
+    episodes
+        .map(|episode| (episode.rows.len(), episode.terminated))
+        .unzip()
+}
+
+fn limited(path: &Path, steps: usize) -> Dataset {
+    let reading = Reading {
+        max_episode_steps: Some(steps),
+        ..Reading::default()
+    };
+    Dataset::load_as(&[path], &reading).unwrap()
+}
+
+#[test]
+fn ends_that_only_next_observations_show_are_refused_until_a_limit_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = unmarked(folder.path());
+    refused(
+        &path,
+        &[
+            "`next_observations`[3] is not the observation of row 4",
+            "(1 such rows in all)",
+            "--max-episode-steps 5",
+            "set `timeouts` there",
+        ],
+    );
+    // As the message says.
+    let data = limited(&path, 5);
+    assert_eq!(lengths(&data), (vec![4, 3, 5], vec![false, true, false]));
+    assert_eq!(
+        data.last_observations.vectors().unwrap(),
+        [90.0, 91.0, 92.0]
+    );
+    assert_eq!(data.sources[0].unfinished, 0);
+    let notes = data.sources[0].notes.join(" ");
+    assert!(notes.contains("at 1 rows that no flag marks"), "{notes}");
+    assert!(
+        notes.contains("1 of 3 episodes end after 5 steps"),
+        "{notes}"
+    );
+    // A shorter one cuts where the data go on, and knows what came there.
+    let data = limited(&path, 3);
+    let cut = vec![3, 1, 3, 3];
+    assert_eq!(lengths(&data), (cut, vec![false, false, true, false]));
+    let lasts = data.last_observations.vectors().unwrap();
+    assert_eq!(lasts, [3.0, 90.0, 91.0, 10.0]);
+    assert_eq!(data.sources[0].unfinished, 2);
+}
+
+#[test]
+fn without_time_outs_a_limit_is_asked_for_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), |file| file.unlink("timeouts").unwrap());
+    refused(
+        &path,
+        &[
+            "has no `timeouts`",
+            "--max-episode-steps N",
+            "it holds `actions` [5, 2], `observations` [5, 3], `rewards` [5], `terminals` [5]",
+        ],
+    );
+    // Row 3 is terminal.
+    let data = limited(&path, 3);
+    assert_eq!(lengths(&data), (vec![3, 1], vec![false, true]));
+    assert_eq!(data.sources[0].unfinished, 1);
+    let output = dt_train(&["inspect", "--json", "--max-episode-steps", "3"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["episodes"], 2);
+    let note = summary["notes"][0].as_str().unwrap();
+    assert!(note.contains("1 of 2 episodes end after 3 steps"), "{note}");
+
+    let path = file(folder.path(), |file| {
+        file.unlink("timeouts").unwrap();
+        file.unlink("terminals").unwrap();
+    });
+    rejected(&path, &["has no `terminals`, `timeouts`;"]);
+    assert_eq!(lengths(&limited(&path, 2)).0, [2, 2]);
+    let reading = Reading {
+        max_episode_steps: Some(6),
+        ..Reading::default()
+    };
+    let message = Dataset::load_as(&[&path], &reading)
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("--max-episode-steps 6 is more than its 5 rows"));
+}
+
+#[test]
+fn all_that_is_missing_is_asked_for_at_once() {
+    rejected_after(
+        |file| {
+            file.unlink("rewards").unwrap();
+            file.unlink("timeouts").unwrap();
+            for i in 0..20 {
+                put(file, &format!("x{i:02}"), &[1], &[0u8]);
+            }
+        },
+        &[
+            "has no `rewards`, `timeouts`; the D4RL layout needs `rewards`, a float array (N); `timeouts`, a bool",
+            "it holds `actions` [5, 2], `observations` [5, 3], `terminals` [5], `x00` [1]",
+            "`x08` [1], 11 more",
+        ],
+    );
+}
+
+#[test]
+fn flags_have_several_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Dataset::load(&[file(folder.path(), |_| ())]).unwrap();
+    let ends = [0.0f32, 1.0, 0.0, 1.0, 0.0];
+    let renamed = |[terminals, timeouts]: [&str; 2]| {
+        Dataset::load(&[file(folder.path(), |file| {
+            file.unlink("terminals").unwrap();
+            file.unlink("timeouts").unwrap();
+            for (name, ends, flags) in [
+                (terminals, ["dones", "episode_terminals"], TERMINALS),
+                (timeouts, ["dones", "done"], TIMEOUTS),
+            ] {
+                let flags = if ends.contains(&name) {
+                    [0, 1, 0, 1, 0]
+                } else {
+                    flags
+                };
+                put(file, name, &[ROWS, 1], &flags.map(f32::from));
+            }
+        })])
+        .unwrap()
+    };
+    for names in [
+        ["terminations", "truncations"],
+        ["terminated", "truncated"],
+        ["terminals", "dones"],
+        ["terminals", "done"],
+        ["episode_terminals", "timeouts"],
+        ["dones", "truncations"],
+    ] {
+        let data = renamed(names);
+        assert_eq!(data.episodes, plain.episodes, "{names:?}");
+        assert!(data.sources[0].notes.is_empty(), "{names:?}");
+    }
+    // Where both are there, a third does not count.
+    let three = file(folder.path(), |file| {
+        put(file, "dones", &[ROWS], &[1u8; ROWS])
+    });
+    assert_eq!(Dataset::load(&[three]).unwrap().episodes, plain.episodes);
+
+    let single = file(folder.path(), |file| {
+        file.unlink("terminals").unwrap();
+        file.unlink("timeouts").unwrap();
+        put(file, "dones", &[ROWS], &ends);
+    });
+    let data = Dataset::load(&[&single]).unwrap();
+    assert_eq!(lengths(&data), (vec![2, 2], vec![false, false]));
+    let note = &data.sources[0].notes[0];
+    assert!(note.contains("`dones` does not say"), "{note}");
+    assert!(note.contains("--max-episode-steps N"), "{note}");
+    let data = limited(&single, 2);
+    assert_eq!(lengths(&data), (vec![2, 2], vec![false, false]));
+    let data = limited(&single, 10);
+    assert_eq!(lengths(&data), (vec![2, 2], vec![true, true]));
+    assert!(data.sources[0].notes[0].contains("2 of 2"));
+}
+
+#[test]
+fn whole_numbers_are_read_exactly_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let largest = 1 << 24;
+    let path = file(folder.path(), |file| {
+        put(
+            file,
+            "rewards",
+            &[ROWS],
+            &[0, -largest, largest, 1i64 << 40, 0],
+        );
+        put(file, "observations", &[ROWS, 3], &[7u8; 3 * ROWS]);
+    });
+    let data = Dataset::load(&[path]).unwrap();
+    assert_eq!(
+        data.rewards,
+        [0.0, -16_777_216.0, 16_777_216.0, 1_099_511_627_776.0]
+    );
+    assert_eq!(data.observations.vectors().unwrap(), [7.0; 12]);
+    rejected_after(
+        |file| put(file, "rewards", &[ROWS], &[0, 1, 2, largest + 1, 0i64]),
+        &["`rewards`[3] is 16777217", "which 32-bit floats round"],
+    );
+    let mut wide = [0u64; 3 * ROWS];
+    wide[4] = u64::MAX;
+    rejected_after(
+        |file| put(file, "observations", &[ROWS, 3], &wide),
+        &["`observations`[1, 1] is 9223372036854775807"],
+    );
+}
+
+#[test]
+fn floats_of_16_bits_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), |file| {
+        file.unlink("observations").unwrap();
+        let values = [0.5, -2.0, 0.099975586, 65504.0, 6e-8];
+        let values: Vec<f32> = values.iter().copied().cycle().take(3 * ROWS).collect();
+        let kind = hdf5::types::TypeDescriptor::Float(hdf5::types::FloatSize::U2);
+        let builder = file.new_dataset_builder().empty_as(&kind);
+        let dataset = builder.shape([ROWS, 3]).create("observations").unwrap();
+        dataset.write_raw(&values).unwrap();
+    });
+    let data = Dataset::load(&[path]).unwrap();
+    let smallest = 2.0f32.powi(-24);
+    assert_eq!(
+        data.observations.vectors().unwrap()[..5],
+        [0.5, -2.0, 0.099975586, 65504.0, smallest]
+    );
+}
+
+#[test]
+fn transposed_arrays_are_refused_as_such() {
+    for rewards in [vec![ROWS], vec![1, ROWS], vec![ROWS, 1]] {
+        refused_after(
+            |file| {
+                put(file, "observations", &[3, ROWS], &ramp(3 * ROWS));
+                put(file, "actions", &[2, ROWS], &ramp(2 * ROWS));
+                put(file, "rewards", &rewards, &ramp(ROWS));
+            },
+            &[
+                "`observations` has shape [3, 5] but there are 5 steps: it is transposed",
+                "python -c",
+                "v[()].T",
+            ],
+        );
+    }
+}
+
+#[test]
+fn bad_episodes_are_left_out_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let skip = Reading {
+        skip_bad_episodes: true,
+        ..Reading::default()
+    };
+    let with = |row: usize, key: &str| {
+        file(folder.path(), |file| {
+            put(file, "next_observations", &[ROWS, 3], &after());
+            let width = if key == "rewards" { 1 } else { 2 };
+            let mut values = ramp(width * ROWS);
+            values[row * width] = f32::NAN;
+            let shape = if width == 1 {
+                vec![ROWS]
+            } else {
+                vec![ROWS, 2]
+            };
+            put(file, key, &shape, &values);
+        })
+    };
+    for (row, kept, last) in [
+        (1, vec![true], vec![103.0, 104.0, 105.0]),
+        (2, vec![false], vec![100.0, 101.0, 102.0]),
+    ] {
+        for key in ["rewards", "actions"] {
+            let path = with(row, key);
+            rejected(&path, &["--skip-bad-episodes"]);
+            let data = Dataset::load_as(&[&path], &skip).unwrap();
+            assert_eq!(lengths(&data), (vec![2], kept.clone()), "{key}");
+            assert_eq!(data.episodes[0].rows, 0..2);
+            assert_eq!(data.last_observations.vectors().unwrap(), last);
+            let first = if row == 1 { 2.0 } else { 0.0 };
+            assert_eq!(data.rewards, [first, first + 1.0]);
+            let note = data.sources[0].notes.concat();
+            assert!(note.starts_with("1 of 2 episodes are left out"), "{note}");
+        }
+    }
+    // In the unfinished one, which is left out anyway.
+    let data = Dataset::load_as(&[with(4, "rewards")], &skip).unwrap();
+    assert_eq!(lengths(&data).0, [2, 2]);
+    assert!(data.sources[0].notes.is_empty());
+    let all = file(folder.path(), |file| {
+        put(file, "rewards", &[ROWS], &[f32::NAN; ROWS])
+    });
+    let message = Dataset::load_as(&[&all], &skip).unwrap_err().to_string();
+    assert!(message.contains("`rewards`[0] is NaN"), "{message}");
+}
+
+#[test]
+fn dictionaries_become_vectors_of_the_entries_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), |file| {
+        file.unlink("observations").unwrap();
+        let group = file.create_group("observations").unwrap();
+        put(&group, "near", &[ROWS, 2], &ramp(2 * ROWS));
+        put(&group, "step", &[ROWS], &[4.0f32; ROWS]);
+        put(&group, "late", &[4, 2], &ramp(8));
+        put(&group, "camera", &[ROWS, 1, 1, 3], &[0u8; 3 * ROWS]);
+    });
+    refused(
+        &path,
+        &[
+            "`observations` is a dictionary: camera (1, 1, 3), late (2), near (2), step ()",
+            "--observation-keys late,near",
+        ],
+    );
+    let read = |keys: &[&str]| {
+        let reading = Reading {
+            observation_keys: keys.iter().map(|&key| key.into()).collect(),
+            ..Reading::default()
+        };
+        Dataset::load_as(&[&path], &reading).map_err(|error| error.to_string())
+    };
+    let data = read(&["step", "near"]).unwrap();
+    let rows = [
+        [4.0, 0.0, 1.0],
+        [4.0, 2.0, 3.0],
+        [4.0, 4.0, 5.0],
+        [4.0, 6.0, 7.0],
+    ];
+    assert_eq!(data.observations.vectors().unwrap(), rows.concat());
+    let message = read(&["near", "far", "away"]).unwrap_err();
+    assert!(
+        message.contains("`observations` has no entry `far`, `away`;"),
+        "{message}"
+    );
+    assert!(
+        message.contains("--observation-keys: camera (1, 1, 3), late (2), near (2), step ()"),
+        "{message}"
+    );
+    let message = read(&["camera"]).unwrap_err();
+    assert!(
+        message.contains("`observations/camera` is Image 1×1×3, which does not join a vector"),
+        "{message}"
+    );
+    let message = read(&["near", "late"]).unwrap_err();
+    assert!(
+        message.contains("`observations/late` has 4 rows but `observations/near` has 5"),
+        "{message}"
+    );
+    // And what is none has no entries.
+    let path = file(folder.path(), |_| ());
+    let reading = Reading {
+        observation_keys: vec!["near".into()],
+        ..Reading::default()
+    };
+    let message = Dataset::load_as(&[path], &reading).unwrap_err().to_string();
+    assert!(
+        message.contains("`observations` is no dictionary"),
+        "{message}"
+    );
+}
+
 /// More values than are read at once, in chunks of many rows and of few.
 #[test]
 fn large_next_observations_are_read_in_blocks() {
@@ -523,7 +911,7 @@ fn large_next_observations_are_read_in_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.hdf5");
     for chunk in [[7, 3], [STEPS, 1], [30_000, 8]] {
-        let file = hdf5::File::create(&path).unwrap();
+        let file = create(&path);
         let states = ramp(8 * STEPS);
         let next: Vec<f32> = (8..8 * STEPS + 8).map(|i| i as f32).collect();
         for (key, values) in [("observations", &states), ("next_observations", &next)] {

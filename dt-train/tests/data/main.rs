@@ -12,6 +12,7 @@ use hdf5::H5Type;
 use serde_json::Value;
 
 mod d4rl;
+mod h5;
 mod inspect;
 mod lerobot;
 mod minari;
@@ -34,6 +35,16 @@ fn put<T: H5Type>(file: &hdf5::Group, key: &str, shape: &[usize], values: &[T]) 
         .unwrap()
         .write_raw(values)
         .unwrap();
+}
+
+/// A new file, also where there was one: a process that another test is just starting may still hold that one's lock.
+fn create(path: &Path) -> hdf5::File {
+    let _ = std::fs::remove_file(path);
+    hdf5::File::create(path).unwrap()
+}
+
+fn text(words: &str) -> hdf5::types::VarLenUnicode {
+    words.parse().unwrap()
 }
 
 fn dt_train(args: &[&str]) -> Command {

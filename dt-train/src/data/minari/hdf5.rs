@@ -20,8 +20,8 @@ use std::path::Path;
 
 use hdf5::Group;
 
-use super::complete;
 use super::description::{Described, Description};
+use super::{EPISODE, complete};
 use crate::data::gather::{Gathering, Whole};
 use crate::data::h5::{self, Arrays};
 use crate::data::{Column, Dataset, Problem, Reading, Source, dictionary, digest};
@@ -41,7 +41,14 @@ pub fn read(
     let sha256 = digest(path).map_err(Problem::Unreadable)?;
     let file = h5::open(path)?;
     let about = about.or_attributes(|name| h5::text_attribute(&file, name));
-    let names = episode_names(&file)?;
+    let names = h5::numbered(&file, EPISODE);
+    if names.is_empty() {
+        return Err(Problem::Missing {
+            key: "episode_0".into(),
+            layout: "Minari's main_data.hdf5",
+            needs: "a group per episode",
+        });
+    }
     complete("episodes", names.len(), about.total_episodes)?;
     let source = about.describe(Source { sha256, ..source });
     let spaces = [about.observations(), about.actions()];
@@ -57,24 +64,6 @@ pub fn read(
         complete("steps", episodes.steps(), about.total_steps)?;
     }
     episodes.finish("`terminations` and `truncations`", "truncations")
-}
-
-/// The groups `episode_N`, by N.
-fn episode_names(file: &Group) -> Result<Vec<String>, Problem> {
-    let number = |name: &str| name.strip_prefix("episode_")?.parse::<u64>().ok();
-    let mut names = file
-        .member_names()
-        .map_err(|error| h5::damaged("the file", &error))?;
-    names.retain(|name| number(name).is_some());
-    if names.is_empty() {
-        return Err(Problem::Missing {
-            key: "episode_0".into(),
-            layout: "Minari's main_data.hdf5",
-            needs: "a group per episode",
-        });
-    }
-    names.sort_by_key(|name| number(name));
-    Ok(names)
 }
 
 /// One episode as it is in the file.

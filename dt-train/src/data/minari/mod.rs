@@ -20,6 +20,9 @@ mod table;
 use description::Description;
 use table::Form;
 
+/// What the names of an episode's group in HDF5 begin with; its number follows.
+pub const EPISODE: &str = "episode_";
+
 const DATA: &str = "main_data.hdf5";
 const METADATA: &str = "metadata.json";
 
