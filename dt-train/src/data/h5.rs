@@ -11,7 +11,7 @@ use std::time::Duration;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Attribute, Group, H5Type, MinorErrorCode, OpenMode};
 
-pub use self::arrays::{Arrays, choices, finite_numbers};
+pub use self::arrays::{Arrays, choices, finite, finite_numbers};
 use super::Problem;
 
 /// What every HDF5 file begins with, or goes on with behind a block of the user's.

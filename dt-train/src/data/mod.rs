@@ -1,7 +1,7 @@
 //! Trajectories in memory, whatever file they came from.
 //!
-//! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`] reads those with an
-//! episode in each group, [`parquet`] the replay data of model hubs and loggers, [`lerobot`] the
+//! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`], [`robomimic`] and [`d3rlpy`] read those with an
+//! episode in each folder, group or set of arrays, [`parquet`] the replay data of model hubs and loggers, [`lerobot`] the
 //! demonstrations of robots. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file
 //! has them. What an algorithm cannot learn from is its own to refuse, where `prepare` makes network inputs of the data.
 //!
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub mod column;
+pub mod d3rlpy;
 pub mod d4rl;
 mod dictionary;
 pub mod environment;
@@ -31,6 +32,7 @@ pub mod origin;
 pub mod parquet;
 pub(crate) mod prepare;
 mod quiet_panic;
+pub mod robomimic;
 pub mod sampler;
 pub mod select;
 mod table;
@@ -416,10 +418,14 @@ fn no_trajectories(folder: &Path) -> Problem {
 fn read_hdf5(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
     let about = |problem| DataError::new(path, problem);
     let (file, note) = h5::open_noting(path).map_err(about)?;
-    let reader = if d4rl::is_layout(&file) {
+    let reader = if robomimic::is_layout(&file) {
+        robomimic::read
+    } else if d4rl::is_layout(&file) {
         d4rl::read
     } else if !h5::numbered(&file, minari::EPISODE).is_empty() {
         minari::read
+    } else if d3rlpy::is_layout(&file) {
+        d3rlpy::read
     } else {
         let holds = h5::holds(&file);
         return Err(about(Problem::UnknownLayout { holds }));

@@ -14,6 +14,7 @@ use serde_json::Value;
 mod d4rl;
 mod h5;
 mod inspect;
+mod layouts;
 mod lerobot;
 mod minari;
 mod minari_tables;

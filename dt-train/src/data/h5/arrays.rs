@@ -151,6 +151,30 @@ impl Arrays<'_> {
         }
     }
 
+    /// A whole number or a flag that stands alone; not below 0.
+    pub fn whole_number(&self, name: &str) -> Result<u64, Problem> {
+        let needs = "a single whole number or flag";
+        let dataset = self.find(name, needs)?;
+        let (key, shape) = (self.key(name), dataset.shape());
+        if dataset.size() != 1 {
+            return Err(Problem::Rank { key, shape, needs });
+        }
+        match self.type_of(&dataset, name)? {
+            Ok(
+                TypeDescriptor::Integer(_)
+                | TypeDescriptor::Unsigned(_)
+                | TypeDescriptor::Boolean
+                | TypeDescriptor::Enum(_),
+            ) => {}
+            found => return Err(self.wrong_type(name, found, needs)),
+        }
+        // What is below 0 becomes 0.
+        let values: Vec<u64> = dataset
+            .read_raw()
+            .map_err(|error| unreadable(&dataset, &key, &error))?;
+        Ok(values[0])
+    }
+
     /// Refuses an array that is longer or shorter than the one `beside` it.
     pub fn same_length(
         &self,
