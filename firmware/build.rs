@@ -8,7 +8,7 @@
 //! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500`, `mps2-an385`, `mps2-an505`, `mps3-an547` or `virt` | `mps2-an386` |
 //! | `DT_FLASH_KIB` | flash that the image must fit: 1024, 512 or 4096 | 1024 |
 //! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
-//! | `DT_POLICY_RS` | the constants exported with it | `policy.rs` beside the policy file |
+//! | `DT_POLICY_RS` | the constants exported with it | `F.rs` beside the policy file `F.dtb`, or else `policy.rs` |
 //! | `DT_TRACE` | recorded episodes (`host_sim::trace`) | none: nothing to compare with |
 
 use std::error::Error;
@@ -48,7 +48,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     link(&out)?;
 
     let policy = path_variable("DT_POLICY")?;
-    let beside = policy.as_ref().map(|p| p.with_file_name("policy.rs"));
+    let beside = policy.as_ref().map(|policy| {
+        let named = policy.with_extension("rs");
+        // What earlier versions called all of them.
+        let plain = policy.with_file_name("policy.rs");
+        if named.is_file() { named } else { plain }
+    });
     let policy_rs = path_variable("DT_POLICY_RS")?.or(beside);
     if let Some(path) = &policy_rs {
         println!("cargo:rerun-if-changed={}", path.display());

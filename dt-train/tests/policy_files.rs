@@ -5,7 +5,7 @@ mod lab;
 use std::fs;
 use std::path::Path;
 
-use dt_core::blob::BeyondLimits;
+use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
 use dt_core::config::{Attention, Dtype, Mixer};
 use host_sim::policy_file::PolicyFile;
 use lab::{K, Lab};
@@ -183,7 +183,7 @@ fn int8_export_reports_what_quantization_costs() {
     assert_eq!(blob.manifest().provenance.updates, 7);
     // The first golden step is the first logged one.
     assert_eq!(blob.golden()[1..4], lab.recording.observations[..3]);
-    let source = fs::read_to_string(lab.path("policy.rs")).unwrap();
+    let source = fs::read_to_string(lab.path("p.rs")).unwrap();
     assert!(
         source.contains(&format!("{} bytes of flash", file.bytes().len())),
         "{source}"
@@ -203,7 +203,7 @@ fn int4_export_takes_half_of_the_blocks() {
     let int4 = PolicyFile::load(&lab.path("p.dtb")).unwrap();
     assert_eq!(int4.blob().manifest().config.dtype, Dtype::Int4);
     assert!(int4.bytes().len() < int8.bytes().len());
-    let source = fs::read_to_string(lab.path("policy.rs")).unwrap();
+    let source = fs::read_to_string(lab.path("p.rs")).unwrap();
     assert!(source.contains("Dtype::Int4"), "{source}");
 }
 
@@ -213,7 +213,7 @@ fn policy_rs_is_the_one_that_is_known_to_compile() {
     let lab = Lab::new(Attention::Window);
     lab.run(&["export", "RUN", "--out", "p.dtb", "--dtype", "f32"])
         .success();
-    let written = fs::read_to_string(lab.path("policy.rs")).unwrap();
+    let written = fs::read_to_string(lab.path("p.rs")).unwrap();
     let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/policy.rs");
     // The data file is compressed, so its digest may change with the library that wrote it.
     let code = |text: &str| -> Vec<String> {
@@ -265,17 +265,17 @@ fn export_refuses_what_it_cannot_do() {
         1,
         "--checkpoint last",
     );
-    fs::write(lab.path("policy.rs"), "mine").unwrap();
+    fs::write(lab.path("p.rs"), "mine").unwrap();
     failing(
         &["export", "RUN", "--out", "p.dtb"],
         1,
-        "policy.rs already exists",
+        "p.rs already exists",
     );
     assert!(!lab.path("p.dtb").exists());
-    assert_eq!(fs::read(lab.path("policy.rs")).unwrap(), b"mine");
+    assert_eq!(fs::read(lab.path("p.rs")).unwrap(), b"mine");
     lab.run(&["export", "RUN", "--out", "p.dtb", "--force"])
         .success();
-    assert_ne!(fs::read(lab.path("policy.rs")).unwrap(), b"mine");
+    assert_ne!(fs::read(lab.path("p.rs")).unwrap(), b"mine");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn export_refuses_a_policy_that_quantization_spoils() {
         .stderr(predicate::str::contains(
             "quantized actions differ from f32 by",
         ));
-    assert!(!lab.path("p.dtb").exists() && !lab.path("policy.rs").exists());
+    assert!(!lab.path("p.dtb").exists() && !lab.path("p.rs").exists());
     lab.run(&["export", "RUN", "--out", "p.dtb", "--dtype", "f32"])
         .success();
 }
@@ -300,7 +300,7 @@ fn export_refuses_weights_that_are_no_numbers() {
     lab.run(&["export", "RUN", "--out", "p.dtb"])
         .code(1)
         .stderr(predicate::str::contains("head.weight holds NaN"));
-    assert!(!lab.path("p.dtb").exists() && !lab.path("policy.rs").exists());
+    assert!(!lab.path("p.dtb").exists() && !lab.path("p.rs").exists());
 }
 
 #[test]
@@ -421,4 +421,115 @@ fn range(values: &[f64]) -> (f64, f64) {
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| {
             (low.min(x), high.max(x))
         })
+}
+
+#[test]
+fn export_tells_the_controller_what_set_says() {
+    let lab = Lab::new(Attention::Streaming);
+    let settings = [
+        "--set",
+        "control.period_us=4000",
+        "--set",
+        "control.safe_action=[0.5]",
+        "--set",
+        "control.reward=external",
+        "--set",
+        "control.return_limit=fault",
+        "--set",
+        "control.at_max_ep_len=fault",
+    ];
+    let f32 = ["export", "RUN", "--dtype", "f32", "--out"];
+    lab.run(&[&f32[..], &["as-trained.dtb"]].concat()).success();
+    lab.run(&[&f32[..], &["told.dtb"], &settings].concat())
+        .success();
+    let load = |name: &str| PolicyFile::load(&lab.path(name)).unwrap();
+    let (plain, told) = (load("as-trained.dtb"), load("told.dtb"));
+    let (plain, told) = (plain.blob(), told.blob());
+    let manifest = told.manifest();
+    assert_eq!(plain.manifest().control_period_us, 50_000);
+    assert_eq!(manifest.control_period_us, 4000);
+    assert_eq!(told.vectors().safe_action, [0.5]);
+    assert_eq!(plain.vectors().safe_action, [0.0]);
+    assert_eq!(manifest.reward, RewardMode::External);
+    assert_eq!(manifest.at_max_ep_len, AtMaxEpLen::Fault);
+    assert_eq!(manifest.return_limits.unwrap().beyond, BeyondLimits::Fault);
+    // The rest is as it was, in the file and in the run.
+    assert_eq!(told.vectors().state_low, plain.vectors().state_low);
+    assert_eq!(
+        lab.actions("told.dtb", &lab.contexts()),
+        lab.actions("as-trained.dtb", &lab.contexts())
+    );
+    let record: Value =
+        serde_json::from_slice(&fs::read(lab.path("RUN/export-f32.json")).unwrap()).unwrap();
+    assert_eq!(record["control"][0], "control.period_us=4000");
+    assert_eq!(record["control"].as_array().unwrap().len(), 5);
+    lab.run(&["inspect", "RUN"]).success();
+    // Each policy has its own constants.
+    for name in ["as-trained", "told"] {
+        let source = fs::read_to_string(lab.path(&format!("{name}.rs"))).unwrap();
+        assert!(
+            source.contains(&format!("the policy in {name}.dtb")),
+            "{source}"
+        );
+    }
+
+    // Limits of observations come from the data: so many ranges of them away.
+    let limits = |margin: &str, name: &str| {
+        lab.run(&[&f32[..], &[name, "--set", margin]].concat())
+            .success();
+        let file = load(name);
+        [
+            file.blob().vectors().state_low.to_vec(),
+            file.blob().vectors().state_high.to_vec(),
+        ]
+    };
+    let narrow = limits("control.state_margin=0.25", "narrow.dtb");
+    let wide = limits("control.state_margin=2.25", "wide.dtb");
+    for i in 0..2 {
+        let mut seen: Vec<f32> = lab
+            .recording
+            .observations
+            .iter()
+            .skip(i)
+            .step_by(3)
+            .copied()
+            .collect();
+        seen.sort_by(f32::total_cmp);
+        let (low, high) = (seen[0], seen[seen.len() - 1]);
+        let range = high - low;
+        assert!(
+            (narrow[0][i] - (low - 0.25 * range)).abs() < 1e-4,
+            "{narrow:?}"
+        );
+        assert!(
+            (wide[1][i] - (high + 2.25 * range)).abs() < 1e-4,
+            "{wide:?}"
+        );
+    }
+
+    let failing = |set: &str, fragment: &str| {
+        lab.run(&[&f32[..], &["refused.dtb", "--set", set]].concat())
+            .code(1)
+            .stderr(predicate::str::contains(fragment));
+        assert!(!lab.path("refused.dtb").exists() && !lab.path("refused.rs").exists());
+    };
+    failing(
+        "train.updates=3",
+        "only `control.` keys can be chosen at export",
+    );
+    failing("control.perod_us=3", "did you mean `control.period_us`?");
+    failing(
+        "control.action_low=[-3.0]",
+        "in units of this range, [-2.0] to [2.0]",
+    );
+    failing(
+        "control.safe_action=[9.0]",
+        "lies outside the action range -2..=2",
+    );
+    fs::remove_file(lab.path("data.hdf5")).unwrap();
+    failing(
+        "control.state_margin=1.0",
+        "so many ranges of the training data",
+    );
+    failing("control.state_margin=-1.0", "`control.state_margin`: is -1");
 }

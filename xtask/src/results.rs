@@ -156,7 +156,6 @@ impl Workbench {
         let policy = run.join(dtype).with_extension("dtb");
         if !policy.exists() {
             let mut export = self.dt_train("export");
-            // `policy.rs` beside it is the other number format's, and rewritten.
             export.arg(run).args(["--dtype", dtype, "--force", "--out"]);
             self.step(&policy, export.arg(&policy))?;
         }

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use host_sim::console;
 
 use crate::atomic;
+use crate::deploy::control::with_settings;
 use crate::deploy::{Fold, Source, Trained, export, policy_rs, training_data};
 use crate::run::records::ExportRecord;
 use crate::run::{Run, Which};
@@ -21,7 +22,7 @@ pub struct Args {
     /// Run folder
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Policy file to write; policy.rs, the matching constants, goes beside it
+    /// Policy file to write; F.rs, the matching constants as Rust source, goes beside it
     #[arg(long, value_name = "F.dtb")]
     pub out: PathBuf,
     /// Number format of the weights
@@ -33,6 +34,10 @@ pub struct Args {
     /// Which checkpoint of the run: the newest, that of the best evaluation, or the one after N updates, if it was kept
     #[arg(long, value_name = "last|best|N", default_value = "last")]
     pub checkpoint: Which,
+    /// Tell the controller something else than the recipe said; may be repeated. A key of [control]: period_us, safe_action,
+    /// state_margin, reward, return_limit or at_max_ep_len
+    #[arg(long = "set", value_name = "control.KEY=VALUE")]
+    pub set: Vec<String>,
     /// Replace existing output files
     #[arg(long)]
     pub force: bool,
@@ -59,20 +64,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Dtype::F32 => dt_core::config::Dtype::F32,
         Dtype::Int4 => dt_core::config::Dtype::Int4,
     };
-    let source_path = args.out.with_file_name("policy.rs");
+    let source_path = args.out.with_extension("rs");
     ensure!(
         args.out != source_path,
-        "--out {} is where the constants go; name the policy otherwise",
-        args.out.display()
+        "--out {} is where the constants go; name the policy otherwise, such as {}",
+        args.out.display(),
+        args.out.with_extension("dtb").display()
     );
     atomic::check(&args.out, args.force)?;
-    atomic::check(&source_path, args.force).context(
-        "policy.rs is written beside the policy file: give each policy a folder of its own",
-    )?;
+    atomic::check(&source_path, args.force)
+        .context("the constants are written beside the policy file")?;
 
     let spinner = ProgressBar::new_spinner().with_message("reading the run and its data");
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let run = Run::open(&args.run)?;
+    let run = with_settings(Run::open(&args.run)?, &args.set)?;
     let checkpoint = run.checkpoint(args.checkpoint)?;
     let trained = Trained::new(&run, &checkpoint)?;
     let data = training_data(&run)
@@ -95,10 +100,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     policy.file().write_all(exported.file.bytes())?;
     atomic::write(&source_path, args.force, constants.as_bytes())?;
     policy.commit()?;
-    super::note(
-        "`dt-train report` will lack this export",
-        ExportRecord::new(&exported, &args.out, &source).save(&run),
-    );
+    let record = ExportRecord {
+        control: args.set,
+        ..ExportRecord::new(&exported, &args.out, &source)
+    };
+    super::note("`dt-train report` will lack this export", record.save(&run));
     console::line(exported)?;
     console::line(format_args!(
         "wrote {} and {}",

@@ -4,7 +4,7 @@
 use anyhow::{Context, anyhow, bail, ensure};
 use host_sim::EnvSpec;
 
-use crate::config::Recipe;
+use crate::config::{Control, Recipe};
 use crate::data::inspect::suggested_targets;
 use crate::data::known::Known;
 use crate::data::sampler::Trajectories;
@@ -73,16 +73,7 @@ pub fn prepare(
         let pairs = action_low.iter().zip(&action_high);
         pairs.map(|(low, high)| 0.5 * high + sign * low).collect()
     });
-    let safe_action = match config.control.safe_action.len() {
-        0 => centre.clone(),
-        n if n == act_dim => config.control.safe_action.clone(),
-        n => bail!("`control.safe_action` has {n} numbers, actions have {act_dim}"),
-    };
-    for ((safe, low), high) in safe_action.iter().zip(&action_low).zip(&action_high) {
-        if !(low..=high).contains(&safe) {
-            bail!("`control.safe_action`: {safe} lies outside the action range {low}..={high}");
-        }
-    }
+    let safe_action = safe_action(&config.control, &action_low, &action_high)?;
 
     let episode_returns = data.returns();
     let return_max = episode_returns
@@ -128,6 +119,28 @@ pub fn prepare(
         validation: trajectories(held_out, &info, &centre, &half, config),
         info,
     })
+}
+
+/// The action after a fault: the recipe's, or the centre of the range.
+///
+/// # Errors
+/// If the recipe's has another length, or lies outside the range.
+pub fn safe_action(control: &Control, low: &[f32], high: &[f32]) -> anyhow::Result<Vec<f32>> {
+    let range = || low.iter().zip(high);
+    let safe_action = match control.safe_action.len() {
+        0 => range().map(|(low, high)| 0.5 * high + 0.5 * low).collect(),
+        n if n == low.len() => control.safe_action.clone(),
+        n => bail!(
+            "`control.safe_action` has {n} numbers, actions have {}",
+            low.len()
+        ),
+    };
+    for (safe, (low, high)) in safe_action.iter().zip(range()) {
+        if !(low..=high).contains(&safe) {
+            bail!("`control.safe_action`: {safe} lies outside the action range {low}..={high}");
+        }
+    }
+    Ok(safe_action)
 }
 
 /// What is read is more than what can be learned from.

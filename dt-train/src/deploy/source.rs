@@ -1,11 +1,11 @@
-//! `policy.rs`: the constants that make a controller's memory a matter of compile time.
+//! The constants that make a controller's memory a matter of compile time, as Rust source beside the policy file.
 
 use std::fmt::Write;
 
 use dt_core::blob::Blob;
 
-/// Rust source with `CONFIG` and `ARENA_WORDS` of a policy file named `file`. It is meant to be
-/// included by a firmware: `include!("policy.rs")`.
+/// Rust source with `CONFIG` and `ARENA_WORDS` of a policy file named `file`. It is meant to be included by a firmware, in a
+/// module of its own where there are several policies: `mod hopper { include!("hopper.rs"); }`.
 pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
     let manifest = blob.manifest();
     let (config, provenance) = (&manifest.config, &manifest.provenance);

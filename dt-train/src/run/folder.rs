@@ -202,7 +202,7 @@ impl fmt::Display for Difference {
         let reason = match key.split('.').next() {
             Some("data") => "the updates so far were made on data that were prepared so",
             Some("control") => {
-                "actions, and the limits of observations, are those of the data that it was trained on"
+                "the updates so far were made with it, or `dt-train export --set` chooses it"
             }
             _ => "the updates so far followed from it",
         };

@@ -31,6 +31,9 @@ pub struct ExportRecord {
     pub folded: bool,
     /// The policy file, as named when it was written.
     pub file: String,
+    /// What the controller was told otherwise than the run's recipe says: `--set`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub control: Vec<String>,
     /// Updates of the checkpoint.
     pub update: u64,
     /// Weights and biases.
@@ -74,6 +77,7 @@ impl ExportRecord {
             dtype: dtype_name(manifest.config.dtype).to_owned(),
             folded: is_folded(measured.mixer),
             file: file.display().to_string(),
+            control: Vec::new(),
             update: manifest.provenance.updates,
             parameters: report.parameters,
             flash_bytes: report.flash_bytes,

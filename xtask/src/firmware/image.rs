@@ -23,6 +23,15 @@ pub fn build(selection: &Selection, episodes: Option<&Path>) -> Result<PathBuf> 
         .context("cargo built no image")
 }
 
+/// The constants exported with a policy: named like it, or `policy.rs` as earlier versions called them all.
+fn constants(policy: &Path) -> PathBuf {
+    let named = policy.with_extension("rs");
+    match named.is_file() {
+        true => named,
+        false => policy.with_file_name("policy.rs"),
+    }
+}
+
 /// The command that builds the image; [`executable`] finds it in what the command prints.
 ///
 /// # Errors
@@ -42,11 +51,10 @@ pub fn cargo_build(selection: &Selection, episodes: Option<&Path>) -> Result<Com
             policy.display(),
             selection.flash.kib()
         );
-        let constants = policy.with_file_name("policy.rs");
         ensure!(
-            constants.is_file(),
+            constants(policy).is_file(),
             "--policy: there is no {}; keep the constants that `dt-train export` writes beside the policy",
-            constants.display()
+            policy.with_extension("rs").display()
         );
     }
     if let Some(episodes) = episodes {
