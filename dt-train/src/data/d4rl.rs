@@ -22,7 +22,7 @@
 //! where they are not the file is said to be odd. Attributes `env` (or `env_id`, `env_name`) and `policy` are read where
 //! present; every other group or dataset is ignored.
 
-mod ends;
+pub(super) mod ends;
 
 use std::io;
 use std::path::Path;

@@ -328,7 +328,7 @@ pub enum Problem {
     )]
     UnmarkedEnd {
         /// The array that shows it.
-        key: &'static str,
+        key: String,
         /// The first such row.
         row: usize,
         /// How many there are.

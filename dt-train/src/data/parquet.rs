@@ -32,6 +32,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use sha2::{Digest, Sha256};
 
+use super::d4rl::ends::differ;
 use super::gather::{Gathering, Whole};
 use super::table::{At, Steps};
 use super::{
@@ -105,6 +106,7 @@ pub fn read_parts(
         pending: None,
         before: None,
         seen: HashSet::new(),
+        breaks: Breaks::default(),
         notes: Notes::default(),
     };
     for file in files {
@@ -221,13 +223,12 @@ impl Columns {
             None => Vec::new(),
         };
         let [actions, rewards] = [NAMES.actions, NAMES.rewards].map(find);
-        let is_list = |name: &String| {
+        let is_list = |name: &String| -> bool {
             let kind = schema.field_with_name(name).map(|field| field.data_type());
             matches!(kind, Ok(DataType::List(_)))
         };
-        let columns = Self {
-            of_episodes: rewards.as_ref().or(actions.as_ref()).is_some_and(is_list)
-                && (rewards.is_some() || !without_rewards),
+        let mut columns = Self {
+            of_episodes: false,
             are_named: are_columns && !keys.is_empty(),
             observations,
             actions: actions.clone().unwrap_or_default(),
@@ -239,6 +240,8 @@ impl Columns {
             step: find(NAMES.step),
             next: find(NAMES.next),
         };
+        // Lists of rewards are those of episodes, unless flags show that a list is just one step's.
+        columns.of_episodes = rewards.as_ref().is_some_and(is_list) && columns.flags().all(is_list);
         let no_ends = rewards.is_some()
             && !columns.of_episodes
             && !columns.is_bounded()
@@ -370,7 +373,79 @@ struct Walk<'a> {
     before: Option<(Option<String>, Option<i64>)>,
     /// Episodes of this file so far.
     seen: HashSet<String>,
+    breaks: Breaks,
     notes: Notes,
+}
+
+/// Rows after which the next one does not go on, although no flag marks an end, in one file.
+#[derive(Default)]
+struct Breaks {
+    /// What came after the action of the row before, if no flag marks its end.
+    after: Option<Vec<f32>>,
+    /// The first of them.
+    first: Option<usize>,
+    /// How many there are, of as many rows without an end.
+    count: usize,
+    inside: usize,
+    /// Rows since the last end or break, and the most of them.
+    steps: usize,
+    longest: usize,
+}
+
+impl Breaks {
+    /// Which of the rows from `first` on do not go on from the one before.
+    fn find(
+        &mut self,
+        first: usize,
+        [observations, next]: [&[f32]; 2],
+        ends: &[Option<bool>],
+    ) -> Vec<bool> {
+        let width = observations.len() / ends.len();
+        let rows = observations.chunks(width).zip(next.chunks(width));
+        let mut starts = Vec::with_capacity(ends.len());
+        for (i, ((observation, next), end)) in rows.zip(ends).enumerate() {
+            let before = self.after.take();
+            self.inside += usize::from(before.is_some());
+            let is_other = before.is_some_and(|before| differ(&before, observation));
+            if is_other {
+                self.count += 1;
+                self.first.get_or_insert(first + i - 1);
+                self.steps = 0;
+            }
+            starts.push(is_other);
+            self.steps += 1;
+            self.longest = std::cmp::max(self.longest, self.steps);
+            match end {
+                Some(_) => self.steps = 0,
+                None => self.after = Some(next.to_vec()),
+            }
+        }
+        starts
+    }
+
+    /// Refuses them, or says what is odd.
+    fn judge(&self, key: &str, limit: Option<usize>) -> Result<Option<String>, Problem> {
+        let count = self.count;
+        match self.first {
+            None => Ok(None),
+            Some(row) if limit.is_some() => Ok(Some(format!(
+                "episodes end at {count} rows that no flag marks, as `{key}` shows, the first at row {row}: they count \
+                 as cut off"
+            ))),
+            // So many are no ends: it is another observation, or the order of the rows is none.
+            Some(_) if 2 * count > self.inside => Ok(Some(format!(
+                "`{key}` differs from the observation of the next row in {count} of {} steps inside episodes; if the \
+                 rows are not in the order of the steps, no sequence can be learned from them",
+                self.inside
+            ))),
+            Some(row) => Err(Problem::UnmarkedEnd {
+                key: key.into(),
+                row,
+                count,
+                longest: self.longest,
+            }),
+        }
+    }
 }
 
 /// What is odd about a table.
@@ -386,6 +461,8 @@ struct Notes {
     without_rewards: bool,
     /// Parts of the observation that are not read.
     others: Vec<String>,
+    /// Rows that do not go on, of each file.
+    breaks: Vec<String>,
 }
 
 /// Steps of one episode so far.
@@ -438,6 +515,7 @@ impl Walk<'_> {
         self.notes.without_rewards = columns.rewards.is_none();
         self.notes.others = columns.other_observations(reader.schema());
         self.seen.clear();
+        self.breaks = Breaks::default();
         let rows = if columns.of_episodes { EPISODES } else { STEPS };
         let reader = reader.with_projection(mask).with_batch_size(rows);
         let mut row = 0;
@@ -451,6 +529,10 @@ impl Walk<'_> {
                 self.steps(&columns, &batch, row)?;
             }
             row += batch.num_rows();
+        }
+        if let Some(key) = &columns.next {
+            let note = self.breaks.judge(key, self.reading.max_episode_steps)?;
+            self.notes.breaks.extend(note);
         }
         self.columns = Some(columns);
         Ok(())
@@ -490,8 +572,19 @@ impl Walk<'_> {
         });
         let limit = self.reading.max_episode_steps;
         let limit = limit.filter(|_| columns.timeouts.is_none());
+        let limited = self.reading.max_episode_steps.is_some();
+        let pairs = arrays.next_pairs(self.reading);
+        let breaks = pairs.filter(|_| !columns.is_bounded()).map(|pairs| {
+            let [observations, next] = [&pairs[0], &pairs[1]].map(Vec::as_slice);
+            self.breaks.find(row, [observations, next], &ends)
+        });
         let mut start = 0;
         for i in 0..batch.num_rows() {
+            if limited && breaks.as_ref().is_some_and(|breaks| breaks[i]) {
+                self.take(columns, batch, &ends, start..i, row)?;
+                self.cut(columns)?;
+                start = i;
+            }
             if columns.is_bounded() {
                 let id = ids.as_ref().map(|ids| ids[i].as_str());
                 let time = times.as_ref().map(|times| times[i]);
@@ -520,12 +613,7 @@ impl Walk<'_> {
                 let at_limit = limit.is_some_and(|limit| pending + i + 1 - start >= limit);
                 if ends[i].is_some() || at_limit {
                     self.take(columns, batch, &ends, start..i + 1, row)?;
-                    if let Some(pending) = &mut self.pending
-                        && let Some(end @ None) = pending.ends.last_mut()
-                    {
-                        *end = Some(false);
-                    }
-                    self.end(columns)?;
+                    self.cut(columns)?;
                     start = i + 1;
                 }
             }
@@ -570,6 +658,16 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Ends the episode with its last step, as cut off if nothing else ends it.
+    fn cut(&mut self, columns: &Columns) -> Result<(), Problem> {
+        if let Some(pending) = &mut self.pending
+            && let Some(end @ None) = pending.ends.last_mut()
+        {
+            *end = Some(false);
+        }
+        self.end(columns)
     }
 
     /// Hands the episode over.
@@ -628,9 +726,8 @@ impl Notes {
                 "`{LEROBOT_STATE}` is the whole observation: --observation-keys {LEROBOT_STATE},{names} reads more of it"
             )
         });
-        [dones, unknown, early, rewards, others]
-            .into_iter()
-            .flatten()
+        let notes = [dones, unknown, early, rewards, others];
+        notes.into_iter().flatten().chain(self.breaks)
     }
 }
 
@@ -781,6 +878,20 @@ impl Arrays<'_> {
             rewards,
             terminated: None,
         })
+    }
+
+    /// Observations before and after each action, where both are vectors that can be read.
+    fn next_pairs(&self, reading: &Reading) -> Option<[Vec<f32>; 2]> {
+        let ([observations], Some(next)) = (&self.observations[..], &self.next) else {
+            return None;
+        };
+        let vectors = |steps: &Steps<'_>| {
+            let plain = |_: Option<&str>, steps: &Steps<'_>| steps.elements();
+            let column = steps.observations(&reading.observation_keys, plain);
+            column.ok()?.into_vectors()
+        };
+        let pairs = [vectors(observations)?, vectors(next)?];
+        (!self.are_named && pairs[0].len() == pairs[1].len()).then_some(pairs)
     }
 
     /// Whether all lists of an episode have as many entries.

@@ -393,6 +393,10 @@ impl Steps<'_> {
     }
 
     fn encoded(&self) -> Problem {
+        use DataType::{LargeUtf8, Utf8, Utf8View};
+        if matches!(self.array.data_type(), Utf8 | LargeUtf8 | Utf8View) {
+            return self.wrong_type(&self.array, "lists of numbers");
+        }
         Problem::Images {
             key: self.key.into(),
             found: "binary data".into(),

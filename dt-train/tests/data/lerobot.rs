@@ -117,11 +117,10 @@ fn demonstrations_without_rewards_are_for_behaviour_cloning_alone() {
     let train = |algo: &str| {
         let paths = [&path, &run].map(|path| path.to_str().unwrap());
         let ranges = ["control.action_low=[0]", "control.action_high=[6]"];
-        let period = "control.period_us=20000";
         let output = dt_train(&[
             "train", "--data", paths[0], "--out", paths[1], "--algo", algo,
         ])
-        .args(["--set", ranges[0], "--set", ranges[1], "--set", period])
+        .args(["--set", ranges[0], "--set", ranges[1]])
         .args(["--set", "train.updates=1", "--device", "cpu"])
         .output()
         .unwrap();

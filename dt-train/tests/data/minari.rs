@@ -271,6 +271,26 @@ fn bad_episodes_are_left_out_if_asked_and_told() {
         [format!("1 of 3 episodes left out: {reason}")]
     );
 
+    // Neither half of an episode is taken.
+    let file = hdf5::File::open_rw(path.join("main_data.hdf5")).unwrap();
+    put(
+        &file.group("episode_2").unwrap(),
+        "actions",
+        &[2, 3],
+        &ramp(6),
+    );
+    drop(file);
+    let data = Dataset::load_as(&[&path], &skip).unwrap();
+    assert_eq!(
+        (data.observations.len(), data.actions.len(), data.len()),
+        (1, 1, 1)
+    );
+    assert!(
+        data.sources[0].notes[0].contains("`episode_2/actions` has 3 columns"),
+        "{:?}",
+        data.sources[0].notes
+    );
+
     // Not a word of it where there is nothing to leave out.
     let data = Dataset::load_as(&[fixture("minari/walk-v0")], &skip).unwrap();
     assert_eq!(data, whole);

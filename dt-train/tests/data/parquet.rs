@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, StringArray, StructArray};
+use arrow_array::types::{Float32Type, Int64Type};
+use arrow_array::{ArrayRef, Float32Array, ListArray, StringArray, StructArray};
+use arrow_schema::{DataType, Field};
 use dt_train::data::{Column, Dataset, Reading};
 
 use crate::{
@@ -365,6 +367,70 @@ fn what_came_after_the_last_action_is_kept() {
 }
 
 #[test]
+fn ends_that_only_the_next_observation_shows_are_refused_or_cut() {
+    let mut next: Vec<f32> = ramp(18).iter().map(|x| x + 2.0).collect();
+    // Row 1 is not followed by row 2.
+    next[2] = 30.0;
+    let columns = || vec![("dones", flags(9, &[4, 8])), ("new_obs", vectors(2, &next))];
+    let file = table(columns());
+    rejected(
+        &file.path,
+        &[
+            "`new_obs`[1] is not the observation of row 2 (1 such rows in all)",
+            "--max-episode-steps 4",
+        ],
+    );
+    let data = limited(&file.path, 4);
+    assert_eq!(episodes(&data), [(2, false), (3, true), (4, true)]);
+    assert_eq!(
+        data.last_observations.vectors().unwrap(),
+        [30.0, 5.0, 10.0, 11.0, 18.0, 19.0]
+    );
+    let note = "episodes end at 1 rows that no flag marks, as `new_obs` shows, the first at row 1: they count as cut off";
+    assert!(
+        data.sources[0].notes.iter().any(|said| said == note),
+        "{:?}",
+        data.sources[0].notes
+    );
+
+    // Across the end of a file's part, all the same: a batch has 8192 rows.
+    let rows = 8192 + 3;
+    let path = file.path.with_file_name("long.parquet");
+    let put = |broken: usize| {
+        let mut next = ramp(rows + 1).split_off(1);
+        next[broken] = -30.0;
+        put_table(
+            &path,
+            vec![
+                ("obs", vectors(1, &ramp(rows))),
+                ("new_obs", vectors(1, &next)),
+                ("action", vectors(1, &ramp(rows))),
+                ("reward", floats(&ramp(rows))),
+                ("timeouts", flags(rows, &[rows - 1])),
+            ],
+        );
+    };
+    put(8191);
+    rejected(
+        &path,
+        &["`new_obs`[8191] is not the observation of row 8192"],
+    );
+    assert_eq!(episodes(&limited(&path, 8192)), [(8192, false), (3, false)]);
+    // Nothing follows the last row.
+    put(rows - 1);
+    assert_eq!(episodes(&load(&path)), [(rows, false)]);
+
+    // Where hardly any row goes on, it is no question of ends.
+    let file = table(vec![
+        ("dones", flags(9, &[4, 8])),
+        ("new_obs", vectors(2, &ramp(18))),
+    ]);
+    let notes = &load(&file.path).sources[0].notes;
+    let note = "`new_obs` differs from the observation of the next row in 7 of 7 steps";
+    assert!(notes.iter().any(|said| said.starts_with(note)), "{notes:?}");
+}
+
+#[test]
 fn observations_may_be_columns() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.parquet");
@@ -497,6 +563,88 @@ fn dictionaries_of_steps_are_structures() {
             "`action` is a dictionary: arm/q (2), goal ()",
             "one array per step",
         ],
+    );
+}
+
+#[test]
+fn a_step_may_be_in_lists_of_one() {
+    let mut columns = steps();
+    columns[2].1 = vectors(1, &ramp(9));
+    columns.push(("done", flags(9, &[3, 8])));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.parquet");
+    put_table(&path, columns);
+    let data = load(&path);
+    assert_eq!(
+        (&data.rewards, episodes(&data)),
+        (&ramp(9), vec![(4, true), (5, true)])
+    );
+}
+
+#[test]
+fn whole_numbers_are_components_where_there_are_several() {
+    let pairs = (0..9).map(|i| Some([Some(i), Some(10 * i)]));
+    let mut columns = steps();
+    columns[0].1 = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(pairs));
+    columns.push(("done", flags(9, &[8])));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.parquet");
+    put_table(&path, columns.clone());
+    let data = load(&path);
+    assert_eq!(
+        data.observations.vectors().unwrap()[..6],
+        [0.0, 0.0, 1.0, 10.0, 2.0, 20.0]
+    );
+    // One is a choice.
+    columns[0].1 = integers(&[0, 3, 1, 0, 0, 0, 0, 0, 0]);
+    put_table(&path, columns.clone());
+    let values = vec![0, 3, 1, 0, 0, 0, 0, 0, 0];
+    assert_eq!(load(&path).observations, Column::Discrete { n: 4, values });
+    columns[0].1 = Arc::new(StringArray::from(vec!["eJw="; 9]));
+    put_table(&path, columns);
+    rejected(&path, &["`obs` holds Utf8; convert it to lists of numbers"]);
+}
+
+#[test]
+fn nulls_are_holes_wherever_they_are() {
+    let hole = |column: usize, array: ArrayRef, part: &str| {
+        let mut columns = steps();
+        columns[column].1 = array;
+        columns.push(("done", flags(9, &[8])));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.parquet");
+        put_table(&path, columns);
+        let reading = Reading {
+            observation_keys: if column == 0 {
+                vec!["q".into()]
+            } else {
+                Vec::new()
+            },
+            ..Reading::default()
+        };
+        let error = Dataset::load_as(&[&path], &reading)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    let mut rewards: Vec<Option<f32>> = vec![Some(0.0); 9];
+    rewards[5] = None;
+    let part = "`reward`[5] has an empty list or a null in it";
+    hole(2, Arc::new(Float32Array::from(rewards)), part);
+    let lists = (0..9).map(|i| (i != 4).then_some([Some(0.0)]));
+    let lists = ListArray::from_iter_primitive::<Float32Type, _, _>(lists);
+    hole(
+        1,
+        Arc::new(lists),
+        "`action`[4] has an empty list or a null in it",
+    );
+    let field = Arc::new(Field::new("q", DataType::Float32, true));
+    let valid = (0..9).map(|i| i != 3).collect();
+    let structure = StructArray::new(vec![field].into(), vec![floats(&ramp(9))], Some(valid));
+    hole(
+        0,
+        Arc::new(structure),
+        "`obs`[3] has an empty list or a null in it",
     );
 }
 

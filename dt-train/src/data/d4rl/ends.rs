@@ -266,7 +266,7 @@ impl After {
                     )));
                 }
                 Err(Problem::UnmarkedEnd {
-                    key,
+                    key: key.into(),
                     row,
                     count,
                     longest: marks.longest(),
@@ -303,7 +303,7 @@ impl After {
 }
 
 /// Whether two observations are two: by more than it takes to store one of them with 16 bits.
-fn differ(a: &[f32], b: &[f32]) -> bool {
+pub fn differ(a: &[f32], b: &[f32]) -> bool {
     let differ = |(&a, &b): (&f32, &f32)| {
         let largest = if a.abs() > b.abs() { a.abs() } else { b.abs() };
         (a - b).abs() > largest / 512.0 + 1e-6
