@@ -162,22 +162,25 @@ fn read_arrays(path: &Path, reading: &Reading) -> Result<Dataset, Problem> {
     Ok(data)
 }
 
-/// Refuses observations with a column per step; `rewards` tells how many steps there are.
+/// Refuses observations or actions with a column per step; `rewards` tells how many steps there are.
 fn not_transposed(arrays: &Arrays<'_>) -> Result<(), Problem> {
-    let key = "observations";
-    let [shape, rewards] = [key, "rewards"].map(|name| {
+    let shape = |name| {
         let dataset = arrays.group.dataset(name);
         dataset.map(|dataset| dataset.shape()).unwrap_or_default()
-    });
-    let (&[rows] | &[1, rows] | &[rows, 1]) = rewards.as_slice() else {
+    };
+    let (&[rows] | &[1, rows] | &[rows, 1]) = shape("rewards").as_slice() else {
         return Ok(());
     };
-    match *shape {
-        [features, steps] if steps == rows && features != rows => {
-            Err(Problem::Transposed { key, shape, rows })
+    for key in ["observations", "actions"] {
+        match *shape(key) {
+            [other, steps] if steps == rows && other != rows => {
+                let shape = vec![other, steps];
+                return Err(Problem::Transposed { key, shape, rows });
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Rows with a number that is not finite, ascending; an error about the first one unless they may be skipped.

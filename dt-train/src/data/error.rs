@@ -51,15 +51,16 @@ pub enum Problem {
     },
     /// An array is stored by a filter that the library does not have.
     #[error(
-        "`{key}` is compressed with {filter}, for which HDF5 has no plugin here; type `pip install hdf5plugin`, then \
-         `export HDF5_PLUGIN_PATH=\"$(python -c 'import hdf5plugin; print(hdf5plugin.PLUGIN_PATH)')\"` and the same \
-         command again, or write the file with gzip, where that plugin is:"
+        "`{key}` is compressed with {filter}, which HDF5 cannot undo here; {}write the file with gzip where it can:",
+        plugin(*is_plugin)
     )]
     Filter {
         /// Which.
         key: String,
         /// The filter.
         filter: String,
+        /// It is one of those that can be added to the library.
+        is_plugin: bool,
     },
     /// It is another kind of file.
     #[error(
@@ -524,6 +525,18 @@ fn needs(of: &[Needed]) -> String {
             let named = |needed: &Needed| format!("`{}`, {}", needed.key, needed.needs);
             many.iter().map(named).collect::<Vec<_>>().join("; ")
         }
+    }
+}
+
+/// How to add filters to the library.
+fn plugin(is_one: bool) -> &'static str {
+    match is_one {
+        true => {
+            "type `pip install hdf5plugin`, then \
+             `export HDF5_PLUGIN_PATH=\"$(python -c 'import hdf5plugin; print(hdf5plugin.PLUGIN_PATH)')\"`, and the \
+             same command again; or "
+        }
+        false => "",
     }
 }
 

@@ -107,6 +107,8 @@ fn unreadable(dataset: &hdf5::Dataset, key: &str, error: &hdf5::Error) -> Proble
         Some(filter) => Problem::Filter {
             key: key.into(),
             filter: filter_name(filter.id()),
+            // The library keeps the numbers below for its own.
+            is_plugin: filter.id() >= 256,
         },
         None => damaged(&format!("`{key}`"), error),
     }

@@ -775,19 +775,25 @@ fn floats_of_16_bits_are_read() {
 #[test]
 fn transposed_arrays_are_refused_as_such() {
     for rewards in [vec![ROWS], vec![1, ROWS], vec![ROWS, 1]] {
-        refused_after(
+        rejected_after(
             |file| {
                 put(file, "observations", &[3, ROWS], &ramp(3 * ROWS));
                 put(file, "actions", &[2, ROWS], &ramp(2 * ROWS));
                 put(file, "rewards", &rewards, &ramp(ROWS));
             },
-            &[
-                "`observations` has shape [3, 5] but there are 5 steps: it is transposed",
-                "python -c",
-                "v[()].T",
-            ],
+            &["`observations` has shape [3, 5] but there are 5 steps: it is transposed"],
         );
     }
+    refused_after(
+        |file| put(file, "actions", &[2, ROWS], &ramp(2 * ROWS)),
+        &["`actions` has shape [2, 5]", "python -c", "v[()].T"],
+    );
+    // As many features as steps are none of it.
+    let folder = tempfile::tempdir().unwrap();
+    let square = file(folder.path(), |file| {
+        put(file, "observations", &[ROWS, ROWS], &ramp(ROWS * ROWS));
+    });
+    assert_eq!(Dataset::load(&[square]).unwrap().state_dim(), ROWS);
 }
 
 #[test]

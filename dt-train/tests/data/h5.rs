@@ -76,6 +76,13 @@ fn lzf_is_read_and_filters_without_a_plugin_are_named() {
             &format!("h5repack -f GZIP=4 {} ", path.display()),
         ],
     );
+    // And of one that only the library itself could have.
+    replace(&path, b"\x0f\x7d\x08\x00", b"\xff\x00\x08\x00");
+    let message = rejected(
+        &path,
+        &["compressed with number 255", "h5repack -f GZIP=4 "],
+    );
+    assert!(!message.contains("plugin"), "{message}");
 }
 
 #[test]
