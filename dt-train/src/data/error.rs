@@ -36,7 +36,10 @@ pub enum Problem {
     #[error("is locked: another program has it open for writing; close it there first")]
     Locked,
     /// A program that wrote it was killed, or still writes it.
-    #[error("was not closed by the program that wrote it; if that runs no more, type")]
+    #[error(
+        "was not closed by the program that wrote it; if that runs no more, type, with both options (-s alone cuts \
+         data off),"
+    )]
     NotClosed,
     /// The library is too old for it.
     #[error(

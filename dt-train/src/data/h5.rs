@@ -64,7 +64,7 @@ fn open_unclosed(path: &Path) -> Result<(hdf5::File, Option<String>), Problem> {
     let file = hdf5::File::open_as(path, OpenMode::ReadSWMR).map_err(|_| Problem::NotClosed)?;
     let note = format!(
         "its writer has not closed it: steps may be missing at its end; once no program writes it any more, \
-         `h5clear -s --increment=0 {}` closes it",
+         `h5clear -s --increment=0 {}` closes it (with both options: -s alone cuts data off)",
         path.display()
     );
     Ok((file, Some(note)))
@@ -142,10 +142,6 @@ pub fn damaged(what: &str, error: &hdf5::Error) -> Problem {
             what,
             library: format!("{major}.{minor}.{patch}"),
         };
-    }
-    // The file is longer than it says of itself.
-    if says(error, "addr overflow") {
-        return Problem::NotClosed;
     }
     Problem::Damaged {
         what,

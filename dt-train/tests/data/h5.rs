@@ -145,6 +145,7 @@ fn what_a_killed_logger_leaves_is_read_or_closed() {
         &killed(&path),
         &[
             "was not closed by the program that wrote it",
+            "-s alone cuts data off",
             &format!(
                 "`h5clear -s --increment=0 {}/log.killed`",
                 folder.path().display()
@@ -158,6 +159,7 @@ fn what_a_killed_logger_leaves_is_read_or_closed() {
     let note = data.sources[0].notes.concat();
     assert!(note.starts_with("its writer has not closed it"), "{note}");
     assert!(note.contains("`h5clear -s --increment=0 "), "{note}");
+    assert!(note.contains("-s alone cuts data off"), "{note}");
     drop(file);
     assert!(Dataset::load(&[&path]).unwrap().sources[0].notes.is_empty());
 }
