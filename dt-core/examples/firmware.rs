@@ -9,7 +9,7 @@ use dt_core::{Blob, Error, Fault, Guard, Policy, golden, include_policy};
 use robot::Robot;
 use static_cell::ConstStaticCell;
 
-include!("policy.rs"); // ARENA_WORDS, as exported with the policy
+include!("pendulum.rs"); // ARENA_WORDS, as exported with the policy
 
 /// Stays in flash and is used there.
 static POLICY: &[u8] = include_policy!("pendulum.dtb");

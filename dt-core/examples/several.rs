@@ -9,9 +9,9 @@ use dt_core::{Blob, Error, Fault, Guard, Policy, golden, include_policy};
 use robot::Robot;
 use static_cell::ConstStaticCell;
 
-include!("policy.rs");
+include!("pendulum.rs");
 
-// Two robots of one kind. Of two kinds, each has a file and a `policy.rs` of its own.
+// Two robots of one kind. Of two kinds, each has a file and constants of its own.
 static LEFT: &[u8] = include_policy!("pendulum.dtb");
 static LEFT_ARENA: ConstStaticCell<[u32; ARENA_WORDS]> = ConstStaticCell::new([0; ARENA_WORDS]);
 static RIGHT: &[u8] = include_policy!("pendulum.dtb");

@@ -10,7 +10,7 @@ use dt_core::{Blob, Error, Fault, Guard, Policy, golden, include_policy};
 use robot::Robot;
 use static_cell::ConstStaticCell;
 
-include!("policy.rs");
+include!("pendulum.rs");
 
 static POLICY: &[u8] = include_policy!("pendulum.dtb");
 /// Serves one policy after the other. Its size is the largest of theirs.

@@ -2,7 +2,7 @@
 
 use dt_core::{Blob, include_policy};
 
-include!("../examples/policy.rs");
+include!("../examples/pendulum.rs");
 
 #[test]
 fn policy_rs_tells_the_memory_of_the_policy() {

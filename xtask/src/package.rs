@@ -16,7 +16,7 @@ const FILES: [&str; 7] = [
     "README.md",
     "examples/firmware.rs",
     "examples/pendulum.dtb",
-    "examples/policy.rs",
+    "examples/pendulum.rs",
 ];
 
 /// Packages `dt-core`, builds what is in the package, and compiles it with the compiler that it calls its oldest.

@@ -8,7 +8,7 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::register::fpscr;
 use dt_control::{ControlLoop, FloatMode, Processor, Tick, check_float_mode, counts};
 
-include!("../../../../../dt-core/examples/policy.rs");
+include!("../../../../../dt-core/examples/pendulum.rs");
 
 static POLICY: &[u8] = dt_core::include_policy!("../../../../../dt-core/examples/pendulum.dtb");
 

@@ -17,7 +17,7 @@ use executors::Pendulum;
 use lm3s6965 as _; // the part's interrupt vectors, which a HAL brings as well
 use static_cell::ConstStaticCell;
 
-include!("../../../../../../dt-core/examples/policy.rs");
+include!("../../../../../../dt-core/examples/pendulum.rs");
 
 static POLICY: &[u8] = include_policy!("../../../../../../dt-core/examples/pendulum.dtb");
 static ARENA: ConstStaticCell<[u32; ARENA_WORDS]> = ConstStaticCell::new([0; ARENA_WORDS]);
