@@ -101,6 +101,11 @@ impl Supervised for Bc {
         Memory::Padded(self.context_len as usize)
     }
 
+    /// It copies what it is shown.
+    fn learns_from_rewards(&self) -> bool {
+        false
+    }
+
     fn size(&self) -> String {
         let Self {
             n_layer,

@@ -50,6 +50,11 @@ pub trait Algorithm: Debug + Send + Sync {
         String::new()
     }
 
+    /// Whether rewards say anything to it; data without any are refused where they do.
+    fn learns_from_rewards(&self) -> bool {
+        true
+    }
+
     /// Every key of its section.
     fn section(&self) -> toml::Table;
 

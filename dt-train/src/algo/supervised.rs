@@ -91,6 +91,11 @@ pub trait Supervised:
         Self::TITLE
     }
 
+    /// As in [`Algorithm::learns_from_rewards`].
+    fn learns_from_rewards(&self) -> bool {
+        true
+    }
+
     /// As in [`Algorithm::size`].
     fn size(&self) -> String {
         String::new()
@@ -145,6 +150,10 @@ impl<S: Supervised> Algorithm for S {
 
     fn size(&self) -> String {
         Supervised::size(self)
+    }
+
+    fn learns_from_rewards(&self) -> bool {
+        Supervised::learns_from_rewards(self)
     }
 
     fn section(&self) -> toml::Table {

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let data = super::load(&args.path, &args.reading.reading())?;
     let env = data.env().and_then(|name| host_sim::make(name).ok());
     let spec = env.as_deref().map(|env| env.spec());
-    let recipe = next::recipe(data.env())?;
+    let recipe = next::recipe(&data)?;
     let summary = Summary::new(&data, notes(&data, spec.as_ref(), &recipe.1));
     if args.json {
         console::line(serde_json::to_string(&summary)?)?;

@@ -84,9 +84,11 @@ fn few_episodes(data: &Dataset) -> Option<String> {
     })
 }
 
-/// Where asking for a return says nothing. Of interest to what is asked for one, which is what becomes a policy file.
+/// Where asking for a return says nothing.
 fn returns(data: &Dataset, recipe: &Recipe) -> Option<String> {
-    recipe.algorithm.deployable()?;
+    if !recipe.algorithm.learns_from_rewards() {
+        return None;
+    }
     if data.rewards.iter().all(|&reward| reward == 0.0) {
         return Some(
             "every reward is 0, so no target return says anything; add rewards, or imitate the data with --algo bc"

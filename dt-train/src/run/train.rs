@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use host_sim::Env;
+use host_sim::{Env, EnvSpec};
 use tch::Device;
 
 use super::checkpoint::{Best, Progress};
@@ -15,6 +15,7 @@ use super::start::Start;
 use super::{Run, Sink, Which, progress, read_metrics};
 use crate::algo::{Averages, Dims, Learner, Setup};
 use crate::config::Recipe;
+use crate::data::known::{Known, as_options};
 use crate::data::notes::notes;
 use crate::data::prepare::{Prepared, prepare};
 use crate::data::{Dataset, environment, origin};
@@ -63,7 +64,6 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     if options.recipe.data.return_scale == 0.0 {
         options.recipe.data.return_scale = data.return_scale() as f32;
     }
-    refuse_without_rewards(&data, options.recipe.algorithm.name())?;
     let any_env = options.recipe.data.any_env;
     let env = environment(options.env.as_deref(), &data, any_env)?;
     let nowhere = options.env.as_deref() == Some(NOWHERE);
@@ -71,6 +71,7 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     let name = options.env.or_else(|| data.env().map(Into::into));
     let name = name.filter(|_| !nowhere);
     let spec = env.as_deref().map(|env| env.spec());
+    refuse_without_rewards(&data, spec.as_ref(), &options.recipe)?;
     let notes = notes(&data, spec.as_ref(), &options.recipe);
     let Prepared {
         train,
@@ -161,16 +162,36 @@ fn start(options: &Options) -> anyhow::Result<Option<Start>> {
     options.init_from.as_deref().map(Start::new).transpose()
 }
 
-/// Data without rewards are for behaviour cloning alone, which makes no use of any.
-fn refuse_without_rewards(data: &Dataset, algorithm: &str) -> anyhow::Result<()> {
-    match data.sources.iter().find(|source| source.without_rewards) {
-        Some(source) if algorithm != "bc" => bail!(
-            "{}: has no rewards, and `{algorithm}` learns from returns; train behaviour cloning with --algo bc, or store \
+/// Without rewards there are no returns, neither to learn from nor to select by.
+fn refuse_without_rewards(
+    data: &Dataset,
+    spec: Option<&EnvSpec<'_>>,
+    recipe: &Recipe,
+) -> anyhow::Result<()> {
+    let path = match data.sources.iter().find(|source| source.without_rewards) {
+        Some(source) => source.path.display(),
+        None => return Ok(()),
+    };
+    if recipe.algorithm.learns_from_rewards() {
+        // What would be asked for next, at once.
+        let missing = Known::new(data, spec, recipe)?.missing(data);
+        let options = match as_options(&missing) {
+            none if none.is_empty() => none,
+            options => format!(" {options}"),
+        };
+        bail!(
+            "{path}: has no rewards, and `{}` learns from returns; train behaviour cloning with --algo bc{options}, or store \
              the rewards",
-            source.path.display()
-        ),
-        _ => Ok(()),
+            recipe.algorithm.name()
+        );
     }
+    if recipe.data.top_percent < 100.0 {
+        bail!(
+            "{path}: has no rewards to choose the best {} % by; leave `data.top_percent` at 100, or store the rewards",
+            recipe.data.top_percent
+        );
+    }
+    Ok(())
 }
 
 /// The environment asked for, or else the one the data name, if this version has it.

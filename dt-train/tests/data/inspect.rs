@@ -74,8 +74,9 @@ fn inspect_summarizes() {
     assert!(table.contains(suggested), "{table}");
 }
 
-/// What `inspect` says at its end of data in `folder`, and how its last line fares in a shell.
-fn next(folder: &Path, paths: &str) -> (String, Output) {
+/// What `inspect` says at its end of data in `folder`, and how its last line fares in a shell, with
+/// `more` options.
+pub fn next(folder: &Path, paths: &str, more: &str) -> (String, Output) {
     let inspect = format!("inspect {paths}");
     let inspect: Vec<&str> = inspect.split(' ').collect();
     let mut inspect = dt_train(&inspect);
@@ -85,7 +86,7 @@ fn next(folder: &Path, paths: &str) -> (String, Output) {
     let command = next.trim_end().lines().last().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_dt-train"));
     let output = std::process::Command::new("/bin/sh")
-        .args(["-c", &format!("{command} {TINY}")])
+        .args(["-c", &format!("{command} {more}")])
         .current_dir(folder)
         .env("PATH", program.parent().unwrap())
         .output();
@@ -98,7 +99,7 @@ fn the_command_that_inspect_ends_with_works() {
     let folder = folder.path();
     file(folder, |_| ());
     write(&folder.join("swing&up.hdf5"), "Pendulum-v1");
-    let (said, output) = next(folder, "swing&up.hdf5");
+    let (said, output) = next(folder, "swing&up.hdf5", TINY);
     assert!(
         said.starts_with("this trains for `pendulum` and evaluates in it\n"),
         "{said}"
@@ -110,7 +111,7 @@ fn the_command_that_inspect_ends_with_works() {
     assert!(output.status.success(), "{output:?}");
     assert!(folder.join("runs/swing&up/best.safetensors").exists());
 
-    let (said, output) = next(folder, "data.hdf5");
+    let (said, output) = next(folder, "data.hdf5", TINY);
     assert!(
         said.starts_with("no environment is named: this trains without evaluation;"),
         "{said}"
@@ -122,7 +123,7 @@ fn the_command_that_inspect_ends_with_works() {
     assert!(output.status.success(), "{output:?}");
 
     write(&folder.join("new.hdf5"), "Lander-v9");
-    let (said, output) = next(folder, "new.hdf5 --max-episode-steps 9");
+    let (said, output) = next(folder, "new.hdf5 --max-episode-steps 9", TINY);
     assert!(
         said.starts_with("this version has no `lander-v9`:"),
         "{said}"
@@ -132,7 +133,7 @@ fn the_command_that_inspect_ends_with_works() {
 
     // Of another shape than this version's.
     write(&folder.join("other.hdf5"), "Hopper-v5");
-    let (said, output) = next(folder, "other.hdf5");
+    let (said, output) = next(folder, "other.hdf5", TINY);
     assert!(
         said.starts_with("the data's `hopper` is another than this version's:"),
         "{said}"
@@ -152,7 +153,7 @@ fn the_command_that_inspect_ends_with_works() {
          evaluation with --env none",
     ));
 
-    let (said, output) = next(folder, "new.hdf5,other.hdf5");
+    let (said, output) = next(folder, "new.hdf5,other.hdf5", TINY);
     assert!(
         said.starts_with("the files are of several environments; give those of one\n"),
         "{said}"

@@ -6,6 +6,7 @@ use std::path::Path;
 use arrow_array::ArrayRef;
 use dt_train::data::{Dataset, Reading};
 
+use crate::inspect::next;
 use crate::{
     dt_train, episodes, flags, floats, integers, put_table, ramp, refused, rejected, vectors,
 };
@@ -133,6 +134,18 @@ fn demonstrations_without_rewards_are_for_behaviour_cloning_alone() {
     assert!(code == Some(1) && stderr.contains(refusal), "{stderr}");
     let (code, stderr) = train("bc");
     assert_eq!(code, Some(0), "{stderr}");
+
+    // `inspect` says so beforehand, and what else is missing is asked for at once.
+    let (said, output) = next(folder.path(), "set", "--set train.updates=1 --device cpu");
+    assert!(said.contains(" --config bc --set 'control."), "{said}");
+    assert!(output.status.success(), "{output:?}");
+    dt_train(&["train", "--data", "set", "--out", "other"])
+        .current_dir(folder.path())
+        .assert()
+        .code(1)
+        .stderr(predicates::str::contains(
+            "--algo bc --set 'control.action_low=[",
+        ));
 }
 
 #[test]

@@ -18,8 +18,9 @@ const BLIND: &str = "without evaluation; correct what it sets of control, the ra
 ///
 /// # Errors
 /// None: they are tested.
-pub fn recipe(env: Option<&str>) -> Result<(&'static str, Recipe), ConfigError> {
-    let name = match env {
+pub fn recipe(data: &Dataset) -> Result<(&'static str, Recipe), ConfigError> {
+    let name = match data.env() {
+        _ if data.sources.iter().any(|source| source.without_rewards) => "bc",
         Some("pendulum") => "pendulum",
         _ => "gym-short",
     };
@@ -48,8 +49,11 @@ pub fn next(
             );
         }
     }
-    let targets = format!("eval.target_returns={:?}", summary.suggested_target_returns);
-    let mut settings = vec![targets];
+    let mut settings = Vec::new();
+    if recipe.algorithm.learns_from_rewards() {
+        let targets = &summary.suggested_target_returns;
+        settings.push(format!("eval.target_returns={targets:?}"));
+    }
     settings.extend(notes::longer_table(data, recipe).map(|(_, setting)| setting));
     let own = env.filter(|spec| {
         origin::has_sizes(spec, data) && environment::refuse_another(data, spec).is_ok()
