@@ -54,6 +54,9 @@ pub struct Args {
     /// auto, cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
+    /// Write an event file for TensorBoard into the run's folder as well: `tensorboard --logdir RUN`
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Continue the run in --out where it stopped; a finished one with more train.updates. What is logged, saved and evaluated
     /// may change, what the updates so far followed from may not
     #[arg(long, conflicts_with = "force")]
@@ -168,6 +171,10 @@ fn recipe(args: &Args, out: &Path, seed: Option<u64>) -> anyhow::Result<Recipe> 
     }
     settings.extend(args.algo.iter().map(|name| format!("algo={name}")));
     settings.extend(args.reading.settings());
+    settings.extend(
+        args.tensorboard
+            .then(|| "train.tensorboard=true".to_owned()),
+    );
     settings.extend(args.set.iter().cloned());
     settings.extend(seed.map(|seed| format!("train.seed={seed}")));
     // `:?` keeps the point that makes it a float.

@@ -127,6 +127,8 @@ pub struct Train {
     pub checkpoint_every: u64,
     /// Checkpoints that are kept besides the newest and that of the best evaluation: the newest before it.
     pub checkpoint_keep: u32,
+    /// Write the records as an event file for TensorBoard as well.
+    pub tensorboard: bool,
 }
 
 /// Evaluation during training.
@@ -204,6 +206,7 @@ impl Default for Train {
             log_every: 100,
             checkpoint_every: 1000,
             checkpoint_keep: 0,
+            tensorboard: false,
         }
     }
 }

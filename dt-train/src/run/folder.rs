@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use crate::config::{Recipe, Source};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::records::{DTYPES, export_file};
-use crate::run::{self, Run, RunInfo, Which};
+use crate::run::{self, Run, RunInfo, Which, tensorboard};
 
 /// What to do if the output folder holds a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +101,8 @@ pub fn open(
     ];
     let kept: Vec<_> = run::kept_updates(dir).into_iter().map(run::kept).collect();
     let others = exports.iter().chain(&kept).map(String::as_str);
-    for name in files.into_iter().chain(others) {
-        let path = dir.join(name);
+    let named = files.into_iter().chain(others).map(|name| dir.join(name));
+    for path in named.chain(tensorboard::files(dir)) {
         if path.exists() {
             std::fs::remove_file(&path)
                 .with_context(|| format!("cannot replace {}", path.display()))?;
@@ -170,11 +170,12 @@ fn resume(run: &Run) -> anyhow::Result<Option<Checkpoint>> {
 
 /// What a resumed run may have another value of: when it ends and what is looked at on the way, but nothing that the
 /// updates so far followed from. (On the CPU, their last bits depend on the threads.)
-const CHANGEABLE: [&str; 8] = [
+const CHANGEABLE: [&str; 9] = [
     "train.updates",
     "train.log_every",
     "train.checkpoint_every",
     "train.checkpoint_keep",
+    "train.tensorboard",
     "train.threads",
     "eval.every",
     "eval.episodes",

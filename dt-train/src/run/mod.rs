@@ -8,6 +8,7 @@
 //! | `last.safetensors` | newest checkpoint, with optimizer state |
 //! | `best.safetensors` | weights of the best evaluation |
 //! | `update-N.safetensors` | what was `last.safetensors` after N updates, of the newest `train.checkpoint_keep` |
+//! | `events.out.tfevents.…` | the same for TensorBoard, where `train.tensorboard` asks for it |
 //! | `learning-curve.svg`, `.png` | loss and returns against updates |
 //! | `evaluations.jsonl` | returns of checkpoints, as `eval` measured them |
 //! | `export-int8.json`, … | the newest export in each dtype: sizes and quantization errors |
@@ -19,6 +20,7 @@ mod progress;
 pub mod records;
 pub mod seeds;
 pub mod start;
+mod tensorboard;
 pub mod train;
 
 use std::path::{Path, PathBuf};

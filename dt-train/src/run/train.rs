@@ -12,6 +12,7 @@ use super::checkpoint::{Best, Progress};
 use super::folder::{self, Existing};
 use super::metrics::{EvalRecord, Metrics, Record};
 use super::start::Start;
+use super::tensorboard::Events;
 use super::{Run, Sink, Which, progress, read_metrics};
 use crate::algo::{Averages, Dims, Learner, Setup};
 use crate::config::Recipe;
@@ -133,12 +134,15 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
             Progress::default()
         }
     };
-    let sinks: Vec<Box<dyn Sink>> = vec![
+    let mut sinks: Vec<Box<dyn Sink>> = vec![
         progress::sink(run.recipe.train.updates, &progress),
         // Before the checkpoint of the same update: resuming drops what is newer than the checkpoint.
         Box::new(Metrics::open(&run.dir.join(run::METRICS), progress.update)?),
         Box::new(Curve),
     ];
+    if run.recipe.train.tensorboard {
+        sinks.push(Box::new(Events::begin(&run.dir, progress.update)?));
+    }
     let run_has_last = checkpoint.is_some() || start.is_some();
     let mut session = Session {
         run,

@@ -80,3 +80,19 @@ fn off_a_terminal_every_record_is_a_line() {
         assert_eq!(line.contains("return "), !record.eval.is_empty(), "{line}");
     }
 }
+
+#[test]
+fn tensorboard_has_a_file_where_it_is_asked_for() {
+    let workshop = Workshop::new();
+    let files = || {
+        let entries = std::fs::read_dir(workshop.path("run")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("tfevents")).count()
+    };
+    let short = ["--set", "train.updates=10"];
+    workshop.train_ok("run", &[&short[..], &["--tensorboard"]].concat());
+    assert_eq!(files(), 1);
+    // That of a run that is replaced goes with it.
+    workshop.train_ok("run", &[&short[..], &["--force"]].concat());
+    assert_eq!(files(), 0);
+}
