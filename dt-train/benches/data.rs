@@ -30,6 +30,7 @@ const SHAPE: SequenceShape = SequenceShape {
     batch_size: 64,
     sequence_len: 20,
     burn_in: 0,
+    uniform_starts: false,
     start_fraction: 0.0,
     best_fraction: 0.0,
     best_percent: 100.0,

@@ -61,6 +61,9 @@ pub struct Dt {
     pub sequence_len: u32,
     /// Timesteps at the start of a sequence that carry no loss, unless the episode starts there.
     pub burn_in: u32,
+    /// A sequence starts at any timestep alike and ends where its episode does, as in the paper's code, instead of being moved
+    /// inside the episode.
+    pub uniform_starts: bool,
     /// Fraction of the sequences that start where their episode does, besides those that do by chance.
     pub start_fraction: f64,
     /// Fraction of the sequences that come from the best episodes only: where the data mix qualities (Hong et al. 2023,
@@ -88,6 +91,7 @@ impl Default for Dt {
             precision: Precision::F32,
             sequence_len: 0,
             burn_in: 0,
+            uniform_starts: false,
             start_fraction: 0.0,
             best_fraction: 0.0,
             best_percent: 50.0,
@@ -120,6 +124,7 @@ impl Supervised for Dt {
             batch_size: recipe.train.batch_size as usize,
             sequence_len: self.sequence_len(),
             burn_in: self.burn_in as usize,
+            uniform_starts: self.uniform_starts,
             start_fraction: self.start_fraction,
             best_fraction: self.best_fraction,
             best_percent: self.best_percent,
@@ -131,6 +136,7 @@ impl Supervised for Dt {
             batch_size: VALIDATION_TIMESTEPS.div_ceil(self.sequence_len()),
             sequence_len: self.sequence_len(),
             burn_in: self.burn_in as usize,
+            uniform_starts: self.uniform_starts,
             start_fraction: 0.0,
             best_fraction: 0.0,
             best_percent: 100.0,

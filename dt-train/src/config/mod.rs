@@ -1,5 +1,5 @@
 //! The recipe of a training run: one TOML file, every key optional and documented in
-//! `configs/paper.toml`, unknown keys refused with the nearest name.
+//! `configs/default.toml`, unknown keys refused with the nearest name.
 //!
 //! `algo` names the algorithm, whose own section has its name; the other sections are common to all.
 
@@ -22,8 +22,9 @@ use names::{AtMaxEpLenName, BeyondLimitsName, RewardModeName};
 
 /// Everything that determines a training run besides its data.
 ///
-/// Defaults are the reference recipe of the Decision Transformer paper for Gym (Chen et al. 2021, appendix A), with
-/// streaming attention and a timestep table that starts small.
+/// Defaults are network and optimization of the Decision Transformer paper for Gym (Chen et al. 2021, appendix A), with
+/// streaming attention, a timestep table that starts small and the data's own scale of returns; the paper's recipe itself is
+/// shipped as `paper`.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// What is trained: the algorithm that `algo` names, with the values of its own section.
@@ -174,7 +175,7 @@ pub struct Control {
 impl Default for Data {
     fn default() -> Self {
         Self {
-            return_scale: 1000.0,
+            return_scale: 0.0,
             normalize_states: true,
             top_percent: 100.0,
             delayed_reward: false,
@@ -429,7 +430,8 @@ pub enum Source {
 const EXTENDS: &str = "extends";
 
 /// Recipes by name: those of the folder `configs`.
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
+    ("default", include_str!("../../configs/default.toml")),
     ("paper", include_str!("../../configs/paper.toml")),
     ("gym-short", include_str!("../../configs/gym-short.toml")),
     ("bc", include_str!("../../configs/bc.toml")),

@@ -24,8 +24,8 @@ fn dt(recipe: &Recipe) -> Dt {
 }
 
 #[test]
-fn the_papers_recipe_lists_every_key_with_its_default() {
-    let text: toml::Table = include_str!("../../configs/paper.toml").parse().unwrap();
+fn the_default_recipe_lists_every_key_with_its_default() {
+    let text: toml::Table = include_str!("../../configs/default.toml").parse().unwrap();
     let defaults = Recipe::default().to_table();
     for (section, keys) in &defaults {
         let Some(keys) = keys.as_table() else {
@@ -36,11 +36,56 @@ fn the_papers_recipe_lists_every_key_with_its_default() {
         for key in keys.keys() {
             assert!(
                 listed.contains_key(key),
-                "{section}.{key} is not in paper.toml"
+                "{section}.{key} is not in default.toml"
             );
         }
     }
-    assert_eq!(shipped("paper"), Recipe::default());
+    assert_eq!(shipped("default"), Recipe::default());
+}
+
+/// Chen et al. 2021, appendix A and `gym/experiment.py`.
+#[test]
+fn the_papers_recipe_is_the_papers() {
+    let paper = shipped("paper");
+    let mut expected = Recipe::new(Dt {
+        attention: Attention::Window,
+        timestep_init_std: 1.0,
+        uniform_starts: true,
+        ..Dt::default()
+    });
+    expected.data.return_scale = 1000.0;
+    expected.eval.episodes = 100;
+    assert_eq!(paper, expected);
+    // What it says of itself, whatever the defaults become.
+    let train = &paper.train;
+    assert_eq!(
+        (train.updates, train.batch_size, train.warmup_updates),
+        (100_000, 64, 10_000)
+    );
+    assert_eq!(
+        (
+            train.learning_rate,
+            train.learning_rate_final,
+            train.weight_decay
+        ),
+        (1e-4, 1.0, 1e-4)
+    );
+    assert_eq!(
+        (train.grad_clip, train.dropout, train.ema_decay),
+        (0.25, 0.1, 0.0)
+    );
+    let dt = dt(&paper);
+    assert_eq!(
+        (
+            dt.d_model,
+            dt.n_layer,
+            dt.n_head,
+            dt.context_len,
+            dt.sequence_len()
+        ),
+        (128, 3, 1, 20, 20)
+    );
+    assert_eq!((dt.start_fraction, dt.best_fraction), (0.0, 0.0));
 }
 
 #[test]
@@ -291,7 +336,7 @@ fn a_recipe_is_the_one_it_extends_but_for_its_own_keys() {
         ),
         (
             "nowhere.toml",
-            &["gym-shrot", "a recipe by name: paper, gym-short"],
+            &["gym-shrot", "a recipe by name: default, paper, gym-short"],
         ),
         ("number.toml", &["number.toml: `extends`: is 3"]),
         // Of the file that has it.

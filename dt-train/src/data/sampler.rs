@@ -61,6 +61,8 @@ pub struct SequenceShape {
     pub sequence_len: usize,
     /// Timesteps without loss at the start of a sequence inside an episode.
     pub burn_in: usize,
+    /// Sequences start at any timestep alike and end where their episode does, instead of being moved inside it.
+    pub uniform_starts: bool,
     /// Fraction of sequences that start where their episode does, besides those that do by chance.
     pub start_fraction: f64,
     /// Fraction of sequences that come from the best episodes only.
@@ -238,7 +240,8 @@ impl Sampler {
         }
     }
 
-    /// An episode is drawn in proportion to its length. The middle of the sequence is uniform in
+    /// An episode is drawn in proportion to its length. With [`SequenceShape::uniform_starts`], the start of the sequence is
+    /// uniform in it, and a sequence that would reach over its end is shorter. Otherwise the middle of the sequence is uniform in
     /// it; where the sequence would reach over an end of the episode it is moved inside. So no
     /// timestep is wasted on padding, and the first and last timesteps of an episode, which a
     /// uniform start would show in one sequence out of T, are seen at least half as often as the others.
@@ -253,8 +256,17 @@ impl Sampler {
             draw_row(rng, offsets)
         };
         let (first, end) = (offsets[episode], offsets[episode + 1]);
+        let is_at_start = bernoulli(rng, shape.start_fraction);
+        if shape.uniform_starts {
+            let timestep = if is_at_start { 0 } else { middle };
+            return Sequence {
+                row: first + timestep,
+                timestep,
+                len: std::cmp::min(shape.sequence_len, end - first - timestep),
+            };
+        }
         let len = std::cmp::min(shape.sequence_len, end - first);
-        let start = if bernoulli(rng, shape.start_fraction) {
+        let start = if is_at_start {
             0
         } else {
             middle.saturating_sub(shape.sequence_len / 2)

@@ -432,11 +432,15 @@ impl Run {
 impl Run {
     /// A run of `recipe` for other modules' tests, on data of these statistics and actions.
     pub(crate) fn for_tests(
-        recipe: Recipe,
+        mut recipe: Recipe,
         [state_mean, state_std]: [&[f32]; 2],
         [action_low, action_high]: [&[f32]; 2],
     ) -> Self {
         let (state_dim, act_dim) = (state_mean.len(), action_low.len());
+        if recipe.data.return_scale == 0.0 {
+            // Training takes it from the data.
+            recipe.data.return_scale = 1000.0;
+        }
         let info = RunInfo {
             schema: SCHEMA,
             version: String::new(),

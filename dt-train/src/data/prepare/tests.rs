@@ -187,6 +187,7 @@ fn the_return_range_covers_data_margin_and_targets() {
         "data.top_percent=67.0",
         "data.delayed_reward=true",
         "control.reward=constant",
+        "data.return_scale=1000.0",
     ];
     assert_eq!(range(&best), [3.0 - 500.0, 3.0 + 500.0]);
 }

@@ -21,6 +21,7 @@ fn shape(sequence_len: usize) -> SequenceShape {
         batch_size: 64,
         sequence_len,
         burn_in: 0,
+        uniform_starts: false,
         start_fraction: 0.0,
         best_fraction: 0.0,
         best_percent: 100.0,
@@ -81,6 +82,30 @@ fn sequences_stay_inside_their_episode_and_padding_carries_no_loss() {
     for start in [0, 3, 4, 5, 6, 7] {
         assert!(starts[start] > 0, "row {start} never starts a sequence");
     }
+}
+
+/// As the paper's code draws them: any timestep is as likely to be the first, the last one, too, which then stands alone.
+#[test]
+fn uniform_starts_are_uniform_and_end_with_the_episode() {
+    let shape = SequenceShape {
+        uniform_starts: true,
+        ..shape(4)
+    };
+    let mut sampler = sampler(&[8], shape, 5);
+    let mut starts = [0; 8];
+    for update in 0..100 {
+        let batch = sampler.batch(update);
+        let times = rows::<i64>(&batch.inputs.timesteps);
+        let masks = rows::<f32>(&batch.loss_mask);
+        for (times, mask) in times.into_iter().zip(masks) {
+            starts[times[0] as usize] += 1;
+            let real = std::cmp::min(4, 8 - times[0] as usize);
+            let expected: Vec<f32> = (0..4).map(|i| f32::from(u8::from(i < real))).collect();
+            assert_eq!(mask, expected, "{times:?}");
+        }
+    }
+    // 800 of 6400 each, give or take 26.
+    assert!(starts.iter().all(|n| (670..930).contains(n)), "{starts:?}");
 }
 
 #[test]
