@@ -487,6 +487,14 @@ impl Walk<'_> {
         let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
             .map_err(|error| damaged(&error))?;
         let columns = Columns::find(reader.schema(), self.without_rewards, self.reading)?;
+        if let Some(before) = self.columns.take()
+            && (before.of_episodes, before.is_bounded())
+                != (columns.of_episodes, columns.is_bounded())
+        {
+            // What told its episodes apart does not go on in this file.
+            self.end(&before)?;
+            self.before = None;
+        }
         let roots: Vec<usize> = columns
             .names()
             .filter_map(|name| reader.schema().index_of(name).ok())

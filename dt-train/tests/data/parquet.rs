@@ -681,6 +681,26 @@ fn the_files_of_a_folder_are_one_set() {
 }
 
 #[test]
+fn an_episode_ends_where_the_next_file_tells_episodes_apart_in_another_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |name: &str, rows: std::ops::Range<usize>, last: (&'static str, ArrayRef)| {
+        let slice = |(key, array): (_, ArrayRef)| (key, array.slice(rows.start, rows.len()));
+        let columns = steps().into_iter().map(slice).chain([last]);
+        put_table(&folder.path().join(name), columns.collect());
+    };
+    part(
+        "a.parquet",
+        0..5,
+        ("episode_id", integers(&[0, 0, 0, 1, 1])),
+    );
+    part("b.parquet", 5..9, ("dones", flags(4, &[3])));
+    assert_eq!(
+        episodes(&load(folder.path())),
+        [(3, false), (2, false), (4, true)]
+    );
+}
+
+#[test]
 fn columns_of_other_projects_are_known_by_their_names() {
     let whole = load(&fixture("parquet/pandas.parquet"));
     let data = load(&fixture("parquet/continuous.parquet"));
