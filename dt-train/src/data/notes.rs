@@ -99,6 +99,10 @@ fn returns(data: &Dataset, recipe: &Recipe) -> Option<String> {
     let lowest = returns.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let spread = highest - lowest;
+    // One episode cannot differ from itself.
+    if returns.len() == 1 {
+        return None;
+    }
     if spread == 0.0 {
         return Some(format!(
             "all {} episodes return {highest}, so asking for more or less changes nothing",

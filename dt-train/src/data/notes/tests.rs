@@ -120,6 +120,8 @@ fn few_episodes_are_noted() {
     assert_eq!(noted(&data, &[]), [""; 0]);
     data.episodes.truncate(9);
     assert!(only(&data, &[]).starts_with("only 9 episode(s): "));
+    data.episodes.truncate(1);
+    assert!(only(&data, &[]).starts_with("only 1 episode(s): "));
 }
 
 #[test]
