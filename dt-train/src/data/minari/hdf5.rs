@@ -21,7 +21,7 @@ use std::path::Path;
 use hdf5::Group;
 
 use super::description::{Described, Description};
-use super::{EPISODE, complete};
+use super::{EPISODE, complete, last_flag};
 use crate::data::gather::{Gathering, Whole};
 use crate::data::h5::{self, Arrays};
 use crate::data::{Column, Dataset, Problem, Reading, Source, dictionary, digest};
@@ -116,15 +116,8 @@ fn episode(
             rule: "Minari's observations have one row more, the one after the last step",
         });
     }
-    let mut ends = Vec::new();
-    for name in ["terminations", "truncations"] {
-        let flags = arrays.flags(name, steps, "rewards")?;
-        if let Some(step) = flags[..steps - 1].iter().position(|&end| end) {
-            let key = arrays.key(name);
-            return Err(Problem::EndInside { key, step, steps });
-        }
-        ends.push(flags[steps - 1]);
-    }
+    let last = |name| last_flag(arrays.key(name), &arrays.flags(name, steps, "rewards")?);
+    let ends = [last("terminations")?, last("truncations")?];
     Ok(Whole {
         last_observation: Some(observations.split_off(steps)),
         observations,

@@ -79,3 +79,12 @@ fn complete(what: &'static str, found: usize, expected: Option<usize>) -> Result
         _ => Ok(()),
     }
 }
+
+/// Whether an episode's last flag, one per step, is set; before it none may be.
+fn last_flag(key: String, flags: &[bool]) -> Result<bool, Problem> {
+    let steps = flags.len();
+    match flags.iter().position(|&end| end) {
+        Some(step) if step + 1 < steps => Err(Problem::EndInside { key, step, steps }),
+        end => Ok(end.is_some()),
+    }
+}

@@ -23,8 +23,8 @@ use arrow_schema::{ArrowError, Schema};
 use arrow_select::concat::concat_batches;
 use sha2::{Digest, Sha256};
 
-use super::complete;
 use super::description::{Described, Description};
+use super::{complete, last_flag};
 use crate::data::gather::{Gathering, Whole};
 use crate::data::table::{At, Steps};
 use crate::data::{
@@ -210,15 +210,8 @@ fn episode(
         })?;
     let actions = column(1, steps)?.actions(|steps| elements(of_actions, steps))?;
     let rewards = column(2, steps)?.numbers()?;
-    let mut ends = Vec::new();
-    for i in [3, 4] {
-        let flags = column(i, steps)?.flags()?;
-        if let Some(step) = flags[..steps - 1].iter().position(|&end| end) {
-            let key = keys[i].clone();
-            return Err(Problem::EndInside { key, step, steps });
-        }
-        ends.push(flags[steps - 1]);
-    }
+    let last = |i: usize| last_flag(keys[i].clone(), &column(i, steps)?.flags()?);
+    let ends = [last(3)?, last(4)?];
     Ok(Whole {
         last_observation: Some(observations.split_off(steps)),
         observations,
