@@ -13,7 +13,7 @@ pub fn print(text: impl fmt::Display) -> io::Result<()> {
     print_to(&mut io::stdout(), text)
 }
 
-/// [`print`] of a line.
+/// [`print()`] of a line.
 ///
 /// # Errors
 /// As there.

@@ -34,7 +34,7 @@ pub struct Args {
     /// Which checkpoint of the run: the newest, that of the best evaluation, or the one after N updates, if it was kept
     #[arg(long, value_name = "last|best|N", default_value = "last")]
     pub checkpoint: Which,
-    /// Tell the controller something else than the recipe said; may be repeated. A key of [control]: period_us, safe_action,
+    /// Tell the controller something else than the recipe said; may be repeated. A key of section control: period_us, safe_action,
     /// state_margin, reward, return_limit or at_max_ep_len
     #[arg(long = "set", value_name = "control.KEY=VALUE")]
     pub set: Vec<String>,

@@ -15,7 +15,7 @@
 //! | step | `t`, `frame_index`, … | | integer | grows within an episode |
 //! | next | `next_observations`, `new_obs`, … | | as observations | after the action |
 //!
-//! [`NAMES`] has all names. Only observations, actions and rewards are always needed. A row with an episode ends with its
+//! `NAMES` has all names. Only observations, actions and rewards are always needed. A row with an episode ends with its
 //! last step. Rows with steps end where the episode does, if something tells it apart, else where a flag is set, else
 //! after `--max-episode-steps`. Other columns are ignored.
 

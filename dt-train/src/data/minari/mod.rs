@@ -2,11 +2,11 @@
 //!
 //! | form | files | reader |
 //! |---|---|---|
-//! | `hdf5` | `main_data.hdf5`: a group per episode | [`hdf5`] |
-//! | `arrow`, `parquet` | `N/part-0.arrow`, `N/part-0.parquet`: a folder per episode | [`table`] |
+//! | `hdf5` | `main_data.hdf5`: a group per episode | `hdf5.rs` |
+//! | `arrow`, `parquet` | `N/part-0.arrow`, `N/part-0.parquet`: a folder per episode | `table.rs` |
 //!
 //! `metadata.json` says which, names environment and algorithm, describes the two spaces and says how many episodes and
-//! steps there should be ([`description`]). Minari before 0.5 wrote the same as attributes of the file; without either,
+//! steps there should be (`description.rs`). Minari before 0.5 wrote the same as attributes of the file; without either,
 //! nothing is known of them.
 
 use std::path::{Path, PathBuf};
