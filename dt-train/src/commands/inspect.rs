@@ -35,7 +35,10 @@ pub struct Args {
 /// Paths that are none of the three, or damaged.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if let [path] = args.path.as_slice() {
-        if path.is_dir() && !data::is_folder(path) && data::folders_in(path).is_empty() {
+        if path.is_dir()
+            && !data::layout::is_folder(path)
+            && data::layout::folders_in(path).is_empty()
+        {
             return print(run::facts(&Run::open(path)?)?, args.json);
         }
         if is_policy(path) {

@@ -1,5 +1,7 @@
 //! Recipes: shipped ones, overrides, older spellings, refusals.
 
+use std::path::Path;
+
 use dt_core::config::Attention;
 
 use super::*;
@@ -90,7 +92,7 @@ fn the_papers_recipe_is_the_papers() {
 
 #[test]
 fn shipped_recipes_are_valid() {
-    for (name, _) in SHIPPED {
+    for (name, _) in source::SHIPPED {
         let scale = shipped(name).data.return_scale;
         // A scale of 1000 makes nothing of returns of 0 and 1; only who asks for the paper gets it.
         assert_eq!(scale, if name == "paper" { 1000.0 } else { 0.0 }, "{name}");

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{DataError, Dataset, Problem, Reading, Source, parquet, sorted_entries};
+use super::layout::sorted_entries;
+use super::{DataError, Dataset, Problem, Reading, Source, parquet};
 
 /// What describes the set.
 fn info(folder: &Path) -> PathBuf {

@@ -36,8 +36,8 @@ use super::d4rl::ends::differ;
 use super::gather::{Gathering, Whole};
 use super::table::{At, Steps};
 use super::{
-    Column, DataError, Dataset, Problem, Reading, Source, dictionary, digest, join, quiet_panic,
-    sorted_entries,
+    Column, DataError, Dataset, Problem, Reading, Source, dictionary, digest, join,
+    layout::sorted_entries, quiet_panic,
 };
 
 /// What every parquet file begins with.

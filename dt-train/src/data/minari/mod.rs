@@ -44,8 +44,8 @@ pub fn is_main_data(path: &Path) -> bool {
 /// [`DataError`] names the file, the field and what to do; see [`Problem`].
 pub fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
     let (folder, data) = if path.is_dir() {
-        let folder =
-            locate(path).ok_or_else(|| DataError::new(path, super::no_trajectories(path)))?;
+        let folder = locate(path)
+            .ok_or_else(|| DataError::new(path, super::layout::no_trajectories(path)))?;
         let data = folder.join(DATA);
         (folder, data)
     } else {

@@ -28,7 +28,8 @@ use super::{complete, last_flag};
 use crate::data::gather::{Gathering, Whole};
 use crate::data::table::{At, Steps};
 use crate::data::{
-    Column, DataError, Dataset, Problem, Reading, Source, digest, quiet_panic, sorted_entries,
+    Column, DataError, Dataset, Problem, Reading, Source, digest, layout::sorted_entries,
+    quiet_panic,
 };
 
 const COLUMNS: [(&str, &str); 5] = [
