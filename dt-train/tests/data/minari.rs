@@ -551,17 +551,22 @@ fn lengths_widths_and_ends_that_disagree_are_refused() {
         change("actions", &[2]),
         &["`episode_2/actions` has shape [2]", "(T, act_dim)"],
     );
-    rejected_after(
-        |file| {
-            put(
-                &file.group("episode_0").unwrap(),
-                "terminations",
-                &[3],
-                &[true, false, true],
-            )
-        },
-        &["`episode_0/terminations` is set at step 0 of 3"],
-    );
+    for step in [0, 1] {
+        rejected_after(
+            |file| {
+                let flags = [step == 0, step == 1, true];
+                put(
+                    &file.group("episode_0").unwrap(),
+                    "terminations",
+                    &[3],
+                    &flags,
+                );
+            },
+            &[&format!(
+                "`episode_0/terminations` is set at step {step} of 3"
+            )],
+        );
+    }
     rejected_after(
         |file| {
             for i in 0..3 {
