@@ -36,6 +36,14 @@ pub enum OutputError {
     },
 }
 
+impl OutputError {
+    /// What the system said of `path`.
+    pub fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Io { path, source }
+    }
+}
+
 /// Refuses a `path` that could not be written later, before any work is done for it.
 ///
 /// # Errors
@@ -65,10 +73,7 @@ pub fn write(path: &Path, force: bool, bytes: &[u8]) -> Result<(), OutputError> 
     staged
         .file()
         .write_all(bytes)
-        .map_err(|source| OutputError::Io {
-            path: path.into(),
-            source,
-        })?;
+        .map_err(OutputError::io(path))?;
     staged.commit()
 }
 
@@ -91,10 +96,7 @@ impl Staged {
             .prefix(".writing-")
             .permissions(permissions())
             .tempfile_in(folder(path))
-            .map_err(|source| OutputError::Io {
-                path: path.into(),
-                source,
-            })?;
+            .map_err(OutputError::io(path))?;
         Ok(Self {
             temporary,
             path: path.into(),

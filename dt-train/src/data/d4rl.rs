@@ -96,10 +96,9 @@ pub fn write(
     metadata: &Metadata,
 ) -> Result<(), OutputError> {
     let staged = Staged::new(path, force)?;
-    fill(staged.temporary_path(), recording, metadata).map_err(|error| OutputError::Io {
-        path: path.into(),
-        source: io::Error::other(h5::first_line(&error)),
-    })?;
+    fill(staged.temporary_path(), recording, metadata)
+        .map_err(|error| io::Error::other(h5::first_line(&error)))
+        .map_err(OutputError::io(path))?;
     staged.commit()
 }
 

@@ -73,7 +73,7 @@ impl Metrics {
         let file = OpenOptions::new()
             .append(true)
             .open(path)
-            .map_err(|source| failed(path, source))?;
+            .map_err(OutputError::io(path))?;
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -83,7 +83,7 @@ impl Metrics {
     fn append(&mut self, record: &Record) -> Result<(), OutputError> {
         self.file
             .write_all(line(record).as_bytes())
-            .map_err(|source| failed(&self.path, source))
+            .map_err(OutputError::io(&self.path))
     }
 }
 
@@ -125,13 +125,6 @@ fn line(record: &Record) -> String {
     let mut line = serde_json::to_string(record).expect("plain values only");
     line.push('\n');
     line
-}
-
-fn failed(path: &Path, source: std::io::Error) -> OutputError {
-    OutputError::Io {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 #[cfg(test)]

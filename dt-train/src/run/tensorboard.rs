@@ -55,7 +55,7 @@ impl Events {
         // TensorBoard reads files in the order of their names.
         let name = format!("{PREFIX}{:010}.dt-train.{}", now as u64, std::process::id());
         let path = dir.join(name);
-        let file = File::create(&path).map_err(|source| failed(&path, source))?;
+        let file = File::create(&path).map_err(OutputError::io(&path))?;
         let mut events = Self { file, path };
         events.write(&event(now, 0, 3, b"brain.Event:2"))?;
         if updates > 0 {
@@ -68,7 +68,7 @@ impl Events {
     fn write(&mut self, data: &[u8]) -> Result<(), OutputError> {
         self.file
             .write_all(&framed(data))
-            .map_err(|source| failed(&self.path, source))
+            .map_err(OutputError::io(&self.path))
     }
 }
 
@@ -165,13 +165,6 @@ fn masked(data: &[u8]) -> [u8; 4] {
 fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs_f64()
-}
-
-fn failed(path: &Path, source: std::io::Error) -> OutputError {
-    OutputError::Io {
-        path: path.to_owned(),
-        source,
-    }
 }
 
 #[cfg(test)]
