@@ -10,6 +10,7 @@
 //! - [`run`]: the folder of a training run, and the loop that fills it.
 //! - [`evaluate`]: returns of a policy, by the controller's engine and by libtorch.
 //! - [`deploy`]: a trained network as a policy file: quantization, golden vectors, and what both cost.
+//! - [`hf`]: Hugging Face's Decision Transformers as runs, and back.
 //! - [`stats`]: spreads and intervals of what was measured.
 //! - [`report`]: what runs reached, as charts and a page.
 //! - [`commands`]: the command line, one file per command.
@@ -26,6 +27,7 @@ pub mod config;
 pub mod data;
 pub mod deploy;
 pub mod evaluate;
+pub mod hf;
 pub mod memory;
 pub mod nn;
 pub mod report;

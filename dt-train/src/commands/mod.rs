@@ -46,7 +46,6 @@ pub enum Command {
     /// Quantize a trained run into a policy file for a controller
     Export(export::Args),
     /// Import a Hugging Face Decision Transformer as a run
-    #[command(hide = true)]
     ImportHf(import_hf::Args),
     /// Export a run as a Hugging Face Decision Transformer
     #[command(hide = true)]

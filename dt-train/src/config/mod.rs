@@ -312,7 +312,6 @@ impl Recipe {
     /// # Errors
     /// [`ConfigError`] names file, key and remedy.
     pub fn load(source: Option<&Source>, settings: &[String]) -> Result<Self, ConfigError> {
-        let registry = registry();
         let mut origin = "defaults".to_owned();
         let mut layers = Vec::new();
         if let Some(source) = source {
@@ -328,6 +327,24 @@ impl Recipe {
         if !settings.is_empty() {
             origin = format!("{origin} with --set {}", settings.join(" --set "));
         }
+        Self::of(origin, layers, files)
+    }
+
+    /// What [`Recipe::to_toml`] wrote, as a table; `origin` is where it was found.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub(crate) fn from_table(origin: &str, table: toml::Table) -> Result<Self, ConfigError> {
+        Self::of(origin.to_owned(), vec![(origin.to_owned(), table)], 1)
+    }
+
+    /// Lays the tables over each other, the first `files` of them from files, the rest from the command line.
+    fn of(
+        origin: String,
+        layers: Vec<(String, toml::Table)>,
+        files: usize,
+    ) -> Result<Self, ConfigError> {
+        let registry = registry();
         let mut merged = toml::Table::new();
         let name = keys::algorithm(&layers)?;
         let entry = keys::find(&registry, &name).map_err(|message| ConfigError::Value {

@@ -52,6 +52,9 @@ pub enum Source<'a> {
 /// # Errors
 /// Why not, for a note to the user.
 pub fn training_data(run: &Run) -> Result<Dataset, String> {
+    if run.info.dataset.is_empty() {
+        return Err("the run was imported without".to_owned());
+    }
     let paths: Vec<&Path> = run.info.dataset.split(',').map(Path::new).collect();
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(format!("{} is not there", missing.display()));

@@ -34,6 +34,7 @@ use crate::atomic::{self, OutputError};
 use crate::config::{ConfigError, Recipe, Source};
 use crate::run::checkpoint::{Checkpoint, CheckpointError};
 
+pub(crate) use folder::open;
 pub use folder::{Existing, check_folder, recipe};
 pub use metrics::{EvalRecord, Record, read as read_metrics, read_checked as check_metrics};
 

@@ -1,0 +1,142 @@
+//! The weights of a model's folder, as its files name them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use super::description::holds;
+use super::{INDEX, PICKLED, WEIGHTS};
+use crate::nn::parameters::host_values;
+use crate::run::checkpoint::Array;
+
+/// Arrays by name.
+pub type Tensors = BTreeMap<String, Array>;
+
+/// Whether a tensor has no part in predicting actions: masks that older versions store, the embedding of words, and the heads
+/// that predict states and returns.
+fn is_without_part(name: &str) -> bool {
+    let masks = [".attn.bias", ".attn.masked_bias"];
+    masks.iter().any(|mask| name.ends_with(mask))
+        || name.ends_with("wte.weight")
+        || name.starts_with("predict_state.")
+        || name.starts_with("predict_return.")
+}
+
+/// Every tensor of the folder that has part in predicting actions, as f32: from one safetensors file, or several with their
+/// index.
+///
+/// # Errors
+/// No such file, one that is cut off, or tensors that are not numbers with a point.
+pub fn read(dir: &Path) -> anyhow::Result<Tensors> {
+    let mut tensors = Tensors::new();
+    if dir.join(WEIGHTS).is_file() {
+        read_file(&dir.join(WEIGHTS), &mut tensors)?;
+        return Ok(tensors);
+    }
+    let index = dir.join(INDEX);
+    if !index.is_file() {
+        if dir.join(PICKLED).is_file() {
+            let folder = dir.display();
+            bail!(
+                "{folder} has its weights as {PICKLED}, a pickle, which is a program that makes them, and no {WEIGHTS}; this \
+                 version does not run it. Convert it where you trust it: python3 -c \"import torch, safetensors.torch as s; \
+                 w = torch.load('{folder}/{PICKLED}', map_location='cpu', weights_only=True); \
+                 s.save_file({{k: v.contiguous() for k, v in w.items()}}, '{folder}/{WEIGHTS}')\""
+            );
+        }
+        bail!(
+            "{} holds no {WEIGHTS}{}; download the weights, too",
+            dir.display(),
+            holds(dir)
+        );
+    }
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read_to_string(&index)
+        .with_context(|| format!("cannot read {}", index.display()))?;
+    let Index { weight_map } =
+        serde_json::from_str(&text).with_context(|| format!("{}", index.display()))?;
+    let files: BTreeSet<&String> = weight_map.values().collect();
+    // A name is a file's beside the index, and no path to somewhere else.
+    let missing = |file: &&&String| file.contains(['/', '\\']) || !dir.join(file).is_file();
+    let missing: Vec<_> = files
+        .iter()
+        .filter(missing)
+        .map(|file| file.as_str())
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "{} names files that are not beside it: {}; download them, too",
+            index.display(),
+            missing.join(", ")
+        );
+    }
+    for file in files {
+        read_file(&dir.join(file), &mut tensors)?;
+    }
+    Ok(tensors)
+}
+
+fn read_file(path: &Path, tensors: &mut Tensors) -> anyhow::Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+        let remedy = "it is damaged or was cut off; download it again";
+        anyhow::anyhow!(
+            "{} is no safetensors file ({error}): {remedy}",
+            path.display()
+        )
+    })?;
+    for (name, view) in file.iter() {
+        if is_without_part(name) {
+            continue;
+        }
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F64 => Kind::Double,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            other => bail!(
+                "{}: tensor `{name}` is {other:?}; weights are F32, F64, F16 or BF16: load the model unquantized and save it \
+                 again",
+                path.display()
+            ),
+        };
+        let shape = view.shape().to_vec();
+        let size: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+        let values = Tensor::from_data_size(view.data(), &size, kind).to_kind(Kind::Float);
+        let values = host_values(&values);
+        tensors.insert(name.to_owned(), Array { shape, values });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_words_and_other_heads_are_left_out_and_biases_are_not() {
+        for name in [
+            "encoder.h.0.attn.bias",
+            "encoder.h.11.attn.masked_bias",
+            "encoder.wte.weight",
+            "predict_state.weight",
+            "predict_return.bias",
+        ] {
+            assert!(is_without_part(name), "{name}");
+        }
+        for name in [
+            "encoder.h.0.attn.c_attn.bias",
+            "encoder.wpe.weight",
+            "predict_action.0.bias",
+        ] {
+            assert!(!is_without_part(name), "{name}");
+        }
+    }
+}
