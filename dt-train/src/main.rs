@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use dt_train::commands::{Cli, NotBuiltYet, WrongUsage};
+use dt_train::commands::{Cli, WrongUsage};
 use host_sim::MakeError;
 use host_sim::console::message;
 
@@ -13,9 +13,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {}", message(error.as_ref()));
             let unknown_env = |error: &MakeError| error.is_wrong_usage();
-            let usage = error.is::<NotBuiltYet>()
-                || error.is::<WrongUsage>()
-                || error.downcast_ref().is_some_and(unknown_env);
+            let usage = error.is::<WrongUsage>() || error.downcast_ref().is_some_and(unknown_env);
             if usage {
                 ExitCode::from(2)
             } else {

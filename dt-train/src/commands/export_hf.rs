@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::NotBuiltYet;
+use host_sim::console;
+
+use crate::hf::export::export;
+use crate::run::{Run, Which};
 
 /// Arguments of `dt-train export-hf`.
 #[derive(clap::Args, Debug)]
@@ -10,15 +13,27 @@ pub struct Args {
     /// Run folder
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Folder of the Hugging Face model to write
+    /// Folder of the Hugging Face model to write: config.json, model.safetensors and README.md, the model card
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Which checkpoint of the run: the newest, that of the best evaluation, or the one after N updates, if it was kept
+    #[arg(long, value_name = "last|best|N", default_value = "last")]
+    pub checkpoint: Which,
+    /// Replace existing output files
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// Always [`NotBuiltYet`].
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    Err(NotBuiltYet("export-hf").into())
+/// As [`export`].
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let run = Run::open(&args.run)?;
+    let exported = export(&run, args.checkpoint, &args.out, args.force)?;
+    for note in &exported.notes {
+        eprintln!("note: {note}");
+    }
+    console::line(format_args!("wrote {}", exported.dir.display()))?;
+    Ok(())
 }

@@ -25,7 +25,7 @@ pub mod train;
 
 /// Collect trajectories, train a Decision Transformer on them, quantize it and export it for a controller.
 ///
-/// Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or not built yet.
+/// Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 120)]
 pub struct Cli {
@@ -48,7 +48,6 @@ pub enum Command {
     /// Import a Hugging Face Decision Transformer as a run
     ImportHf(import_hf::Args),
     /// Export a run as a Hugging Face Decision Transformer
-    #[command(hide = true)]
     ExportHf(export_hf::Args),
     /// Predict the next action of each context in a JSON-lines file
     Predict(predict::Args),
@@ -72,7 +71,7 @@ impl Cli {
     /// Runs the command.
     ///
     /// # Errors
-    /// Whatever the command reports; [`NotBuiltYet`] where this version lacks it.
+    /// Whatever the command reports.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Collect(args) => collect::run(args),
@@ -157,14 +156,6 @@ fn note(consequence: &str, result: anyhow::Result<()>) {
         eprintln!("note: {consequence}: {}", message(error.as_ref()));
     }
 }
-
-/// A documented command or option that this version does not have; exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is not built yet")]
-pub struct NotBuiltYet(
-    /// What is missing, as the subject of the message.
-    pub &'static str,
-);
 
 /// Arguments that do not go together; exit code 2.
 #[derive(Debug, thiserror::Error)]

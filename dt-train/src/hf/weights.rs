@@ -125,12 +125,21 @@ pub fn from_transformers(
                 let d = network.d_model as usize;
                 let rows = array.shape.first().map_or(1, |&rows| rows.max(1));
                 if problems.check(POSITIONS.into(), &array, &[rows, d]) {
-                    for (bias, position) in embedding_bias.iter_mut().zip(&array.values) {
-                        *bias += position;
-                    }
+                    let biases = embedding_bias.iter_mut().zip(&array.values);
+                    // Adding 0 would turn -0 into 0, which is another file.
+                    biases
+                        .filter(|(_, position)| **position != 0.0)
+                        .for_each(|(bias, position)| *bias += position);
                 }
             }
         }
+    }
+    // Exported without one, it got one of zeros.
+    if network.max_ep_len == 0
+        && let Some(table) = tensors.get(TIMESTEPS_THERE)
+        && table.values.iter().all(|x| *x == 0.0)
+    {
+        tensors.remove(TIMESTEPS_THERE);
     }
     weights.insert(
         "embed_ln.bias".into(),

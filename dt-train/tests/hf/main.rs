@@ -1,6 +1,7 @@
 //! Decision Transformers of Hugging Face's transformers: what `fixtures.py` made with that library acts here as it does there,
 //! and what cannot is refused.
 
+mod export;
 mod refusals;
 
 use std::collections::BTreeMap;
