@@ -11,7 +11,8 @@ use crate::hf::import::{Options, import};
 /// What the model's folder does not say is asked for, all of it at once.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of the Hugging Face model: config.json with model.safetensors, or with several such files and their index
+    /// Folder of the Hugging Face model: config.json with model.safetensors, or several such files and their index, or
+    /// pytorch_model.bin
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Folder of the run to write

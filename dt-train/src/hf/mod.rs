@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`description`] | `config.json`: the network, every field honoured or refused |
 //! | [`tensors`] | the weights as their files name them |
+//! | `pickle` | those of PyTorch's own files, of which nothing is run |
 //! | [`weights`] | the same numbers under the names of `BLOB.md`, and back |
 //! | [`statistics`] | what published checkpoints leave to their model cards |
 //! | [`import`] | a folder as a run |
@@ -16,6 +17,7 @@
 pub mod description;
 pub mod export;
 pub mod import;
+mod pickle;
 pub mod statistics;
 pub mod tensors;
 pub mod weights;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use super::description::holds;
-use super::{INDEX, PICKLED, WEIGHTS};
+use super::{INDEX, PICKLED, WEIGHTS, pickle};
 use crate::nn::parameters::host_values;
 use crate::run::checkpoint::Array;
 
@@ -18,7 +18,7 @@ pub type Tensors = BTreeMap<String, Array>;
 
 /// Whether a tensor has no part in predicting actions: masks that older versions store, the embedding of words, and the heads
 /// that predict states and returns.
-fn is_without_part(name: &str) -> bool {
+pub(super) fn is_without_part(name: &str) -> bool {
     let masks = [".attn.bias", ".attn.masked_bias"];
     masks.iter().any(|mask| name.ends_with(mask))
         || name.ends_with("wte.weight")
@@ -27,7 +27,7 @@ fn is_without_part(name: &str) -> bool {
 }
 
 /// Every tensor of the folder that has part in predicting actions, as f32: from one safetensors file, or several with their
-/// index.
+/// index, or a pickle that is not run.
 ///
 /// # Errors
 /// No such file, one that is cut off, or tensors that are not numbers with a point.
@@ -40,13 +40,8 @@ pub fn read(dir: &Path) -> anyhow::Result<Tensors> {
     let index = dir.join(INDEX);
     if !index.is_file() {
         if dir.join(PICKLED).is_file() {
-            let folder = dir.display();
-            bail!(
-                "{folder} has its weights as {PICKLED}, a pickle, which is a program that makes them, and no {WEIGHTS}; this \
-                 version does not run it. Convert it where you trust it: python3 -c \"import torch, safetensors.torch as s; \
-                 w = torch.load('{folder}/{PICKLED}', map_location='cpu', weights_only=True); \
-                 s.save_file({{k: v.contiguous() for k, v in w.items()}}, '{folder}/{WEIGHTS}')\""
-            );
+            pickle::read(&dir.join(PICKLED), &mut tensors)?;
+            return Ok(tensors);
         }
         bail!(
             "{} holds no {WEIGHTS}{}; download the weights, too",

@@ -26,6 +26,7 @@ CASES = {
     "scaled": dict(hidden_size=12, n_head=3, n_layer=3, n_inner=20, scale_attn_by_inverse_layer_idx=True,
                    scale_attn_weights=False, action_tanh=False),
     "paper": dict(n_head=2, n_inner=24),
+    "pickled": dict(n_head=2, n_inner=16, action_tanh=False),
 }
 
 
@@ -72,6 +73,10 @@ def main():
             tensors["transformer.h.0.attn.bias"] = torch.ones(1, 1, 4, 4, dtype=torch.uint8)
             tensors["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
             save_file(tensors, folder / "model.safetensors")
+        if name == "pickled":
+            # As version 4 did.
+            torch.save(model.state_dict(), folder / "pytorch_model.bin")
+            (folder / "model.safetensors").unlink()
         for file in folder.iterdir():
             file.chmod(0o644)
         with open(folder / "golden.jsonl", "w") as file:

@@ -1,0 +1,535 @@
+//! `pytorch_model.bin`: weights as `torch.save` writes them since PyTorch 1.6, a zip of a pickle and of the numbers.
+//!
+//! A pickle is a program: it may call whatever Python can import. This runs none. It reads the few instructions that make a
+//! dictionary of tensors, takes the names of three functions for what they are to it, and refuses every other name.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, bail, ensure};
+use tch::{Kind, Tensor};
+use zip::ZipArchive;
+
+use super::tensors::{Tensors, is_without_part};
+use crate::nn::parameters::host_values;
+use crate::run::checkpoint::Array;
+
+/// Adds the tensors that have part in predicting actions.
+///
+/// # Errors
+/// Another file, one that is cut off, or a pickle that does anything else.
+pub(super) fn read(path: &Path, tensors: &mut Tensors) -> anyhow::Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    read_bytes(&bytes, tensors).with_context(|| format!("{}", path.display()))
+}
+
+fn read_bytes(bytes: &[u8], tensors: &mut Tensors) -> anyhow::Result<()> {
+    let mut zip = ZipArchive::new(Cursor::new(bytes)).context(
+        "it is no zip, as PyTorch has written since version 1.6; it is older, was cut off (then download it again), or is \
+         something else",
+    )?;
+    let pickle = zip
+        .file_names()
+        .find(|name| name.ends_with("/data.pkl"))
+        .context("it is a zip without a data.pkl, which torch.save writes")?
+        .to_owned();
+    let folder = pickle.trim_end_matches("data.pkl").to_owned();
+    let mut entry = |name: &str, limit: usize| -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = zip.by_name(&format!("{folder}{name}"));
+        file.with_context(|| format!("no {name}"))?
+            .take(limit as u64)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("{name} is damaged; download the file again"))?;
+        Ok(bytes)
+    };
+    if let Ok(order) = entry("byteorder", 16) {
+        ensure!(
+            order == b"little",
+            "its numbers are big-endian; save it again elsewhere"
+        );
+    }
+    let named = Machine::run(&entry("data.pkl", PICKLE_BYTES)?)?;
+    for (
+        name,
+        Lazy {
+            storage,
+            offset,
+            shape,
+            strides,
+        },
+    ) in named
+    {
+        if is_without_part(&name) {
+            continue;
+        }
+        let Storage { key, kind, len } = storage;
+        let Some(kind) = kind else {
+            bail!(
+                "tensor `{name}` is of whole numbers; weights are not: load the model unquantized and save it again"
+            );
+        };
+        let expected = len.saturating_mul(kind.elt_size_in_bytes());
+        let bytes = entry(&format!("data/{key}"), expected.saturating_add(1))
+            .with_context(|| format!("tensor `{name}`"))?;
+        ensure!(
+            bytes.len() == expected,
+            "tensor `{name}`: its numbers are {} bytes instead of {expected}",
+            bytes.len()
+        );
+        let numbers = Tensor::from_data_size(&bytes, &[len as i64], kind).to_kind(Kind::Float);
+        let values = strided(&host_values(&numbers), offset, &shape, &strides)
+            .with_context(|| format!("tensor `{name}` reaches beyond its numbers"))?;
+        tensors.insert(name, Array { shape, values });
+    }
+    Ok(())
+}
+
+/// Names and shapes alone; thousands of tensors take less.
+const PICKLE_BYTES: usize = 16 << 20;
+
+/// Row-major values of a view of `numbers`; none if it is none.
+fn strided(numbers: &[f32], offset: usize, shape: &[usize], strides: &[usize]) -> Option<Vec<f32>> {
+    let count = shape
+        .iter()
+        .try_fold(1_usize, |n, &dim| n.checked_mul(dim))?;
+    if count > numbers.len() || shape.len() != strides.len() {
+        return None;
+    }
+    let value = |i: usize| {
+        let (mut rest, mut at) = (i, offset);
+        for (&dim, &stride) in shape.iter().zip(strides).rev() {
+            at = at.checked_add((rest % dim).checked_mul(stride)?)?;
+            rest /= dim;
+        }
+        numbers.get(at).copied()
+    };
+    (0..count).map(value).collect()
+}
+
+/// A tensor whose numbers are elsewhere in the zip.
+#[derive(Clone, Debug)]
+struct Lazy {
+    storage: Storage,
+    offset: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Storage {
+    key: String,
+    /// None: whole numbers.
+    kind: Option<Kind>,
+    len: usize,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+enum Global {
+    OrderedDict,
+    RebuildTensor,
+    RebuildParameter,
+    Storage(Option<Kind>),
+}
+
+/// What the stack holds. Dictionaries keep tensors alone: nothing else of them is asked for.
+#[derive(Clone, Debug)]
+enum Value {
+    Mark,
+    Nothing,
+    Number(i64),
+    Text(Rc<str>),
+    Global(Global),
+    Tuple(Rc<Vec<Value>>),
+    Tensors(Rc<RefCell<Vec<(String, Lazy)>>>),
+    Storage(Storage),
+    Tensor(Lazy),
+}
+
+impl Value {
+    fn number(&self) -> Option<usize> {
+        match self {
+            Self::Number(n) => usize::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    fn numbers(&self) -> Option<Vec<usize>> {
+        match self {
+            Self::Tuple(values) => values.iter().map(Self::number).collect(),
+            _ => None,
+        }
+    }
+}
+
+struct Machine<'a> {
+    program: &'a [u8],
+    stack: Vec<Value>,
+    memo: HashMap<u32, Value>,
+}
+
+const CUT_OFF: &str = "the pickle ends too early; download the file again";
+const OTHER: &str =
+    "the pickle makes something else than a dictionary of tensors; save the model's state_dict()";
+
+impl<'a> Machine<'a> {
+    fn run(program: &'a [u8]) -> anyhow::Result<Vec<(String, Lazy)>> {
+        let mut machine = Self {
+            program,
+            stack: Vec::new(),
+            memo: HashMap::new(),
+        };
+        while machine.step()? {}
+        match machine.stack.as_slice() {
+            [Value::Tensors(tensors)] => Ok(tensors.take()),
+            _ => bail!(OTHER),
+        }
+    }
+
+    /// One instruction, by its number in Python's pickletools; false: it was the last.
+    fn step(&mut self) -> anyhow::Result<bool> {
+        let [code] = self.bytes()?;
+        let value = match code {
+            0x80 => {
+                let [version] = self.bytes()?;
+                ensure!(version <= 5, "the pickle is of version {version}");
+                return Ok(true);
+            }
+            b'.' => return Ok(false),
+            b'(' => Value::Mark,
+            b'N' | b'\x88' | b'\x89' => Value::Nothing,
+            b'K' => Value::Number(self.bytes::<1>()?[0].into()),
+            b'M' => Value::Number(u16::from_le_bytes(self.bytes()?).into()),
+            b'J' => Value::Number(i32::from_le_bytes(self.bytes()?).into()),
+            b'\x8a' => {
+                let [len] = self.bytes()?;
+                let bytes = self.take(len.into())?;
+                ensure!(bytes.len() <= 8, OTHER);
+                let sign = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) {
+                    0xff
+                } else {
+                    0
+                };
+                let mut whole = [sign; 8];
+                whole[..bytes.len()].copy_from_slice(bytes);
+                Value::Number(i64::from_le_bytes(whole))
+            }
+            b'X' => {
+                let len = u32::from_le_bytes(self.bytes()?);
+                Value::Text(
+                    std::str::from_utf8(self.take(len as usize)?)
+                        .context(OTHER)?
+                        .into(),
+                )
+            }
+            b'c' => Value::Global(self.global()?),
+            b'}' => Value::Tensors(Rc::default()),
+            b')' => Value::Tuple(Rc::default()),
+            b't' => {
+                let values = self.since_mark()?;
+                Self::tuple(values)?
+            }
+            b'\x85'..=b'\x87' => {
+                let at = self
+                    .stack
+                    .len()
+                    .checked_sub(usize::from(code - 0x84))
+                    .context(OTHER)?;
+                let values = self.stack.split_off(at);
+                Self::tuple(values)?
+            }
+            b'q' | b'r' => {
+                let place = self.place(code == b'q')?;
+                let top = self.stack.last().context(OTHER)?.clone();
+                self.memo.insert(place, top);
+                return Ok(true);
+            }
+            b'h' | b'j' => {
+                let place = self.place(code == b'h')?;
+                self.memo.get(&place).context(OTHER)?.clone()
+            }
+            b's' => {
+                let at = self.stack.len().checked_sub(2).context(OTHER)?;
+                let pair = self.stack.split_off(at);
+                return self.set(pair);
+            }
+            b'u' => {
+                let pairs = self.since_mark()?;
+                return self.set(pairs);
+            }
+            // Attributes of the dictionary: versions of modules.
+            b'b' => {
+                self.pop()?;
+                ensure!(matches!(self.stack.last(), Some(Value::Tensors(_))), OTHER);
+                return Ok(true);
+            }
+            b'Q' => self.storage()?,
+            b'R' => self.call()?,
+            other => bail!(
+                "the pickle has instruction {:?}, which makes no dictionary of tensors; nothing was run. Save the model's \
+                 state_dict()",
+                char::from(other)
+            ),
+        };
+        self.stack.push(value);
+        Ok(true)
+    }
+
+    fn take(&mut self, len: usize) -> anyhow::Result<&'a [u8]> {
+        let (taken, rest) = self.program.split_at_checked(len).context(CUT_OFF)?;
+        self.program = rest;
+        Ok(taken)
+    }
+
+    fn bytes<const N: usize>(&mut self) -> anyhow::Result<[u8; N]> {
+        Ok(self.take(N)?.try_into().expect("so many"))
+    }
+
+    fn line(&mut self) -> anyhow::Result<&'a str> {
+        let len = self
+            .program
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .context(CUT_OFF)?;
+        let line = self.take(len)?;
+        self.take(1)?;
+        std::str::from_utf8(line).context(OTHER)
+    }
+
+    fn place(&mut self, short: bool) -> anyhow::Result<u32> {
+        Ok(match short {
+            true => self.bytes::<1>()?[0].into(),
+            false => u32::from_le_bytes(self.bytes()?),
+        })
+    }
+
+    fn pop(&mut self) -> anyhow::Result<Value> {
+        self.stack.pop().context(OTHER)
+    }
+
+    fn since_mark(&mut self) -> anyhow::Result<Vec<Value>> {
+        let is_mark = |value: &Value| matches!(value, Value::Mark);
+        let at = self.stack.iter().rposition(is_mark).context(OTHER)?;
+        let values = self.stack.split_off(at + 1);
+        self.stack.pop();
+        Ok(values)
+    }
+
+    /// A tensor's size is a tuple in the tuple of its arguments, and no tuple is deeper: a million of them would overflow the
+    /// stack that frees them.
+    fn tuple(values: Vec<Value>) -> anyhow::Result<Value> {
+        for value in &values {
+            if let Value::Tuple(inner) = value {
+                ensure!(
+                    !inner.iter().any(|value| matches!(value, Value::Tuple(_))),
+                    OTHER
+                );
+            }
+        }
+        Ok(Value::Tuple(Rc::new(values)))
+    }
+
+    /// What a name stands for here; nothing is imported.
+    fn global(&mut self) -> anyhow::Result<Global> {
+        let (module, name) = (self.line()?, self.line()?);
+        Ok(match (module, name) {
+            ("collections", "OrderedDict") => Global::OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
+            ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+            ("torch", "FloatStorage") => Global::Storage(Some(Kind::Float)),
+            ("torch", "DoubleStorage") => Global::Storage(Some(Kind::Double)),
+            ("torch", "HalfStorage") => Global::Storage(Some(Kind::Half)),
+            ("torch", "BFloat16Storage") => Global::Storage(Some(Kind::BFloat16)),
+            (
+                "torch",
+                "ByteStorage" | "BoolStorage" | "CharStorage" | "ShortStorage" | "IntStorage"
+                | "LongStorage",
+            ) => Global::Storage(None),
+            _ => bail!(
+                "the pickle would run `{module}.{name}`, which no weights need; nothing was run. If you trust it, save the \
+                 model's state_dict() alone"
+            ),
+        })
+    }
+
+    /// ("storage", kind, key, device, length): numbers elsewhere.
+    fn storage(&mut self) -> anyhow::Result<Value> {
+        if let Value::Tuple(values) = self.pop()?
+            && let [
+                Value::Text(_),
+                Value::Global(Global::Storage(kind)),
+                Value::Text(key),
+                _,
+                len,
+            ] = values.as_slice()
+            && let Some(len) = len.number()
+        {
+            let (key, kind) = (key.to_string(), *kind);
+            return Ok(Value::Storage(Storage { key, kind, len }));
+        }
+        bail!(OTHER)
+    }
+
+    fn call(&mut self) -> anyhow::Result<Value> {
+        let arguments = self.pop()?;
+        let Value::Tuple(arguments) = arguments else {
+            bail!(OTHER)
+        };
+        let Value::Global(function) = self.pop()? else {
+            bail!(OTHER)
+        };
+        Ok(match (function, arguments.as_slice()) {
+            (Global::OrderedDict, []) => Value::Tensors(Rc::default()),
+            (Global::RebuildTensor, [Value::Storage(storage), offset, shape, strides, ..]) => {
+                Value::Tensor(Lazy {
+                    storage: storage.clone(),
+                    offset: offset.number().context(OTHER)?,
+                    shape: shape.numbers().context(OTHER)?,
+                    strides: strides.numbers().context(OTHER)?,
+                })
+            }
+            (Global::RebuildParameter, [Value::Tensor(tensor), ..]) => {
+                Value::Tensor(tensor.clone())
+            }
+            _ => bail!(OTHER),
+        })
+    }
+
+    fn set(&mut self, pairs: Vec<Value>) -> anyhow::Result<bool> {
+        let Some(Value::Tensors(tensors)) = self.stack.last() else {
+            bail!(OTHER)
+        };
+        for pair in pairs.chunks(2) {
+            if let [Value::Text(name), Value::Tensor(tensor)] = pair {
+                tensors
+                    .borrow_mut()
+                    .push((name.to_string(), tensor.clone()));
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zip::write::{FileOptions, ZipWriter};
+
+    use super::*;
+
+    fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in entries {
+            let stored = FileOptions::default().compression_method(zip::CompressionMethod::Stored);
+            zip.start_file(format!("model/{name}"), stored).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    fn read(pickle: &[u8], numbers: &[f32]) -> Result<Tensors, String> {
+        let numbers: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let zip = zipped(&[("data.pkl", pickle), ("data/0", &numbers)]);
+        let mut tensors = Tensors::new();
+        match read_bytes(&zip, &mut tensors) {
+            Ok(()) => Ok(tensors),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+
+    /// {"w": a view of 6 numbers}, its strides as given.
+    fn one_tensor(strides: [u8; 2]) -> Vec<u8> {
+        let text = |text: &str| {
+            [
+                b"X",
+                &(text.len() as u32).to_le_bytes()[..],
+                text.as_bytes(),
+            ]
+            .concat()
+        };
+        [
+            b"\x80\x02}".to_vec(),
+            text("w"),
+            b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+            text("storage"),
+            b"ctorch\nFloatStorage\n".to_vec(),
+            text("0"),
+            text("cpu"),
+            b"K\x06tQK\x00K\x03K\x02\x86".to_vec(),
+            vec![b'K', strides[0], b'K', strides[1]],
+            b"\x86\x89}tRs.".to_vec(),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn views_are_read_by_their_strides() {
+        let numbers = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let values = |strides| {
+            read(&one_tensor(strides), &numbers).map(|tensors| tensors["w"].values.clone())
+        };
+        assert_eq!(values([2, 1]).unwrap(), numbers);
+        assert_eq!(values([1, 3]).unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert!(values([2, 2]).unwrap_err().contains("`w` reaches beyond"));
+        let short = read(&one_tensor([2, 1]), &numbers[1..]).unwrap_err();
+        assert!(short.contains("20 bytes instead of 24"), "{short}");
+    }
+
+    #[test]
+    fn what_would_run_code_is_refused_by_name() {
+        for (name, program) in [
+            (
+                "posix.system",
+                &b"\x80\x02cposix\nsystem\nX\x04\0\0\0true\x85R."[..],
+            ),
+            (
+                "builtins.eval",
+                b"\x80\x02cbuiltins\neval\nX\x01\0\0\x001\x85R.",
+            ),
+            (
+                "torch._utils._rebuild_wrapper",
+                b"\x80\x02ctorch._utils\n_rebuild_wrapper\n)R.",
+            ),
+        ] {
+            let error = read(program, &[]).unwrap_err();
+            assert!(error.contains(&format!("would run `{name}`")), "{error}");
+            assert!(error.contains("nothing was run"), "{error}");
+        }
+        // Other ways to call: INST, OBJ, NEWOBJ, STACK_GLOBAL, EXT1.
+        for code in [b'i', b'o', 0x81, 0x93, 0x82] {
+            let error = read(&[0x80, 2, b'(', code, b'.'], &[]).unwrap_err();
+            assert!(error.contains("nothing was run"), "{error}");
+        }
+    }
+
+    #[test]
+    fn damaged_pickles_are_refused() {
+        let whole = one_tensor([2, 1]);
+        for len in 0..whole.len() {
+            assert!(read(&whole[..len], &[0.0; 6]).is_err(), "{len}");
+        }
+        // Instructions without what they take; a mark for an argument; tuples that only grow deeper.
+        for program in [
+            &b"t."[..],
+            b"\x85.",
+            b"s.",
+            b"u.",
+            b"b.",
+            b"Q.",
+            b"R.",
+            b"h\x05.",
+            b"q\x00.",
+            b")\x85\x85\x85.",
+        ] {
+            let error = read(program, &[]).unwrap_err();
+            assert!(error.contains("something else"), "{program:?}: {error}");
+        }
+        let error = read_bytes(b"PK no zip", &mut Tensors::new()).unwrap_err();
+        assert!(format!("{error:#}").contains("no zip"), "{error:#}");
+    }
+}
