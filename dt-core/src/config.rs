@@ -75,6 +75,12 @@ pub enum Activation {
     Relu,
     /// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the "gelu_new" of GPT-2.
     GeluTanh,
+    /// 0.5·x·(1 + erf(x/√2)), what `GeluTanh` approximates (Hendrycks & Gimpel 2016).
+    Gelu,
+    /// x/(1 + e⁻ˣ), also called swish.
+    Silu,
+    /// tanh(x).
+    Tanh,
 }
 
 /// What is applied to the output of the action head.
@@ -85,6 +91,18 @@ pub enum Head {
     Tanh,
     /// Nothing.
     Linear,
+}
+
+/// What an action is to the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Actions {
+    /// A vector of act_dim numbers.
+    #[default]
+    Continuous,
+    /// One of act_dim choices: the network reads it as a one-hot vector and gives a logit for each. Outside the
+    /// network it is one number, its index.
+    Discrete,
 }
 
 /// Where exp and tanh come from. Part of the policy file, since it changes output bits.
@@ -109,7 +127,7 @@ pub enum Math {
 pub struct Config {
     /// Length of an observation.
     pub state_dim: u32,
-    /// Length of an action.
+    /// Length of an action in the network: of a vector, or the number of choices.
     pub act_dim: u32,
     /// Width of the residual stream; a multiple of `4 · n_head`.
     pub d_model: u32,
@@ -137,6 +155,13 @@ pub struct Config {
     pub math: Math,
     /// ε of every layer norm.
     pub layer_norm_eps: f32,
+    /// A gated linear unit (Dauphin et al. 2017) before the action head: a linear layer d_model → 2·d_model, then the
+    /// first half times the logistic function of the second.
+    #[serde(skip)]
+    pub glu: bool,
+    /// What an action is.
+    #[serde(skip)]
+    pub actions: Actions,
 }
 
 /// Why a [`Config`] cannot be run.
@@ -251,6 +276,14 @@ impl Config {
     /// Rows of a layer's folded matrix: keys and values (d_model each), the key's bias, and one that pads the pair.
     pub const fn folded_rows(&self) -> u32 {
         self.d_model.saturating_add(1).saturating_mul(2)
+    }
+
+    /// Length of an action outside the network: act_dim, or 1 for the index of a choice.
+    pub const fn action_len(&self) -> u32 {
+        match self.actions {
+            Actions::Continuous => self.act_dim,
+            Actions::Discrete => 1,
+        }
     }
 
     /// Width of one attention head.

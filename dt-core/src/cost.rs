@@ -74,7 +74,8 @@ impl Config {
         let token = 4 * d * d + 2 * d * f;
         // In the last layer all tokens have keys and values, but only the newest state goes on.
         let last = 2 * d * d * tokens + token - 2 * d * d;
-        embed + layers.saturating_sub(1) * tokens * token + last + a * d
+        let glu = if self.glu { 2 * d * d } else { 0 };
+        embed + layers.saturating_sub(1) * tokens * token + last + glu + a * d
     }
 
     /// More instructions than an Armv7E-M processor (Cortex-M4F, M7) ever takes for a control step, `act` and `absorb` together,
@@ -85,6 +86,7 @@ impl Config {
     /// Not cycles: those depend on the memory behind the processor.
     pub const fn step_instructions(&self) -> Option<u64> {
         match (self.dtype, self.activation, self.math) {
+            _ if self.glu => return None,
             (Dtype::Int8 | Dtype::Int4, Activation::Relu, Math::Polynomial) => {}
             _ => return None,
         }

@@ -358,7 +358,16 @@ impl<'a> Stepper<'a> {
         probe.enter(Phase::Norm);
         output.ln_f.forward(eps, x, computed)?;
         probe.enter(Phase::Quantize);
-        let input = Input::new(dtype, leading(computed, 1, d), d, quantized)?;
+        let mut input = Input::new(dtype, leading(computed, 1, d), d, quantized)?;
+        if let Some(glu) = &output.glu {
+            // (1, 2·d_model): values, then their gates. There is room where keys and values were.
+            probe.enter(Phase::Head);
+            glu.forward(&input, computed);
+            let (values, gates) = computed.split_at_mut_checked(d).guaranteed();
+            ops::gate(config.math, values, gates.get(..d).guaranteed())?;
+            probe.enter(Phase::Quantize);
+            input = Input::new(dtype, values, d, quantized)?;
+        }
         probe.enter(Phase::Head);
         output.head.forward(&input, work.output);
         for output in &mut *work.output {

@@ -4,7 +4,7 @@ use crate::blob::{
     Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
     emit, emitted_len,
 };
-use crate::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use crate::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 
 /// xorshift64*: enough randomness for weights, and no dependency.
 pub struct Random(u64);
@@ -48,6 +48,8 @@ pub fn config() -> Config {
         head: Head::Tanh,
         math: Math::Polynomial,
         layer_norm_eps: 1e-5,
+        glu: false,
+        actions: Actions::Continuous,
     }
 }
 
@@ -132,6 +134,10 @@ impl Fixture {
         };
         let norms: [_; 2] = [norm(), norm()];
         let block_norms: Vec<[_; 2]> = (0..config.n_layer).map(|_| [norm(), norm()]).collect();
+        let glu = config.glu.then(|| {
+            let weight = random.vector(2 * d * d, 2.0 / (d as f32).sqrt());
+            (weight, random.vector(2 * d, 0.3))
+        });
 
         fn affine((weight, bias): &(Vec<f32>, Vec<f32>)) -> Affine<'_> {
             Affine { weight, bias }
@@ -164,16 +170,21 @@ impl Fixture {
             embed_ln: affine(&norms[0]),
             layers: &layers,
             ln_f: affine(&norms[1]),
+            glu: glu.as_ref().map_or(Affine::default(), affine),
             head: affine(&ends[3]),
+        };
+        let (action_low, action_high) = match config.actions {
+            Actions::Continuous => (vec![-2.0; a], vec![2.0; a]),
+            Actions::Discrete => (vec![0.0], vec![(a - 1) as f32]),
         };
         let vectors = Vectors {
             state_mean: &vec![0.1; s],
             state_std: &vec![0.9; s],
             state_low: &vec![-10.0; s],
             state_high: &vec![10.0; s],
-            action_low: &vec![-2.0; a],
-            action_high: &vec![2.0; a],
-            safe_action: &vec![0.0; a],
+            action_low: &action_low,
+            action_high: &action_high,
+            safe_action: &vec![0.0; action_low.len()],
         };
         let len = emitted_len(&self.manifest)?;
         let mut file = vec![0u128; len.div_ceil(16)];
@@ -204,43 +215,25 @@ pub fn observation(random: &mut Random) -> [f32; 3] {
 
 /// Configurations that differ in everything the engine branches on.
 pub fn configs() -> impl Iterator<Item = Config> {
-    use {Activation::*, Attention::*, Dtype::*, Head::*, Math::*};
+    use {Activation::*, Attention::*, Dtype::*, Math::*, Mixer as M};
+    const TANH: Head = Head::Tanh;
+    const LINEAR: Head = Head::Linear;
     let choices = [
-        (F32, Streaming, Mixer::Attention, Relu, Tanh, Polynomial, 9),
-        (Int8, Streaming, Mixer::Attention, Relu, Tanh, Polynomial, 9),
-        (Int8, Window, Mixer::Attention, GeluTanh, Linear, Libm, 0),
-        (F32, Window, Mixer::Attention, GeluTanh, Linear, Libm, 0),
-        (
-            Int8,
-            Streaming,
-            Mixer::Attention,
-            GeluTanh,
-            Tanh,
-            Micromath,
-            0,
-        ),
-        (Int4, Streaming, Mixer::Attention, Relu, Tanh, Libm, 9),
-        (
-            Int4,
-            Window,
-            Mixer::Attention,
-            GeluTanh,
-            Tanh,
-            Polynomial,
-            0,
-        ),
-        (F32, Streaming, Mixer::Folded, GeluTanh, Tanh, Polynomial, 0),
-        (Int8, Streaming, Mixer::Folded, Relu, Tanh, Polynomial, 9),
-        (Int8, Window, Mixer::Folded, Relu, Linear, Libm, 9),
-        (
-            Int4,
-            Streaming,
-            Mixer::Folded,
-            GeluTanh,
-            Tanh,
-            Polynomial,
-            9,
-        ),
+        (F32, Streaming, M::Attention, Relu, TANH, Polynomial, 9),
+        (Int8, Streaming, M::Attention, Relu, TANH, Polynomial, 9),
+        (Int8, Window, M::Attention, GeluTanh, LINEAR, Libm, 0),
+        (F32, Window, M::Attention, GeluTanh, LINEAR, Libm, 0),
+        (Int8, Streaming, M::Attention, GeluTanh, TANH, Micromath, 0),
+        (Int4, Streaming, M::Attention, Relu, TANH, Libm, 9),
+        (Int4, Window, M::Attention, GeluTanh, TANH, Polynomial, 0),
+        (F32, Streaming, M::Folded, GeluTanh, TANH, Polynomial, 0),
+        (Int8, Streaming, M::Folded, Relu, TANH, Polynomial, 9),
+        (Int8, Window, M::Folded, Relu, LINEAR, Libm, 9),
+        (Int4, Streaming, M::Folded, GeluTanh, TANH, Polynomial, 9),
+        (F32, Window, M::Attention, Gelu, LINEAR, Polynomial, 9),
+        (Int8, Streaming, M::Folded, Gelu, TANH, Micromath, 0),
+        (Int4, Streaming, M::Attention, Silu, TANH, Polynomial, 9),
+        (Int8, Window, M::Attention, Tanh, LINEAR, Libm, 0),
     ];
     choices.into_iter().map(
         |(dtype, attention, mixer, activation, head, math, max_ep_len)| Config {
@@ -251,6 +244,7 @@ pub fn configs() -> impl Iterator<Item = Config> {
             head,
             math,
             max_ep_len,
+            glu: matches!(activation, Gelu | Silu),
             n_head: if mixer == Mixer::Folded { 1 } else { 2 },
             // A whole group of int4's 32 columns and some more; heads of another size.
             d_model: if dtype == Int4 { 40 } else { 8 },

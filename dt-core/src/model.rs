@@ -71,7 +71,7 @@ impl<'a> Model<'a> {
     /// Every linear layer with its name, in the order of the file.
     pub fn linears(&self) -> impl Iterator<Item = (TensorName, Linear<'a>)> + use<'a> {
         let model = *self;
-        let embedding = model.embedding();
+        let (embedding, output) = (model.embedding(), model.output());
         let blocks = (0..model.config.n_layer as usize).flat_map(move |index| {
             let layer = model.layer(index);
             let mixer = match layer.mixer {
@@ -92,7 +92,8 @@ impl<'a> Model<'a> {
         .map(|(module, linear)| (TensorName::plain(module), linear))
         .into_iter()
         .chain(blocks)
-        .chain([(TensorName::plain("head"), model.output().head)])
+        .chain(output.glu.map(|glu| (TensorName::plain("glu"), glu)))
+        .chain([(TensorName::plain("head"), output.head)])
     }
 
     /// The tensors after the last block.
@@ -156,6 +157,8 @@ pub enum Mixing<'a> {
 pub struct Output<'a> {
     /// Last norm.
     pub ln_f: Norm<'a>,
+    /// d_model → 2·d_model before the head, if the network has a gated linear unit there.
+    pub glu: Option<Linear<'a>>,
     /// d_model → action (act_dim).
     pub head: Linear<'a>,
 }

@@ -10,6 +10,7 @@
 
 use crate::config::{Activation, Math};
 use crate::kernels;
+use crate::quant::NonFinite;
 use crate::slices::copy;
 
 mod version_1;
@@ -98,7 +99,40 @@ pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
                 *x = (0.5 * *x) * (1.0 + tanh(math, 0.797_884_6 * cubic));
             }
         }
+        Activation::Gelu => {
+            for x in x {
+                *x = (0.5 * *x) * (1.0 + erf(core::f32::consts::FRAC_1_SQRT_2 * *x));
+            }
+        }
+        // An infinity becomes NaN: −∞/∞, where x is −∞, and what is ∞ stays it.
+        Activation::Silu => {
+            for x in x {
+                *x /= 1.0 + exp(math, -*x);
+            }
+        }
+        Activation::Tanh => {
+            for x in x {
+                // Of an infinity, tanh would make a plausible number.
+                if x.is_finite() {
+                    *x = tanh(math, *x);
+                }
+            }
+        }
     }
+}
+
+/// Multiplies each value by the logistic function of its gate.
+///
+/// # Errors
+/// [`NonFinite`] if a gate is, of which the logistic function would make a plausible number.
+pub fn gate(math: Math, x: &mut [f32], gates: &[f32]) -> Result<(), NonFinite> {
+    for (x, gate) in x.iter_mut().zip(gates) {
+        if !gate.is_finite() {
+            return Err(NonFinite);
+        }
+        *x *= 1.0 / (1.0 + exp(math, -gate));
+    }
+    Ok(())
 }
 
 /// eˣ. NaN stays NaN, which `micromath` alone would turn into 0 or ∞.
@@ -187,6 +221,56 @@ pub fn tanh(math: Math, x: f32) -> f32 {
     }
 }
 
+/// erf x = x + x·(c₀ + c₁x² + … + c₅x¹⁰) for |x| < 0.875.
+const ERF: [f32; 6] = [
+    0.128_379_15,
+    -0.376_125_5,
+    0.112_824_56,
+    -0.026_791_48,
+    0.005_032_205_5,
+    -0.000_620_336_85,
+];
+
+/// 1 − erf x = 2^−(c₀ + c₁x + … + c₆x⁶) for 0.875 ≤ x < 4.
+const ERFC: [f32; 7] = [
+    0.000_192_693_04,
+    1.627_268,
+    0.918_617_55,
+    0.150_512_89,
+    -0.032_345_6,
+    0.004_461_251_7,
+    -0.000_289_978_13,
+];
+
+/// Where erf changes from its polynomial to that of 1 − erf.
+const ERF_SMALL: f32 = 0.875;
+
+/// Where erf is 1 in f32.
+const ERF_LARGE: f32 = 4.0;
+
+/// The error function, 2/√π · ∫₀ˣ e^−t² dt; polynomials fitted for this crate as those of [`exp2`]: the same
+/// wherever exp and tanh come from. NaN stays NaN.
+#[inline]
+pub fn erf(x: f32) -> f32 {
+    let size = f32::from_bits(x.to_bits() & 0x7fff_ffff);
+    let erf = if size < ERF_SMALL {
+        let square = size * size;
+        let [c0, c1, c2, c3, c4, c5] = ERF;
+        let rest = ((((c5 * square + c4) * square + c3) * square + c2) * square + c1) * square + c0;
+        size + size * rest
+    } else if size < ERF_LARGE {
+        let [c0, c1, c2, c3, c4, c5, c6] = ERFC;
+        let power =
+            ((((((c6 * size + c5) * size + c4) * size + c3) * size + c2) * size + c1) * size) + c0;
+        1.0 - exp2(-power)
+    } else if size.is_nan() {
+        size
+    } else {
+        1.0
+    };
+    f32::from_bits(erf.to_bits() | (x.to_bits() & 0x8000_0000))
+}
+
 /// `x` limited to [low, high]; NaN stays NaN.
 #[inline]
 pub fn clamp(x: f32, low: f32, high: f32) -> f32 {
@@ -236,6 +320,15 @@ mod tests {
         assert!(clamp(f32::NAN, -1.0, 1.0).is_nan());
     }
 
+    const ACTIVATIONS: [Activation; 5] = [
+        Activation::Relu,
+        Activation::GeluTanh,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::Tanh,
+    ];
+
+    /// NaN stays it, and of an infinity no activation makes a plausible number.
     #[test]
     fn nan_stays_nan() {
         for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7fc0_0001)] {
@@ -244,10 +337,16 @@ mod tests {
                     exp(math, nan).is_nan() && tanh(math, nan).is_nan(),
                     "{math:?}"
                 );
-                for activation in [Activation::Relu, Activation::GeluTanh] {
+                for activation in ACTIVATIONS {
                     let mut x = [nan];
                     activate(activation, math, &mut x);
                     assert!(x[0].is_nan(), "{activation:?} {math:?}");
+                    let mut x = [f32::INFINITY, f32::NEG_INFINITY];
+                    activate(activation, math, &mut x);
+                    assert!(
+                        !x[0].is_finite() && !x[1].is_finite(),
+                        "{activation:?} {math:?}"
+                    );
                 }
             }
         }
@@ -257,6 +356,22 @@ mod tests {
             x.map(f32::to_bits),
             [0.0, 0.0, 0.0, 2.0, f32::NEG_INFINITY].map(f32::to_bits)
         );
+    }
+
+    #[test]
+    fn a_gate_lets_through_by_the_logistic_function() {
+        let mut x = [2.0, 2.0, 2.0, 2.0];
+        gate(Math::Polynomial, &mut x, &[0.0, 1.0, -200.0, 200.0]).unwrap();
+        let expected = [1.0, 1.462_117_2, 0.0, 2.0];
+        for (x, expected) in x.iter().zip(expected) {
+            assert!((x - expected).abs() < 5e-7, "{x} {expected}");
+        }
+        for infinite in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            assert_eq!(
+                gate(Math::Polynomial, &mut [1.0], &[infinite]),
+                Err(NonFinite)
+            );
+        }
     }
 
     #[test]
@@ -302,6 +417,34 @@ mod tests {
         assert_eq!(exp(Math::Micromath, -1e30), 0.0);
         assert_eq!(tanh(Math::Micromath, 1e30), 1.0);
         assert_eq!(tanh(Math::Micromath, -1e30), -1.0);
+    }
+
+    /// erf stays within the stated error over all of its range, is odd, has no step at its seams, and ends at ±1.
+    #[test]
+    fn erf_over_its_whole_range() {
+        // Values of the error function, from tables (Abramowitz & Stegun 1964, table 7.1).
+        for (x, reference) in [
+            (0.1, 0.112_462_916),
+            (0.5, 0.520_499_878),
+            (0.87, 0.781_439_845),
+            (0.88, 0.786_687_319),
+            (1.0, 0.842_700_793),
+            (1.5, 0.966_105_146),
+            (2.0, 0.995_322_265),
+        ] {
+            let error = (f64::from(erf(x)) - reference).abs();
+            assert!(error < 1.2e-7, "erf({x}): {error:e}");
+        }
+        let mut worst = 0.0f64;
+        for i in 0..=500_000u32 {
+            let x = i as f32 * 1e-5;
+            let reference = libm::erf(f64::from(x));
+            worst = worst.max((f64::from(erf(x)) - reference).abs());
+            assert_eq!(erf(-x).to_bits(), (-erf(x)).to_bits());
+        }
+        assert!((5e-8..1.2e-7).contains(&worst), "{worst:e}");
+        assert_eq!([4.0, f32::MAX, f32::INFINITY].map(erf), [1.0; 3]);
+        assert!(erf(f32::NAN).is_nan());
     }
 
     /// Powers of two are exact, errors stay within the stated bound over every exponent, and the ends are what they should be.

@@ -168,6 +168,7 @@ impl<'a> Tensors<'a> {
         let (d, dtype) = (config.d_model as usize, self.dtype.outside_blocks());
         Output {
             ln_f: self.norm(d),
+            glu: config.glu.then(|| self.linear(dtype, times(2, d), d)),
             head: self.linear(dtype, config.act_dim as usize, d),
         }
     }

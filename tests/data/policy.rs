@@ -19,6 +19,8 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     head: dt_core::config::Head::Linear,
     math: dt_core::config::Math::Polynomial,
     layer_norm_eps: 1e-5,
+    glu: false,
+    actions: dt_core::config::Actions::Continuous,
 };
 
 /// 32-bit words of memory that the policy needs, all of it.

@@ -14,7 +14,7 @@ use dt_core::blob::{
     Affine, AtMaxEpLen, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
     ReturnLimits, RewardMode, Vectors,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
 use rand::{RngExt, SeedableRng};
@@ -150,6 +150,10 @@ impl Sample {
             embed_ln: self.affine("embed_ln"),
             layers: &layers,
             ln_f: self.affine("ln_f"),
+            glu: match self.config.glu {
+                true => self.affine("glu"),
+                false => Affine::default(),
+            },
             head: self.affine("head"),
         };
         PolicyFile::emit(manifest, &vectors, &parameters, golden).expect("valid parameters")
@@ -223,6 +227,8 @@ pub fn small_config() -> Config {
         head: Head::Tanh,
         math: Math::Polynomial,
         layer_norm_eps: 1e-5,
+        glu: false,
+        actions: Actions::Continuous,
     }
 }
 
@@ -318,6 +324,9 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
         }
         matrix(random, &format!("layers.{i}.mlp_fc"), d_ff, d, 1.0);
         matrix(random, &format!("layers.{i}.mlp_proj"), d, d_ff, 1.0);
+    }
+    if config.glu {
+        matrix(random, "glu", 2 * d, d, 1.0);
     }
     matrix(random, "head", config.act_dim as usize, d, 1.0);
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
 use safetensors::SafeTensors;
@@ -159,5 +159,7 @@ fn config(json: &Value) -> Config {
         mixer: Mixer::Attention,
         math: Math::Polynomial,
         layer_norm_eps: json["layer_norm_eps"].as_f64().unwrap() as f32,
+        glu: json["glu"].as_bool().unwrap_or(false),
+        actions: Actions::Continuous,
     }
 }

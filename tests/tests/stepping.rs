@@ -1,7 +1,7 @@
 //! However a policy is stepped, it computes the same bits; and a file gives back what went into it.
 
 use dt_core::blob::RewardMode;
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::policy::Policy;
 use dt_core::unstable::int4;
 use proptest::prelude::*;
@@ -180,6 +180,8 @@ fn configs() -> impl Strategy<Value = Config> {
             },
             math: [Math::Libm, Math::Micromath, Math::Polynomial][math],
             layer_norm_eps: 1e-5,
+            glu: false,
+            actions: Actions::Continuous,
         }
     })
 }

@@ -2,6 +2,7 @@
 
 mod error;
 mod read;
+mod requires;
 mod version_1;
 #[cfg(any(test, feature = "emit"))]
 mod write;
@@ -16,7 +17,7 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Dtype};
+use crate::config::{Actions, Config, Dtype};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::model::Model;
@@ -115,6 +116,29 @@ impl<'a> Components<'a> {
     }
 }
 
+/// How a discrete action follows from the logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Choice {
+    /// The largest, the first of equal ones.
+    #[default]
+    Greedy,
+    /// Drawn at random.
+    Sampled(Sampling),
+}
+
+/// How discrete actions are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Sampling {
+    /// Divisor of the logits before softmax, > 0: the smaller, the nearer to the largest.
+    pub temperature: f32,
+    /// Choose among this many largest logits only; 0: among all.
+    pub top_k: u32,
+    /// Key of the random numbers of an episode, unless whoever runs the policy gives another.
+    pub seed: u64,
+}
+
 /// Where a policy comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance<'a> {
@@ -139,9 +163,6 @@ pub struct Provenance<'a> {
 /// The head of a policy file: everything but vectors and weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest<'a> {
-    /// Names, separated by commas, of what a reader must know beyond this format version. This crate knows none: it is
-    /// what lets it refuse by name what is yet to come. First, so that a reader sees it before fields that it may not know.
-    pub requires: &'a str,
     /// The network.
     pub config: Config,
     /// Divisor of returns-to-go before they enter the network.
@@ -168,6 +189,9 @@ pub struct Manifest<'a> {
     pub action: Components<'a>,
     /// Where it comes from.
     pub provenance: Provenance<'a>,
+    /// How a discrete action follows from the logits; greedy where actions are continuous.
+    #[serde(skip)]
+    pub choice: Choice,
 }
 
 impl Manifest<'_> {
@@ -175,7 +199,6 @@ impl Manifest<'_> {
     /// golden vectors, no provenance. To be filled in with struct update syntax.
     pub const fn new(config: Config) -> Manifest<'static> {
         Manifest {
-            requires: "",
             config,
             return_scale: 1.0,
             target_return: 0.0,
@@ -197,12 +220,13 @@ impl Manifest<'_> {
                 seed: 0,
                 updates: 0,
             },
+            choice: Choice::Greedy,
         }
     }
 
     /// f32 values in one golden record: return-to-go, observation, applied action, expected action.
     pub const fn golden_record_len(&self) -> usize {
-        let actions = (self.config.act_dim as usize).saturating_mul(2);
+        let actions = (self.config.action_len() as usize).saturating_mul(2);
         (self.config.state_dim as usize)
             .saturating_add(actions)
             .saturating_add(1)
@@ -220,11 +244,11 @@ pub struct Vectors<'a> {
     pub state_low: &'a [f32],
     /// Highest state the guard accepts (state_dim).
     pub state_high: &'a [f32],
-    /// Lower bound of actions (act_dim).
+    /// Lower bound of actions (action_len); of an index 0.
     pub action_low: &'a [f32],
-    /// Upper bound of actions (act_dim).
+    /// Upper bound of actions (action_len); of an index act_dim − 1.
     pub action_high: &'a [f32],
-    /// What to do when something is wrong (act_dim).
+    /// What to do when something is wrong (action_len).
     pub safe_action: &'a [f32],
 }
 
@@ -304,6 +328,7 @@ impl Blob<'_> {
             + norm
             + u64::from(config.n_layer) * layer
             + norm
+            + if config.glu { linear(2 * d, d) } else { 0 }
             + linear(config.act_dim, d)
     }
 }
@@ -366,7 +391,8 @@ impl Extent {
         .map(|dim| dim as usize);
         let (dtype, outside) = (config.dtype, config.dtype.outside_blocks());
         let mut extent = Extent { end: Some(start) };
-        for len in [s, s, s, s, a, a, a] {
+        let action = config.action_len() as usize;
+        for len in [s, s, s, s, action, action, action] {
             extent.f32(len);
         }
         for cols in [1, s, a] {
@@ -402,6 +428,9 @@ impl Extent {
             extent.linear(dtype, d, f);
         }
         extent.norm(d);
+        if config.glu {
+            extent.linear(outside, times(2, d), d);
+        }
         extent.linear(outside, a, d);
         let golden = (manifest.golden_steps as usize)
             .checked_mul(manifest.golden_record_len())

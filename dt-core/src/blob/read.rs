@@ -3,6 +3,7 @@
 use postcard::Deserializer;
 use postcard::de_flavors::Flavor;
 
+use super::requires::{Needs, Required};
 use super::*;
 use crate::int4::Packed;
 use crate::kernels::{self, packed_byte, packed_index, padded_cols};
@@ -79,9 +80,27 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
         return whole::<version_1::Manifest1<'_>>(bytes).map(Into::into);
     }
     // What is required stands first: what follows may be laid out in a way this reader does not know.
-    let (requires, _) = first(bytes)?;
-    check_requires(requires)?;
-    whole(bytes)
+    let (requires, rest) = first(bytes)?;
+    let required = Required::parse(requires)?;
+    let (mut manifest, rest) = first::<Manifest<'_>>(rest)?;
+    let config = &mut manifest.config;
+    config.glu = required.has(Needs::Glu);
+    if required.has(Needs::DiscreteActions) {
+        config.actions = Actions::Discrete;
+    }
+    let rest = if required.has(Needs::SampledActions) {
+        let (sampling, rest) = first(rest)?;
+        manifest.choice = Choice::Sampled(sampling);
+        rest
+    } else {
+        rest
+    };
+    // Whoever does not know a name must not get to what it stands for, so all of them are named, and no other.
+    if rest.is_empty() && required == Required::by(&manifest) {
+        Ok(manifest)
+    } else {
+        Err(BlobError::Manifest)
+    }
 }
 
 /// What `bytes` begin with, and the rest of them.
@@ -120,14 +139,6 @@ impl<'a> Flavor<'a> for Bytes<'a> {
 
 const UNEXPECTED_END: postcard::Error = postcard::Error::DeserializeUnexpectedEnd;
 
-fn check_requires(requires: &str) -> Result<(), BlobError> {
-    if requires.is_empty() {
-        Ok(())
-    } else {
-        Err(BlobError::Requires(Feature::first_of(requires)))
-    }
-}
-
 /// Returns the format version, the file without what follows it, and the length of its manifest.
 fn check_header(bytes: &[u8]) -> Result<(u32, &[u8], usize), BlobError> {
     let truncated = |needed| BlobError::Truncated {
@@ -162,7 +173,6 @@ fn check_header(bytes: &[u8]) -> Result<(u32, &[u8], usize), BlobError> {
 }
 
 pub(super) fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
-    check_requires(manifest.requires)?;
     manifest.config.validate().map_err(BlobError::Config)?;
     let field = |field| Err(BlobError::Field { field });
     if !(manifest.return_scale.is_finite() && manifest.return_scale > 0.0) {
@@ -188,6 +198,14 @@ pub(super) fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
             return Err(BlobError::Components { field, dim });
         }
     }
+    if let Choice::Sampled(Sampling { temperature, .. }) = manifest.choice {
+        if config.actions != Actions::Discrete {
+            return field("choice");
+        }
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return field("temperature");
+        }
+    }
     if manifest.at_max_ep_len == AtMaxEpLen::Fault && config.max_ep_len == 0 {
         return Err(BlobError::NoTable);
     }
@@ -195,7 +213,7 @@ pub(super) fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
 }
 
 fn vectors<'a>(config: &Config, tensors: &mut Tensors<'a>) -> Vectors<'a> {
-    let (s, a) = (config.state_dim as usize, config.act_dim as usize);
+    let (s, a) = (config.state_dim as usize, config.action_len() as usize);
     Vectors {
         state_mean: tensors.f32(s),
         state_std: tensors.f32(s),
@@ -386,6 +404,9 @@ impl Check<'_> {
         }
         let output = model.output();
         self.norm(name("ln_f"), &output.ln_f)?;
+        if let Some(glu) = &output.glu {
+            self.linear(name("glu"), glu)?;
+        }
         self.linear(name("head"), &output.head)
     }
 }

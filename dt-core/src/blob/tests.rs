@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Math, Mixer};
+use crate::config::{Activation, Math, Mixer};
 use crate::fixture::{Fixture, config};
 
 fn bytes(file: &[u128]) -> &[u8] {
@@ -219,27 +219,19 @@ fn version_1_is_read() {
     assert!(steps > 2 * config.context_len as usize);
 }
 
-/// Emits a manifest whose `requires` a newer program could have written, with whatever follows.
+/// A file whose `requires` a newer program could have written, with whatever follows.
 #[test]
 fn what_this_reader_does_not_know_is_refused_by_name() {
     let file = Fixture::new(config(), 1).emit().unwrap();
-    let manifest = Blob::parse(bytes(&file)).unwrap().manifest;
     for (requires, name) in [
-        ("discrete-actions", "discrete-actions"),
-        ("glu,convolutions", "glu"),
+        ("convolutions", "convolutions"),
+        ("glu,convolution-mixer,signature", "convolution-mixer"),
         (
             "a-name-longer-than-this-reader-keeps",
             "a-name-longer-than-this-",
         ),
     ] {
-        let manifest = Manifest {
-            requires,
-            ..manifest
-        };
-        let error = emitted_len(&manifest).unwrap_err();
         let feature = Feature::first_of(name);
-        assert_eq!(error, EmitError::Invalid(BlobError::Requires(feature)));
-        // The same in a file, followed by fields that this reader knows nothing of.
         let mut body = [0xff; 64];
         postcard::to_slice(requires, &mut body).unwrap();
         let foreign = forged(&file, |file| {
@@ -248,6 +240,57 @@ fn what_this_reader_does_not_know_is_refused_by_name() {
         let error = Blob::parse(bytes(&foreign)).unwrap_err();
         assert_eq!(error, BlobError::Requires(feature));
         assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+/// What a policy needs stands in `requires`, by which older readers refuse it; and what does not stand there is not
+/// taken from the fields behind it.
+#[test]
+fn what_is_required_is_named_and_what_is_named_is_required() {
+    let sampled = Choice::Sampled(Sampling {
+        temperature: 0.7,
+        top_k: 3,
+        seed: 1 << 40,
+    });
+    let plain = config();
+    let all = Config {
+        glu: true,
+        actions: Actions::Discrete,
+        activation: Activation::Silu,
+        ..plain
+    };
+    let gelu = Config {
+        activation: Activation::Gelu,
+        ..plain
+    };
+    let tanh = Config {
+        activation: Activation::Tanh,
+        ..plain
+    };
+    for (config, choice, requires) in [
+        (plain, Choice::Greedy, ""),
+        (gelu, Choice::Greedy, "gelu"),
+        (tanh, Choice::Greedy, "tanh-mlp"),
+        (all, Choice::Greedy, "discrete-actions,glu,silu"),
+        (all, sampled, "discrete-actions,sampled-actions,glu,silu"),
+    ] {
+        let mut fixture = Fixture::new(config, 1);
+        fixture.manifest.choice = choice;
+        let file = fixture.emit().unwrap();
+        let bytes = bytes(&file);
+        let blob = Blob::parse(bytes).unwrap();
+        assert_eq!(blob.manifest().config, config);
+        assert_eq!(blob.manifest().choice, choice);
+        let (names, _) = postcard::take_from_bytes::<&str>(&bytes[HEADER_LEN..]).unwrap();
+        assert_eq!(names, requires);
+        // Another name of the same length: known, but not what the manifest says.
+        if requires == "gelu" {
+            let forged = forged(&file, |file| {
+                file[HEADER_LEN + 1..][..4].copy_from_slice(b"silu");
+            });
+            let error = Blob::parse(tests::bytes(&forged)).unwrap_err();
+            assert_eq!(error, BlobError::Manifest);
+        }
     }
 }
 
@@ -520,6 +563,7 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
         mlp_proj: linear(4, 4),
     }];
     let parameters = Parameters {
+        glu: Affine::default(),
         embed_return: linear(4, 1),
         embed_state: linear(4, 1),
         embed_action: linear(4, 1),

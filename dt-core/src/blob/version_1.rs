@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{AtMaxEpLen, Components, Manifest, Provenance, RewardMode};
-use crate::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use super::{AtMaxEpLen, Choice, Components, Manifest, Provenance, RewardMode};
+use crate::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 
 #[derive(Deserialize)]
 pub(super) struct Manifest1<'a> {
@@ -80,7 +80,6 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
             updates,
         } = manifest.provenance;
         Self {
-            requires: "",
             config: Config {
                 state_dim,
                 act_dim,
@@ -100,6 +99,8 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                     Math1::Micromath => Math::Micromath,
                 },
                 layer_norm_eps,
+                glu: false,
+                actions: Actions::Continuous,
             },
             return_scale: manifest.return_scale,
             target_return: manifest.target_return,
@@ -121,6 +122,7 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                 seed,
                 updates,
             },
+            choice: Choice::Greedy,
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Weights → bytes, quantizing on the way.
 
+use serde::Serializer;
+use serde::ser::{Error as _, SerializeTuple as _};
+
+use super::requires::Required;
 use super::*;
 use crate::config::Mixer;
 use crate::int4;
@@ -73,6 +77,8 @@ pub struct Parameters<'a> {
     pub layers: &'a [LayerParameters<'a>],
     /// d_model.
     pub ln_f: Affine<'a>,
+    /// 2·d_model × d_model; empty without [`Config::glu`].
+    pub glu: Affine<'a>,
     /// act_dim × d_model.
     pub head: Affine<'a>,
 }
@@ -83,7 +89,7 @@ pub struct Parameters<'a> {
 /// [`EmitError::Invalid`] if the manifest cannot be written or read back.
 pub fn emitted_len(manifest: &Manifest<'_>) -> Result<usize, EmitError> {
     read::check_manifest(manifest).map_err(EmitError::Invalid)?;
-    let size = postcard::experimental::serialized_size(manifest)
+    let size = postcard::experimental::serialized_size(&Encoded(manifest))
         .map_err(|_| EmitError::Invalid(BlobError::Manifest))?;
     Extent::of_file(manifest, HEADER_LEN + size)
         .filter(|&end| u32::try_from(end).is_ok())
@@ -115,7 +121,7 @@ pub fn emit(
         .ok_or(EmitError::BufferTooSmall { needed, have })?;
     file.fill(0);
     let manifest_len = match file.get_mut(HEADER_LEN..) {
-        Some(body) => postcard::to_slice(manifest, body)
+        Some(body) => postcard::to_slice(&Encoded(manifest), body)
             .map_err(|_| EmitError::Invalid(BlobError::Manifest))?
             .len(),
         None => 0,
@@ -148,6 +154,29 @@ pub fn emit(
     Blob::parse(file).map_err(EmitError::Invalid)?;
     Ok(needed)
 }
+
+/// A manifest as it stands in the file: what it requires, itself, and what only those know who know that.
+struct Encoded<'m>(&'m Manifest<'m>);
+
+impl Serialize for Encoded<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(manifest) = self;
+        let mut names = heapless::String::<REQUIRES_LEN>::new();
+        for part in Required::by(manifest).names().flatten() {
+            names.push_str(part).map_err(S::Error::custom)?;
+        }
+        let mut fields = serializer.serialize_tuple(3)?;
+        fields.serialize_element(names.as_str())?;
+        fields.serialize_element(manifest)?;
+        if let Choice::Sampled(sampling) = &manifest.choice {
+            fields.serialize_element(sampling)?;
+        }
+        fields.end()
+    }
+}
+
+/// Room for every name at once.
+const REQUIRES_LEN: usize = 128;
 
 struct Writer<'o> {
     file: &'o mut [u8],
@@ -283,7 +312,7 @@ impl Writer<'_> {
     }
 
     fn vectors(&mut self, config: &Config, vectors: &Vectors<'_>) -> Result<(), EmitError> {
-        let (s, a) = (config.state_dim as usize, config.act_dim as usize);
+        let (s, a) = (config.state_dim as usize, config.action_len() as usize);
         let vectors = [
             ("state_mean", vectors.state_mean, s),
             ("state_std", vectors.state_std, s),
@@ -342,6 +371,9 @@ impl Writer<'_> {
             self.linear(name("mlp_proj"), &p.mlp_proj, dtype, [d, f])?;
         }
         self.norm(name("ln_f"), &p.ln_f, d)?;
+        if config.glu {
+            self.linear(name("glu"), &p.glu, outside, [2 * d, d])?;
+        }
         self.linear(name("head"), &p.head, outside, [a, d])
     }
 

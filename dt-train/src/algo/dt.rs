@@ -4,7 +4,7 @@
 //! to predict each action from what came before it. Asked for a return that the data hold, it acts accordingly.
 
 use dt_core::blob::AtMaxEpLen;
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -42,12 +42,14 @@ pub struct Dt {
     /// `"streaming"` or `"window"`.
     #[serde(with = "AttentionName")]
     pub attention: Attention,
-    /// `"relu"` or `"gelu_tanh"`.
+    /// `"relu"`, `"gelu_tanh"`, `"gelu"`, `"silu"` or `"tanh"`.
     #[serde(with = "ActivationName")]
     pub activation: Activation,
     /// `"tanh"` or `"linear"`.
     #[serde(with = "HeadName")]
     pub head: Head,
+    /// A gated linear unit before the action head.
+    pub glu: bool,
     /// `"polynomial"`, `"libm"` or `"micromath"`: where the exported policy takes exp and tanh from.
     #[serde(with = "math_name")]
     pub math: Math,
@@ -85,6 +87,7 @@ impl Default for Dt {
             attention: Attention::Streaming,
             activation: Activation::Relu,
             head: Head::Tanh,
+            glu: false,
             math: Math::Polynomial,
             layer_norm_eps: 1e-5,
             timestep_init_std: 0.02,
@@ -262,6 +265,8 @@ impl Dt {
             head: self.head,
             math: self.math,
             layer_norm_eps: self.layer_norm_eps,
+            glu: self.glu,
+            actions: Actions::Continuous,
         }
     }
 

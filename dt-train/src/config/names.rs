@@ -17,6 +17,9 @@ pub(crate) enum AttentionName {
 pub(crate) enum ActivationName {
     Relu,
     GeluTanh,
+    Gelu,
+    Silu,
+    Tanh,
 }
 
 #[derive(Serialize, Deserialize)]

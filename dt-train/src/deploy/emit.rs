@@ -173,6 +173,10 @@ impl<'a> Network<'a> {
             embed_ln: self.norm("embed_ln")?,
             layers,
             ln_f: self.norm("ln_f")?,
+            glu: match self.config.glu {
+                true => self.linear("glu", [2 * d, d])?,
+                false => Affine::default(),
+            },
             head: self.linear("head", [a, d])?,
         })
     }

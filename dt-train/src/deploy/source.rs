@@ -59,6 +59,8 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
     head: dt_core::config::Head::{:?},
     math: dt_core::config::Math::{:?},
     layer_norm_eps: {:?},
+    glu: {},
+    actions: dt_core::config::Actions::{:?},
 }};
 
 /// 32-bit words of memory that the policy needs, all of it.
@@ -79,6 +81,8 @@ pub const ARENA_WORDS: usize = CONFIG.arena_words();
         config.head,
         config.math,
         config.layer_norm_eps,
+        config.glu,
+        config.actions,
     );
     source
 }

@@ -48,6 +48,9 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
         list.linear(&format!("layers.{i}.mlp_proj"), [d, d_ff], residual);
     }
     list.norm("ln_f", d);
+    if config.glu {
+        list.linear("glu", [2 * d, d], framework_init(d));
+    }
     list.linear("head", [act_dim, d], framework_init(d));
     list.into()
 }
@@ -95,6 +98,7 @@ pub struct DecisionTransformer {
     embed_ln: LayerNorm,
     layers: Vec<Block>,
     ln_f: LayerNorm,
+    glu: Option<Linear>,
     head: Linear,
 }
 
@@ -139,6 +143,7 @@ impl DecisionTransformer {
                 })
                 .collect(),
             ln_f: norm("ln_f"),
+            glu: config.glu.then(|| linear("glu")),
             head: linear("head"),
         }
     }
@@ -170,7 +175,11 @@ impl DecisionTransformer {
         }
         let state_mask = mask.slice(0, 1, None, TOKENS_PER_STEP as i64);
         let x = last.forward_states(&x, &state_mask, p);
-        let action = self.head.forward(&self.ln_f.forward(&x));
+        let mut x = self.ln_f.forward(&x);
+        if let Some(glu) = &self.glu {
+            x = glu.forward(&x).glu(-1);
+        }
+        let action = self.head.forward(&x);
         match self.config.head {
             Head::Tanh => action.tanh(),
             Head::Linear => action,
@@ -244,6 +253,9 @@ impl Block {
         let h = match self.activation {
             Activation::Relu => h.relu(),
             Activation::GeluTanh => h.gelu("tanh"),
+            Activation::Gelu => h.gelu("none"),
+            Activation::Silu => h.silu(),
+            Activation::Tanh => h.tanh(),
         };
         &x + dropout(self.mlp_proj.forward(&h), p)
     }

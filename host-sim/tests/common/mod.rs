@@ -3,7 +3,7 @@
 use dt_core::blob::{
     Affine, LayerParameters, Manifest, MixerParameters, Parameters, RewardMode, Vectors,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use host_sim::policy_file::PolicyFile;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -25,6 +25,8 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
         head: Head::Tanh,
         math: Math::Polynomial,
         layer_norm_eps: 1e-5,
+        glu: false,
+        actions: Actions::Continuous,
     }
 }
 
@@ -85,6 +87,7 @@ pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFil
         embed_ln: borrow(&embed[4]),
         layers: &layers,
         ln_f: borrow(&embed[5]),
+        glu: Affine::default(),
         head: borrow(&embed[6]),
     };
     PolicyFile::emit(&manifest, &vectors, &parameters, &[]).unwrap()

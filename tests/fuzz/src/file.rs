@@ -7,7 +7,7 @@ use dt_core::blob::{
     MAGIC, Manifest, MixerParameters, Parameters, ReturnLimits, RewardMode, VERSION, Vectors, emit,
     emitted_len,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -150,6 +150,7 @@ impl File {
             embed_ln,
             layers: &layers,
             ln_f,
+            glu: Affine::default(),
             head,
         };
 
@@ -197,6 +198,8 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         math: [Math::Libm, Math::Micromath, Math::Polynomial][usize::from(script.below(3))],
         layer_norm_eps: [1e-5, f32::MIN_POSITIVE, f32::from_bits(1), 1e30]
             [usize::from(script.below(4))],
+        glu: false,
+        actions: Actions::Continuous,
     };
     let (low, high) = ordered(script, 1);
     let limits = [

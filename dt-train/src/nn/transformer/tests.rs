@@ -1,6 +1,6 @@
 //! Receptive field, masks, loss and initial values; a randomized network for other tests.
 
-use dt_core::config::{Dtype, Math, Mixer};
+use dt_core::config::{Actions, Dtype, Math, Mixer};
 
 use super::*;
 use crate::nn::flat::Flat;
@@ -24,6 +24,8 @@ pub(crate) fn config(attention: Attention) -> Config {
         head: Head::Tanh,
         math: Math::Polynomial,
         layer_norm_eps: 1e-5,
+        glu: false,
+        actions: Actions::Continuous,
     }
 }
 

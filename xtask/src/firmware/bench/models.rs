@@ -9,7 +9,7 @@ use dt_core::blob::{
     Affine, Blob, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
     emit, emitted_len,
 };
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::golden;
 use dt_core::policy::Policy;
 use rand::{RngExt, SeedableRng};
@@ -45,6 +45,8 @@ pub const PAPER: Model = Model {
         head: Head::Tanh,
         math: Math::Polynomial,
         layer_norm_eps: 1e-5,
+        glu: false,
+        actions: Actions::Continuous,
     },
     flash: Flash::Large,
 };
@@ -320,6 +322,7 @@ impl Tensors {
             embed_ln: affine(embed_ln),
             layers: &layers,
             ln_f: affine(ln_f),
+            glu: Affine::default(),
             head: affine(&self.head),
         };
         let of_state = |value| vec![value; self.config.state_dim as usize];
