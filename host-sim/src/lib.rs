@@ -4,12 +4,13 @@
 //!
 //! - [`space`]: what an observation or an action can be; [`env`](mod@env): the [`Env`] trait, Gymnasium's `reset` and
 //!   `step`.
-//! - [`pendulum`]: Gymnasium's Pendulum-v1; [`random`]: seeded initial states.
+//! - [`pendulum`]: Gymnasium's Pendulum-v1; [`cartpole`]: its CartPole-v1, with choices for actions; [`random`]: seeded
+//!   initial states; [`trig`]: sines that are the same everywhere, or those of NumPy.
 //! - [`rollout`]: the loop that connects a [`Controller`] to an environment.
 //! - [`trace`]: episodes recorded for a microcontroller to compare itself with.
 //!
 //! These need neither `std` nor an allocator: with `default-features = false` they run on the
-//! microcontroller, where the pendulum gives the same bits as here. On a host (feature `std`, of which
+//! microcontroller, where both plants give the same bits as here. On a host (feature `std`, of which
 //! `policies` is the part about policy files):
 //!
 //! - [`registry`]: environments by name.
@@ -65,6 +66,7 @@
 
 #[cfg(feature = "std")]
 pub mod atomic;
+pub mod cartpole;
 #[cfg(feature = "std")]
 pub mod console;
 #[cfg(feature = "policies")]
@@ -91,6 +93,7 @@ pub mod space;
 #[cfg(feature = "draw")]
 pub mod stage;
 pub mod trace;
+pub mod trig;
 #[cfg(feature = "draw")]
 pub mod view;
 

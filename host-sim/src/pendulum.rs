@@ -15,13 +15,14 @@
 //! targets with the same `Trig` agree to the bit. With the platform's, so do they with Gymnasium.
 
 use core::f64::consts::{PI, TAU};
-#[cfg(feature = "std")]
-use core::hint::black_box;
 use core::marker::PhantomData;
 
 use crate::env::{Env, EnvSpec, StateError, Step, check_state};
 use crate::random::Random;
 use crate::space::Space;
+#[cfg(feature = "std")]
+pub use crate::trig::StdTrig;
+pub use crate::trig::{LibmTrig, Trig};
 
 /// What `Pendulum` is called and looks like.
 ///
@@ -48,60 +49,6 @@ pub const MAX_TORQUE: f32 = 2.0;
 const MAX_SPEED: f64 = 8.0;
 /// s.
 const DT: f64 = 0.05;
-
-/// Where sines, cosines and squares come from: implementations differ in the last bit now and then, and a
-/// swing-up amplifies it.
-pub trait Trig: Send {
-    /// Sine of `x` radians.
-    fn sin(x: f64) -> f64;
-    /// Cosine of `x` radians.
-    fn cos(x: f64) -> f64;
-    /// x².
-    fn square(x: f64) -> f64 {
-        x * x
-    }
-    /// x², in f32.
-    fn square_f32(x: f32) -> f32 {
-        x * x
-    }
-}
-
-/// `libm`'s, the same on every target: for rollouts, on the host and on the controller.
-#[derive(Clone, Copy, Debug)]
-pub struct LibmTrig;
-
-impl Trig for LibmTrig {
-    fn sin(x: f64) -> f64 {
-        libm::sin(x)
-    }
-    fn cos(x: f64) -> f64 {
-        libm::cos(x)
-    }
-}
-
-/// The platform's, as NumPy uses: for comparison with Gymnasium.
-///
-/// NumPy squares with the C library's `pow`, which rounds one square in a few hundred in another way than a product
-/// does. The compiler would make a product of it, too, if it saw the exponent.
-#[cfg(feature = "std")]
-#[derive(Clone, Copy, Debug)]
-pub struct StdTrig;
-
-#[cfg(feature = "std")]
-impl Trig for StdTrig {
-    fn sin(x: f64) -> f64 {
-        x.sin()
-    }
-    fn cos(x: f64) -> f64 {
-        x.cos()
-    }
-    fn square(x: f64) -> f64 {
-        x.powf(black_box(2.0))
-    }
-    fn square_f32(x: f32) -> f32 {
-        x.powf(black_box(2.0))
-    }
-}
 
 /// The plant. Hangs motionless at θ = π until [`Env::reset`] or [`Env::set_state`].
 #[derive(Clone, Debug)]

@@ -4,16 +4,19 @@ use std::path::Path;
 #[cfg(feature = "mujoco")]
 use std::sync::Arc;
 
+use crate::cartpole::CartPole;
 use crate::env::Env;
 #[cfg(feature = "mujoco")]
 use crate::mujoco::{self, LoadError, MujocoEnv, Task};
-use crate::pendulum::{LibmTrig, Pendulum, StdTrig};
+use crate::pendulum::Pendulum;
 #[cfg(feature = "draw")]
-use crate::stage::{DrawError, Drawing, PendulumDrawing};
+use crate::stage::{CartPoleDrawing, DrawError, Drawing, PendulumDrawing};
+use crate::trig::{LibmTrig, StdTrig};
 
 /// Built-in environments. Besides these, a name that ends in `.toml` is the path of a description (`host_sim::mujoco`).
 pub const NAMES: &[&str] = &[
     "pendulum",
+    "cartpole",
     "hopper",
     "hopper-v4",
     "hopper-v5",
@@ -79,6 +82,7 @@ pub struct Blueprint(Plant);
 #[derive(Clone, Debug)]
 enum Plant {
     Pendulum,
+    CartPole,
     #[cfg(feature = "mujoco")]
     Mujoco(Arc<Task>),
 }
@@ -92,6 +96,7 @@ impl Blueprint {
     pub fn new(name: &str, assets: Option<&Path>) -> Result<Self, MakeError> {
         match name {
             "pendulum" => Ok(Self(Plant::Pendulum)),
+            "cartpole" => Ok(Self(Plant::CartPole)),
             _ if NAMES.contains(&name) || name.ends_with(".toml") => Self::mujoco(name, assets),
             _ => Err(unknown(name)),
         }
@@ -118,6 +123,7 @@ impl Blueprint {
     pub fn make(&self) -> Box<dyn Env> {
         match &self.0 {
             Plant::Pendulum => Box::new(Pendulum::<LibmTrig>::new()),
+            Plant::CartPole => Box::new(CartPole::<LibmTrig>::new()),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(task) => Box::new(MujocoEnv::new(task.clone())),
         }
@@ -128,6 +134,7 @@ impl Blueprint {
     pub(crate) fn drawing(&self, size: (u32, u32)) -> Result<Box<dyn Drawing>, DrawError> {
         Ok(match &self.0 {
             Plant::Pendulum => Box::new(PendulumDrawing::new(size)),
+            Plant::CartPole => Box::new(CartPoleDrawing::new(size)),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(task) => Box::new(mujoco::Drawing::new(task, size)?),
         })
@@ -139,6 +146,7 @@ impl Blueprint {
     pub fn make_reference(&self) -> Box<dyn Env> {
         match &self.0 {
             Plant::Pendulum => Box::new(Pendulum::<StdTrig>::new()),
+            Plant::CartPole => Box::new(CartPole::<StdTrig>::new()),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(_) => self.make(),
         }
@@ -198,7 +206,7 @@ mod tests {
                 }
                 Err(error) => {
                     assert!(matches!(error, MakeError::NoMujoco { .. }), "{error}");
-                    assert_ne!(*name, "pendulum");
+                    assert!(!["pendulum", "cartpole"].contains(name));
                 }
             }
         }
@@ -213,7 +221,7 @@ mod tests {
         };
         message_begins(
             "Pendulum-v1",
-            "unknown environment `Pendulum-v1`, did you mean `pendulum`?; known: pendulum, hopper",
+            "unknown environment `Pendulum-v1`, did you mean `pendulum`?; known: pendulum, cartpole, hopper",
         );
         message_begins(
             "hoper-v4",

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::env::{Env, Fault};
+use crate::space::Space;
 
 /// The first line of the input.
 #[derive(Deserialize)]
@@ -14,12 +15,12 @@ struct Start {
     qvel: Vec<f64>,
 }
 
-/// Every further line.
+/// Every further line: a vector of f64, since numbers written from f64 must be rounded as f64, not as the decimals they
+/// print as; where actions are choices, an index.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Act {
-    /// Not f32: numbers written from f64 must be rounded as f64, not as the decimals they print as.
-    action: Vec<f64>,
+struct Act<T> {
+    action: T,
 }
 
 /// One line of the output.
@@ -61,8 +62,8 @@ pub enum ReplayError {
 
 /// Steps `env` through `input` and writes what happens to `output`, both JSON lines.
 ///
-/// The first line is `{"qpos":[…],"qvel":[…]}`, every further one `{"action":[…]}`; each action
-/// gives `{"observation":[…],"reward":…,"terminated":…,"truncated":…}`. It goes on after
+/// The first line is `{"qpos":[…],"qvel":[…]}`, every further one `{"action":[…]}`, or `{"action":k}` where actions are
+/// choices; each action gives `{"observation":[…],"reward":…,"terminated":…,"truncated":…}`. It goes on after
 /// termination and after the time limit, with `truncated` true from there on. Where the simulation
 /// has broken down, `"fault"` is added ([`Env::fault`]). Actions are rounded to f32, as policies
 /// give them. Blank lines are skipped.
@@ -74,8 +75,7 @@ pub fn replay(
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), ReplayError> {
-    let (state_dim, act_dim) = (env.spec().state_dim(), env.spec().act_dim());
-    let mut observation = vec![0.0; state_dim];
+    let mut observation = vec![0.0; env.spec().state_dim()];
     let mut started = false;
     let mut last = 0;
     for (index, text) in input.lines().enumerate() {
@@ -90,10 +90,12 @@ pub fn replay(
             started = true;
             continue;
         }
-        let action = parse_action(&text, act_dim).map_err(|problem| ReplayError::Line {
-            line,
-            problem,
-            expected: format!(r#"{{"action":[…]}} with {act_dim} finite number(s)"#),
+        let action = parse_action(&text, env.spec().action).map_err(|(problem, expected)| {
+            ReplayError::Line {
+                line,
+                problem,
+                expected,
+            }
         })?;
         let step = env.step(&action);
         env.observation_f64(&mut observation);
@@ -138,9 +140,30 @@ fn bad_start(line: usize, problem: String) -> ReplayError {
     }
 }
 
-fn parse_action(text: &str, act_dim: usize) -> Result<Vec<f32>, String> {
-    let Act { action } = parse(text)?;
-    if action.len() != act_dim {
+/// An action as [`Env::step`] takes it; else what is wrong, and what is expected.
+fn parse_action(text: &str, space: Space<'_>) -> Result<Vec<f32>, (String, String)> {
+    match space {
+        Space::Discrete { n } => parse_choice(text, n)
+            .map_err(|problem| (problem, format!(r#"{{"action":k}} with k of 0…{}"#, n - 1))),
+        _ => parse_vector(text, space.len()).map_err(|problem| {
+            let len = space.len();
+            let expected = format!(r#"{{"action":[…]}} with {len} finite number(s)"#);
+            (problem, expected)
+        }),
+    }
+}
+
+fn parse_choice(text: &str, n: usize) -> Result<Vec<f32>, String> {
+    let Act::<u64> { action } = parse(text)?;
+    match action {
+        choice if choice < n as u64 => Ok(vec![choice as f32]),
+        other => Err(format!("there is no choice {other}")),
+    }
+}
+
+fn parse_vector(text: &str, len: usize) -> Result<Vec<f32>, String> {
+    let Act::<Vec<f64>> { action } = parse(text)?;
+    if action.len() != len {
         return Err(format!("the action has {} value(s)", action.len()));
     }
     let rounded: Vec<f32> = action.iter().map(|value| *value as f32).collect();
@@ -153,16 +176,17 @@ fn parse_action(text: &str, act_dim: usize) -> Result<Vec<f32>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pendulum::{Pendulum, StdTrig};
+    use crate::cartpole::CartPole;
+    use crate::pendulum::Pendulum;
+    use crate::trig::StdTrig;
 
     fn run(input: &str) -> Result<Vec<serde_json::Value>, String> {
+        run_in(&mut Pendulum::<StdTrig>::new(), input)
+    }
+
+    fn run_in(env: &mut dyn Env, input: &str) -> Result<Vec<serde_json::Value>, String> {
         let mut output = Vec::new();
-        replay(
-            &mut Pendulum::<StdTrig>::new(),
-            input.as_bytes(),
-            &mut output,
-        )
-        .map_err(|e| e.to_string())?;
+        replay(env, input.as_bytes(), &mut output).map_err(|e| e.to_string())?;
         let lines = std::str::from_utf8(&output).unwrap().lines();
         Ok(lines.map(|l| serde_json::from_str(l).unwrap()).collect())
     }
@@ -250,5 +274,40 @@ mod tests {
             &action(start.trim()),
             "line 3: column 7: unknown field `qpos`",
         );
+    }
+
+    #[test]
+    fn choices_are_indices() {
+        let start = "{\"qpos\":[0,0.1],\"qvel\":[0,0]}\n";
+        let run = |line: &str| {
+            let mut env = CartPole::<StdTrig>::new();
+            run_in(&mut env, &format!("{start}{line}\n"))
+        };
+        let lines = run("{\"action\":1}").unwrap();
+        let mut env = CartPole::<StdTrig>::new();
+        env.set_state(&[0.0, 0.1], &[0.0, 0.0]).unwrap();
+        env.step(&[1.0]);
+        let mut observation = [0.0; 4];
+        env.observation_f64(&mut observation);
+        assert_eq!(lines[0]["observation"], serde_json::json!(observation));
+        assert_ne!(lines, run("{\"action\":0}").unwrap());
+        for (line, expected) in [
+            (
+                "{\"action\":2}",
+                "line 2: there is no choice 2; expected {\"action\":k} with k of 0…1",
+            ),
+            (
+                "{\"action\":[1]}",
+                "line 2: column 10: invalid type: sequence",
+            ),
+            (
+                "{\"action\":0.5}",
+                "line 2: column 13: invalid type: floating point",
+            ),
+            ("{\"action\":-1}", "line 2: column 12: invalid value"),
+        ] {
+            let message = run(line).unwrap_err();
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 }

@@ -9,8 +9,11 @@ use plotters::style::{Color, FontStyle, RGBColor, TextStyle, register_font};
 use crate::env::Env;
 use crate::registry::Blueprint;
 
+mod canvas;
+mod cartpole;
 mod pendulum;
 
+pub(crate) use cartpole::Drawing as CartPoleDrawing;
 pub(crate) use pendulum::Drawing as PendulumDrawing;
 
 /// Why there is no picture.

@@ -16,7 +16,7 @@ use super::Environment;
 pub struct Args {
     #[command(flatten)]
     env: Environment,
-    /// First line {"qpos":[…],"qvel":[…]}, then one {"action":[…]} per line; - is stdin
+    /// First line {"qpos":[…],"qvel":[…]}, then one {"action":[…]} per line, {"action":k} for choices; - is stdin
     #[arg(value_name = "IN.jsonl")]
     input: PathBuf,
 }
