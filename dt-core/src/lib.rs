@@ -33,6 +33,8 @@ mod arena;
 mod attention;
 pub mod blob;
 mod cache;
+mod chacha;
+mod choice;
 pub mod config;
 mod cost;
 pub mod engine;

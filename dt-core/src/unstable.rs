@@ -1,5 +1,15 @@
 //! What this project's own crates need of the inside: exporter, benchmarks, tests. **Any version may change or remove any of it.**
 
+/// Random numbers of sampled actions.
+pub mod chacha {
+    pub use crate::chacha::*;
+}
+
+/// From logits to the index of an action.
+pub mod choice {
+    pub use crate::choice::*;
+}
+
 /// Weights of four bits.
 pub mod int4 {
     pub use crate::int4::*;
