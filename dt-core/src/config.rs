@@ -196,6 +196,8 @@ pub enum ConfigError {
     },
     /// `layer_norm_eps` is not a positive finite number.
     Epsilon,
+    /// Choices are made by logits, of which tanh would leave no more than ±1.
+    TanhLogits,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -214,6 +216,9 @@ impl core::fmt::Display for ConfigError {
                 write!(f, "folded attention has one head, but n_head is {n_head}")
             }
             Self::Epsilon => f.write_str("layer_norm_eps must be a positive finite number"),
+            Self::TanhLogits => {
+                f.write_str("actions are discrete, so the head must be linear instead of tanh")
+            }
         }
     }
 }
@@ -265,6 +270,9 @@ impl Config {
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
             return Err(ConfigError::Epsilon);
         }
+        if self.actions == Actions::Discrete && self.head == Head::Tanh {
+            return Err(ConfigError::TanhLogits);
+        }
         Ok(())
     }
 
@@ -283,6 +291,14 @@ impl Config {
         match self.actions {
             Actions::Continuous => self.act_dim,
             Actions::Discrete => 1,
+        }
+    }
+
+    /// Logits that an action is chosen by: act_dim, or 0 where actions are continuous.
+    pub const fn logits_len(&self) -> u32 {
+        match self.actions {
+            Actions::Continuous => 0,
+            Actions::Discrete => self.act_dim,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Small random policies for this crate's tests.
 
 use crate::blob::{
-    Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
-    emit, emitted_len,
+    Affine, Choice, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
+    Sampling, Vectors, emit, emitted_len,
 };
 use crate::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 
@@ -67,6 +67,14 @@ pub fn manifest(config: Config) -> Manifest<'static> {
             updates: 2,
             ..Manifest::new(config).provenance
         },
+        choice: match config.actions {
+            Actions::Continuous => Choice::Greedy,
+            Actions::Discrete => Choice::Sampled(Sampling {
+                temperature: 0.8,
+                top_k: 2,
+                seed: 11,
+            }),
+        },
         ..Manifest::new(config)
     }
 }
@@ -104,9 +112,9 @@ impl Fixture {
             (weight, random.vector(rows, 0.3))
         };
         // Actions that vary, but seldom saturate.
-        let head_gain = match config.head {
-            Head::Tanh => 3.0,
-            Head::Linear => 0.6,
+        let head_gain = match (config.head, config.actions) {
+            (Head::Linear, Actions::Continuous) => 0.6,
+            _ => 3.0,
         };
         let ends = [
             linear(d, 1, 2.0),
@@ -213,6 +221,14 @@ pub fn observation(random: &mut Random) -> [f32; 3] {
     core::array::from_fn(|_| 3.0 * random.unit())
 }
 
+/// An action in the environment's units: a number around the fixture's range, or the index of a choice.
+pub fn applied(config: &Config, random: &mut Random) -> f32 {
+    match config.actions {
+        Actions::Continuous => 2.0 * random.unit(),
+        Actions::Discrete => random.below(config.act_dim.into()) as f32,
+    }
+}
+
 /// Configurations that differ in everything the engine branches on.
 pub fn configs() -> impl Iterator<Item = Config> {
     use {Activation::*, Attention::*, Dtype::*, Math::*, Mixer as M};
@@ -235,7 +251,7 @@ pub fn configs() -> impl Iterator<Item = Config> {
         (Int4, Streaming, M::Attention, Silu, TANH, Polynomial, 9),
         (Int8, Window, M::Attention, Tanh, LINEAR, Libm, 0),
     ];
-    choices.into_iter().map(
+    let networks = choices.into_iter().map(
         |(dtype, attention, mixer, activation, head, math, max_ep_len)| Config {
             dtype,
             attention,
@@ -250,5 +266,12 @@ pub fn configs() -> impl Iterator<Item = Config> {
             d_model: if dtype == Int4 { 40 } else { 8 },
             ..config()
         },
-    )
+    );
+    // What has a linear head can choose as well.
+    let discrete = networks.clone().filter(|config| config.head == LINEAR);
+    networks.chain(discrete.map(|config| Config {
+        actions: Actions::Discrete,
+        act_dim: 3,
+        ..config
+    }))
 }

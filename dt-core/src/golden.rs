@@ -1,11 +1,12 @@
 //! The self-test: golden vectors that travel in the policy file and must come out to the bit.
 //!
 //! A record is `[return_to_go, observation, applied action, expected action]`, all in the
-//! environment's units; the records of a file are consecutive control steps of one episode.
+//! environment's units, and where the policy chooses the logits expected (act_dim): an index alone would tell little.
+//! The records of a file are consecutive control steps of one episode, whose random numbers have the key in the file.
 
 use core::hint::black_box;
 
-use crate::blob::{Blob, RewardMode};
+use crate::blob::{Blob, Choice, RewardMode};
 use crate::policy::{ActError, Policy};
 use crate::slices::{Guaranteed, plus, rows};
 #[cfg(any(test, feature = "emit"))]
@@ -28,6 +29,17 @@ pub enum SelfTestError {
         /// Why.
         error: ActError,
     },
+    /// A logit differs.
+    Logit {
+        /// Which record.
+        step: usize,
+        /// Which logit.
+        index: usize,
+        /// Bits of the recorded value.
+        expected: u32,
+        /// Bits of the computed value.
+        got: u32,
+    },
     /// An action differs.
     Mismatch {
         /// Which record.
@@ -47,6 +59,15 @@ impl core::fmt::Display for SelfTestError {
             Self::Arithmetic(deviation) => write!(f, "floating-point arithmetic {deviation}"),
             Self::Empty => f.write_str("the policy holds no golden vectors"),
             Self::Act { step, error } => write!(f, "golden step {step}: {error}"),
+            Self::Logit {
+                step,
+                index,
+                expected,
+                got,
+            } => write!(
+                f,
+                "golden step {step}, logit {index}: bits {got:08x} instead of {expected:08x}"
+            ),
             Self::Mismatch {
                 step,
                 index,
@@ -128,32 +149,83 @@ pub fn check<A: AsMut<[u32]>>(
     blob: &Blob<'_>,
 ) -> Result<usize, SelfTestError> {
     check_arithmetic().map_err(SelfTestError::Arithmetic)?;
+    let seed = policy.seed();
+    if let Choice::Sampled(sampling) = blob.manifest().choice {
+        policy.set_seed(sampling.seed);
+    }
+    let compared = compare(policy, blob);
+    policy.set_seed(seed);
+    match compared {
+        Ok(0) => Err(SelfTestError::Empty),
+        compared => compared,
+    }
+}
+
+fn compare<A: AsMut<[u32]>>(
+    policy: &mut Policy<'_, A>,
+    blob: &Blob<'_>,
+) -> Result<usize, SelfTestError> {
     let shape = Shape::of(blob);
     let mut steps = 0;
     for (step, record) in (0..usize::MAX).zip(rows(blob.golden(), shape.len)) {
-        let (inputs, expected) = shape.split(record);
-        let got = run(policy, step, &inputs).map_err(|error| SelfTestError::Act { step, error })?;
-        for (index, (expected, got)) in (0..shape.act_dim).zip(expected.iter().zip(got)) {
-            let (expected, got) = (expected.to_bits(), got.to_bits());
-            if expected != got {
-                return Err(SelfTestError::Mismatch {
-                    step,
-                    index,
-                    expected,
-                    got,
-                });
-            }
+        let (inputs, expected, logits) = shape.split(record);
+        let failed = |error| SelfTestError::Act { step, error };
+        let got = run(policy, step, &inputs).map_err(failed)?;
+        let action = difference(expected, got);
+        // Logits first, because an index follows from them.
+        if let Some(Difference {
+            index,
+            expected,
+            got,
+        }) = difference(logits, policy.logits().unwrap_or_default())
+        {
+            return Err(SelfTestError::Logit {
+                step,
+                index,
+                expected,
+                got,
+            });
         }
-        absorb(policy, &inputs).map_err(|error| SelfTestError::Act { step, error })?;
+        if let Some(Difference {
+            index,
+            expected,
+            got,
+        }) = action
+        {
+            return Err(SelfTestError::Mismatch {
+                step,
+                index,
+                expected,
+                got,
+            });
+        }
+        absorb(policy, &inputs).map_err(failed)?;
         steps = plus(step, 1);
-    }
-    if steps == 0 {
-        return Err(SelfTestError::Empty);
     }
     Ok(steps)
 }
 
-/// Fills in the expected actions of `golden` (records as in the file), at export.
+/// Where computed values are not the recorded ones, in bits.
+struct Difference {
+    index: usize,
+    expected: u32,
+    got: u32,
+}
+
+/// The first. What there are only values of on one side is not compared.
+fn difference(expected: &[f32], got: &[f32]) -> Option<Difference> {
+    let pairs = expected.iter().zip(got);
+    let differences = (0..usize::MAX)
+        .zip(pairs)
+        .map(|(index, (expected, got))| Difference {
+            index,
+            expected: expected.to_bits(),
+            got: got.to_bits(),
+        });
+    { differences }.find(|difference| difference.expected != difference.got)
+}
+
+/// Fills in the expected actions, and logits, of `golden` (records as in the file), at export.
 ///
 /// # Errors
 /// [`ActError`] of the first step that fails.
@@ -165,10 +237,11 @@ pub fn record<A: AsMut<[u32]>>(
 ) -> Result<(), ActError> {
     let shape = Shape::of(blob);
     for (step, record) in rows_mut(golden, shape.len).enumerate() {
-        let at = shape.len.saturating_sub(shape.act_dim);
-        let (inputs, expected) = record.split_at_mut_checked(at).guaranteed();
+        let (inputs, outputs) = record.split_at_mut_checked(shape.inputs).guaranteed();
+        let (action, logits) = outputs.split_at_mut_checked(shape.action).guaranteed();
         let inputs = shape.inputs(inputs);
-        copy(run(policy, step, &inputs)?, expected);
+        copy(run(policy, step, &inputs)?, action);
+        copy(policy.logits().unwrap_or_default(), logits);
         absorb(policy, &inputs)?;
     }
     Ok(())
@@ -204,26 +277,35 @@ struct Inputs<'r> {
     applied: &'r [f32],
 }
 
+/// Lengths within a record.
 struct Shape {
     state_dim: usize,
-    act_dim: usize,
-    /// Of a record.
+    /// Of an action.
+    action: usize,
+    /// Of what goes in.
+    inputs: usize,
+    /// Of all of it.
     len: usize,
 }
 
 impl Shape {
     fn of(blob: &Blob<'_>) -> Self {
+        let manifest = blob.manifest();
+        let [state_dim, action] =
+            [manifest.config.state_dim, manifest.config.action_len()].map(|dim| dim as usize);
         Self {
-            state_dim: blob.manifest().config.state_dim as usize,
-            act_dim: blob.manifest().config.act_dim as usize,
-            len: blob.manifest().golden_record_len(),
+            state_dim,
+            action,
+            inputs: plus(1, plus(state_dim, action)),
+            len: manifest.golden_record_len(),
         }
     }
 
-    fn split<'r>(&self, record: &'r [f32]) -> (Inputs<'r>, &'r [f32]) {
-        let at = self.len.saturating_sub(self.act_dim);
-        let (inputs, expected) = record.split_at_checked(at).guaranteed();
-        (self.inputs(inputs), expected)
+    /// Inputs, expected action, expected logits.
+    fn split<'r>(&self, record: &'r [f32]) -> (Inputs<'r>, &'r [f32], &'r [f32]) {
+        let (inputs, outputs) = record.split_at_checked(self.inputs).guaranteed();
+        let (action, logits) = outputs.split_at_checked(self.action).guaranteed();
+        (self.inputs(inputs), action, logits)
     }
 
     fn inputs<'r>(&self, inputs: &'r [f32]) -> Inputs<'r> {
@@ -240,8 +322,9 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Actions;
     use crate::config::Config;
-    use crate::fixture::{Fixture, Random, arena, bytes, config, configs};
+    use crate::fixture::{Fixture, Random, applied, arena, bytes, config, configs};
 
     fn with_golden(config: Config) -> Vec<u128> {
         let mut fixture = Fixture::new(config, 6);
@@ -250,6 +333,10 @@ mod tests {
         let mut random = Random::new(8);
         let len = records as usize * fixture.manifest.golden_record_len();
         fixture.golden = random.vector(len, 2.0);
+        let action = 1 + config.state_dim as usize;
+        for record in fixture.golden.chunks_exact_mut(len / records as usize) {
+            record[action] = applied(&config, &mut random);
+        }
         let file = fixture.emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut policy = Policy::new(&blob, arena(&config)).unwrap();
@@ -268,23 +355,42 @@ mod tests {
             // Again, in the middle of an episode.
             assert_eq!(check(&mut policy, &blob), Ok(steps));
 
-            let mut off = blob.golden().to_vec();
+            // With another key, which stays the policy's.
+            policy.set_seed(99);
+            assert_eq!(check(&mut policy, &blob), Ok(steps));
+            assert_eq!(policy.seed(), 99);
+
             let record = blob.manifest().golden_record_len();
-            let expected = &mut off[5 * record + record - 1];
-            *expected = f32::from_bits(expected.to_bits() ^ 1);
-            let blob = blob.with_golden(&off);
-            let error = check(&mut policy, &blob).unwrap_err();
+            let error = |policy: &mut Policy<'_, Vec<u32>>, value: usize| {
+                let mut off = blob.golden().to_vec();
+                let expected = &mut off[5 * record + value];
+                *expected = f32::from_bits(expected.to_bits() ^ 1);
+                check(policy, &blob.with_golden(&off)).unwrap_err()
+            };
+            let action = 2 + config.state_dim as usize;
+            let mismatch = error(&mut policy, action);
             assert!(
                 matches!(
-                    error,
+                    mismatch,
                     SelfTestError::Mismatch {
                         step: 5,
                         index: 0,
                         ..
                     }
                 ),
-                "{error}"
+                "{mismatch}"
             );
+            if config.actions == Actions::Discrete {
+                for logit in 0..3 {
+                    let differs = error(&mut policy, action + 1 + logit);
+                    let SelfTestError::Logit { step: 5, index, .. } = differs else {
+                        panic!("{differs}")
+                    };
+                    assert_eq!(index, logit);
+                }
+            } else {
+                assert_eq!(record, action + 1);
+            }
         }
         let file = Fixture::new(config(), 1).emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();

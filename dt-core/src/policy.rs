@@ -7,14 +7,20 @@
 //! [`run_ahead`](Policy::run_ahead) in between makes it the *split* step, least latency from sensor to
 //! action: after `absorb` the action alone is known, after `observe_reward` the return-to-go as well.
 //! However it is split, the bits are the same.
+//!
+//! An action is a vector (act_dim), or, where the policy chooses ([`Actions::Discrete`]), one number: the index of the
+//! choice, from 0, in a slice of length 1.
 
 use crate::arena::Memory;
-use crate::blob::{BeyondLimits, Blob, ReturnLimits, RewardMode, Vectors};
-use crate::config::Config;
+use crate::blob::{BeyondLimits, Blob, Choice, ReturnLimits, RewardMode, Vectors};
+use crate::chacha::draw;
+use crate::choice::choose;
+use crate::config::{Actions, Config};
 use crate::engine::{ArenaTooSmall, Pending, Stepper};
 use crate::ops::clamp;
 use crate::probe::Probe;
 use crate::quant::NonFinite;
+use crate::slices::Guaranteed;
 
 /// A Decision Transformer in a control loop.
 ///
@@ -29,6 +35,11 @@ pub struct Policy<'a, A> {
     /// In the environment's units.
     return_to_go: f32,
     timestep: u32,
+    choice: Choice,
+    /// Of the random numbers that [`Choice::Sampled`] draws.
+    seed: u64,
+    /// The index chosen last, where actions are discrete.
+    chosen: [f32; 1],
     due: Due,
     pending: Pending,
     arena: A,
@@ -71,7 +82,7 @@ pub enum ActError {
         /// Which one.
         index: usize,
     },
-    /// A component of the applied action is NaN or infinite.
+    /// A component of the applied action is NaN or infinite, or the index of no choice.
     Action {
         /// Which one.
         index: usize,
@@ -105,7 +116,7 @@ impl core::fmt::Display for ActError {
             Self::Action { index } => {
                 write!(
                     f,
-                    "component {index} of the applied action is NaN or infinite"
+                    "component {index} of the applied action is NaN, infinite or the index of no choice"
                 )
             }
             Self::Return => {
@@ -145,6 +156,12 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             return_limits: blob.manifest().return_limits,
             return_to_go: 0.0,
             timestep: 0,
+            choice: blob.manifest().choice,
+            seed: match blob.manifest().choice {
+                Choice::Sampled(sampling) => sampling.seed,
+                Choice::Greedy => 0,
+            },
+            chosen: [0.0],
             due: Due::Reset,
             pending: Pending::default(),
             arena,
@@ -165,7 +182,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         Ok(())
     }
 
-    /// The action (act_dim) for an observation (state_dim), both in the environment's units;
+    /// The action (act_dim, or the index of a choice) for an observation (state_dim), both in the environment's units;
     /// always finite and within the action bounds.
     ///
     /// # Errors
@@ -204,6 +221,17 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         let pending = core::mem::take(&mut self.pending);
         self.stepper
             .step(&mut memory, pending, self.timestep, probe)?;
+        let config = self.stepper.config();
+        if config.actions == Actions::Discrete {
+            let draw = match self.choice {
+                Choice::Sampled(_) => draw(self.seed, self.timestep),
+                Choice::Greedy => 0,
+            };
+            let index = choose(memory.work.output, &self.choice, draw, config.math);
+            self.chosen = [index as f32];
+            self.due = Due::Absorb;
+            return Ok(&self.chosen);
+        }
         let bounds = vectors.action_low.iter().zip(vectors.action_high);
         for (action, (&low, &high)) in memory.work.output.iter_mut().zip(bounds) {
             *action = clamp(*action * half(low, high) + centre(low, high), low, high);
@@ -215,8 +243,18 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         Ok(memory.work.output)
     }
 
-    /// Tells the policy which action (act_dim, in the environment's units) was applied after
-    /// [`act`](Self::act). Cheap; runs no network.
+    /// Between [`act`](Self::act) and [`absorb`](Self::absorb) of a policy that chooses: what it chose by (act_dim).
+    pub fn logits(&mut self) -> Option<&[f32]> {
+        // Nothing has run since `act`, so its output is still there.
+        (self.due == Due::Absorb && self.config().actions == Actions::Discrete).then(|| {
+            &*Memory::carve(&self.stepper.layout, self.arena.as_mut())
+                .work
+                .output
+        })
+    }
+
+    /// Tells the policy which action (act_dim, in the environment's units, or the index of a choice) was applied
+    /// after [`act`](Self::act). Cheap; runs no network.
     ///
     /// # Errors
     /// [`ActError`]; nothing is absorbed then.
@@ -227,7 +265,10 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             return Err(ActError::Action { index });
         }
         let memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
-        scale_action(&self.vectors, applied, memory.action);
+        match self.stepper.config().actions {
+            Actions::Continuous => scale_action(&self.vectors, applied, memory.action),
+            Actions::Discrete => one_hot(applied, memory.action)?,
+        }
         self.absorbed();
         Ok(())
     }
@@ -240,7 +281,12 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.expect_absorb()?;
         // Nothing has run since `act`, so its output is still there.
         let memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
-        scale_action(&self.vectors, memory.work.output, memory.action);
+        match self.stepper.config().actions {
+            Actions::Continuous => {
+                scale_action(&self.vectors, memory.work.output, memory.action);
+            }
+            Actions::Discrete => one_hot(&self.chosen, memory.action)?,
+        }
         self.absorbed();
         Ok(())
     }
@@ -322,6 +368,19 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             self.stage_return();
         }
         Ok(())
+    }
+
+    /// Gives the random numbers of sampled actions another key than the policy file's, from the next
+    /// [`act`](Self::act) on. The number of a control step follows from the key and [`timestep`](Self::timestep) alone:
+    /// episodes with the same key and the same observations have the same actions, those with another key
+    /// independent draws.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.seed = seed;
+    }
+
+    /// Key of the random numbers of sampled actions.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Return still wanted, in the environment's units. Where the manifest clamps the return-to-go to
@@ -427,6 +486,19 @@ fn scale_action(vectors: &Vectors<'_>, action: &[f32], scaled: &mut [f32]) {
             0.0
         };
     }
+}
+
+/// Writes the index of a choice as the network reads it: 1 there, and 0 elsewhere.
+fn one_hot(index: &[f32], choices: &mut [f32]) -> Result<(), ActError> {
+    let index = index.first().copied().guaranteed();
+    let whole = index as usize;
+    if whole as f32 != index || whole >= choices.len() {
+        return Err(ActError::Action { index: 0 });
+    }
+    for (choice, place) in choices.iter_mut().zip(0..usize::MAX) {
+        *choice = if place == whole { 1.0 } else { 0.0 };
+    }
+    Ok(())
 }
 
 fn check_len(field: &'static str, expected: &[f32], got: &[f32]) -> Result<(), ActError> {

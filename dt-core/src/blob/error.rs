@@ -160,7 +160,12 @@ pub enum BlobError {
     },
     /// The policy is to stop at the end of its timestep table, but has none.
     NoTable,
-    /// The safe action lies outside the action bounds.
+    /// The action bounds of a policy that chooses are not its first and last index.
+    Choices {
+        /// Choices that there are.
+        choices: u32,
+    },
+    /// The safe action lies outside the action bounds, or is the index of no choice.
     SafeAction,
 }
 
@@ -215,7 +220,14 @@ impl fmt::Display for BlobError {
             Self::NoTable => f.write_str(
                 "at_max_ep_len is Fault, but the model has no timestep table (max_ep_len is 0): there is no end to stop at",
             ),
-            Self::SafeAction => f.write_str("safe_action lies outside action_low..action_high"),
+            Self::Choices { choices } => write!(
+                f,
+                "actions are one of {choices} choices, so action_low must be 0 and action_high {}",
+                choices.saturating_sub(1)
+            ),
+            Self::SafeAction => f.write_str(
+                "safe_action lies outside action_low..action_high, or is the index of no choice",
+            ),
         }
     }
 }

@@ -224,11 +224,13 @@ impl Manifest<'_> {
         }
     }
 
-    /// f32 values in one golden record: return-to-go, observation, applied action, expected action.
+    /// f32 values in one golden record: return-to-go, observation, applied action, expected action and, where the
+    /// policy chooses, the logits expected (act_dim).
     pub const fn golden_record_len(&self) -> usize {
         let actions = (self.config.action_len() as usize).saturating_mul(2);
         (self.config.state_dim as usize)
             .saturating_add(actions)
+            .saturating_add(self.config.logits_len() as usize)
             .saturating_add(1)
     }
 }

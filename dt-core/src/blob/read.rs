@@ -48,7 +48,7 @@ impl<'a> Blob<'a> {
         let golden_len = times(manifest.golden_steps as usize, manifest.golden_record_len());
         let golden = tensors.f32(golden_len);
         let mut check = Check { file, at: start };
-        check.vectors(&vectors)?;
+        check.vectors(&manifest.config, &vectors)?;
         check.model(&model)?;
         check.f32(TensorName::plain("golden"), golden)?;
         // Tensors past the end would have been empty ones.
@@ -349,7 +349,7 @@ impl Check<'_> {
         }
     }
 
-    fn vectors(&mut self, vectors: &Vectors<'_>) -> Result<(), BlobError> {
+    fn vectors(&mut self, config: &Config, vectors: &Vectors<'_>) -> Result<(), BlobError> {
         let name = TensorName::plain;
         self.f32(name("state_mean"), vectors.state_mean)?;
         self.scales(name("state_std"), vectors.state_std)?;
@@ -373,6 +373,21 @@ impl Check<'_> {
             || !ordered(vectors.safe_action, vectors.action_high)
         {
             return Err(BlobError::SafeAction);
+        }
+        if config.actions == Actions::Discrete {
+            let choices = config.act_dim;
+            let last = choices.saturating_sub(1) as f32;
+            if vectors.action_low != [0.0] || vectors.action_high != [last] {
+                return Err(BlobError::Choices { choices });
+            }
+            // Between them, as was seen above.
+            if !vectors
+                .safe_action
+                .iter()
+                .all(|&index| index as u32 as f32 == index)
+            {
+                return Err(BlobError::SafeAction);
+            }
         }
         Ok(())
     }

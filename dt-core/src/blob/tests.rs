@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Activation, Math, Mixer};
+use crate::config::{Activation, ConfigError, Head, Math, Mixer};
 use crate::fixture::{Fixture, config};
 
 fn bytes(file: &[u128]) -> &[u8] {
@@ -256,6 +256,7 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
     let all = Config {
         glu: true,
         actions: Actions::Discrete,
+        head: Head::Linear,
         activation: Activation::Silu,
         ..plain
     };
@@ -636,4 +637,45 @@ fn the_row_that_pads_an_int4_table_must_be_zero() {
         Blob::parse(bytes(&bad)).unwrap_err(),
         BlobError::Padding(TensorName::plain("embed_timestep").part("weight"))
     );
+}
+
+/// The bounds of an index are the first and the last one, and the safe action is one that there is.
+#[test]
+fn the_vectors_of_a_choice_are_indices() {
+    let config = Config {
+        actions: Actions::Discrete,
+        head: Head::Linear,
+        act_dim: 3,
+        ..config()
+    };
+    let file = Fixture::new(config, 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let vectors = *blob.vectors();
+    let with = |vector: &[f32], value: f32| {
+        let at = offset(&file, vector);
+        let forged = forged(&file, |file| {
+            file[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        });
+        Blob::parse(bytes(&forged)).map(|_| ())
+    };
+    let choices = Err(BlobError::Choices { choices: 3 });
+    assert_eq!(with(vectors.action_low, -1.0), choices);
+    assert_eq!(with(vectors.action_high, 3.0), choices);
+    assert_eq!(with(vectors.action_high, 1.5), choices);
+    for (safe, expected) in [
+        (0.0, Ok(())),
+        (2.0, Ok(())),
+        (0.5, Err(BlobError::SafeAction)),
+        (3.0, Err(BlobError::SafeAction)),
+        (-1.0, Err(BlobError::SafeAction)),
+    ] {
+        assert_eq!(with(vectors.safe_action, safe), expected, "{safe}");
+    }
+    let tanh = Config {
+        head: Head::Tanh,
+        ..config
+    };
+    let error = Fixture::new(tanh, 1).emit().unwrap_err();
+    let refused = BlobError::Config(ConfigError::TanhLogits);
+    assert_eq!(error, EmitError::Invalid(refused));
 }
