@@ -10,7 +10,8 @@ It reads format versions 1 and 2.
 
 `run` starts one episode at the policy's default target return, or at --target-return. Each step
 takes the observation, the action that was applied after it and the reward (null where the policy
-observes none), and prints {"action": […], "bits": […]}. A line may set "return_to_go" first.
+observes none), and prints {"action": […], "bits": […]}; where actions are discrete, the action is an
+index, and the bits are its and those of the logits. A line may set "return_to_go" first.
 """
 
 import argparse
@@ -29,6 +30,8 @@ import polynomial_f32
 F = np.float32
 SOURCES = {"libm": libm_f32, "micromath": micromath_f32, "polynomial": polynomial_f32}
 ONE_AND_A_HALF_2_23 = F(12582912)
+# What a file may require.
+KNOWN = {"discrete-actions", "sampled-actions"}
 
 
 # --- The arithmetic of the contract ---------------------------------------------------------------
@@ -154,8 +157,9 @@ class Postcard:
 def read_manifest(data, version):
     p = Postcard(data)
     requires = p.text() if version > 1 else ""
-    if requires:
-        raise ValueError(f"the policy needs {requires}")
+    requires = set(requires.split(",")) - {""}
+    if requires - KNOWN:
+        raise ValueError(f"the policy needs {', '.join(requires - KNOWN)}")
     dims = "state_dim act_dim d_model n_layer n_head d_ff context_len max_ep_len"
     m = {name: p.varint() for name in dims.split()}
     m["dtype"] = p.one_of("f32", "int8", "int4")
@@ -181,6 +185,10 @@ def read_manifest(data, version):
         m["statistics"], m["checkpoint"] = p.text(), p.text()
     m["run"], m["version"] = p.text(), p.text()
     m["seed"], m["updates"] = p.varint(), p.varint()
+    m["discrete"] = "discrete-actions" in requires
+    m["sampling"] = None
+    if "sampled-actions" in requires:
+        m["sampling"] = p.f32(), p.varint(), p.varint()
     if p.at != len(data):
         raise ValueError("manifest has bytes left over")
     return m
@@ -266,7 +274,9 @@ class Blob:
         s, a, d, f = m["state_dim"], m["act_dim"], m["d_model"], m["d_ff"]
         t = Tensors(data, 24 + manifest_len, m, version)
         self.state_mean, self.state_std, self.state_low, self.state_high = (t.f32(s) for _ in "1234")
-        self.action_low, self.action_high, self.safe_action = (t.f32(a) for _ in "123")
+        self.action_low, self.action_high, self.safe_action = (
+            t.f32(1 if m["discrete"] else a) for _ in "123"
+        )
         self.embed_return, self.embed_state, self.embed_action = (t.matrix(d, n) for n in (1, s, a))
         self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
         self.embed_ln = t.norm(d)
@@ -283,7 +293,7 @@ class Blob:
         ]
         self.ln_f = t.norm(d)
         self.head = t.matrix(a, d)
-        self.golden = t.f32(m["golden_steps"], 1 + s + 2 * a)
+        self.golden = t.f32(m["golden_steps"], 1 + s + (2 + a if m["discrete"] else 2 * a))
         if t.at != length:
             raise ValueError(f"tensors end at {t.at}, the file says {length}")
 
@@ -372,12 +382,58 @@ class Network:
         return self.math.tanhf(u) if self.m["head"] == "tanh" else u
 
 
+# --- Choices --------------------------------------------------------------------------------------
+
+
+def quarter_round(x, a, b, c, d):
+    for left, right, turn in ((a, b, 16), (c, d, 12), (a, b, 8), (c, d, 7)):
+        other = d if left == a else b
+        x[left] = (x[left] + x[right]) % 2**32
+        turned = x[other] ^ x[left]
+        x[other] = (turned << turn | turned >> 32 - turn) % 2**32
+
+
+def chacha8(seed, nonce, block):
+    """16 words of the key stream (RFC 8439's order of words, with 64 bits for counter and nonce each)."""
+    key = struct.unpack("<8I", struct.pack("<Q24x", seed))
+    ends = struct.unpack("<4I", struct.pack("<2Q", block, nonce))
+    start = [*struct.unpack("<4I", b"expand 32-byte k"), *key, *ends]
+    x = list(start)
+    for _ in range(4):
+        for i in range(4):
+            quarter_round(x, i, 4 + i, 8 + i, 12 + i)
+        for i in range(4):
+            quarter_round(x, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4)
+    return [(a + b) % 2**32 for a, b in zip(x, start)]
+
+
+def draw(seed, timestep):
+    return chacha8(seed, 1, timestep // 16)[timestep % 16]
+
+
+def choose(logits, sampling, seed, timestep, math):
+    """Index of the action."""
+    if sampling is None:
+        return int(np.argmax(logits))
+    temperature, top_k, _ = sampling
+    order = sorted(range(len(logits)), key=lambda i: (-float(logits[i]), i))
+    kept = sorted(order[: top_k or None])
+    with np.errstate(over="ignore"):
+        parts = math.expf((logits[kept] - logits.max()) / temperature)
+    weights = np.clip(rne(parts * F(2**18)), 0, 2**18)
+    place = draw(seed, timestep) * int(weights.sum()) // 2**32
+    return kept[int(np.argmax(np.cumsum(weights) > place))]
+
+
 # --- The policy -----------------------------------------------------------------------------------
 
 
 class Policy:
-    def __init__(self, blob, target_return):
+    def __init__(self, blob, target_return, seed=None):
         self.blob, self.m = blob, blob.manifest
+        if seed is None and self.m["sampling"] is not None:
+            seed = self.m["sampling"][2]
+        self.seed, self.logits = seed, np.zeros(0, F)
         self.return_to_go = F(target_return)
         self.network = Network(blob)
         self.past = []  # per step: return-to-go, state, action as the network sees them
@@ -385,10 +441,15 @@ class Policy:
         self.centre = F(0.5) * (blob.action_high + blob.action_low)
 
     def act(self, observation):
-        """Action (act_dim) in the environment's units, clamped."""
+        """Action (act_dim) in the environment's units, clamped; or the index of a choice."""
         state = (np.asarray(observation, F) - self.blob.state_mean) / self.blob.state_std
         self.past.append([self.told() / F(self.m["return_scale"]), state, None])
         u = self.window() if self.m["attention"] == "window" else self.newest(len(self.past) - 1)
+        if self.m["discrete"]:
+            self.logits = u
+            timestep = len(self.past) - 1
+            chosen = choose(u, self.m["sampling"], self.seed, timestep, self.network.math)
+            return np.array([chosen], F)
         action = u * self.half + self.centre
         action = np.where(action < self.blob.action_low, self.blob.action_low, action)
         return np.where(action > self.blob.action_high, self.blob.action_high, action)
@@ -402,9 +463,12 @@ class Policy:
 
     def absorb(self, applied, reward):
         """The action that was really applied, in the environment's units, and its reward."""
-        offset = np.asarray(applied, F) - self.centre
-        with np.errstate(divide="ignore", invalid="ignore"):
-            self.past[-1][2] = np.where(self.half == 0, F(0), offset / self.half)
+        if self.m["discrete"]:
+            self.past[-1][2] = np.eye(self.m["act_dim"], dtype=F)[int(applied[0])]
+        else:
+            offset = np.asarray(applied, F) - self.centre
+            with np.errstate(divide="ignore", invalid="ignore"):
+                self.past[-1][2] = np.where(self.half == 0, F(0), offset / self.half)
         if self.m["reward"] == "observed":
             self.return_to_go = self.return_to_go - F(reward)
 
@@ -437,14 +501,16 @@ def run(args):
     with open(args.policy, "rb") as file:
         blob = Blob(file.read())
     target = args.target_return
-    policy = Policy(blob, blob.manifest["target_return"] if target is None else target)
+    target = blob.manifest["target_return"] if target is None else target
+    policy = Policy(blob, target, args.seed)
     for line in sys.stdin:
         step = json.loads(line)
         if step.get("return_to_go") is not None:
             policy.return_to_go = F(step["return_to_go"])
         action = policy.act(step["observation"])
         policy.absorb(step["applied"], step.get("reward"))
-        bits = action.astype(F).view(np.uint32)
+        # Of a choice, what it was made by as well.
+        bits = np.concatenate([action, policy.logits]).astype(F).view(np.uint32)
         print(json.dumps({"action": action.tolist(), "bits": bits.tolist()}))
 
 
@@ -460,6 +526,7 @@ def main():
     command = commands.add_parser("run", help="run a policy over recorded steps")
     command.add_argument("policy")
     command.add_argument("--target-return", type=float)
+    command.add_argument("--seed", type=int, help="of the draws of sampled actions, in place of the file's")
     command.set_defaults(call=run)
     command = commands.add_parser("math", help="exp and tanh of raw f32")
     command.add_argument("source", choices=SOURCES)

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use dt_core::blob::{
-    Affine, AtMaxEpLen, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
+    Affine, AtMaxEpLen, Choice, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
     ReturnLimits, RewardMode, Vectors,
 };
 use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
@@ -43,6 +43,8 @@ pub struct Sample {
     pub state: [Vec<f32>; 4],
     /// Per action component: low, high, safe.
     pub action: [Vec<f32>; 3],
+    /// How a discrete action follows from the logits.
+    pub choice: Choice,
 }
 
 impl Sample {
@@ -57,7 +59,11 @@ impl Sample {
             return_scale: 1.0,
             return_limits: None,
             state: [0.0, 1.0, -100.0, 100.0].map(|value| vec![value; state]),
-            action: [-1.0, 1.0, 0.0].map(|value| vec![value; action]),
+            action: match config.actions {
+                Actions::Continuous => [-1.0, 1.0, 0.0].map(|value| vec![value; action]),
+                Actions::Discrete => [0.0, (action - 1) as f32, 0.0].map(|value| vec![value]),
+            },
+            choice: Choice::Greedy,
         }
     }
 
@@ -81,6 +87,10 @@ impl Sample {
             ],
             ..Self::new(config, random_tensors(&config, &mut random))
         };
+        if config.actions == Actions::Discrete {
+            let last = (config.act_dim - 1) as f32;
+            sample.action = [0.0, last, last].map(|index| vec![index]);
+        }
         sample.centre_head(&mut random);
         sample
     }
@@ -168,6 +178,7 @@ impl Sample {
             reward: self.reward,
             at_max_ep_len: self.at_max_ep_len,
             env: "none",
+            choice: self.choice,
             provenance: Provenance {
                 dataset: "random",
                 dataset_sha256: [7; 32],
@@ -248,6 +259,11 @@ impl Random {
         (0..n).map(|_| draw()).collect()
     }
 
+    /// One of 0…n − 1.
+    pub fn below(&mut self, n: u32) -> u32 {
+        self.0.random_range(0..n)
+    }
+
     /// True with the given probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.0.random_bool(probability)
@@ -272,7 +288,10 @@ impl Episode {
             returns_to_go: random.around(0.0, 1.0, steps),
             states: (0..steps).map(|_| random.around(0.0, 1.0, state)).collect(),
             actions: (0..steps)
-                .map(|_| random.around(0.0, 0.5, action))
+                .map(|_| match config.actions {
+                    Actions::Continuous => random.around(0.0, 0.5, action),
+                    Actions::Discrete => one_hot(random.below(config.act_dim), action),
+                })
                 .collect(),
         }
     }
@@ -297,6 +316,13 @@ impl Episode {
             })
             .collect()
     }
+}
+
+/// A choice as the network reads it.
+fn one_hot(index: u32, choices: usize) -> Vec<f32> {
+    let mut vector = vec![0.0; choices];
+    vector[index as usize] = 1.0;
+    vector
 }
 
 fn random_tensors(config: &Config, random: &mut Random) -> Tensors {

@@ -5,8 +5,8 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use dt_core::blob::{BeyondLimits, ReturnLimits, RewardMode};
-use dt_core::config::{Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::blob::{BeyondLimits, Choice, ReturnLimits, RewardMode, Sampling};
+use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::policy::Policy;
 use dt_core::unstable::ops;
 use serde_json::{Value, json};
@@ -184,6 +184,63 @@ fn int8_with_micromath() {
     assert_emulated(config, RewardMode::Observed, 7);
 }
 
+/// The first of the largest logits.
+#[test]
+fn int8_greedy_choices() {
+    assert_emulated(choosing(), RewardMode::Observed, 20);
+}
+
+/// Drawn, with each source of exp, few and all to choose from; with seeds of more than 32 bits.
+#[test]
+fn sampled_choices() {
+    for (math, top_k, seed) in [
+        (Math::Polynomial, 0, 1 << 40),
+        (Math::Polynomial, 3, 5),
+        (Math::Libm, 4, u64::MAX),
+        (Math::Micromath, 0, 7),
+    ] {
+        let config = Config { math, ..choosing() };
+        let sample = Sample {
+            choice: Choice::Sampled(Sampling {
+                temperature: 0.7,
+                top_k,
+                seed,
+            }),
+            ..Sample::random(config, 21)
+        };
+        assert_sample_emulated(sample, 21);
+    }
+}
+
+#[test]
+fn int4_window_sampled_choices() {
+    let config = Config {
+        dtype: Dtype::Int4,
+        attention: Attention::Window,
+        n_head: 4,
+        ..choosing()
+    };
+    let sample = Sample {
+        reward: RewardMode::Constant,
+        choice: Choice::Sampled(Sampling {
+            temperature: 1.5,
+            top_k: 0,
+            seed: 3,
+        }),
+        ..Sample::random(config, 22)
+    };
+    assert_sample_emulated(sample, 22);
+}
+
+fn choosing() -> Config {
+    Config {
+        actions: Actions::Discrete,
+        act_dim: 5,
+        head: Head::Linear,
+        ..small_config()
+    }
+}
+
 #[test]
 fn exp_and_tanh() {
     let mut random = Random::new(6);
@@ -244,11 +301,21 @@ fn assert_emulated_within(
         return_limits,
         ..Sample::random(config, seed)
     };
+    assert_sample_emulated(sample, seed);
+}
+
+fn assert_sample_emulated(sample: Sample, seed: u64) {
+    let Sample { config, reward, .. } = sample;
     let file = sample.emit();
     let blob = file.blob();
     let mut policy = Policy::new(&blob, vec![0u32; config.arena_words()]).unwrap();
     policy.reset(blob.manifest().target_return).unwrap();
 
+    // Indices lie around no zero.
+    let middle = match config.actions {
+        Actions::Continuous => 0.0,
+        Actions::Discrete => 0.5 * (config.act_dim - 1) as f32,
+    };
     let mut random = Random::new(seed);
     let mut observation = random.around(0.0, 1.0, config.state_dim as usize);
     let mut actions = Vec::new();
@@ -261,6 +328,7 @@ fn assert_emulated_within(
             line["return_to_go"] = f64::from(return_to_go).into();
         }
         let action = policy.act(&observation).unwrap().to_vec();
+        let logits = policy.logits().unwrap_or_default().to_vec();
         // Now and then the actuator does something else.
         let applied = if step % 7 == 6 {
             sample.action[2].clone()
@@ -278,9 +346,9 @@ fn assert_emulated_within(
 
         let noise = random.around(0.0, 0.7, observation.len());
         for (i, (x, noise)) in observation.iter_mut().zip(noise).enumerate() {
-            *x = 0.6 * *x + 0.4 * applied[i % applied.len()] + noise;
+            *x = 0.6 * *x + 0.4 * (applied[i % applied.len()] - middle) + noise;
         }
-        actions.push(action);
+        actions.push([action, logits].concat());
     }
     assert!(
         smallest_spread(&actions) >= 0.3,

@@ -1,6 +1,6 @@
 //! However a policy is stepped, it computes the same bits; and a file gives back what went into it.
 
-use dt_core::blob::RewardMode;
+use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::policy::Policy;
 use dt_core::unstable::int4;
@@ -15,7 +15,9 @@ proptest! {
     #[test]
     fn split_and_fused_steps_give_the_same_bits(config in configs(), reward in rewards(), seed: u64) {
         let steps = 5 * (config.context_len as usize + 1);
-        let sample = Sample { reward, ..Sample::random(config, seed) };
+        let choice = Choice::Sampled(Sampling { temperature: 0.5, top_k: 3, seed });
+        let choice = if config.actions == Actions::Discrete { choice } else { Choice::Greedy };
+        let sample = Sample { reward, choice, ..Sample::random(config, seed) };
         let file = sample.emit();
         let blob = file.blob();
         let mut fused = Policy::new(&blob, vec![0u32; config.arena_words()]).unwrap();
@@ -32,6 +34,7 @@ proptest! {
             }
             let action = fused.act(&observation).unwrap().to_vec();
             prop_assert_eq!(bits(&action), bits(split.act(&observation).unwrap()), "step {}", step);
+            prop_assert_eq!(fused.logits().map(bits), split.logits().map(bits), "step {}", step);
             fused.absorb(&action).unwrap();
             split.absorb_commanded().unwrap();
             if random.chance(0.5) {
@@ -147,10 +150,11 @@ fn configs() -> impl Strategy<Value = Config> {
         any::<bool>(),
         0..3usize,
         any::<bool>(),
+        any::<bool>(),
     );
     (dims, 1..=2u32, max_ep_len, choices).prop_map(|(dims, head_words, max_ep_len, choices)| {
         let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
-        let (dtype, window, relu, tanh, math, folded) = choices;
+        let (dtype, window, relu, tanh, math, folded, discrete) = choices;
         let folded = folded && n_head == 1;
         Config {
             state_dim,
@@ -181,7 +185,11 @@ fn configs() -> impl Strategy<Value = Config> {
             math: [Math::Libm, Math::Micromath, Math::Polynomial][math],
             layer_norm_eps: 1e-5,
             glu: false,
-            actions: Actions::Continuous,
+            actions: if discrete && !tanh {
+                Actions::Discrete
+            } else {
+                Actions::Continuous
+            },
         }
     })
 }
