@@ -59,7 +59,7 @@ pub enum Mode {
 pub enum SetupError {
     /// The policy is for a robot with other dimensions.
     WrongDimensions {
-        /// The policy's state_dim and act_dim.
+        /// The policy's state_dim and length of an action: act_dim, or 1 where it chooses.
         policy: (usize, usize),
         /// The robot's.
         robot: (usize, usize),
@@ -73,7 +73,7 @@ impl core::fmt::Display for SetupError {
         match self {
             Self::WrongDimensions { policy, robot } => write!(
                 f,
-                "the policy has state_dim {} and act_dim {}, the robot {} and {}",
+                "the policy has states of length {} and actions of length {}, the robot {} and {}",
                 policy.0, policy.1, robot.0, robot.1
             ),
             Self::SelfTest(error) => write!(f, "self-test failed: {error}"),
@@ -94,6 +94,8 @@ pub struct ControlLoop<'a, A, const STATE: usize, const ACT: usize, const GROUPS
     safe_action: [f32; ACT],
     period_us: u32,
     limits: Limits<GROUPS>,
+    /// Of random numbers, where the robot gives none.
+    seed: u64,
     started: bool,
     observation: [f32; STATE],
     reading: Reading,
@@ -121,12 +123,13 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         let safe_action = guard.safe_action().try_into();
         let (Ok(safe_action), true) = (safe_action, config.state_dim as usize == STATE) else {
             return Err(SetupError::WrongDimensions {
-                policy: (config.state_dim as usize, config.act_dim as usize),
+                policy: (config.state_dim as usize, config.action_len() as usize),
                 robot: (STATE, ACT),
             });
         };
         golden::check(&mut policy, blob).map_err(SetupError::SelfTest)?;
         Ok(Self {
+            seed: policy.seed(),
             policy,
             guard,
             safe_action,
@@ -155,7 +158,9 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         let jitter = since(tick, processor);
         let request = robot.request();
         match request {
-            Some(Request::Start { target_return }) => self.start(target_return, tick),
+            Some(Request::Start { target_return }) => {
+                self.start(target_return, robot.seed(), tick);
+            }
             Some(Request::Stop | Request::Shutdown) => self.started = false,
             None if tick.missed > 0 => self.miss(tick.missed),
             None => {}
@@ -238,8 +243,9 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         self.policy
     }
 
-    fn start(&mut self, target_return: f32, tick: Tick) {
+    fn start(&mut self, target_return: f32, seed: Option<u64>, tick: Tick) {
         self.started = true;
+        self.policy.set_seed(seed.unwrap_or(self.seed));
         self.heard = tick.at;
         // Where this fails, it has latched.
         let _ = self.guard.restart(&mut self.policy, target_return);

@@ -8,6 +8,13 @@ pub trait Robot {
     /// The operator's wish, asked for at every tick. `None`: go on.
     fn request(&mut self) -> Option<Request>;
 
+    /// Key of the random numbers of the episode that [`Request::Start`] begins, asked for right then: with the same key and
+    /// the same observations a policy that draws its actions ([`Choice::Sampled`](dt_core::blob::Choice::Sampled)) draws the
+    /// same ones. `None`, unless a robot says something else: the key in the policy file, in every episode.
+    fn seed(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Reads the sensors into `observation` (state_dim, in the units the policy was trained with), and into
     /// `ages_us` how long ago each group of sensors was read (the loop's `GROUPS`, in µs). `None` if there is
     /// no reading to give, which is a fault.
@@ -16,7 +23,7 @@ pub trait Robot {
     /// largest value.
     fn sense(&mut self, observation: &mut [f32], ages_us: &mut [u32]) -> Option<Reading>;
 
-    /// Applies `action` (act_dim, within the policy file's limits), and leaves in it what was applied.
+    /// Applies `action` (act_dim, or the index of a choice; within the policy file's limits), and leaves in it what was applied.
     fn actuate(&mut self, action: &mut [f32]);
 
     /// Is told of every tick, after all else is done: for logs and comparisons.
@@ -60,7 +67,7 @@ pub struct Record<'a> {
     pub observation: &'a [f32],
     /// What came with it; of no meaning unless running.
     pub reading: Reading,
-    /// What was applied (act_dim).
+    /// What was applied (act_dim, or the index of a choice).
     pub action: &'a [f32],
     /// From the tick until the loop began.
     pub jitter: u64,

@@ -4,7 +4,8 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use ::tests::{Sample, episodes, small_config};
-use dt_core::blob::{BeyondLimits, Blob, ReturnLimits, RewardMode};
+use dt_core::blob::{BeyondLimits, Blob, Choice, ReturnLimits, RewardMode, Sampling};
+use dt_core::config::{Actions, Config, Head};
 use dt_core::golden::SelfTestError;
 use dt_core::guard::Fault;
 use dt_core::policy::{ActError, Policy};
@@ -825,4 +826,90 @@ fn a_loop_gives_its_memory_to_the_next() {
     let mut second = Loop::new(&blob, Policy::new(&blob, arena).unwrap(), limits).unwrap();
     assert_eq!(second.mode(), Mode::Idle);
     assert_eq!(play(&mut second, &plans), played);
+}
+
+/// Sampled actions are drawn with the key that the robot gives an episode, else with the file's, also after another one.
+#[test]
+fn episodes_draw_with_the_robots_key_or_the_files() {
+    struct Chooser {
+        seed: Option<u64>,
+        start: bool,
+        chosen: Vec<f32>,
+    }
+    impl Robot for Chooser {
+        fn request(&mut self) -> Option<Request> {
+            core::mem::take(&mut self.start).then_some(START)
+        }
+        fn seed(&mut self) -> Option<u64> {
+            self.seed
+        }
+        fn sense(&mut self, observation: &mut [f32], ages_us: &mut [u32]) -> Option<Reading> {
+            observation.fill(0.5);
+            ages_us.fill(0);
+            Some(Reading::default())
+        }
+        fn actuate(&mut self, action: &mut [f32]) {
+            self.chosen.push(action[0]);
+        }
+        fn record(&mut self, _: &Record<'_>) {}
+    }
+    struct Still;
+    impl Processor for Still {
+        const CLOCK_HZ: u32 = 1_000_000;
+        fn now(&mut self) -> u64 {
+            0
+        }
+        fn float_mode(&mut self) -> Result<(), FloatMode> {
+            Ok(())
+        }
+    }
+
+    let config = Config {
+        actions: Actions::Discrete,
+        act_dim: 4,
+        head: Head::Linear,
+        ..small_config()
+    };
+    let sample = Sample {
+        reward: RewardMode::Constant,
+        choice: Choice::Sampled(Sampling {
+            temperature: 5.0,
+            top_k: 0,
+            seed: 3,
+        }),
+        ..Sample::random(config, 1)
+    };
+    let file = episodes::proven(&sample, "none", 1, |_| {});
+    let blob = file.blob();
+    let policy = || Policy::new(&blob, vec![0; config.arena_words()]).unwrap();
+    let limits = Limits::of_period(PERIOD_US);
+    let mut control = ControlLoop::<_, STATE, 1>::new(&blob, policy(), limits).unwrap();
+    let mut by_loop = |seed| {
+        let mut robot = Chooser {
+            seed,
+            start: true,
+            chosen: Vec::new(),
+        };
+        for _ in 0..30 {
+            let tick = Tick { at: 0, missed: 0 };
+            assert!(control.tick(tick, &mut Still, &mut robot).is_continue());
+            assert_eq!(control.mode(), Mode::Running);
+        }
+        robot.chosen
+    };
+    let alone = |seed| -> Vec<f32> {
+        let mut policy = policy();
+        policy.set_seed(seed);
+        policy.reset(TARGET).unwrap();
+        let step = |_| {
+            let action = policy.act(&[0.5; STATE]).unwrap()[0];
+            policy.absorb_commanded().unwrap();
+            action
+        };
+        (0..30).map(step).collect()
+    };
+    assert_eq!(by_loop(None), alone(3));
+    assert_eq!(by_loop(Some(9)), alone(9));
+    assert_eq!(by_loop(None), alone(3));
+    assert_ne!(alone(3), alone(9));
 }

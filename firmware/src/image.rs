@@ -124,10 +124,10 @@ pub fn recording(blob: &Blob<'static>) -> Trace<'static> {
         refuse!("the episodes were recorded with another policy: record them with this one");
     }
     let config = &blob.manifest().config;
-    let dims = (config.state_dim as usize, config.act_dim as usize);
+    let dims = (config.state_dim as usize, config.action_len() as usize);
     if dims != (trace.state_dim, trace.act_dim) {
         refuse!(
-            "the policy has state_dim {=usize} and act_dim {=usize}, the recorded episodes {=usize} and {=usize}",
+            "the policy has states of length {=usize} and actions of length {=usize}, the recorded episodes {=usize} and {=usize}",
             dims.0,
             dims.1,
             trace.state_dim,

@@ -33,6 +33,7 @@ impl Outcome {
         episode: &Recorded<'_>,
         mut now: impl FnMut() -> u64,
     ) -> Result<(), ActError> {
+        policy.set_seed(episode.seed);
         policy.reset(episode.target_return)?;
         for record in episode.iter() {
             let start = now();

@@ -11,6 +11,7 @@ use crate::compare::differing_bits;
 #[derive(Debug)]
 pub struct Simulated<'p, 't, E, I, const ACT: usize> {
     plant: &'p mut E,
+    seed: u64,
     target_return: f32,
     recorded: I,
     expected: Option<trace::Record<'t>>,
@@ -46,6 +47,7 @@ impl<'p, 't, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize>
         plant.reset(seed);
         Self {
             plant,
+            seed,
             target_return,
             recorded,
             expected: None,
@@ -98,6 +100,11 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
         start.then_some(Request::Start {
             target_return: self.target_return,
         })
+    }
+
+    /// As `host_sim`'s controller of policy files.
+    fn seed(&mut self) -> Option<u64> {
+        Some(self.seed)
     }
 
     fn sense(&mut self, observation: &mut [f32], ages_us: &mut [u32]) -> Option<Reading> {

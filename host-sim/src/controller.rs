@@ -56,7 +56,10 @@ impl<'a> PolicyController<'a> {
 impl Controller for PolicyController<'_> {
     type Error = ActError;
 
-    fn reset(&mut self, _seed: u64, target_return: f32) -> Result<(), ActError> {
+    /// The episode's seed is also the key of sampled actions, so that a rollout is the same again, here and on a
+    /// controller.
+    fn reset(&mut self, seed: u64, target_return: f32) -> Result<(), ActError> {
+        self.policy.set_seed(seed);
         self.policy.reset(target_return)
     }
 

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use dt_core::blob::{Blob, BlobError, EmitError, Manifest, Parameters, Vectors};
 use dt_core::blob::{emit, emitted_len};
+use dt_core::config::Actions;
 
 use crate::controller::PolicyController;
 use crate::env::EnvSpec;
+use crate::space::Space;
 
 /// A policy file in memory, checked once.
 #[derive(Clone, Debug)]
@@ -51,6 +53,18 @@ pub enum EnvMismatch {
     /// It reads and gives vectors, and the environment has something else.
     #[error("{0}")]
     Space(String),
+    /// It chooses, and the environment has something else to choose from.
+    #[error(
+        "the policy makes one of {choices} choices, but the actions of environment `{env}` are {actions}"
+    )]
+    Choices {
+        /// The policy's number of choices.
+        choices: usize,
+        /// The environment asked for.
+        env: String,
+        /// Its actions.
+        actions: String,
+    },
     /// A dimension differs.
     #[error("the policy has {field} {policy}, but environment `{env}` has {field} {expected}")]
     Dimension {
@@ -135,7 +149,7 @@ impl PolicyFile {
         let manifest = *self.blob().manifest();
         let config = manifest.config;
         let (state_dim, act_dim) = (config.state_dim as usize, config.act_dim as usize);
-        check_env(manifest.env, state_dim, act_dim, spec)
+        check_env(manifest.env, state_dim, act_dim, config.actions, spec)
     }
 
     /// A maker of controllers that run this policy, for the workers of a
@@ -157,7 +171,8 @@ impl PolicyFile {
     }
 }
 
-/// Checks that a policy trained in `trained_for` (empty: unknown) fits an environment.
+/// Checks that a policy trained in `trained_for` (empty: unknown) fits an environment. `act_dim` is the length of its
+/// actions or, if they are discrete, the number of choices.
 ///
 /// # Errors
 /// [`EnvMismatch`] says in what it does not.
@@ -165,6 +180,7 @@ pub fn check_env(
     trained_for: &str,
     state_dim: usize,
     act_dim: usize,
+    actions: Actions,
     spec: &EnvSpec<'_>,
 ) -> Result<(), EnvMismatch> {
     let env = spec.id.to_owned();
@@ -172,11 +188,29 @@ pub fn check_env(
         let trained_for = trained_for.to_owned();
         return Err(EnvMismatch::Name { trained_for, env });
     }
-    let bounds = spec.observation_bounds().and(spec.action_bounds());
-    bounds.map_err(|error| EnvMismatch::Space(error.to_string()))?;
+    let no_vectors = |error: crate::space::NotABox<'_>| EnvMismatch::Space(error.to_string());
+    spec.observation_bounds().map_err(no_vectors)?;
+    let choices = match spec.action {
+        Space::Discrete { n } => Some(n),
+        Space::Box { .. } | Space::Image { .. } => None,
+    };
+    let expected = match actions {
+        Actions::Continuous => {
+            spec.action_bounds().map_err(no_vectors)?;
+            spec.act_dim()
+        }
+        Actions::Discrete if choices == Some(act_dim) => act_dim,
+        Actions::Discrete => {
+            return Err(EnvMismatch::Choices {
+                choices: act_dim,
+                env,
+                actions: spec.action.to_string(),
+            });
+        }
+    };
     let dims = [
         ("state_dim", state_dim, spec.state_dim()),
-        ("act_dim", act_dim, spec.act_dim()),
+        ("act_dim", act_dim, expected),
     ];
     match dims.into_iter().find(|(_, policy, env)| policy != env) {
         None => Ok(()),
@@ -201,7 +235,6 @@ pub fn unversioned(env: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::Space;
 
     #[test]
     fn versions_do_not_make_another_task() {
@@ -216,12 +249,30 @@ mod tests {
             action: Space::Discrete { n: 3 },
             ..crate::pendulum::SPEC
         };
-        let error = check_env("", 3, 1, &spec).unwrap_err().to_string();
+        let error = check_env("", 3, 1, Actions::Continuous, &spec)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("the actions of environment `graph` are Discrete(3);"),
             "{error}"
         );
-        assert_eq!(check_env("", 3, 1, &crate::pendulum::SPEC), Ok(()));
+        let pendulum = &crate::pendulum::SPEC;
+        assert_eq!(check_env("", 3, 1, Actions::Continuous, pendulum), Ok(()));
+
+        let chooses = |n, spec| check_env("", 3, n, Actions::Discrete, spec);
+        assert_eq!(chooses(3, &spec), Ok(()));
+        for (refused, text) in [
+            (
+                chooses(2, &spec),
+                "the policy makes one of 2 choices, but the actions of environment `graph` are Discrete(3)",
+            ),
+            (
+                chooses(1, pendulum),
+                "the policy makes one of 1 choices, but the actions of environment `pendulum` are Box(1), -2…2",
+            ),
+        ] {
+            assert_eq!(refused.unwrap_err().to_string(), text);
+        }
     }
 
     #[test]

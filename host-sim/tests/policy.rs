@@ -4,6 +4,8 @@ mod common;
 
 use common::{config, random_policy};
 use dt_core::blob::RewardMode;
+use dt_core::config::{Actions, Config, Head};
+use host_sim::Controller;
 use host_sim::policy_file::{EnvMismatch, PolicyFile, PolicyFileError};
 use host_sim::rollout::{Episode, Plan, Recorder, rollout};
 use host_sim::trace::{self, Tape, Trace};
@@ -88,6 +90,44 @@ fn a_recording_can_be_replayed_step_by_step() {
         assert_eq!(total_reward, done.total_reward);
     }
     assert!(distinct.len() > 100, "the policy reacts to what it sees");
+}
+
+/// What a policy draws in an episode follows from the episode's seed, not from the episodes before it.
+#[test]
+fn an_episode_draws_with_its_seed() {
+    let config = Config {
+        actions: Actions::Discrete,
+        head: Head::Linear,
+        ..config(4, 2)
+    };
+    let policy = random_policy(config, "cartpole", RewardMode::Observed);
+    let run = |episodes, seed, threads| -> Vec<(Episode, Tape)> {
+        let plan = Plan {
+            target_return: 100.0,
+            episodes,
+            seed,
+            threads,
+        };
+        let make_env = maker("cartpole").unwrap();
+        rollout(&plan, make_env, policy.controllers(), |_| {}).unwrap()
+    };
+    let all = run(9, 100, 1);
+    assert_eq!(all, run(9, 100, 3));
+    assert_eq!(all[5..], run(4, 105, 1));
+
+    // One state, and nothing but the seed to tell episodes apart.
+    let chosen = |seed| -> Vec<f32> {
+        let mut controller = policy.controllers()();
+        controller.reset(seed, 100.0).unwrap();
+        let act = |_| {
+            let action = controller.act(&[0.0; 4]).unwrap().to_vec();
+            controller.feedback(&[0.0], 1.0).unwrap();
+            action[0]
+        };
+        (0..50).map(act).collect()
+    };
+    assert_eq!(chosen(1), chosen(1));
+    assert_ne!(chosen(1), chosen(2));
 }
 
 /// With an external return-to-go the rollout keeps the count that the policy would have kept.

@@ -1,12 +1,13 @@
 //! Random policies that act in an environment, and recordings of what they do on the host.
 
 use dt_core::blob::{Manifest, RewardMode};
-use dt_core::config::Config;
+use dt_core::config::{Actions, Config};
 use dt_core::{Policy, golden};
 use host_sim::env::EnvSpec;
 use host_sim::pendulum::SPEC;
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::{Episode, Plan, Recorder, Transition, rollout};
+use host_sim::space::Space;
 use host_sim::trace::{self, Tape, Trace};
 
 use crate::{Random, Sample};
@@ -43,9 +44,20 @@ pub fn policy_in(
     seed: u64,
     spoil: impl FnOnce(&mut [f32]),
 ) -> PolicyFile {
+    proven(&sample_in(spec, config, reward, seed), spec.id, seed, spoil)
+}
+
+/// Such a policy before it is a file.
+///
+/// # Panics
+/// If observations or continuous actions are no vectors.
+pub fn sample_in(spec: &EnvSpec<'_>, config: Config, reward: RewardMode, seed: u64) -> Sample {
     let config = Config {
         state_dim: spec.state_dim() as u32,
-        act_dim: spec.act_dim() as u32,
+        act_dim: match spec.action {
+            Space::Discrete { n } => n as u32,
+            Space::Box { .. } | Space::Image { .. } => spec.act_dim() as u32,
+        },
         ..config
     };
     let mut sample = Sample::random(config, seed);
@@ -56,9 +68,11 @@ pub fn policy_in(
         sample.state[2] = state_low.to_vec();
         sample.state[3] = state_high.to_vec();
     }
-    let [low, high] = spec.action_bounds().expect("vectors");
-    sample.action = [low.to_vec(), high.to_vec(), vec![0.0; spec.act_dim()]];
-    proven(&sample, spec.id, seed, spoil)
+    if config.actions == Actions::Continuous {
+        let [low, high] = spec.action_bounds().expect("vectors");
+        sample.action = [low.to_vec(), high.to_vec(), vec![0.0; spec.act_dim()]];
+    }
+    sample
 }
 
 /// The policy file for `env`, with golden vectors that it reproduces unless `spoil` changes them.
@@ -77,6 +91,12 @@ pub fn proven(sample: &Sample, env: &str, seed: u64, spoil: impl FnOnce(&mut [f3
     let mut random = Random::new(seed);
     let record = manifest.golden_record_len();
     let mut golden = random.around(0.0, 0.5, golden_steps as usize * record);
+    if config.actions == Actions::Discrete {
+        let applied = 1 + config.state_dim as usize;
+        for record in golden.chunks_exact_mut(record) {
+            record[applied] = random.below(config.act_dim) as f32;
+        }
+    }
     let unproven = sample.emit_as(&manifest, &golden);
     let blob = unproven.blob();
     let mut policy = Policy::new(&blob, vec![0; config.arena_words()]).expect("enough memory");
@@ -107,7 +127,7 @@ impl Recording {
             env: blob.manifest().env,
             policy_crc: policy.crc(),
             state_dim: blob.manifest().config.state_dim as usize,
-            act_dim: blob.manifest().config.act_dim as usize,
+            act_dim: blob.manifest().config.action_len() as usize,
         };
         (Self::emit(&header, starts.zip(&tapes)), episodes)
     }
@@ -115,7 +135,21 @@ impl Recording {
     /// The recording with other actions in it: `alter` gets the number of the episode, the number of the
     /// step, and its action.
     #[must_use]
-    pub fn altered(&self, mut alter: impl FnMut(usize, usize, &mut [f32])) -> Self {
+    pub fn altered(&self, alter: impl FnMut(usize, usize, &mut [f32])) -> Self {
+        self.remade(alter, |seed| seed)
+    }
+
+    /// The recording as if each episode had had another seed.
+    #[must_use]
+    pub fn reseeded(&self, seed: impl Fn(u64) -> u64) -> Self {
+        self.remade(|_, _, _| {}, seed)
+    }
+
+    fn remade(
+        &self,
+        mut alter: impl FnMut(usize, usize, &mut [f32]),
+        seed: impl Fn(u64) -> u64,
+    ) -> Self {
         let trace = self.trace();
         let mut tapes = Vec::new();
         for (i, episode) in trace.iter().enumerate() {
@@ -134,7 +168,7 @@ impl Recording {
             }
             tapes.push(tape);
         }
-        let starts = trace.iter().map(|e| (e.seed, e.target_return));
+        let starts = trace.iter().map(|e| (seed(e.seed), e.target_return));
         let header = trace::Header {
             env: trace.env,
             policy_crc: trace.policy_crc,

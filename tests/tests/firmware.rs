@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use dt_core::blob::RewardMode;
-use dt_core::config::{Config, Dtype};
+use dt_core::blob::{Choice, RewardMode, Sampling};
+use dt_core::config::{Actions, Config, Dtype, Head};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::Plan;
 use host_sim::trace;
 use serde_json::Value;
 use tests::episodes::{self, Recording};
-use tests::small_config;
+use tests::{Sample, small_config};
 
 const PLAN: Plan = Plan {
     target_return: -200.0,
@@ -167,6 +167,48 @@ fn not_a_bit_differs_between_host_and_controller() {
     }
 }
 
+/// Whole episodes of CartPole, in which the policy chooses: the largest logit, or drawn with the episode's seed. The plant is
+/// on the controller as well, so that one other choice would be another episode.
+#[test]
+fn not_a_choice_differs_between_host_and_controller() {
+    let config = Config {
+        actions: Actions::Discrete,
+        head: Head::Linear,
+        max_ep_len: 500,
+        ..small_config()
+    };
+    let sampled = Choice::Sampled(Sampling {
+        temperature: 0.5,
+        top_k: 0,
+        seed: 1,
+    });
+    let spec = host_sim::cartpole::SPEC;
+    for choice in [Choice::Greedy, sampled] {
+        let sample = Sample {
+            choice,
+            ..episodes::sample_in(&spec, config, RewardMode::Observed, 3)
+        };
+        let policy = episodes::proven(&sample, spec.id, 3, |_| {});
+        let (recording, episodes) = Recording::new(&policy, &PLAN);
+        let mut chosen = [0; 2];
+        for record in recording.trace().iter().flat_map(|episode| episode.iter()) {
+            chosen[record.action[0] as usize] += 1;
+        }
+        assert!(chosen[0] > 20 && chosen[1] > 20, "{choice:?}: {chosen:?}");
+        let steps: u32 = episodes.iter().map(|episode| episode.length).sum();
+        for bin in ["replay", "closed_loop"] {
+            let ended = run(M4F, bin, &policy, arena_words(&policy), &recording);
+            assert!(ended.success, "{}", ended.log);
+            assert_eq!(ended.number("steps"), u64::from(steps));
+            assert_eq!(ended.number("differing_bits"), 0);
+        }
+        // Other draws, as those of other seeds would be, are noticed; a greedy policy draws none.
+        let reseeded = recording.reseeded(|seed| seed + 100);
+        let ended = run(M4F, "replay", &policy, arena_words(&policy), &reseeded);
+        assert_eq!(ended.success, choice == Choice::Greedy, "{}", ended.log);
+    }
+}
+
 /// MuJoCo stays on the host: a whole episode of HalfCheetah, and policies in f32 whose memory no such controller has.
 #[cfg(feature = "mujoco")]
 #[test]
@@ -298,7 +340,7 @@ fn a_controller_that_cannot_trust_its_policy_refuses_to_move() {
             &policy,
             words,
             &wider,
-            "the policy has state_dim 3 and act_dim 1, the recorded episodes 4 and 1".to_owned(),
+            "the policy has states of length 3 and actions of length 1, the recorded episodes 4 and 1".to_owned(),
         ),
     ];
     for (policy, words, recording, reason) in cases {

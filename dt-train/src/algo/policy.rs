@@ -5,6 +5,7 @@ use std::fmt::{self, Debug};
 
 use dt_core::ActError;
 use dt_core::blob::RewardMode;
+use dt_core::config::Actions;
 use host_sim::EnvSpec;
 use host_sim::policy_file::{EnvMismatch, PolicyFile, check_env};
 use host_sim::rollout::Controller;
@@ -293,5 +294,7 @@ impl Controller for Player<'_> {
 
 /// [`Policy::check_env`] for networks of a run that have no policy file.
 pub(super) fn check_run(run: &Run, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
-    check_env(&run.info.env, run.info.state_dim, run.info.act_dim, spec)
+    let info = &run.info;
+    let actions = Actions::Continuous;
+    check_env(&info.env, info.state_dim, info.act_dim, actions, spec)
 }

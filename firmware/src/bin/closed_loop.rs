@@ -5,11 +5,92 @@
 #[cfg(target_os = "none")]
 #[firmware::board::emulated::entry]
 fn main() -> ! {
-    use dt_control::{self as control, Limits, Mode, Processor, Spans, Watchdog, counts};
+    use dt_control::{
+        self as control, ControlLoop, Limits, Mode, Processor, Spans, Watchdog, counts,
+    };
     use firmware::board::{Emulated, emulated};
     use firmware::image::{Booted, Comparison, boot, control_loop, recording};
     use firmware::simulated::Simulated;
-    use host_sim::pendulum::{LibmTrig, Pendulum, SPEC};
+    use host_sim::Env;
+    use host_sim::cartpole::{self, CartPole};
+    use host_sim::pendulum::{self, LibmTrig, Pendulum};
+    use host_sim::trace::Trace;
+
+    /// How all episodes went.
+    struct Total {
+        passed: bool,
+        steps: u32,
+        differing_bits: u64,
+        total_return: f64,
+        busy: Spans,
+    }
+
+    fn relive<E: Env, const STATE: usize, const ACT: usize>(
+        mut plant: E,
+        board: &mut Emulated,
+        control: &mut ControlLoop<'static, &'static mut [u32], STATE, ACT>,
+        trace: &Trace<'static>,
+    ) -> Total {
+        let mut total = Total {
+            passed: trace.episodes > 0,
+            steps: 0,
+            differing_bits: 0,
+            total_return: 0.0,
+            busy: Spans::default(),
+        };
+        for episode in trace.iter() {
+            let mut robot = Simulated::<_, _, ACT>::new(
+                &mut plant,
+                episode.seed,
+                episode.target_return,
+                episode.iter(),
+            );
+            match control::run(board, &mut robot, control) {
+                Ok(Watchdog::Stopped) => {}
+                Ok(Watchdog::Armed) => {
+                    defmt::error!("the watchdog is still armed after the shutdown");
+                    emulated::exit(false)
+                }
+                Err(error) => {
+                    defmt::error!("{}", error);
+                    emulated::exit(false)
+                }
+            }
+            let outcome = robot.outcome();
+            if let Mode::Faulted(fault) = outcome.mode {
+                defmt::error!("fault in step {=u32}: {}", outcome.steps, fault);
+            }
+            defmt::info!(
+                "seed {=u64}: {=u32} steps, return {=f64}, {=u64} differing bits of actions, {=u64} of observations and rewards",
+                episode.seed,
+                outcome.steps,
+                outcome.total_reward,
+                outcome.differing_bits,
+                outcome.differing_plant_bits
+            );
+            total.passed &= outcome.mode == Mode::Running
+                && outcome.steps as usize == episode.steps()
+                && outcome.differing_bits + outcome.differing_plant_bits == 0;
+            total.steps += outcome.steps;
+            total.differing_bits += outcome.differing_bits;
+            total.total_return += outcome.total_reward;
+            total.busy.merge(outcome.busy);
+        }
+        total
+    }
+
+    /// The loop around a plant, and all episodes.
+    macro_rules! relive {
+        ($plant:ty, $spec:expr, $board:expr, $blob:expr, $policy:expr, $limits:expr) => {{
+            let mut control =
+                control_loop::<{ $spec.state_dim() }, { $spec.act_dim() }>($blob, $policy, $limits);
+            let trace = recording($blob);
+            (
+                relive(<$plant>::new(), $board, &mut control, &trace),
+                trace.episodes,
+            )
+        }};
+    }
 
     let Booted {
         mut board,
@@ -17,64 +98,37 @@ fn main() -> ! {
         policy,
     } = boot();
     let limits = Limits::of_period(blob.manifest().control_period_us);
-    let mut control =
-        control_loop::<{ SPEC.state_dim() }, { SPEC.act_dim() }>(&blob, policy, limits);
-    let trace = recording(&blob);
-
-    let mut plant = Pendulum::<LibmTrig>::new();
-    let mut passed = trace.episodes > 0;
-    let (mut steps, mut differing_bits, mut total_return) = (0, 0, 0.0);
-    let mut busy = Spans::default();
-    for episode in trace.iter() {
-        let mut robot = Simulated::<_, _, { SPEC.act_dim() }>::new(
-            &mut plant,
-            episode.seed,
-            episode.target_return,
-            episode.iter(),
-        );
-        match control::run(&mut board, &mut robot, &mut control) {
-            Ok(Watchdog::Stopped) => {}
-            Ok(Watchdog::Armed) => {
-                defmt::error!("the watchdog is still armed after the shutdown");
-                emulated::exit(false)
-            }
-            Err(error) => {
-                defmt::error!("{}", error);
-                emulated::exit(false)
-            }
-        }
-        let outcome = robot.outcome();
-        if let Mode::Faulted(fault) = outcome.mode {
-            defmt::error!("fault in step {=u32}: {}", outcome.steps, fault);
-        }
-        defmt::info!(
-            "seed {=u64}: {=u32} steps, return {=f64}, {=u64} differing bits of actions, {=u64} of observations and rewards",
-            episode.seed,
-            outcome.steps,
-            outcome.total_reward,
-            outcome.differing_bits,
-            outcome.differing_plant_bits
-        );
-        passed &= outcome.mode == Mode::Running
-            && outcome.steps as usize == episode.steps()
-            && outcome.differing_bits + outcome.differing_plant_bits == 0;
-        steps += outcome.steps;
-        differing_bits += outcome.differing_bits;
-        total_return += outcome.total_reward;
-        busy.merge(outcome.busy);
-    }
+    let (total, episodes) = if blob.manifest().env == cartpole::SPEC.id {
+        relive!(
+            CartPole<LibmTrig>,
+            cartpole::SPEC,
+            &mut board,
+            &blob,
+            policy,
+            limits
+        )
+    } else {
+        relive!(
+            Pendulum<LibmTrig>,
+            pendulum::SPEC,
+            &mut board,
+            &blob,
+            policy,
+            limits
+        )
+    };
     // Nothing feeds the watchdog any more. Were it still armed, it would end the emulation here.
     let patience = counts(Emulated::CLOCK_HZ, limits.watchdog_us);
     let end = board.now() + patience + patience / 4;
     while board.now() < end {}
 
     let comparison = Comparison {
-        steps,
-        differing_bits,
-        busy,
-        mean_return: Some(total_return / trace.episodes as f64),
+        steps: total.steps,
+        differing_bits: total.differing_bits,
+        busy: total.busy,
+        mean_return: Some(total.total_return / episodes as f64),
     };
-    comparison.finish("closed_loop", passed)
+    comparison.finish("closed_loop", total.passed)
 }
 
 #[cfg(not(target_os = "none"))]

@@ -1,7 +1,8 @@
 //! A small policy with random weights, made without training anything.
 
 use dt_core::blob::{
-    Affine, LayerParameters, Manifest, MixerParameters, Parameters, RewardMode, Vectors,
+    Affine, Choice, LayerParameters, Manifest, MixerParameters, Parameters, RewardMode, Sampling,
+    Vectors,
 };
 use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use host_sim::policy_file::PolicyFile;
@@ -30,7 +31,7 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
     }
 }
 
-/// Weights are large enough for actions to differ visibly from state to state.
+/// Where actions are discrete they are drawn. Weights are large enough for actions to differ visibly from state to state.
 pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFile {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut values = |n: u32| -> Vec<f32> {
@@ -62,21 +63,33 @@ pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFil
         })
         .collect();
     let layers: Vec<LayerParameters<'_>> = layers.iter().map(layer).collect();
-    let (states, actions) = (config.state_dim as usize, config.act_dim as usize);
+    let (states, actions) = (config.state_dim as usize, config.action_len() as usize);
     let manifest = Manifest {
         return_scale: 1000.0,
         target_return: -150.0,
         reward,
         env,
+        choice: match config.actions {
+            Actions::Continuous => Choice::Greedy,
+            Actions::Discrete => Choice::Sampled(Sampling {
+                temperature: 1.0,
+                top_k: 0,
+                seed: 0,
+            }),
+        },
         ..Manifest::new(config)
+    };
+    let (low, high) = match config.actions {
+        Actions::Continuous => (-2.0, 2.0),
+        Actions::Discrete => (0.0, (config.act_dim - 1) as f32),
     };
     let vectors = Vectors {
         state_mean: &vec![0.0; states],
         state_std: &vec![1.0; states],
         state_low: &vec![-100.0; states],
         state_high: &vec![100.0; states],
-        action_low: &vec![-2.0; actions],
-        action_high: &vec![2.0; actions],
+        action_low: &vec![low; actions],
+        action_high: &vec![high; actions],
         safe_action: &vec![0.0; actions],
     };
     let parameters = Parameters {
