@@ -79,6 +79,7 @@ fn write(file: &Path) -> Result<(), Box<dyn Error>> {
         env: "hopper",
         policy: "noise",
         seed: 0,
+        choices: false,
     };
     Ok(d4rl::write(file, false, &recording, &metadata)?)
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use dt_train::algo::sac::Settings;
 use dt_train::collect::learn::learn;
+use dt_train::collect::online;
 
 fn main() {
     let mut numbers = std::env::args()
@@ -16,12 +17,13 @@ fn main() {
         panic!("usage: sac_speed STEPS THREADS");
     };
     tch::set_num_threads(threads as i32);
-    let config = Settings::for_env("pendulum");
+    let settings = Settings::for_env("pendulum");
+    let config = online::Settings::Sac(settings.clone());
     let env = || host_sim::make("pendulum").expect("a built-in environment");
-    let warm_up = config.learning_starts as usize + 100;
+    let warm_up = settings.learning_starts as usize + 100;
     learn(env, 1, &config, warm_up, 0);
     let start = Instant::now();
     learn(env, 1, &config, steps, 0);
-    let updates = steps as u64 - config.learning_starts;
+    let updates = steps as u64 - settings.learning_starts;
     println!("{}", updates as f64 / start.elapsed().as_secs_f64());
 }

@@ -52,6 +52,7 @@ fn braked(path: &Path) {
         env: "pendulum",
         policy: "brake",
         seed: 0,
+        choices: false,
     };
     d4rl::write(path, false, &recording, &metadata).unwrap();
 }

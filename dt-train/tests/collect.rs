@@ -4,12 +4,14 @@ use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
+use dt_train::algo::ppo;
 use dt_train::algo::sac::Settings;
 use dt_train::collect::actor::{Actor, AgentSpec};
 use dt_train::collect::agent_file::{self, Training};
 use dt_train::collect::learn::{Learner, Next, learn};
-use dt_train::collect::{Agent, part, record};
+use dt_train::collect::{Agent, online, part, record};
 use dt_train::data::Dataset;
+use host_sim::Space;
 
 fn collect(folder: &Path, args: &str) -> Output {
     let mut command = Command::cargo_bin("dt-train").unwrap();
@@ -244,11 +246,12 @@ fn unusable_agents_are_refused() {
         hidden: 4,
         action_low: vec![-1.0; 3],
         action_high: vec![1.0; 3],
+        choices: None,
     };
     let training = Training {
         steps: 1,
         seed: 1,
-        sac: Settings::for_env("hopper"),
+        settings: online::Settings::Sac(Settings::for_env("hopper")),
         version: "0".into(),
     };
     let weights = vec![0.5; shape.layout().numel() as usize];
@@ -300,7 +303,7 @@ fn a_collection_that_was_stopped_goes_on_to_the_same_file() {
     // What a stopped process leaves.
     tch::set_num_threads(1);
     let env = || host_sim::make("pendulum").unwrap();
-    let mut learner = Learner::new(env, 1, &Settings::for_env("pendulum"), 220, 1);
+    let mut learner = Learner::new(env, 1, &pendulum(), 220, 1);
     learner.learn(|_| Ok::<_, ()>(Next::Stop)).unwrap();
     assert_eq!(learner.done(), 200);
     part::save(&folder.join("resumed.hdf5.part"), &learner).unwrap();
@@ -340,17 +343,23 @@ fn every_environment_can_be_collected_from() {
         let make_env = host_sim::maker(name).unwrap();
         let env = make_env();
         let spec = env.spec();
-        let sac = Settings {
-            hidden: 16,
-            batch_size: 16,
-            learning_starts: 40,
-            ..Settings::for_env(name)
+        let settings = match online::Settings::for_env(&spec) {
+            online::Settings::Sac(published) => online::Settings::Sac(Settings {
+                hidden: 16,
+                batch_size: 16,
+                learning_starts: 40,
+                ..published
+            }),
+            online::Settings::Ppo(published) => online::Settings::Ppo(ppo::Settings {
+                horizon: 10,
+                ..published
+            }),
         };
-        let (actor, learned) = learn(&make_env, 2, &sac, 60, 1);
+        let (actor, learned) = learn(&make_env, 2, &settings, 60, 1);
         let training = Training {
             steps: 60,
             seed: 1,
-            sac,
+            settings,
             version: "0".into(),
         };
         agent_file::save(&file, true, &actor, &training).unwrap();
@@ -365,14 +374,10 @@ fn every_environment_can_be_collected_from() {
         for data in [&learned, &sampled, &random] {
             assert_eq!(data.rewards.len(), 60, "{name}");
             assert_eq!(data.observations.len(), 60 * spec.state_dim(), "{name}");
-            let [low, high] = spec.action_bounds().unwrap();
-            let range = low.iter().zip(high);
-            for (i, (low, high)) in range.enumerate() {
+            let mut actions = data.actions.chunks_exact(spec.act_dim());
+            assert!(actions.all(|action| spec.action.contains(action)), "{name}");
+            for i in 0..spec.act_dim() {
                 let component = data.actions.iter().skip(i).step_by(spec.act_dim());
-                assert!(
-                    component.clone().all(|a| (low..=high).contains(&a)),
-                    "{name}"
-                );
                 assert!(component.clone().any(|a| *a != data.actions[i]), "{name}");
             }
             let values = data.observations.iter().chain(&data.rewards);
@@ -394,11 +399,11 @@ fn environments_in_parallel_resume_to_the_same_file() {
     succeeds(folder, &format!("{sac} whole.hdf5 --save-agent whole"));
 
     tch::set_num_threads(1);
-    let config = Settings {
+    let config = online::Settings::Sac(Settings {
         learning_starts: 300,
         updates_per_step: 0.5,
         ..Settings::for_env("reacher")
-    };
+    });
     let env = || host_sim::make("reacher").unwrap();
     let mut learner = Learner::new(env, 3, &config, 420, 1);
     let stop_at_300 = |learner: &Learner| match learner.done() {
@@ -477,6 +482,10 @@ fn recipes_make_data_sets_by_name() {
         "--agent sac --steps 9 --discount nan",
         "--agent sac --steps 9 --batch-size 0",
         "--agent sac --steps 9 --hidden 0",
+        "--agent random --steps 9 --horizon 8",
+        "--agent ppo --steps 9 --epochs 0",
+        "--agent sac --medium-return 100 --steps 9",
+        "--recipe medium --medium-return inf --steps 9",
     ] {
         let output = collect(folder, &format!("--env pendulum --out a {arguments}"));
         assert_eq!(output.status.code(), Some(2), "{arguments}");
@@ -497,16 +506,16 @@ fn agents_are_trained_as_asked_and_say_how() {
     let sac = "--env pendulum --agent sac --steps 60 --seed 1";
     let all = asked.join(" ");
     succeeds(folder, &format!("{sac} {all} --out a.hdf5 --save-agent a"));
-    let config = Settings {
+    let config = online::Settings::Sac(Settings {
         learning_rate: 2e-3,
         batch_size: 16,
         discount: 0.9,
         hidden: 12,
         learning_starts: 20,
         ..Settings::for_env("pendulum")
-    };
+    });
     let (actor, training) = agent_file::load(&folder.join("a"), "pendulum").unwrap();
-    assert_eq!(training.sac, config);
+    assert_eq!(training.settings, config);
     assert_eq!(actor.shape.hidden, 12);
     tch::set_num_threads(1);
     let env = || host_sim::make("pendulum").unwrap();
@@ -528,4 +537,133 @@ fn agents_are_trained_as_asked_and_say_how() {
         let (other_actor, _) = agent_file::load(&folder.join("b"), "pendulum").unwrap();
         assert_ne!(other_actor, actor, "{other}");
     }
+}
+
+fn pendulum() -> online::Settings {
+    online::Settings::Sac(Settings::for_env("pendulum"))
+}
+
+/// What PPO saw, its agent, and the agent's episodes; actions are integers of one dimension, as Gymnasium has them.
+#[test]
+fn choices_are_learned_recorded_and_rolled_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let asked = [
+        "--learning-rate 2e-3",
+        "--batch-size 16",
+        "--discount 0.9",
+        "--horizon 20",
+        "--epochs 3",
+        "--hidden 12",
+    ];
+    let ppo = "--env cartpole --agent ppo --steps 300 --seed 1 --envs 3";
+    let all = asked.join(" ");
+    succeeds(folder, &format!("{ppo} {all} --out a.hdf5 --save-agent a"));
+    let (actor, training) = agent_file::load(&folder.join("a"), "cartpole").unwrap();
+    let config = online::Settings::Ppo(ppo::Settings {
+        learning_rate: 2e-3,
+        batch_size: 16,
+        discount: 0.9,
+        horizon: 20,
+        epochs: 3,
+        hidden: 12,
+        ..ppo::Settings::default()
+    });
+    assert_eq!(training.settings, config);
+    for (i, other) in [
+        "--learning-rate 1e-3",
+        "--batch-size 17",
+        "--discount 0.95",
+        "--horizon 10",
+        "--epochs 4",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut changed = asked;
+        changed[i] = other;
+        let changed = changed.join(" ");
+        succeeds(
+            folder,
+            &format!("{ppo} {changed} --out b.hdf5 --save-agent b --force"),
+        );
+        let (other_actor, _) = agent_file::load(&folder.join("b"), "cartpole").unwrap();
+        assert_ne!(other_actor, actor, "{other}");
+    }
+
+    succeeds(
+        folder,
+        "--env cartpole --agent a --steps 250 --seed 5 --out sampled.hdf5",
+    );
+    succeeds(
+        folder,
+        "--env cartpole --agent random --steps 250 --seed 5 --out random.hdf5",
+    );
+    for name in ["a.hdf5", "sampled.hdf5", "random.hdf5"] {
+        let file = hdf5::File::open(folder.join(name)).unwrap();
+        let actions = file.dataset("actions").unwrap();
+        assert!(actions.dtype().unwrap().is::<i64>(), "{name}");
+        assert_eq!(actions.ndim(), 1);
+        let data = Dataset::load(&[folder.join(name)]).unwrap();
+        assert_eq!(data.actions.space(), Space::Discrete { n: 2 });
+    }
+
+    // Three episodes were still going on, the end of which no flag marks. Nothing else explains such rows.
+    let file = hdf5::File::open_rw(folder.join("a.hdf5")).unwrap();
+    let unfinished = file.attr("unfinished_steps").unwrap();
+    let steps = unfinished.read_scalar::<u64>().unwrap();
+    let data = Dataset::load(&[folder.join("a.hdf5")]).unwrap();
+    assert_eq!(data.sources[0].unfinished as u64, steps);
+    unfinished.write_scalar(&(steps - 1)).unwrap();
+    file.close().unwrap();
+    let error = Dataset::load(&[folder.join("a.hdf5")]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("there an episode ends that no flag marks"),
+        "{error}"
+    );
+}
+
+#[test]
+fn who_cannot_learn_an_environments_actions_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (arguments, parts) in [
+        (
+            "--env cartpole --agent sac --steps 9 --learning-starts 3",
+            [
+                "are Discrete(2), from which sac does not learn",
+                "--agent ppo",
+            ],
+        ),
+        (
+            "--env pendulum --agent ppo --steps 9",
+            ["are Box(1), -2…2, from which ppo", "--agent sac"],
+        ),
+        (
+            "--env pendulum --agent sac --steps 9 --horizon 3",
+            ["--horizon is of ppo", "leave it away"],
+        ),
+        (
+            "--env cartpole --recipe medium --steps 9 --updates-per-step 3",
+            ["--updates-per-step is of sac", "leave it away"],
+        ),
+        (
+            "--env cartpole --recipe medium --steps 9",
+            ["no published returns", "pass --medium-return R"],
+        ),
+    ] {
+        fails(folder, &format!("{arguments} --out a"), 1, &parts);
+    }
+    // A pole that falls at once is medium where nobody asks for more.
+    let output = collect(
+        folder,
+        "--env cartpole --recipe medium --medium-return 5 --train-steps 400 --steps 100 --out medium.hdf5",
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("medium agent (mean return of 5.00)"),
+        "{text}"
+    );
 }

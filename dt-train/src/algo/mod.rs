@@ -5,6 +5,7 @@
 //! | [`dt`] | Decision Transformers |
 //! | [`bc`] | behaviour cloning, the baseline |
 //! | [`sac`] | soft actor-critic, which learns in its environment and makes data for the others |
+//! | [`ppo`] | proximal policy optimization, which does so where actions are choices |
 //!
 //! An [`Algorithm`] that learns from data *is* the section of the recipe that bears its name: [`dt::Dt`] holds the keys
 //! of `[dt]`. It makes a [`Learner`], which is in the middle of learning, and a [`Policy`], which acts. Most algorithms
@@ -13,6 +14,7 @@
 pub mod bc;
 pub mod dt;
 mod policy;
+pub mod ppo;
 pub mod sac;
 mod supervised;
 
@@ -257,6 +259,7 @@ pub fn registry() -> Vec<Entry> {
         Entry::from_data::<dt::Dt>("Decision Transformer"),
         Entry::from_data::<bc::Bc>("behaviour cloning"),
         Entry::in_its_environment("sac", "soft actor-critic"),
+        Entry::in_its_environment("ppo", "proximal policy optimization"),
     ];
     let registered = REGISTERED.read().unwrap_or_else(|error| error.into_inner());
     entries.extend(registered.iter());

@@ -10,8 +10,9 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::collect::actor::{Actor, AgentSpec, LOG_STD};
-use crate::collect::noise::{Noise, Position};
+use crate::collect::actor::{AgentSpec, LOG_STD};
+use crate::collect::noise::Noise;
+use crate::collect::online::{Counters, Experience, Online, count, fresh};
 use crate::collect::replay_buffer::Batch;
 use crate::nn::flat::{Flat, Layout};
 use crate::nn::optim::{AdamW, AdamWConfig};
@@ -61,14 +62,6 @@ impl Settings {
     }
 }
 
-/// How far a learner is, besides its tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Updates made.
-    pub updates: u64,
-    noise: Position,
-}
-
 /// A learner, by one [`update`](Self::update) at a time.
 #[derive(Debug)]
 pub struct Sac {
@@ -89,15 +82,6 @@ impl Sac {
     /// A fresh learner, initialized as PyTorch's linear layers are: uniform within ±1/√inputs.
     pub fn new(config: Settings, shape: AgentSpec, seed: u64) -> Self {
         let mut noise = Noise::new(seed, *b"sac     ");
-        let mut network = |layout: Layout, inputs: &dyn Fn(&str) -> usize| {
-            Flat::new(layout, Device::Cpu, |name, view| {
-                let bound = 1.0 / (inputs(name) as f32).sqrt();
-                let values: Vec<f32> = (0..view.numel())
-                    .map(|_| noise.uniform(-bound, bound))
-                    .collect();
-                view.copy_(&Tensor::from_slice(&values).view_as(view));
-            })
-        };
         let (state_dim, act_dim, hidden) = (shape.state_dim, shape.act_dim, config.hidden);
         let inputs = |first: usize| {
             move |name: &str| {
@@ -108,10 +92,11 @@ impl Sac {
                 }
             }
         };
-        let actor = network(shape.layout(), &inputs(state_dim));
-        let critics = network(
+        let actor = fresh(shape.layout(), &mut noise, inputs(state_dim));
+        let critics = fresh(
             critic_layout(state_dim + act_dim, hidden),
-            &inputs(state_dim + act_dim),
+            &mut noise,
+            inputs(state_dim + act_dim),
         );
         let mut scalar = Layout::new();
         scalar.push("log_alpha", &[1]);
@@ -184,58 +169,36 @@ impl Sac {
         self.actor_optimizer.state().2
     }
 
-    /// Copies the present policy to `actor`, which has this learner's shape.
-    pub fn copy_actor(&self, actor: &mut Actor) {
-        let values = self.actor.values();
-        values.copy_data(&mut actor.weights, values.numel());
+    fn normal(&mut self, rows: i64) -> Tensor {
+        let columns = self.shape.act_dim as i64;
+        let values: Vec<f32> = (0..rows * columns).map(|_| self.noise.normal()).collect();
+        Tensor::from_slice(&values).view([rows, columns])
+    }
+}
+
+impl Online for Sac {
+    fn explores(&self, step: u64) -> bool {
+        step < self.config.learning_starts
     }
 
-    /// The present policy.
-    pub fn actor(&self) -> Actor {
-        let mut actor = Actor {
-            shape: self.shape.clone(),
-            weights: vec![0.0; self.actor.values().numel()],
-        };
-        self.copy_actor(&mut actor);
-        actor
-    }
-
-    /// Every tensor that updates change, by name, and where the noise is.
-    pub fn state(&self) -> (Vec<(&'static str, Tensor)>, Counters) {
-        let progress = Counters {
-            updates: self.updates(),
-            noise: self.noise.position(),
-        };
-        (self.tensors(), progress)
-    }
-
-    /// Goes back to a [`state`](Self::state) of a learner with the same configuration, shape and seed; `find` fills
-    /// each tensor, by name.
-    ///
-    /// # Errors
-    /// Those of `find`.
-    pub fn restore<E>(
-        &mut self,
-        progress: Counters,
-        find: impl Fn(&str, &mut Tensor) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for (name, mut tensor) in self.tensors() {
-            find(name, &mut tensor)?;
+    fn learn(&mut self, experience: Experience<'_>) -> bool {
+        let learned_from =
+            (experience.replay.len() as u64).saturating_sub(self.config.learning_starts);
+        let due = (learned_from as f64 * self.config.updates_per_step) as u64;
+        let is_due = self.updates() < due;
+        while self.updates() < due {
+            let batch = experience
+                .replay
+                .sample(self.config.batch_size, experience.noise);
+            self.update(&batch);
         }
-        for optimizer in [
-            &mut self.actor_optimizer,
-            &mut self.critic_optimizer,
-            &mut self.alpha_optimizer,
-        ] {
-            let (first, second, _) = optimizer.state();
-            let (first, second) = (first.shallow_clone(), second.shallow_clone());
-            optimizer.restore(&first, &second, progress.updates);
-        }
-        self.noise.resume(progress.noise);
-        Ok(())
+        is_due
     }
 
-    /// Views: what is written to them is written to the learner.
+    fn actor(&self) -> &Tensor {
+        self.actor.values()
+    }
+
     fn tensors(&self) -> Vec<(&'static str, Tensor)> {
         let optimizers = [
             ("actor.m", "actor.v", &self.actor_optimizer),
@@ -255,10 +218,22 @@ impl Sac {
         tensors
     }
 
-    fn normal(&mut self, rows: i64) -> Tensor {
-        let columns = self.shape.act_dim as i64;
-        let values: Vec<f32> = (0..rows * columns).map(|_| self.noise.normal()).collect();
-        Tensor::from_slice(&values).view([rows, columns])
+    fn counters(&self) -> Counters {
+        Counters {
+            updates: self.updates(),
+            noise: self.noise.position(),
+        }
+    }
+
+    fn resume(&mut self, counters: Counters) {
+        for optimizer in [
+            &mut self.actor_optimizer,
+            &mut self.critic_optimizer,
+            &mut self.alpha_optimizer,
+        ] {
+            count(optimizer, counters.updates);
+        }
+        self.noise.resume(counters.noise);
     }
 }
 
@@ -323,8 +298,14 @@ fn sample(parameters: &[Tensor], states: &Tensor, noise: &Tensor) -> (Tensor, Te
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::actor::Scratch;
+    use crate::collect::actor::{Actor, Scratch};
     use crate::collect::replay_buffer::Replay;
+
+    fn actor(sac: &Sac) -> Actor {
+        let mut actor = sac.shape.actor();
+        sac.copy_actor(&mut actor);
+        actor
+    }
 
     fn small() -> (Settings, AgentSpec) {
         let shape = AgentSpec {
@@ -334,6 +315,7 @@ mod tests {
             hidden: 32,
             action_low: vec![-1.0; 2],
             action_high: vec![1.0; 2],
+            choices: None,
         };
         let config = Settings {
             hidden: 32,
@@ -352,14 +334,14 @@ mod tests {
     fn acting_and_learning_compute_the_same_policy() {
         let (config, shape) = small();
         let sac = Sac::new(config, shape.clone(), 5);
-        let (actor, mut scratch) = (sac.actor(), Scratch::default());
+        let (actor, mut scratch) = (actor(&sac), Scratch::default());
         let state = [0.3, -1.2, 2.0];
         let mut noise = Noise::new(9, *b"the test");
         let drawn = [noise.normal(), noise.normal()];
         let tensor = |values: &[f32]| Tensor::from_slice(values).view([1, -1]);
         let (expected, _) = sample(&sac.actor.frozen(), &tensor(&state), &tensor(&drawn));
         let mut got = [0.0; 2];
-        actor.squashed(
+        actor.act(
             &state,
             Some(&mut Noise::new(9, *b"the test")),
             &mut scratch,
@@ -369,7 +351,7 @@ mod tests {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}");
         }
         let (expected, _) = sample(&sac.actor.frozen(), &tensor(&state), &tensor(&[0.0, 0.0]));
-        actor.squashed(&state, None, &mut scratch, &mut got);
+        actor.act(&state, None, &mut scratch, &mut got);
         assert!((got[1] - read(&expected)[1]).abs() < 1e-6);
     }
 
@@ -431,10 +413,10 @@ mod tests {
         for _ in 0..800 {
             sac.update(&replay.sample(64, &mut noise));
         }
-        let (actor, mut scratch) = (sac.actor(), Scratch::default());
+        let (actor, mut scratch) = (actor(&sac), Scratch::default());
         for s in [-0.5, 0.0, 0.5] {
             let mut action = [0.0; 2];
-            actor.squashed(&[s, 0.0, 1.0], None, &mut scratch, &mut action);
+            actor.act(&[s, 0.0, 1.0], None, &mut scratch, &mut action);
             assert!(
                 (action[0] - s).abs() < 0.2 && (action[1] + 0.5).abs() < 0.2,
                 "{s}: {action:?}"

@@ -1,10 +1,11 @@
-//! A trained agent: a small network whose output is a normal distribution squashed into the action range.
+//! A trained agent: a small network whose output is a distribution of actions: a normal one squashed into the action
+//! range, or the logits of choices.
 //!
 //! Acting is plain Rust, on one observation or on those of several environments in one pass.
-//! [`sac`](crate::algo::sac) trains the same parameters in libtorch.
+//! [`sac`](crate::algo::sac) and [`ppo`](crate::algo::ppo) train the same parameters in libtorch.
 
-use host_sim::EnvSpec;
 use host_sim::rollout::Controller;
+use host_sim::{EnvSpec, Space};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 
@@ -22,7 +23,7 @@ pub struct AgentSpec {
     pub env: String,
     /// Length of an observation.
     pub state_dim: usize,
-    /// Length of an action.
+    /// Length of an action: of a vector, or 1 for the index of a choice.
     pub act_dim: usize,
     /// Width of both hidden layers.
     pub hidden: usize,
@@ -30,35 +31,56 @@ pub struct AgentSpec {
     pub action_low: Vec<f32>,
     /// Highest action (act_dim).
     pub action_high: Vec<f32>,
+    /// How many choices there are, if actions are choices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<usize>,
 }
 
 impl AgentSpec {
     /// The shape of an agent for an environment.
     ///
     /// # Panics
-    /// If its actions are no vectors.
+    /// If its actions are neither vectors nor choices.
     pub fn new(spec: &EnvSpec, hidden: usize) -> Self {
-        let [low, high] = spec.action_bounds().expect("vectors");
+        let (low, high, choices) = match spec.action {
+            Space::Box { low, high } => (low.to_vec(), high.to_vec(), None),
+            Space::Discrete { n } => (vec![0.0], vec![n as f32 - 1.0], Some(n)),
+            Space::Image { .. } => panic!("vectors or choices"),
+        };
         Self {
             env: spec.id.into(),
             state_dim: spec.state_dim(),
             act_dim: spec.act_dim(),
             hidden,
-            action_low: low.into(),
-            action_high: high.into(),
+            action_low: low,
+            action_high: high,
+            choices,
         }
     }
 
+    /// An agent of this shape whose parameters are all 0.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            shape: self.clone(),
+            weights: vec![0.0; self.layout().numel() as usize],
+        }
+    }
+
+    /// Outputs of the network.
+    fn outputs(&self) -> usize {
+        self.choices.unwrap_or(2 * self.act_dim)
+    }
+
     /// Parameters, weights as [out, in]. The head gives act_dim means, then act_dim logarithms of standard
-    /// deviations, both before squashing.
+    /// deviations, both before squashing; where actions are choices, a logit for each.
     pub fn layout(&self) -> Layout {
-        let [state, hidden, act] =
-            [self.state_dim, self.hidden, self.act_dim].map(|dim| dim as i64);
+        let [state, hidden, outputs] =
+            [self.state_dim, self.hidden, self.outputs()].map(|dim| dim as i64);
         let mut layout = Layout::new();
         for (name, rows, columns) in [
             ("hidden_1", hidden, state),
             ("hidden_2", hidden, hidden),
-            ("head", 2 * act, hidden),
+            ("head", outputs, hidden),
         ] {
             layout.push(format!("actor.{name}.weight"), &[rows, columns]);
             layout.push(format!("actor.{name}.bias"), &[rows]);
@@ -66,8 +88,12 @@ impl AgentSpec {
         layout
     }
 
-    /// A squashed action in [−1, 1] in the environment's units.
+    /// What [`Actor::act`] gives, in the environment's units: component `i` of an action, from −1…1 to its range; a
+    /// choice as it is.
     pub fn scale(&self, squashed: f32, i: usize) -> f32 {
+        if self.choices.is_some() {
+            return squashed;
+        }
         let (low, high) = (self.action_low[i], self.action_high[i]);
         low + (high - low) * 0.5 * (squashed + 1.0)
     }
@@ -83,9 +109,10 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Writes squashed actions in (−1, 1) for `observations` (B, state_dim) to `out` (B, act_dim): samples with `noise`,
-    /// drawn row after row, the modes without. A row is the same whatever the others are, up to the noise before it.
-    pub fn squashed(
+    /// Writes actions for `observations` (B, state_dim) to `out` (B, act_dim), squashed in (−1, 1) or indices of choices:
+    /// samples with `noise`, drawn row after row, the modes without. A row is the same whatever the others are, up to the
+    /// noise before it.
+    pub fn act(
         &self,
         observations: &[f32],
         noise: Option<&mut Noise>,
@@ -98,6 +125,7 @@ impl Actor {
             hidden,
             ..
         } = self.shape;
+        let outputs = self.shape.outputs();
         let batch = out.len() / act_dim;
         debug_assert!(observations.len() == batch * state_dim && out.len() == batch * act_dim);
         let Scratch {
@@ -107,7 +135,7 @@ impl Actor {
         } = scratch;
         hidden_1.resize(batch * hidden, 0.0);
         hidden_2.resize(batch * hidden, 0.0);
-        head.resize(batch * 2 * act_dim, 0.0);
+        head.resize(batch * outputs, 0.0);
         let mut rest = self.weights.as_slice();
         let mut layer = |x: &[f32], inputs: usize, y: &mut [f32], outputs: usize| {
             let (weight, after) = rest.split_at(inputs * outputs);
@@ -119,14 +147,15 @@ impl Actor {
         hidden_1.iter_mut().for_each(relu);
         layer(hidden_1, hidden, hidden_2, hidden);
         hidden_2.iter_mut().for_each(relu);
-        layer(hidden_2, hidden, head, 2 * act_dim);
+        layer(hidden_2, hidden, head, outputs);
         debug_assert!(rest.is_empty());
 
+        if self.shape.choices.is_some() {
+            choose(head.chunks_exact_mut(outputs), noise, out);
+            return;
+        }
         let rows = out.chunks_exact_mut(act_dim);
-        let rows = rows.zip(
-            head.chunks_exact(2 * act_dim)
-                .map(|row| row.split_at(act_dim)),
-        );
+        let rows = rows.zip(head.chunks_exact(outputs).map(|row| row.split_at(act_dim)));
         match noise {
             None => {
                 for (out, (mean, _)) in rows {
@@ -152,7 +181,33 @@ impl Actor {
     }
 }
 
-/// Working memory of [`Actor::squashed`]; it grows to what the largest batch needs.
+/// Writes the index that a row of logits leads to: with `noise` drawn by their softmax, which takes their place; without
+/// the first of the largest.
+fn choose<'a>(
+    rows: impl Iterator<Item = &'a mut [f32]>,
+    mut noise: Option<&mut Noise>,
+    out: &mut [f32],
+) {
+    for (out, row) in out.iter_mut().zip(rows) {
+        let largest = (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+        let Some(noise) = &mut noise else {
+            *out = largest as f32;
+            continue;
+        };
+        let top = row[largest];
+        row.iter_mut()
+            .for_each(|logit| *logit = (*logit - top).exp());
+        let mut rest = noise.uniform(0.0, row.iter().sum());
+        // Rounding may leave a little after the last.
+        let drawn = row.iter().position(|weight| {
+            rest -= weight;
+            rest < 0.0
+        });
+        *out = drawn.unwrap_or(largest) as f32;
+    }
+}
+
+/// Working memory of [`Actor::act`]; it grows to what the largest batch needs.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     hidden_1: Vec<f32>,
@@ -193,7 +248,7 @@ impl Controller for ActorController<'_> {
     }
 
     fn act(&mut self, observation: &[f32]) -> Result<&[f32], Infallible> {
-        self.actor.squashed(
+        self.actor.act(
             observation,
             self.noise.as_mut(),
             &mut self.scratch,
@@ -223,6 +278,7 @@ mod tests {
             hidden: 11,
             action_low: vec![-1.0; 2],
             action_high: vec![1.0; 2],
+            choices: None,
         };
         let mut noise = Noise::new(1, *b"weights ");
         let weights = (0..shape.layout().numel()).map(|_| 0.5 * noise.normal());
@@ -233,7 +289,7 @@ mod tests {
         let observations: Vec<f32> = (0..4 * 3).map(|_| noise.normal()).collect();
         let act = |observations: &[f32], noise: Option<&mut Noise>| {
             let mut out = vec![0.0; observations.len() / 3 * 2];
-            actor.squashed(observations, noise, &mut Scratch::default(), &mut out);
+            actor.act(observations, noise, &mut Scratch::default(), &mut out);
             out
         };
         let rows = || observations.chunks_exact(3);

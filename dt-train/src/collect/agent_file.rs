@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::actor::{Actor, AgentSpec};
-use crate::algo::sac::Settings;
+use super::online::Settings;
 use crate::atomic::{self, OutputError};
 
 /// Key of the metadata entry.
@@ -20,8 +20,9 @@ pub struct Training {
     pub steps: u64,
     /// Seed.
     pub seed: u64,
-    /// Hyper-parameters.
-    pub sac: Settings,
+    /// Algorithm and hyper-parameters.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// Version of dt-train.
     pub version: String,
 }
@@ -40,7 +41,9 @@ pub struct AgentError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// It cannot be opened.
-    #[error("cannot be read: {0}; --agent takes `random`, `sac` or a file written by --save-agent")]
+    #[error(
+        "cannot be read: {0}; --agent takes `random`, `sac`, `ppo` or a file written by --save-agent"
+    )]
     Unreadable(std::io::Error),
     /// It is another kind of file, or damaged.
     #[error("is not an intact agent file: {0}; --agent takes files written by --save-agent")]
@@ -122,6 +125,9 @@ fn parse(path: &Path, env: &str) -> Result<(Actor, Training), Problem> {
         return Err(not_an_agent(
             &"its action range does not have act_dim values",
         ));
+    }
+    if shape.choices.is_some() && shape.act_dim != 1 {
+        return Err(not_an_agent(&"a choice is one number"));
     }
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| not_an_agent(&error))?;
     let mut weights = Vec::new();

@@ -1,4 +1,4 @@
-//! SAC in its environments: act, record, learn.
+//! An agent in its environments: act, record, learn.
 
 use std::convert::Infallible;
 
@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::actor::{Actor, AgentSpec, Scratch};
 use super::noise::Noise;
+use super::online::{Experience, Online, Settings};
 use super::progress_bar;
 use super::replay_buffer::Replay;
-use crate::algo::sac::{Sac, Settings};
 use crate::data::d4rl::Recording;
 
 /// An agent that learns as it acts, in several environments that take their steps together.
@@ -23,7 +23,7 @@ pub struct Learner {
     pub(super) config: Settings,
     pub(super) shape: AgentSpec,
     pub(super) seed: u64,
-    pub(super) sac: Sac,
+    pub(super) online: Box<dyn Online>,
     pub(super) actor: Actor,
     scratch: Scratch,
     pub(super) noise: Noise,
@@ -89,14 +89,16 @@ impl Learner {
     ) -> Self {
         let mut noise = Noise::new(seed, *b"learn   ");
         let mut lanes: Vec<Lane> = (0..envs).map(|_| Lane::new(make_env())).collect();
-        let shape = AgentSpec::new(&lanes[0].env.spec(), config.hidden);
-        let sac = Sac::new(config.clone(), shape.clone(), seed);
+        let shape = AgentSpec::new(&lanes[0].env.spec(), config.hidden());
+        let online = config.learner(&shape, seed);
+        let mut actor = shape.actor();
+        online.copy_actor(&mut actor);
         let mut observations = vec![0.0; envs * shape.state_dim];
         for (lane, observation) in lanes.iter_mut().zip(rows(&mut observations, &shape)) {
             lane.begin(noise.seed(), observation);
         }
         Self {
-            actor: sac.actor(),
+            actor,
             scratch: Scratch::default(),
             replay: Replay::new(steps, shape.state_dim, shape.act_dim),
             timeouts: Vec::new(),
@@ -106,7 +108,7 @@ impl Learner {
             lanes,
             shape,
             seed,
-            sac,
+            online,
             noise,
             steps,
             observations,
@@ -178,10 +180,10 @@ impl Learner {
             state_dim, act_dim, ..
         } = self.shape;
         let mut squashed = vec![0.0; envs * act_dim];
-        if (self.done() as u64) < self.config.learning_starts {
+        if self.online.explores(self.done() as u64) {
             squashed.fill_with(|| self.noise.uniform(-1.0, 1.0));
         } else {
-            self.actor.squashed(
+            self.actor.act(
                 &self.observations[..envs * state_dim],
                 Some(&mut self.noise),
                 &mut self.scratch,
@@ -227,14 +229,15 @@ impl Learner {
                 observation.copy_from_slice(&lane.next_observation);
             }
         }
-        let learned_from = (self.done() as u64).saturating_sub(self.config.learning_starts);
-        let due = (learned_from as f64 * self.config.updates_per_step) as u64;
-        if self.sac.updates() < due {
-            while self.sac.updates() < due {
-                let batch = self.replay.sample(self.config.batch_size, &mut self.noise);
-                self.sac.update(&batch);
-            }
-            self.sac.copy_actor(&mut self.actor);
+        let experience = Experience {
+            replay: &self.replay,
+            ends: &self.ends,
+            envs: self.lanes.len(),
+            steps: self.steps,
+            noise: &mut self.noise,
+        };
+        if self.online.learn(experience) {
+            self.online.copy_actor(&mut self.actor);
         }
         bar.inc(envs as u64);
     }
@@ -347,14 +350,19 @@ mod tests {
     use host_sim::make;
 
     use super::*;
+    use crate::algo::sac;
 
-    fn config() -> Settings {
-        Settings {
+    fn sac() -> sac::Settings {
+        sac::Settings {
             hidden: 16,
             batch_size: 8,
             learning_starts: 60,
-            ..Settings::for_env("hopper")
+            ..sac::Settings::for_env("hopper")
         }
+    }
+
+    fn config() -> Settings {
+        Settings::Sac(sac())
     }
 
     fn hopper(envs: usize, steps: usize) -> Learner {
@@ -408,13 +416,17 @@ mod tests {
         for (envs, updates_per_step, updates) in
             [(1, 1.0, 41), (4, 1.0, 41), (4, 0.1, 4), (3, 2.5, 102)]
         {
-            let config = Settings {
+            let config = Settings::Sac(sac::Settings {
                 updates_per_step,
-                ..config()
-            };
+                ..sac()
+            });
             let mut learner = Learner::new(|| make("reacher").unwrap(), envs, &config, 101, 3);
             let Ok(()) = learner.learn(|_| Ok::<_, Infallible>(Next::Learn));
-            assert_eq!(learner.sac.updates(), updates, "{envs} {updates_per_step}");
+            assert_eq!(
+                learner.online.counters().updates,
+                updates,
+                "{envs} {updates_per_step}"
+            );
         }
     }
 }

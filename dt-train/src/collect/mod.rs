@@ -1,9 +1,9 @@
-//! Agents that make trajectories: uniformly random ones, saved ones, and SAC while it learns.
+//! Agents that make trajectories: uniformly random ones, saved ones, and those that learn meanwhile.
 
 use std::convert::Infallible;
 
 use host_sim::rollout::{Controller, Plan, Recorder, Transition, rollout};
-use host_sim::{Env, EnvSpec};
+use host_sim::{Env, EnvSpec, Space};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::data::d4rl::Recording;
@@ -13,6 +13,7 @@ pub mod actor;
 pub mod agent_file;
 pub mod learn;
 pub mod noise;
+pub mod online;
 pub mod part;
 pub mod recipe;
 pub mod replay_buffer;
@@ -23,7 +24,7 @@ use noise::Noise;
 /// Who acts in [`record`].
 #[derive(Clone, Copy, Debug)]
 pub enum Agent<'a> {
-    /// Uniform over the action range.
+    /// Uniform over the action range, or over the choices.
     Random,
     /// A trained agent; its mode if `deterministic`, else a sample.
     Trained {
@@ -126,20 +127,17 @@ fn play<R: Recorder + Default + Send>(
     episodes.into_iter().map(|(_, recorded)| recorded).collect()
 }
 
-/// Draws actions uniformly from the action range.
-struct Uniform {
-    low: Vec<f32>,
-    high: Vec<f32>,
+/// Draws actions uniformly from the action range, or from the choices.
+struct Uniform<'a> {
+    space: Space<'a>,
     noise: Noise,
     action: Vec<f32>,
 }
 
-impl Uniform {
-    fn new(spec: &EnvSpec) -> Self {
-        let [low, high] = spec.action_bounds().expect("vectors");
+impl<'a> Uniform<'a> {
+    fn new(spec: &EnvSpec<'a>) -> Self {
         Self {
-            low: low.into(),
-            high: high.into(),
+            space: spec.action,
             noise: Noise::new(0, Self::PURPOSE),
             action: vec![0.0; spec.act_dim()],
         }
@@ -148,7 +146,7 @@ impl Uniform {
     const PURPOSE: [u8; 8] = *b"uniform ";
 }
 
-impl Controller for Uniform {
+impl Controller for Uniform<'_> {
     type Error = Infallible;
 
     fn reset(&mut self, seed: u64, _: f32) -> Result<(), Infallible> {
@@ -157,8 +155,14 @@ impl Controller for Uniform {
     }
 
     fn act(&mut self, _: &[f32]) -> Result<&[f32], Infallible> {
-        for (i, action) in self.action.iter_mut().enumerate() {
-            *action = self.noise.uniform(self.low[i], self.high[i]);
+        match self.space {
+            Space::Box { low, high } => {
+                for (i, action) in self.action.iter_mut().enumerate() {
+                    *action = self.noise.uniform(low[i], high[i]);
+                }
+            }
+            Space::Discrete { n } => self.action.fill(self.noise.below(n) as f32),
+            Space::Image { .. } => unreachable!("no environment is told pictures"),
         }
         Ok(&self.action)
     }

@@ -54,6 +54,15 @@ impl Noise {
         ((u128::from(self.rng.next_u64()) * n as u128) >> 64) as usize
     }
 
+    /// 0..n in random order (Fisher & Yates).
+    pub fn order(&mut self, n: usize) -> Vec<i64> {
+        let mut order: Vec<i64> = (0..n as i64).collect();
+        for i in (1..n).rev() {
+            order.swap(i, self.below(i + 1));
+        }
+        order
+    }
+
     /// Where the stream is, for [`Noise::resume`].
     pub fn position(&self) -> Position {
         Position {
@@ -115,6 +124,22 @@ mod tests {
         let (mean, variance, _) = moments(&uniform);
         assert!(mean.abs() < 0.013 && (variance - 4.0 / 3.0).abs() < 0.014);
         assert!(uniform.iter().all(|x| (-2.0..2.0).contains(x)));
+    }
+
+    #[test]
+    fn every_order_is_as_likely() {
+        let mut noise = Noise::new(3, *b"an order");
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..6000 {
+            *counts.entry(noise.order(3)).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        // Five standard errors: 5·√(6000 · 1/6 · 5/6).
+        assert!(
+            counts.values().all(|&n: &i32| (n - 1000).abs() < 145),
+            "{counts:?}"
+        );
+        assert!(noise.order(0).is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tch::Tensor;
 use super::actor::Actor;
 use super::learn::Learner;
 use super::noise::Position;
-use crate::algo::sac::{Counters, Settings};
+use super::online::{Counters, Settings};
 use crate::atomic::{self, OutputError};
 
 /// Key of the metadata entry.
@@ -79,7 +79,7 @@ struct Entry {
     /// Seed of each environment's present episode.
     episodes: Vec<u64>,
     noise: Position,
-    sac: Counters,
+    learned: Counters,
 }
 
 /// Writes the state of `learner`.
@@ -87,7 +87,6 @@ struct Entry {
 /// # Errors
 /// The file system's.
 pub fn save(path: &Path, learner: &Learner) -> Result<(), OutputError> {
-    let (tensors, sac) = learner.sac.state();
     let entry = Entry {
         version: env!("CARGO_PKG_VERSION").into(),
         env: learner.shape.env.clone(),
@@ -96,11 +95,11 @@ pub fn save(path: &Path, learner: &Learner) -> Result<(), OutputError> {
         config: learner.config.clone(),
         episodes: learner.lanes.iter().map(|lane| lane.episode).collect(),
         noise: learner.noise.position(),
-        sac,
+        learned: learner.online.counters(),
     };
     let json = serde_json::to_string(&entry).expect("strings and numbers");
+    let tensors = learner.online.tensors().into_iter();
     let mut arrays: Vec<(&str, Vec<f32>)> = tensors
-        .into_iter()
         .map(|(name, tensor)| {
             let mut values = vec![0.0; tensor.numel()];
             tensor.copy_data(&mut values, tensor.numel());
@@ -196,13 +195,11 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
             shape: learner.shape.clone(),
         });
     }
-    learner
-        .sac
-        .restore(entry.sac, |name, tensor: &mut Tensor| {
-            tensor.copy_(&Tensor::from_slice(&values(name, tensor.numel())?));
-            Ok(())
-        })?;
-    learner.sac.copy_actor(&mut learner.actor);
+    for (name, mut tensor) in learner.online.tensors() {
+        tensor.copy_(&Tensor::from_slice(&values(name, tensor.numel())?));
+    }
+    learner.online.resume(entry.learned);
+    learner.online.copy_actor(&mut learner.actor);
     learner.replay.restore(&replay);
     learner.timeouts = timeouts.into_iter().map(|flag| flag == 1.0).collect();
     // The last value of a row is 0 where the task ended.
@@ -226,6 +223,7 @@ mod tests {
     use host_sim::{Env, make};
 
     use super::*;
+    use crate::algo::{ppo, sac};
     use crate::collect::learn::Next;
     use crate::data::d4rl::Recording;
 
@@ -233,12 +231,16 @@ mod tests {
         make("pendulum").unwrap()
     }
 
-    fn config() -> Settings {
-        Settings {
+    fn sac() -> sac::Settings {
+        sac::Settings {
             hidden: 16,
             batch_size: 8,
-            ..Settings::for_env("pendulum")
+            ..sac::Settings::for_env("pendulum")
         }
+    }
+
+    fn config() -> Settings {
+        Settings::Sac(sac())
     }
 
     fn learner(envs: usize, steps: usize) -> Learner {
@@ -288,10 +290,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = path(&folder.path().join("out.hdf5"));
         let learner = || {
-            let config = Settings {
+            let config = Settings::Sac(sac::Settings {
                 learning_starts: 40,
-                ..config()
-            };
+                ..sac()
+            });
             Learner::new(|| make("hopper").unwrap(), 3, &config, 200, 3)
         };
         let whole = finish(learner());
@@ -316,6 +318,38 @@ mod tests {
             message.contains("does not repeat the episodes"),
             "{message}"
         );
+    }
+
+    /// In the middle of a horizon, with the other environments in the middle of an episode.
+    #[test]
+    fn ppo_goes_on_from_its_steps_alone() {
+        tch::set_num_threads(1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(&folder.path().join("out.hdf5"));
+        let config = Settings::Ppo(ppo::Settings {
+            hidden: 16,
+            batch_size: 24,
+            epochs: 3,
+            ..ppo::Settings::default()
+        });
+        let learner = || Learner::new(|| make("cartpole").unwrap(), 3, &config, 600, 3);
+        let whole = finish(learner());
+        let mut first = learner();
+        let Ok(()) = first.learn(|learner| {
+            Ok::<_, Infallible>(match learner.done() {
+                250.. => Next::Stop,
+                _ => Next::Learn,
+            })
+        });
+        assert!(
+            first.done() < 600 && first.done() % 96 != 0,
+            "{}",
+            first.done()
+        );
+        save(&path, &first).unwrap();
+        let mut second = learner();
+        restore(&path, &mut second).unwrap();
+        assert_eq!(finish(second), whole);
     }
 
     #[test]

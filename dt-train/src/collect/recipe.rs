@@ -12,7 +12,7 @@ use crate::data::d4rl::Recording;
 pub enum Recipe {
     /// Uniformly random actions
     Random,
-    /// Roll-outs of a SAC agent whose training was stopped at about a third of the expert's score
+    /// Roll-outs of an agent whose training was stopped at about a third of the expert's score
     Medium,
     /// All that this agent saw while it was trained
     MediumReplay,
@@ -28,10 +28,10 @@ pub fn medium_return(spec: &EnvSpec) -> Option<f64> {
 
 /// Training steps until an agent is an expert, as published.
 pub fn expert_steps(spec: &EnvSpec) -> u32 {
-    if spec.id == "pendulum" {
-        20_000
-    } else {
-        1_000_000
+    match spec.id {
+        "pendulum" => 20_000,
+        "cartpole" => 100_000,
+        _ => 1_000_000,
     }
 }
 
@@ -144,9 +144,9 @@ mod tests {
         let make = || host_sim::make("pendulum").unwrap();
         let env = make();
         let agent = |weight| {
-            let shape = AgentSpec::new(&env.spec(), 4);
-            let weights = vec![weight; shape.layout().numel() as usize];
-            Actor { shape, weights }
+            let mut actor = AgentSpec::new(&env.spec(), 4).actor();
+            actor.weights.fill(weight);
+            actor
         };
         let (medium, expert) = (agent(0.0), agent(0.01));
         // Half is two episodes and a half.

@@ -28,6 +28,8 @@ pub struct Batch {
     pub state_actions: Tensor,
     /// The states of `state_actions`, (B, state_dim).
     pub states: Tensor,
+    /// The actions of `state_actions`, (B, act_dim).
+    pub actions: Tensor,
     /// States after the step, (B, state_dim).
     pub next_states: Tensor,
     /// Rewards, (B).
@@ -51,7 +53,7 @@ impl Replay {
         }
     }
 
-    /// Appends a transition; `action` is squashed, in [−1, 1].
+    /// Appends a transition; `action` is as the learner sees it: squashed, in [−1, 1], or the index of a choice.
     ///
     /// # Panics
     /// If the buffer is full or a length is wrong.
@@ -118,11 +120,24 @@ impl Replay {
     /// If the buffer is empty.
     pub fn sample(&self, size: usize, noise: &mut Noise) -> Batch {
         let indices: Vec<i64> = (0..size).map(|_| noise.below(self.len) as i64).collect();
-        let rows = self.rows.index_select(0, &Tensor::from_slice(&indices));
+        self.batch(&self.rows.index_select(0, &Tensor::from_slice(&indices)))
+    }
+
+    /// The last `len` transitions, in order.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn last(&self, len: usize) -> Batch {
+        let first = self.len.checked_sub(len).expect("as many transitions");
+        self.batch(&self.rows.narrow(0, first as i64, len as i64))
+    }
+
+    fn batch(&self, rows: &Tensor) -> Batch {
         let Sizes { state, action } = self.sizes;
         Batch {
             state_actions: rows.narrow(1, 0, state + action),
             states: rows.narrow(1, 0, state),
+            actions: rows.narrow(1, state, action),
             next_states: rows.narrow(1, state + action, state),
             rewards: rows.select(1, 2 * state + action),
             continues: rows.select(1, 2 * state + action + 1),
@@ -166,5 +181,9 @@ mod tests {
             );
         }
         assert_eq!(seen, [true; 3]);
+        let last = replay.last(2);
+        assert_eq!(read(&last.states), [1.0, 1.1, 2.0, 2.1]);
+        assert_eq!(read(&last.actions), [1.2, 2.2]);
+        assert_eq!(read(&last.continues), [1.0, 0.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! `dt-train collect`: trajectories from a random, a saved or a freshly trained SAC agent, or by a recipe's name.
+//! `dt-train collect`: trajectories from a random, a saved or a freshly trained agent, or by a recipe's name.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -6,14 +6,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use host_sim::console;
-use host_sim::{Env, EnvSpec};
+use host_sim::{Env, EnvSpec, Space};
 
 use super::WrongUsage;
 use crate::algo;
-use crate::algo::sac::Settings;
 use crate::atomic;
 use crate::collect::agent_file::{self, Training};
 use crate::collect::learn::{Learner, Next};
+use crate::collect::online::Settings;
 use crate::collect::recipe::{self, Recipe, Watch};
 use crate::collect::{self, Agent, part};
 use crate::data::d4rl::{self, Metadata, Recording};
@@ -24,27 +24,37 @@ pub struct Args {
     /// Environment, such as pendulum or hopper
     #[arg(long, value_name = "E")]
     pub env: String,
-    /// `random`, `sac` (train one and keep its whole replay buffer), or a file written by --save-agent
+    /// `random`, `sac` or `ppo` (train one and keep every step: sac where actions are vectors, ppo where they are choices),
+    /// or a file written by --save-agent
     #[arg(
         long,
-        value_name = "random|sac|FILE",
+        value_name = "random|sac|ppo|FILE",
         required_unless_present = "recipe"
     )]
     pub agent: Option<String>,
     /// Make one of the usual offline data sets; trains the agents it needs
     #[arg(long, value_enum, value_name = "NAME", conflicts_with = "agent")]
     pub recipe: Option<Recipe>,
-    /// With --recipe: steps after which an agent is an expert [default: 20000 for pendulum, else 1000000]
+    /// With --recipe: steps after which an agent is an expert [default: 20000 for pendulum, 100000 for cartpole, else 1000000]
     #[arg(long, value_name = "N", conflicts_with = "agent", value_parser = clap::value_parser!(u32).range(1..))]
     pub train_steps: Option<u32>,
+    /// With --recipe: mean return at which an agent is medium [default: a third of the way from a random to an expert agent,
+    /// where the environment has published returns of both]
+    #[arg(
+        long,
+        value_name = "R",
+        conflicts_with = "agent",
+        allow_negative_numbers = true
+    )]
+    pub medium_return: Option<f64>,
     /// Environments that are stepped in parallel. Random and saved agents: threads, which change nothing but the time
-    /// [default: one per core]. SAC: they share an agent that learns from all of them, so that N changes the result
-    /// [default: 1]
+    /// [default: one per core]. Learning agents: they share one that learns from all of them, so that N changes the result
+    /// [default: 1 for sac, 8 for ppo]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub envs: Option<u32>,
     /// How agents are trained, where they are
     #[command(flatten)]
-    pub sac: SacArgs,
+    pub training: TrainingArgs,
     /// Environment steps to record; with --recipe medium-replay: at most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
@@ -54,7 +64,7 @@ pub struct Args {
     /// Trajectory file to write (D4RL layout)
     #[arg(long, value_name = "F.hdf5")]
     pub out: PathBuf,
-    /// With --agent sac: write the trained agent here
+    /// With --agent sac or ppo: write the trained agent here
     #[arg(long, value_name = "FILE")]
     pub save_agent: Option<PathBuf>,
     /// With --agent FILE: always take the most likely action
@@ -68,33 +78,39 @@ pub struct Args {
     pub force: bool,
 }
 
-/// How soft actor-critic learns; what is not given is as published (Haarnoja et al. 2018).
+/// How agents learn; what is not given is as published: for sac by Haarnoja et al. (2018), for ppo by RL Baselines3 Zoo.
 #[derive(clap::Args, Debug, Default)]
-#[command(next_help_heading = "Where agents are trained (--agent sac, --recipe)")]
-pub struct SacArgs {
-    /// Uniformly random steps before the first update [default: 100 for pendulum, else 10000]
+#[command(next_help_heading = "Where agents are trained (--agent sac or ppo, --recipe)")]
+pub struct TrainingArgs {
+    /// sac: uniformly random steps before the first update [default: 100 for pendulum, else 10000]
     #[arg(long, value_name = "N")]
     pub learning_starts: Option<u64>,
-    /// Gradient steps per environment step after that [default: 1]
+    /// sac: gradient steps per environment step after that [default: 1]
     #[arg(long, value_name = "X")]
     pub updates_per_step: Option<f64>,
-    /// Learning rate of actor, critics and temperature [default: 1e-3 for pendulum, else 3e-4]
+    /// Learning rate of all networks [default: sac 1e-3 for pendulum, else 3e-4; ppo 1e-3, falling to 0]
     #[arg(long, value_name = "X")]
     pub learning_rate: Option<f64>,
     /// Transitions per gradient step [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch_size: Option<u32>,
-    /// Discount γ of the return [default: 0.99]
+    /// Discount γ of the return [default: sac 0.99, ppo 0.98]
     #[arg(long, value_name = "X")]
     pub discount: Option<f64>,
-    /// Width of both hidden layers of actor and critics [default: 256]
+    /// Width of both hidden layers of actor and critics [default: sac 256, ppo 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub hidden: Option<u32>,
+    /// ppo: steps of each environment between two rounds of updates [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub horizon: Option<u32>,
+    /// ppo: passes over these steps [default: 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub epochs: Option<u32>,
 }
 
-impl SacArgs {
-    /// Whether anything is asked for.
-    fn is_given(&self) -> bool {
+impl TrainingArgs {
+    /// Those that are given and go with any algorithm, with SAC alone, with PPO alone.
+    fn given(&self) -> [Vec<&'static str>; 3] {
         let Self {
             learning_starts,
             updates_per_step,
@@ -102,12 +118,29 @@ impl SacArgs {
             batch_size,
             discount,
             hidden,
+            horizon,
+            epochs,
         } = self;
-        let floats = [updates_per_step, learning_rate, discount];
-        learning_starts.is_some()
-            || floats.iter().any(|value| value.is_some())
-            || batch_size.is_some()
-            || hidden.is_some()
+        let given = |options: &[(&'static str, bool)]| {
+            let given = options.iter().filter(|(_, is_given)| *is_given);
+            given.map(|(name, _)| *name).collect()
+        };
+        [
+            given(&[
+                ("--learning-rate", learning_rate.is_some()),
+                ("--batch-size", batch_size.is_some()),
+                ("--discount", discount.is_some()),
+                ("--hidden", hidden.is_some()),
+            ]),
+            given(&[
+                ("--learning-starts", learning_starts.is_some()),
+                ("--updates-per-step", updates_per_step.is_some()),
+            ]),
+            given(&[
+                ("--horizon", horizon.is_some()),
+                ("--epochs", epochs.is_some()),
+            ]),
+        ]
     }
 
     fn check(&self) -> Result<(), WrongUsage> {
@@ -133,22 +166,53 @@ impl SacArgs {
         Ok(())
     }
 
-    fn settings(&self, env: &str) -> Settings {
-        let published = Settings::for_env(env);
-        let or = |given: Option<u32>, published: usize| given.map_or(published, |n| n as usize);
-        Settings {
-            learning_starts: self.learning_starts.unwrap_or(published.learning_starts),
-            updates_per_step: self.updates_per_step.unwrap_or(published.updates_per_step),
-            learning_rate: self.learning_rate.unwrap_or(published.learning_rate),
-            batch_size: or(self.batch_size, published.batch_size),
-            discount: self.discount.unwrap_or(published.discount),
-            hidden: or(self.hidden, published.hidden),
-            tau: published.tau,
+    /// The algorithm that learns in an environment, as asked for.
+    ///
+    /// # Errors
+    /// An option is given that this algorithm does not have.
+    fn settings(&self, spec: &EnvSpec<'_>) -> Result<Settings> {
+        let mut settings = Settings::for_env(spec);
+        let [_, sac_only, ppo_only] = self.given();
+        let (strange, other) = match settings {
+            Settings::Sac(_) => (ppo_only, "ppo"),
+            Settings::Ppo(_) => (sac_only, "sac"),
+        };
+        if let Some(option) = strange.first() {
+            bail!(
+                "{option} is of {other}, and {} learns in environment `{}`; leave it away",
+                settings.name(),
+                spec.id
+            );
         }
+        fn set<T>(value: &mut T, given: Option<T>) {
+            if let Some(given) = given {
+                *value = given;
+            }
+        }
+        let count = |given: Option<u32>| given.map(|n| n as usize);
+        match &mut settings {
+            Settings::Sac(sac) => {
+                set(&mut sac.learning_starts, self.learning_starts);
+                set(&mut sac.updates_per_step, self.updates_per_step);
+                set(&mut sac.learning_rate, self.learning_rate);
+                set(&mut sac.batch_size, count(self.batch_size));
+                set(&mut sac.discount, self.discount);
+                set(&mut sac.hidden, count(self.hidden));
+            }
+            Settings::Ppo(ppo) => {
+                set(&mut ppo.learning_rate, self.learning_rate);
+                set(&mut ppo.batch_size, count(self.batch_size));
+                set(&mut ppo.discount, self.discount);
+                set(&mut ppo.hidden, count(self.hidden));
+                set(&mut ppo.horizon, count(self.horizon));
+                set(&mut ppo.epochs, count(self.epochs));
+            }
+        }
+        Ok(settings)
     }
 }
 
-/// Episodes that the final SAC agent is judged on.
+/// Episodes that the final agent is judged on.
 const EVALUATION_EPISODES: u32 = 100;
 
 /// Training steps between two saves.
@@ -158,8 +222,8 @@ const SAVE_EVERY: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named<'a> {
     Random,
-    /// An algorithm that learns in its environment.
-    Learner,
+    /// An algorithm that learns in its environment, by its name.
+    Learner(&'static str),
     File(&'a Path),
 }
 
@@ -170,7 +234,7 @@ impl<'a> Named<'a> {
         }
         match algo::registry().iter().find(|entry| entry.name == name) {
             None => Ok(Self::File(Path::new(name))),
-            Some(entry) if entry.defaults().is_none() => Ok(Self::Learner),
+            Some(entry) if entry.defaults().is_none() => Ok(Self::Learner(entry.name)),
             Some(entry) => bail!(
                 "{} ({name}) learns from data, and this collects data; use `dt-train train --algo {name}`",
                 entry.about
@@ -186,12 +250,13 @@ impl<'a> Named<'a> {
 pub fn run(args: Args) -> Result<()> {
     // Everything that can be refused is refused before the work.
     let agent = args.agent.as_deref().map(Named::new).transpose()?;
-    let learns = agent == Some(Named::Learner);
+    let learns = matches!(agent, Some(Named::Learner(_)));
     let trains = learns || args.recipe.is_some_and(|recipe| recipe != Recipe::Random);
     if args.save_agent.is_some() && !learns {
-        return Err(
-            WrongUsage("--save-agent only goes with --agent sac: the others do not learn").into(),
-        );
+        return Err(WrongUsage(
+            "--save-agent only goes with --agent sac or ppo: the others do not learn",
+        )
+        .into());
     }
     if args.deterministic && !matches!(agent, Some(Named::File(_))) {
         return Err(
@@ -200,20 +265,32 @@ pub fn run(args: Args) -> Result<()> {
     }
     if args.resume && !trains {
         return Err(WrongUsage(
-            "--resume only goes with --agent sac and recipes that train: the others take seconds",
+            "--resume only goes with --agent sac or ppo and recipes that train: the others take seconds",
         )
         .into());
     }
-    if !trains && args.sac.is_given() {
+    if !trains && args.training.given().iter().any(|given| !given.is_empty()) {
         return Err(WrongUsage(
-            "--learning-starts, --updates-per-step, --learning-rate, --batch-size, --discount and --hidden only go with \
-             --agent sac and recipes that train",
+            "--learning-starts, --updates-per-step, --learning-rate, --batch-size, --discount, --hidden, --horizon and \
+             --epochs only go with --agent sac or ppo and recipes that train",
         )
         .into());
     }
-    args.sac.check()?;
+    if args.medium_return.is_some_and(|medium| !medium.is_finite()) {
+        return Err(WrongUsage("--medium-return must be a finite return").into());
+    }
+    args.training.check()?;
     let make_env = host_sim::maker(&args.env)?;
-    refuse_other_spaces(&make_env().spec())?;
+    let (choices, settings) = {
+        let env = make_env();
+        let spec = env.spec();
+        refuse_other_spaces(&spec)?;
+        if let Some(Named::Learner(name)) = agent {
+            refuse_other_learner(name, &spec)?;
+        }
+        let settings = args.training.settings(&spec)?;
+        (matches!(spec.action, Space::Discrete { .. }), settings)
+    };
     atomic::check(&args.out, args.force)?;
     if let Some(path) = &args.save_agent {
         atomic::check(path, args.force)?;
@@ -230,8 +307,8 @@ pub fn run(args: Args) -> Result<()> {
         (Some(Recipe::Random), _) | (None, None | Some(Named::Random)) => {
             collect::record(&make_env, Agent::Random, steps, args.seed, threads)
         }
-        (Some(recipe), _) => by_recipe(&args, recipe, &make_env)?,
-        (None, Some(Named::Learner)) => learn_and_save(&args, &make_env)?,
+        (Some(recipe), _) => by_recipe(&args, recipe, settings, &make_env)?,
+        (None, Some(Named::Learner(_))) => learn_and_save(&args, settings, &make_env)?,
         (None, Some(Named::File(file))) => {
             let (actor, _) = agent_file::load(file, make_env().spec().id)?;
             let agent = Agent::Trained {
@@ -254,6 +331,7 @@ pub fn run(args: Args) -> Result<()> {
         env: &args.env,
         policy: &policy,
         seed: args.seed,
+        choices,
     };
     d4rl::write(&args.out, args.force, &recording, &metadata)?;
     if trains && part.exists() {
@@ -263,22 +341,44 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Agents read and give vectors, and so does the file format.
+/// Agents read vectors and give vectors or choices, and so does the file format.
 fn refuse_other_spaces(spec: &EnvSpec<'_>) -> Result<()> {
-    let bounds = spec.observation_bounds().and(spec.action_bounds());
+    let bounds = match spec.action {
+        Space::Discrete { .. } => spec.observation_bounds(),
+        _ => spec.observation_bounds().and(spec.action_bounds()),
+    };
     bounds.map(|_| ()).map_err(|error| anyhow!("{error}"))
+}
+
+/// Each algorithm is for actions of one kind.
+fn refuse_other_learner(name: &str, spec: &EnvSpec<'_>) -> Result<()> {
+    let fitting = Settings::for_env(spec).name();
+    if name != fitting {
+        bail!(
+            "the actions of environment `{}` are {}, from which {name} does not learn; use --agent {fitting}",
+            spec.id,
+            spec.action,
+        );
+    }
+    Ok(())
 }
 
 /// Data of agents that are trained for them.
 fn by_recipe(
     args: &Args,
     recipe: Recipe,
+    settings: Settings,
     make_env: &(impl Fn() -> Box<dyn Env> + Sync),
 ) -> Result<Recording> {
     let env = make_env();
     let spec = env.spec();
-    let medium = recipe::medium_return(&spec).with_context(|| {
-        format!("environment `{}` has no `score_range`, which says what a medium agent is: add it to its description", args.env)
+    let medium = args.medium_return.or_else(|| recipe::medium_return(&spec));
+    let medium = medium.with_context(|| {
+        format!(
+            "nobody says what a medium agent is: environment `{}` has no published returns (`score_range` of a described \
+             one); pass --medium-return R, the mean return at which training stops",
+            args.env
+        )
     })?;
     let train_steps = match recipe {
         Recipe::MediumReplay => args.steps,
@@ -287,7 +387,7 @@ fn by_recipe(
             .unwrap_or_else(|| recipe::expert_steps(&spec)),
     };
     let until_expert = recipe == Recipe::MediumExpert;
-    let mut learner = learner(args, make_env, train_steps)?;
+    let mut learner = learner(args, settings, make_env, train_steps)?;
     let mut watch = Watch::new(medium, until_expert, evaluation_seed(args), &learner);
     learn(args, &mut learner, |learner| watch.next(learner, make_env))?;
     let done = learner.done();
@@ -324,10 +424,14 @@ fn by_recipe(
     })
 }
 
-/// Trains a SAC agent, saves and evaluates it; returns its replay buffer.
-fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) -> Result<Recording> {
+/// Trains an agent, saves and evaluates it; returns every step it took.
+fn learn_and_save(
+    args: &Args,
+    settings: Settings,
+    make_env: &(impl Fn() -> Box<dyn Env> + Sync),
+) -> Result<Recording> {
     let start = Instant::now();
-    let mut learner = learner(args, make_env, args.steps)?;
+    let mut learner = learner(args, settings.clone(), make_env, args.steps)?;
     let before = learner.done();
     learn(args, &mut learner, |_| Next::Learn)?;
     let (actor, _, recording) = learner.into_parts();
@@ -336,7 +440,7 @@ fn learn_and_save(args: &Args, make_env: &(impl Fn() -> Box<dyn Env> + Sync)) ->
         let training = Training {
             steps: args.steps.into(),
             seed: args.seed,
-            sac: args.sac.settings(&args.env),
+            settings,
             version: env!("CARGO_PKG_VERSION").into(),
         };
         agent_file::save(path, args.force, &actor, &training)?;
@@ -364,18 +468,17 @@ fn threads(args: &Args) -> usize {
 }
 
 /// A learner at its beginning, or where it was stopped.
-fn learner(args: &Args, make_env: impl Fn() -> Box<dyn Env>, steps: u32) -> Result<Learner> {
+fn learner(
+    args: &Args,
+    settings: Settings,
+    make_env: impl Fn() -> Box<dyn Env>,
+    steps: u32,
+) -> Result<Learner> {
     // The matrices are too small to share between cores: waiting at every barrier costs more than it gains, and
     // one thread gives the same bits however many cores there are.
     tch::set_num_threads(1);
-    let envs = args.envs.unwrap_or(1) as usize;
-    let mut learner = Learner::new(
-        make_env,
-        envs,
-        &args.sac.settings(&args.env),
-        steps as usize,
-        args.seed,
-    );
+    let envs = args.envs.map_or(settings.envs(), |envs| envs as usize);
+    let mut learner = Learner::new(make_env, envs, &settings, steps as usize, args.seed);
     let part = part::path(&args.out);
     if args.resume && part.exists() {
         part::restore(&part, &mut learner)?;

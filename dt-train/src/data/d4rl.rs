@@ -20,7 +20,8 @@
 //! off by a time limit would silently become one. So is one whose `next_observations` shows ends that no flag marks. Of
 //! `next_observations` the last of each episode is kept; the others should be the observations of the next row, and
 //! where they are not the file is said to be odd. Attributes `env` (or `env_id`, `env_name`) and `policy` are read where
-//! present; every other group or dataset is ignored.
+//! present, and `unfinished_steps`: as many rows at the end are of episodes that were still going on, of several
+//! environments perhaps. Every other group or dataset is ignored.
 
 pub(super) mod ends;
 
@@ -44,6 +45,9 @@ const ARRAYS: [(&str, &str); 3] = [
 ];
 const FLAGS: &str = "a bool array (N)";
 
+/// Attribute: rows after the last end of an episode.
+const UNFINISHED: &str = "unfinished_steps";
+
 /// Whether a file is of this layout, complete or not.
 pub fn is_layout(file: &hdf5::Group) -> bool {
     ARRAYS.iter().any(|(name, _)| file.link_exists(name))
@@ -62,7 +66,7 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
 pub struct Recording {
     /// Observation before the action, (N, state_dim).
     pub observations: Vec<f32>,
-    /// Action, (N, act_dim).
+    /// Action, (N, act_dim); the index of a choice, (N).
     pub actions: Vec<f32>,
     /// Reward, (N).
     pub rewards: Vec<f32>,
@@ -83,6 +87,8 @@ pub struct Metadata<'a> {
     pub policy: &'a str,
     /// Seed of the run that made the file.
     pub seed: u64,
+    /// Actions are indices of choices, to be written as integers.
+    pub choices: bool,
 }
 
 /// Writes `recording` (at least one step) to `path`, compressed.
@@ -141,6 +147,9 @@ fn read_arrays(path: &Path, reading: &Reading) -> Result<Dataset, Problem> {
 
     let mut notes = Vec::new();
     let mut marks = flags.read(&arrays, rows)?;
+    if let Some(steps) = h5::count_attribute(&file, UNFINISHED) {
+        marks.leave_out(steps);
+    }
     let after = After::read(&arrays, &data.observations, &marks.ends, &mut notes)?;
     if let Some(after) = &after {
         notes.extend(after.unmarked_ends(&mut marks, limit)?);
@@ -239,6 +248,11 @@ fn fill(path: &Path, recording: &Recording, metadata: &Metadata) -> hdf5::Result
         ("actions", &recording.actions),
         ("next_observations", &recording.next_observations),
     ] {
+        if key == "actions" && metadata.choices {
+            let choices: Vec<i64> = values.iter().map(|&choice| choice as i64).collect();
+            dataset::<i64>(&file, key, &[rows])?.write_raw(&choices)?;
+            continue;
+        }
         dataset::<f32>(&file, key, &[rows, values.len() / rows])?.write_raw(values)?;
     }
     dataset::<f32>(&file, "rewards", &[rows])?.write_raw(&recording.rewards)?;
@@ -256,7 +270,14 @@ fn fill(path: &Path, recording: &Recording, metadata: &Metadata) -> hdf5::Result
             .create(name)?
             .write_scalar(&value)?;
     }
-    for (name, value) in [("seed", metadata.seed), ("steps", rows as u64)] {
+    let ends = recording.terminals.iter().zip(&recording.timeouts);
+    let unfinished = ends.rev().take_while(|(fell, cut)| !(**fell || **cut));
+    let unfinished = unfinished.count() as u64;
+    for (name, value) in [
+        ("seed", metadata.seed),
+        ("steps", rows as u64),
+        (UNFINISHED, unfinished),
+    ] {
         file.new_attr::<u64>().create(name)?.write_scalar(&value)?;
     }
     file.close()

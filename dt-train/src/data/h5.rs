@@ -164,6 +164,13 @@ pub fn first_text(group: &Group, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| text_attribute(group, name))
 }
 
+/// A whole number of an attribute, if there is one.
+pub fn count_attribute(group: &Group, name: &str) -> Option<usize> {
+    let attribute = group.attr(name).ok()?;
+    let value = attribute.read_scalar::<u64>().ok()?;
+    usize::try_from(value).ok()
+}
+
 /// A text attribute, if there is one.
 pub fn text_attribute(group: &Group, name: &str) -> Option<String> {
     /// No environment's name is longer.

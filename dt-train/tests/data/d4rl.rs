@@ -118,6 +118,7 @@ fn what_is_written_is_read_back() {
         env: "pendulum",
         policy: "random",
         seed: u64::MAX,
+        choices: false,
     };
     d4rl::write(&path, false, &recording, &metadata).unwrap();
     let data = Dataset::load(&[&path]).unwrap();
@@ -209,6 +210,7 @@ fn damage_inside_a_dataset_is_refused() {
             env: "pendulum",
             policy: "x",
             seed: 0,
+            choices: false,
         },
     )
     .unwrap();

@@ -23,6 +23,7 @@ pub fn write(path: &Path, env: &str) {
         env,
         policy: "test",
         seed: 0,
+        choices: false,
     };
     d4rl::write(path, false, &recording, &metadata).unwrap();
 }

@@ -56,6 +56,7 @@ impl Lab {
             env: "pendulum",
             policy: "random",
             seed: 5,
+            choices: false,
         };
         d4rl::write(&data, false, &recording, &metadata).unwrap();
 

@@ -75,6 +75,7 @@ impl Workshop {
             env: "pendulum",
             policy: "test",
             seed: 0,
+            choices: false,
         };
         d4rl::write(&self.path(name), false, &data, &metadata).unwrap();
     }

@@ -125,6 +125,14 @@ pub struct Marks {
 }
 
 impl Marks {
+    /// Leaves the last `steps` rows out, if they are what follows the last end that a flag marks.
+    pub fn leave_out(&mut self, steps: usize) {
+        let unmarked = self.ends.iter().rev().take_while(|&&end| !end).count();
+        if unmarked == steps {
+            self.ends.truncate(self.ends.len() - steps);
+        }
+    }
+
     /// The finished ones. Where nothing marks an end, one is over after `limit` steps.
     pub fn episodes(&self, limit: Option<usize>) -> Vec<Episode> {
         let mut unmarked = self.unmarked.iter().peekable();
@@ -183,7 +191,8 @@ pub struct After {
 impl After {
     const KEY: &str = "next_observations";
 
-    /// None if the file does not have it, or not in a form that can be read, which is then noted.
+    /// None if the file does not have it, or not in a form that can be read, which is then noted. Rows beyond `ends` say
+    /// nothing.
     pub fn read(
         arrays: &Arrays<'_>,
         observations: &Column,
@@ -194,7 +203,7 @@ impl After {
         if !arrays.group.link_exists(key) {
             return Ok(None);
         }
-        let (rows, width) = (ends.len(), observations.width());
+        let (rows, width) = (observations.len(), observations.width());
         let Some(observations) = observations.vectors() else {
             notes.push(format!("`{key}` is read with vectors alone: left out"));
             return Ok(None);
@@ -214,8 +223,8 @@ impl After {
         };
         for block in blocks {
             let (first, values) = block?;
-            for (row, next) in (first..rows).zip(values.chunks_exact(width)) {
-                let mut keep = ends[row] || row + 1 == rows;
+            for (row, next) in (first..ends.len()).zip(values.chunks_exact(width)) {
+                let mut keep = ends[row] || row + 1 == ends.len();
                 if !keep {
                     let following = &observations[(row + 1) * width..][..width];
                     after.inside += 1;
