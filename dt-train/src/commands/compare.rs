@@ -82,7 +82,7 @@ fn in_pairs(results: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
     Ok(pairs.flat_map(|(ours, theirs)| [ours, theirs]).collect())
 }
 
-fn table(pairs: &[(&Results, &Results)]) -> String {
+pub(super) fn table(pairs: &[(&Results, &Results)]) -> String {
     let first = &pairs[0].0.evaluations;
     let points = first.first().and_then(|e| points_per_return(&e.env));
     let mut out = "   target  episodes        A        B    A - B  95 % interval".to_owned();

@@ -160,7 +160,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Evaluates one policy, and leaves what a run reached in its folder.
-fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluation>> {
+pub(super) fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluation>> {
     let subject = Subject::open(path, args.checkpoint)?;
     let env_name = args
         .env

@@ -14,6 +14,7 @@ pub mod compare;
 pub mod eval;
 pub mod export;
 pub mod export_hf;
+pub mod finetune;
 pub mod import_hf;
 pub mod inspect;
 pub mod plot;
@@ -41,6 +42,8 @@ pub enum Command {
     Collect(collect::Args),
     /// Train a Decision Transformer, or a rival of it, on trajectories
     Train(train::Args),
+    /// Train a run further, with streaming attention if it had none, and report both returns
+    Finetune(finetune::Args),
     /// Run a trained policy in an environment and report its returns
     Eval(eval::Args),
     /// Quantize a trained run into a policy file for a controller
@@ -76,6 +79,7 @@ impl Cli {
         match self.command {
             Command::Collect(args) => collect::run(args),
             Command::Train(args) => train::run(args),
+            Command::Finetune(args) => finetune::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Export(args) => export::run(args),
             Command::ImportHf(args) => import_hf::run(args),

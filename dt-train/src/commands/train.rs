@@ -79,7 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(Seeds(seeds)) = &args.seeds {
         return run_seeds(&args, seeds);
     }
-    let existing = existing(&args);
+    let existing = existing(args.resume, args.force);
     let recipe = recipe(&args, &args.out, args.seed)?;
     run::check_folder(&args.out, existing)?;
     let data = super::load(&args.data, &recipe.data.reading())?;
@@ -110,7 +110,7 @@ fn run_seeds(args: &Args, seeds: &[u64]) -> anyhow::Result<()> {
     for &seed in seeds {
         let out = seeds::folder(&args.out, seed);
         let recipe = recipe(args, &out, Some(seed))?;
-        run::check_folder(&out, existing(args))?;
+        run::check_folder(&out, existing(args.resume, args.force))?;
         std::fs::write(written(seed), recipe.to_toml())?;
     }
     let program = std::env::current_exe().context("cannot find this program")?;
@@ -153,8 +153,8 @@ fn run_seeds(args: &Args, seeds: &[u64]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn existing(args: &Args) -> Existing {
-    match (args.resume, args.force) {
+pub(super) fn existing(resume: bool, force: bool) -> Existing {
+    match (resume, force) {
         (true, _) => Existing::Resume,
         (_, true) => Existing::Replace,
         _ => Existing::Refuse,
@@ -184,5 +184,5 @@ fn recipe(args: &Args, out: &Path, seed: Option<u64>) -> anyhow::Result<Recipe> 
         (None, Some(run)) => Some(Source::File(Run::open(run)?.dir.join(run::CONFIG))),
         (None, None) => None,
     };
-    run::recipe(out, existing(args), given, &settings)
+    run::recipe(out, existing(args.resume, args.force), given, &settings)
 }

@@ -95,6 +95,13 @@ impl Start {
         recipe.control.action_high.clone_from(action_high);
     }
 
+    /// Gives `recipe` the other run's control period, where it has none: for when neither data nor environment say one.
+    pub fn set_period(&self, recipe: &mut Recipe) {
+        if recipe.control.period_us == 0 {
+            recipe.control.period_us = self.run.info.control_period_us;
+        }
+    }
+
     /// Refuses weights of another network than that of `recipe` for data with `dims`, naming all that differs; notes what
     /// differs without changing a shape.
     ///

@@ -73,6 +73,12 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     let name = name.filter(|_| !nowhere);
     let spec = env.as_deref().map(|env| env.spec());
     refuse_without_rewards(&data, spec.as_ref(), &options.recipe)?;
+    if let Some(start) = &start
+        && spec.is_none()
+        && data.control_period_us().is_none()
+    {
+        start.set_period(&mut options.recipe);
+    }
     let notes = notes(&data, spec.as_ref(), &options.recipe);
     let Prepared {
         train,

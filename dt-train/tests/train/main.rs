@@ -2,6 +2,7 @@
 
 mod baseline;
 mod evaluate;
+mod finetune;
 mod recipes;
 mod resume;
 mod seeds;
