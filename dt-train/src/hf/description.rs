@@ -166,12 +166,20 @@ impl Description {
     }
 }
 
-/// What transformers calls a nonlinearity; those names that are one function come after the one to write.
-const ACTIVATIONS: [(&str, Activation); 4] = [
+/// What transformers calls a nonlinearity; those names that are one function, but for its rounding, come after the one to
+/// write. (`quick_gelu` and `gelu_10` are others.)
+const ACTIVATIONS: [(&str, Activation); 11] = [
     ("relu", Activation::Relu),
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_python_tanh", Activation::GeluTanh),
     ("gelu_fast", Activation::GeluTanh),
+    ("gelu_accurate", Activation::GeluTanh),
+    ("gelu", Activation::Gelu),
+    ("gelu_python", Activation::Gelu),
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("tanh", Activation::Tanh),
 ];
 
 /// What `activation_function` is to say.
@@ -221,9 +229,7 @@ impl Fields {
 
     fn activation(&mut self) -> Activation {
         let names = ACTIVATIONS.map(|(name, _)| name).join(", ");
-        let expected = format!(
-            "one of those that this version's engine has: {names} (the last three are one)"
-        );
+        let expected = format!("one of those that this version's engine has: {names}");
         let known = |value: &Value| {
             let known = ACTIVATIONS.iter();
             let mut known = known.filter(|(name, _)| Some(*name) == value.as_str());
@@ -336,15 +342,26 @@ mod tests {
         assert_eq!(read.dropout, None);
     }
 
+    /// What is written for a nonlinearity is read as it.
+    #[test]
+    fn names_of_nonlinearities_lead_back() {
+        for (name, activation) in ACTIVATIONS {
+            let read = |name: &str| parse(json!({"activation_function": name})).unwrap().dt;
+            assert_eq!(read(name).activation, activation);
+            let written = activation_name(activation).unwrap();
+            assert_eq!(read(written).activation, activation, "{written}");
+        }
+    }
+
     #[test]
     fn what_has_no_counterpart_is_refused_by_name_all_at_once() {
         let error = parse(json!({
-            "activation_function": "gelu", "layer_norm_epsilon": 1e-6, "add_cross_attention": true, "state_dim": -3,
+            "activation_function": "quick_gelu", "layer_norm_epsilon": 1e-6, "add_cross_attention": true, "state_dim": -3,
             "quantization_config": {}, "action_tanh": 1,
         }))
         .unwrap_err();
         for part in [
-            "`activation_function` is \"gelu\"",
+            "`activation_function` is \"quick_gelu\"",
             "relu, gelu_new",
             "`layer_norm_epsilon` is 0.000001",
             "`add_cross_attention` is true",

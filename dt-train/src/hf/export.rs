@@ -83,6 +83,12 @@ fn config(run: &Run, network: &Config) -> anyhow::Result<Value> {
             network.activation
         );
     };
+    if network.glu {
+        bail!(
+            "{}: dt.glu is true, and transformers has no gated unit before the action head; train with --set dt.glu=false",
+            run.dir.display()
+        );
+    }
     let action_tanh = match network.head {
         Head::Tanh => true,
         Head::Linear => false,

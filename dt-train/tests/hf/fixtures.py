@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
+from transformers.activations import ACT2FN
 
 HERE = Path(__file__).parent / "fixtures"
 K, ROWS = 4, 12
@@ -27,7 +28,21 @@ CASES = {
                    scale_attn_weights=False, action_tanh=False),
     "paper": dict(n_head=2, n_inner=24),
     "pickled": dict(n_head=2, n_inner=16, action_tanh=False),
+    "gelu": dict(activation_function="gelu", action_tanh=False),
+    "silu": dict(activation_function="silu", n_head=2),
+    "tanh": dict(activation_function="tanh", action_tanh=False, max_length=K),
 }
+# Names that the importer takes for one function.
+SAME = [("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"), ("gelu", "gelu_python"),
+        ("silu", "swish")]
+
+
+def check_names():
+    x = torch.linspace(-12, 12, 2401)
+    for first, *others in SAME:
+        for other in others:
+            error = (ACT2FN[first](x) - ACT2FN[other](x)).abs().max().item()
+            assert error < 2e-6, (first, other, error)
 
 
 def randomize(model, generator):
@@ -55,6 +70,7 @@ def contexts(model, generator):
 
 
 def main():
+    check_names()
     shutil.rmtree(HERE, ignore_errors=True)
     for seed, (name, fields) in enumerate(CASES.items()):
         generator = torch.Generator().manual_seed(seed)

@@ -142,11 +142,13 @@ fn change(path: &Path, change: impl FnOnce(&mut BTreeMap<String, Array>)) {
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// One, two, three and four heads; both activations; tanh and none; scales of attention; one file and several and a pickle; the names of the
+/// One, two, three and four heads; every activation; tanh and none; scales of attention; one file and several and a pickle; the names of the
 /// paper's code, in half precision, with masks. In libtorch, and in the controller's engine, folded too.
 #[test]
 fn imported_models_act_as_they_do_in_transformers() {
-    for name in ["relu", "sharded", "scaled", "pickled", "paper"] {
+    for name in [
+        "relu", "sharded", "scaled", "pickled", "paper", "gelu", "silu", "tanh",
+    ] {
         let desk = Desk::new();
         desk.import(fixture(name).to_str().unwrap(), &SAID)
             .success();
