@@ -41,6 +41,7 @@ pub fn draw(seed: u64, timestep: u32) -> u32 {
 }
 
 /// One for each column.
+#[inline(never)]
 fn quarter_rounds([a, b, c, d]: &mut [[u32; 4]; 4]) {
     for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
         *a = a.wrapping_add(*b);

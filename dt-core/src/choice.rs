@@ -6,6 +6,7 @@ use crate::blob::{Choice, Sampling};
 use crate::config::{MAX_DIM, Math};
 use crate::ops::exp;
 use crate::quant::rne;
+use crate::slices::plus;
 
 /// The weight of the largest logit; others have what [`Sampling`] leaves of it, rounded to an integer.
 const UNIT: i32 = 1 << 18;
@@ -20,30 +21,24 @@ const _: () = assert!(UNIT as u64 * MAX_DIM as u64 <= u32::MAX as u64);
 /// the intervals that the weights fill, one after the other. `draw` is uniform in all of 32 bits
 /// ([`chacha::draw`](crate::unstable::chacha::draw)); an action whose probability is below 2⁻¹⁹ of the likeliest's never comes.
 ///
-/// Needs no memory: looks at each logit thrice, and 32 times more to find the `top_k` largest.
+/// Needs no memory: looks at each logit thrice, and 66 times more to find the `top_k` largest.
+#[inline(never)]
 pub fn choose(logits: &[f32], choice: &Choice, draw: u32, math: Math) -> usize {
     let (greedy, largest) = largest(logits);
     let Choice::Sampled(sampling) = choice else {
         return greedy;
     };
-    let weights = || {
-        weights(
-            logits,
-            Top::of(logits, sampling.top_k),
-            largest,
-            sampling,
-            math,
-        )
+    let weights = Weights {
+        logits,
+        largest,
+        sampling,
+        math,
     };
-    let sum = weights().fold(0u32, |sum, (_, weight)| sum.wrapping_add(weight));
+    // No place is as far as this one.
+    let (_, sum) = weights.reach(u32::MAX);
     let place = (u64::from(draw).wrapping_mul(sum.into()) >> 32) as u32;
-    let mut end = 0u32;
-    let reaches = |&(_, weight): &(usize, u32)| {
-        end = end.wrapping_add(weight);
-        place < end
-    };
     // The largest weighs something, so that there is a place and someone who reaches it.
-    weights().find(reaches).map_or(greedy, |(index, _)| index)
+    weights.reach(place).0.unwrap_or(greedy)
 }
 
 /// Index and value.
@@ -57,23 +52,37 @@ fn largest(logits: &[f32]) -> (usize, f32) {
     found
 }
 
-/// Of each logit that may be chosen its index and weight.
-fn weights<'l>(
+/// Of the logits that may be chosen.
+struct Weights<'l> {
     logits: &'l [f32],
-    mut top: Top,
     largest: f32,
     sampling: &'l Sampling,
     math: Math,
-) -> impl Iterator<Item = (usize, u32)> + 'l {
-    (0..usize::MAX)
-        .zip(logits)
-        .filter(move |&(_, &logit)| top.has(logit))
-        .map(move |(index, &logit)| {
-            let part = exp(math, (logit - largest) / sampling.temperature);
+}
+
+impl Weights<'_> {
+    /// Adds them up until the sum is above `place`: the index that makes it so, and the sum there or of all.
+    #[inline(never)]
+    fn reach(&self, place: u32) -> (Option<usize>, u32) {
+        let mut top = Top::of(self.logits, self.sampling.top_k);
+        let mut sum = 0u32;
+        for (index, &logit) in (0..usize::MAX).zip(self.logits) {
+            if !top.has(logit) {
+                continue;
+            }
+            let part = exp(
+                self.math,
+                (logit - self.largest) / self.sampling.temperature,
+            );
             // `Math::Micromath` is off by up to 0.24 %, above 1 as well.
             let weight = rne(part * UNIT as f32).clamp(0, UNIT);
-            (index, weight.cast_unsigned())
-        })
+            sum = sum.wrapping_add(weight.cast_unsigned());
+            if place < sum {
+                return (Some(index), sum);
+            }
+        }
+        (None, sum)
+    }
 }
 
 /// The largest logits, met one after the other.
@@ -94,14 +103,17 @@ impl Top {
                 room: usize::MAX,
             };
         }
-        let count = |least: u32| logits.iter().filter(|&&x| rank(x) >= least).count();
+        let count = |least: u32| {
+            let of = |&logit: &f32| usize::from(rank(logit) >= least);
+            logits.iter().map(of).fold(0, plus)
+        };
         // The highest rank that k of them have, bit by bit.
-        let mut lowest = 0u32;
-        for bit in 0..u32::BITS {
-            let higher = lowest | (1 << 31 >> bit);
-            if count(higher) >= k {
-                lowest = higher;
+        let (mut lowest, mut bit) = (0u32, 1 << 31);
+        while bit > 0 {
+            if count(lowest | bit) >= k {
+                lowest |= bit;
             }
+            bit >>= 1;
         }
         let above = lowest.checked_add(1).map_or(0, count);
         Self {

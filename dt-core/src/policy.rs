@@ -489,6 +489,7 @@ fn scale_action(vectors: &Vectors<'_>, action: &[f32], scaled: &mut [f32]) {
 }
 
 /// Writes the index of a choice as the network reads it: 1 there, and 0 elsewhere.
+#[inline(never)]
 fn one_hot(index: &[f32], choices: &mut [f32]) -> Result<(), ActError> {
     let index = index.first().copied().guaranteed();
     let whole = index as usize;

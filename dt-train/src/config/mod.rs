@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
+use dt_core::blob::{AtMaxEpLen, BeyondLimits, Choice, RewardMode, Sampling};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::algo::dt::Dt;
@@ -173,6 +173,39 @@ pub struct Control {
     pub action_high: Vec<f32>,
     /// Action after a fault; empty: the centre of the action range.
     pub safe_action: Vec<f32>,
+    /// `"greedy"` or `"sampled"`: where actions are choices, the one with the largest logit, or one drawn by softmax. Greedy
+    /// choices may hardly follow the target return where the data's actions are random.
+    pub choice: ChoiceName,
+    /// Divisor of the logits of sampled choices: below 1 the likely ones are likelier.
+    pub temperature: f32,
+    /// Sampled choices are among this many largest logits; 0: among all.
+    pub top_k: u32,
+}
+
+/// How a choice is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChoiceName {
+    /// The largest logit.
+    #[default]
+    Greedy,
+    /// Drawn.
+    Sampled,
+}
+
+impl Control {
+    /// How a discrete action follows from the logits; `seed` is the key of its random numbers where an episode has no
+    /// seed of its own.
+    pub fn choice(&self, seed: u64) -> Choice {
+        match self.choice {
+            ChoiceName::Greedy => Choice::Greedy,
+            ChoiceName::Sampled => Choice::Sampled(Sampling {
+                temperature: self.temperature,
+                top_k: self.top_k,
+                seed,
+            }),
+        }
+    }
 }
 
 impl Default for Data {
@@ -236,6 +269,9 @@ impl Default for Control {
             action_low: Vec::new(),
             action_high: Vec::new(),
             safe_action: Vec::new(),
+            choice: ChoiceName::Greedy,
+            temperature: 1.0,
+            top_k: 0,
         }
     }
 }

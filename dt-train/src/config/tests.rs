@@ -261,6 +261,12 @@ fn bad_values_name_their_key() {
             "[dt]\nattention = \"window\"\nsequence_len = 40",
             "`dt.sequence_len`",
         ),
+        (
+            "[control]\ntemperature = 0",
+            "`control.temperature`: is 0; it must lie in",
+        ),
+        ("[control]\ntemperature = nan", "`control.temperature`"),
+        ("[control]\nchoice = \"likeliest\"", "greedy"),
         ("[dt]\nburn_in = 78", "`dt.burn_in`"),
         ("[eval]\ntarget_returns = [inf]", "`eval.target_returns`"),
         (

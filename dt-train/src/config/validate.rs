@@ -80,6 +80,13 @@ impl Recipe {
                 ),
             );
         }
+        // Softmax divides by it in f32.
+        if !(1e-30..=1e30).contains(&control.temperature) {
+            return refuse(
+                "control.temperature",
+                format!("is {}; it must lie in 1e-30..=1e30", control.temperature),
+            );
+        }
         if data.delayed_reward && control.reward == RewardMode::Observed {
             return refuse(
                 "control.reward",
