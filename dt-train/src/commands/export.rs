@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "last|best|N", default_value = "last")]
     pub checkpoint: Which,
     /// Tell the controller something else than the recipe said; may be repeated. A key of section control: period_us, safe_action,
-    /// state_margin, reward, return_limit or at_max_ep_len
+    /// state_margin, reward, return_limit, at_max_ep_len, choice, temperature or top_k
     #[arg(long = "set", value_name = "control.KEY=VALUE")]
     pub set: Vec<String>,
     /// Replace existing output files

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, IsTerminal, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use dt_core::config::Dtype;
+use dt_core::config::{Actions, Dtype};
 use host_sim::policy_file::PolicyFile;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -59,14 +59,18 @@ fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
         let place = || format!("{name}, line {}", index + 1);
         let line = line.with_context(place)?;
         let context = Context::parse(&line, predictor.config()).with_context(place)?;
-        let action = predictor
+        let answer = predictor
             .action(&context)
             .map_err(|_| {
                 anyhow!("a value inside the network is not finite; the inputs are too large")
             })
             .with_context(place)?;
-        let action: Vec<f64> = action.into_iter().map(f64::from).collect();
-        writeln!(output, "{}", json!({ "action": action }))?;
+        let answer: Vec<f64> = answer.into_iter().map(f64::from).collect();
+        let answer = match predictor.config().actions {
+            Actions::Continuous => json!({ "action": answer }),
+            Actions::Discrete => json!({ "logits": answer }),
+        };
+        writeln!(output, "{answer}")?;
         bar.inc(1);
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! Network, recipe and data description → policy file.
 
 use dt_core::blob::{
-    Affine, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
+    Affine, Choice, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
     ReturnLimits, Vectors,
 };
-use dt_core::config::{Config, Dtype, Mixer};
+use dt_core::config::{Actions, Config, Dtype, Mixer};
 use host_sim::policy_file::PolicyFile;
 
 use super::fold::Folded;
@@ -86,6 +86,10 @@ pub fn emit_bytes(
         control_period_us: info.control_period_us,
         at_max_ep_len: recipe.control.at_max_ep_len,
         env: &info.env,
+        choice: match config.actions {
+            Actions::Continuous => Choice::Greedy,
+            Actions::Discrete => recipe.control.choice(recipe.train.seed),
+        },
         provenance: Provenance {
             dataset: &dataset,
             dataset_sha256: digest(&info.dataset_sha256)?,

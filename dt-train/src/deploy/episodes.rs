@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dt_core::config::{Attention, Config};
+use dt_core::config::{Actions, Attention, Config};
 use dt_core::policy::{centre, half};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -35,7 +35,7 @@ pub struct Steps {
     pub returns_to_go: Vec<f32>,
     /// (steps, state_dim)
     pub observations: Vec<Vec<f32>>,
-    /// (steps, act_dim), as applied.
+    /// (steps, act_dim), as applied; or of a choice its index, (steps, 1).
     pub actions: Vec<Vec<f32>>,
 }
 
@@ -80,7 +80,7 @@ impl Source<'_> {
         let n = 2 * trained.network.context_len as usize + 3;
         let mut steps = match self {
             Self::Logged(data) => logged(data, 0, 0, n),
-            Self::Random => random(run, n, 0),
+            Self::Random => random(trained, n, 0),
         };
         steps.push_extremes(run);
         steps
@@ -88,7 +88,6 @@ impl Source<'_> {
 
     /// Stretches of episodes to measure errors on, from beginning, middle and end of episodes.
     pub fn measured(&self, trained: &Trained<'_>) -> Vec<Steps> {
-        let run = trained.run;
         let steps = measured_steps(&trained.network);
         match self {
             Self::Logged(data) => {
@@ -102,7 +101,7 @@ impl Source<'_> {
                 (0..n).map(stretch).collect()
             }
             Self::Random => (1..=MEASURED as u64)
-                .map(|seed| random(run, steps, seed))
+                .map(|seed| random(trained, steps, seed))
                 .collect(),
         }
     }
@@ -110,7 +109,8 @@ impl Source<'_> {
 
 impl Steps {
     /// The steps as the network reads them.
-    pub fn context(&self, run: &Run) -> Context {
+    pub fn context(&self, trained: &Trained<'_>) -> Context {
+        let Trained { run, network, .. } = trained;
         let info = &run.info;
         let bounds = || info.action_low.iter().zip(&info.action_high);
         let centre: Vec<f32> = bounds().map(|(&low, &high)| centre(low, high)).collect();
@@ -120,10 +120,17 @@ impl Steps {
             normalize(&mut state, &info.state_mean, &info.state_std);
             state
         };
-        let action = |a: &Vec<f32>| {
-            let mut action = a.clone();
-            scale_actions(&mut action, &centre, &half);
-            action
+        let action = |a: &Vec<f32>| match network.actions {
+            Actions::Continuous => {
+                let mut action = a.clone();
+                scale_actions(&mut action, &centre, &half);
+                action
+            }
+            Actions::Discrete => {
+                let mut one_hot = vec![0.0; network.act_dim as usize];
+                one_hot[a[0] as usize] = 1.0;
+                one_hot
+            }
         };
         let scale = run.recipe.data.return_scale;
         Context {
@@ -136,8 +143,9 @@ impl Steps {
         }
     }
 
-    /// The steps as records of a policy file, expected actions still 0.
-    pub fn golden(&self) -> Vec<f32> {
+    /// The steps as records of a policy file, expected actions and logits still 0.
+    pub fn golden(&self, network: &Config) -> Vec<f32> {
+        let expected = (network.action_len() + network.logits_len()) as usize;
         let mut golden = Vec::new();
         for ((return_to_go, observation), action) in self
             .returns_to_go
@@ -148,7 +156,7 @@ impl Steps {
             golden.push(*return_to_go);
             golden.extend(observation);
             golden.extend(action);
-            golden.resize(golden.len() + action.len(), 0.0);
+            golden.resize(golden.len() + expected, 0.0);
         }
         golden
     }
@@ -180,6 +188,9 @@ fn logged(data: &Dataset, episode: usize, start: usize, n: usize) -> Steps {
     let first = data.episodes[episode].rows.start + start;
     let rows = || (0..n).map(|t| (first + t) % data.len());
     let take = |column: &Column| -> Vec<Vec<f32>> {
+        if let Column::Discrete { values, .. } = column {
+            return rows().map(|row| vec![values[row] as f32]).collect();
+        }
         let table = column.vectors().expect("what a network was trained on");
         let width = column.width();
         rows()
@@ -194,8 +205,8 @@ fn logged(data: &Dataset, episode: usize, start: usize, n: usize) -> Steps {
     }
 }
 
-fn random(run: &Run, n: usize, seed: u64) -> Steps {
-    let info = &run.info;
+fn random(trained: &Trained<'_>, n: usize, seed: u64) -> Steps {
+    let (info, network) = (&trained.run.info, &trained.network);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut within = |low: &[f32], high: &[f32]| -> Vec<f32> {
         let bounds = low.iter().zip(high);
@@ -211,8 +222,13 @@ fn random(run: &Run, n: usize, seed: u64) -> Steps {
         observations: (0..n)
             .map(|_| within(&info.state_low, &info.state_high))
             .collect(),
-        actions: (0..n)
-            .map(|_| within(&info.action_low, &info.action_high))
-            .collect(),
+        actions: match network.actions {
+            Actions::Continuous => (0..n)
+                .map(|_| within(&info.action_low, &info.action_high))
+                .collect(),
+            Actions::Discrete => (0..n)
+                .map(|_| vec![rng.random_range(0..network.act_dim) as f32])
+                .collect(),
+        },
     }
 }

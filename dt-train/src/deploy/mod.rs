@@ -14,7 +14,7 @@ mod source;
 
 use std::fmt;
 
-use dt_core::config::{Config, Dtype, Mixer};
+use dt_core::config::{Actions, Config, Dtype, Mixer};
 use dt_core::golden::{self, SelfTestError};
 use dt_core::policy::{ActError, Policy};
 use dt_core::unstable::quant::NonFinite;
@@ -36,18 +36,27 @@ pub trait Deployable {
     fn network(&self, dims: Dims, dtype: Dtype) -> Config;
 }
 
-/// Largest |difference| of an unscaled action between the f32 engine and libtorch, whose sums
-/// merely run in another order.
-pub const TORCH_TOLERANCE: f64 = 1e-4;
+/// Largest |difference| of an unscaled action, which spans −1…1, or of a logit between the f32 engine and libtorch,
+/// whose sums merely run in another order.
+pub const fn torch_tolerance(actions: Actions) -> f64 {
+    match actions {
+        Actions::Continuous => 1e-4,
+        Actions::Discrete => 1e-3,
+    }
+}
 
-/// Largest RMS difference of unscaled actions, which span −1…1, between a quantized policy and the f32 one.
+/// Largest RMS difference between a quantized policy and the f32 one: of unscaled actions, which span −1…1, or of logits, of
+/// which a difference of 0.1 makes a choice 10 % likelier than another.
 ///
-/// Trained policies measured less than a quarter of it in int8, and less than half in int4 (docs/results/int4.md).
-pub const fn quantized_tolerance(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 0.0,
-        Dtype::Int8 => 0.02,
-        Dtype::Int4 => 0.1,
+/// Trained policies of vectors measured less than a quarter of it in int8, and less than half in int4
+/// (docs/results/int4.md).
+pub const fn quantized_tolerance(dtype: Dtype, actions: Actions) -> f64 {
+    match (dtype, actions) {
+        (Dtype::F32, _) => 0.0,
+        (Dtype::Int8, Actions::Continuous) => 0.02,
+        (Dtype::Int4, Actions::Continuous) => 0.1,
+        (Dtype::Int8, Actions::Discrete) => 0.2,
+        (Dtype::Int4, Actions::Discrete) => 1.0,
     }
 }
 
@@ -87,9 +96,9 @@ pub struct Measured {
     pub mixer: Mixer,
     /// Errors of the weights, and sizes.
     pub report: Report,
-    /// Unscaled actions of the f32 engine in this form against libtorch, on the golden inputs and a measured episode.
+    /// Unscaled actions, or logits, of the f32 engine in this form against libtorch, on the golden inputs and a measured episode.
     pub engine_against_torch: ActionError,
-    /// Unscaled actions against the f32 engine on the measured episodes; `None` if the policy is f32 itself.
+    /// Unscaled actions, or logits, against the f32 engine on the measured episodes; `None` if the policy is f32 itself.
     pub against_f32: Option<ActionError>,
 }
 
@@ -113,15 +122,15 @@ pub enum ExportError {
     NonFinite,
     /// The engine and libtorch disagree.
     #[error(
-        "the f32 engine and libtorch differ by {}, more than {TORCH_TOLERANCE:.0e}; nothing was written",
-        .0.largest
+        "the f32 engine and libtorch differ by {}, more than {:.0e}; nothing was written",
+        .0.largest, torch_tolerance(.0.actions())
     )]
     Torch(ActionError),
     /// They disagree once attention is folded.
     #[error(
-        "folded, the f32 engine differs from libtorch by {}, more than {TORCH_TOLERANCE:.0e}; nothing was written. \
+        "folded, the f32 engine differs from libtorch by {}, more than {:.0e}; nothing was written. \
          Export the network as trained: --fold never",
-        .0.largest
+        .0.largest, torch_tolerance(.0.actions())
     )]
     Folded(ActionError),
     /// Folding was asked for, and there is more than one head.
@@ -131,8 +140,12 @@ pub enum ExportError {
     Heads(u32),
     /// Quantization changes the actions too much.
     #[error(
-        "quantized actions differ from f32 by {} RMS, more than {tolerance}; nothing was written. \
+        "quantized {} differ from f32 by {} RMS, more than {tolerance}; nothing was written. \
          Train on, or export with more bits (--dtype int8 or f32){}",
+        match .error.actions() {
+            Actions::Continuous => "actions",
+            Actions::Discrete => "logits",
+        },
         .error.rms,
         if *.folded { " or --fold never" } else { "" }
     )]
@@ -163,6 +176,7 @@ pub fn export(
     source: &Source<'_>,
 ) -> Result<Exported, ExportError> {
     let heads = trained.network.n_head;
+    let tolerance = quantized_tolerance(dtype, trained.network.actions);
     if fold == Fold::Always && heads != 1 {
         return Err(ExportError::Heads(heads));
     }
@@ -176,7 +190,7 @@ pub fn export(
     };
     let (measured, other) = if folds {
         let folded = bench.measure(Mixer::Folded)?;
-        let pays = || folding_pays(folded.rms(), unfolded.rms(), quantized_tolerance(dtype));
+        let pays = || folding_pays(folded.rms(), unfolded.rms(), tolerance);
         if fold == Fold::Always || pays() {
             (folded, Some(unfolded))
         } else {
@@ -186,7 +200,6 @@ pub fn export(
         (unfolded, None)
     };
     if let Some(error) = measured.against_f32 {
-        let tolerance = quantized_tolerance(dtype);
         // NaN is not close.
         let is_close = error.rms <= tolerance;
         if !is_close {
@@ -229,15 +242,14 @@ impl<'a> Bench<'a> {
         golden: &Steps,
         source: &Source<'_>,
     ) -> Result<Self, ExportError> {
-        let run = trained.run;
         let steps = source.measured(trained);
-        let episodes: Vec<Context> = steps.iter().map(|steps| steps.context(run)).collect();
-        let mut few = vec![golden.context(run)];
+        let episodes: Vec<Context> = steps.iter().map(|steps| steps.context(trained)).collect();
+        let mut few = vec![golden.context(trained)];
         few.extend(episodes.first().cloned());
         Ok(Self {
             trained,
             dtype,
-            golden: golden.golden(),
+            golden: golden.golden(&trained.network),
             reference: emit_bytes(trained, Dtype::F32, Mixer::Attention, &[])?,
             torch: Torch::new(&trained.network, trained.weights)?,
             few,
@@ -250,7 +262,8 @@ impl<'a> Bench<'a> {
         let exact = emit_bytes(self.trained, Dtype::F32, mixer, &[])?;
         let engine_against_torch = against_torch(&exact, &mut self.torch, &self.few)?;
         // NaN is not close.
-        let is_close = engine_against_torch.largest <= TORCH_TOLERANCE;
+        let tolerance = torch_tolerance(self.trained.network.actions);
+        let is_close = engine_against_torch.largest <= tolerance;
         if !is_close {
             return Err(match mixer {
                 Mixer::Folded => ExportError::Folded(engine_against_torch),
@@ -316,12 +329,13 @@ fn against_torch(
         ours.extend(core.episode(episode)?);
         theirs.extend(torch.episode(episode)?);
     }
-    Ok(ActionError::between(&ours, &theirs))
+    Ok(ActionError::between(&ours, &theirs, core.config().actions))
 }
 
 impl fmt::Display for Exported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tolerance = quantized_tolerance(self.file.blob().manifest().config.dtype);
+        let config = self.file.blob().manifest().config;
+        let tolerance = quantized_tolerance(config.dtype, config.actions);
         let Measured {
             mixer,
             report,
@@ -366,7 +380,72 @@ fn form(mixer: Mixer) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use dt_core::blob::{Choice, Sampling};
+    use dt_core::config::{Activation, Attention, Head};
+
     use super::*;
+    use crate::config::{ChoiceName, Recipe};
+    use crate::nn::parameters::weights;
+    use crate::nn::transformer::tests::{config, randomized};
+    use crate::run::Run;
+
+    /// A network of choices with random weights: libtorch, engine and quantized engine agree, the file says how the recipe
+    /// chooses, and its golden records hold logits.
+    #[test]
+    fn choices_are_exported_with_how_they_are_made() {
+        let network = Config {
+            actions: Actions::Discrete,
+            act_dim: 3,
+            head: Head::Linear,
+            n_head: 1,
+            activation: Activation::Relu,
+            ..config(Attention::Streaming)
+        };
+        let mut recipe = Recipe::default();
+        recipe.train.seed = 9;
+        recipe.control.choice = ChoiceName::Sampled;
+        recipe.control.temperature = 0.7;
+        recipe.control.top_k = 2;
+        let run = Run::for_tests(recipe, [&[0.5; 3], &[2.0; 3]], [&[0.0][..], &[2.0]]);
+        let mut weights = weights(&randomized(&network));
+        let export = |weights: &_, dtype, fold| {
+            let trained = Trained {
+                run: &run,
+                network,
+                weights,
+                update: 1,
+            };
+            export(&trained, dtype, fold, &Source::Random)
+        };
+        for (dtype, fold) in [
+            (Dtype::F32, Fold::Never),
+            (Dtype::Int8, Fold::Never),
+            (Dtype::Int8, Fold::Always),
+        ] {
+            let exported = export(&weights, dtype, fold).unwrap();
+            let blob = exported.file.blob();
+            let sampled = Choice::Sampled(Sampling {
+                temperature: 0.7,
+                top_k: 2,
+                seed: 9,
+            });
+            assert_eq!(blob.manifest().choice, sampled);
+            assert_eq!(blob.manifest().golden_record_len(), 1 + 3 + 1 + 1 + 3);
+            assert_eq!(exported.golden_steps, 2 * 4 + 3 + 3);
+            let against_torch = exported.measured.engine_against_torch;
+            assert_eq!(against_torch.equal_choices, Some(1.0));
+            let text = exported.to_string();
+            let quantized = text.contains("quantized against f32") && text.contains("of logits");
+            assert_eq!(quantized, dtype != Dtype::F32, "{text}");
+        }
+        // Logits that are as large as this are too far off in four bits: refused, and said of what.
+        let head = weights.get("head.weight", &[3, 16]).unwrap();
+        let large = head.iter().map(|w| 20.0 * w).collect();
+        weights.insert("head.weight".to_owned(), vec![3, 16], large);
+        let refused = export(&weights, Dtype::Int4, Fold::Never);
+        let message = refused.err().unwrap().to_string();
+        assert!(message.starts_with("quantized logits differ"), "{message}");
+    }
 
     #[test]
     fn folding_pays_where_it_costs_little() {

@@ -21,7 +21,7 @@ pub struct Context {
     pub returns_to_go: Vec<f32>,
     /// (T, state_dim)
     pub states: Vec<Vec<f32>>,
-    /// (T, act_dim); the last is a placeholder that no prediction reads.
+    /// (T, act_dim), choices as one-hot vectors; the last is a placeholder that no prediction reads.
     pub actions: Vec<Vec<f32>>,
     /// One per timestep; arbitrary, saturating at the end of the model's table.
     pub timesteps: Vec<u32>,
@@ -149,14 +149,14 @@ pub trait Predictor {
     /// The network.
     fn config(&self) -> &Config;
 
-    /// The unscaled action (act_dim) of every timestep that the newest one sees: all of them, or
+    /// The unscaled action, or logits, (act_dim) of every timestep that the newest one sees: all of them, or
     /// the last K for window models.
     ///
     /// # Errors
     /// A value inside the network is NaN or infinite.
     fn actions(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite>;
 
-    /// The unscaled action (act_dim) of the newest timestep.
+    /// The unscaled action, or logits, (act_dim) of the newest timestep.
     ///
     /// # Errors
     /// As [`actions`](Self::actions).

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use dt_core::blob::Blob;
-use dt_core::config::Mixer;
+use dt_core::blob::{Blob, Choice};
+use dt_core::config::{Actions, Math, Mixer};
+use dt_core::unstable::choice::choose;
 use dt_core::unstable::model::Table;
 use dt_core::unstable::quant::NonFinite;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub struct LayerError {
     pub largest: f64,
 }
 
-/// How far two policies' unscaled actions are apart on the same inputs.
+/// How far two policies' unscaled actions, or logits, are apart on the same inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActionError {
     /// Control steps compared.
@@ -45,6 +46,9 @@ pub struct ActionError {
     pub rms: f64,
     /// Largest |difference|.
     pub largest: f64,
+    /// Of logits, the fraction of steps in which the same one is the largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equal_choices: Option<f64>,
 }
 
 impl Report {
@@ -154,15 +158,31 @@ impl LayerError {
 
 impl ActionError {
     /// Compares actions step by step.
-    pub fn between(ours: &[Vec<f32>], reference: &[Vec<f32>]) -> Self {
+    pub fn between(ours: &[Vec<f32>], reference: &[Vec<f32>], actions: Actions) -> Self {
         let pairs = ours.iter().flatten().zip(reference.iter().flatten());
         let (squares, largest) =
             sum_of_squares_and_largest(pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
         let values = reference.iter().map(Vec::len).sum::<usize>();
+        let steps = reference.len();
+        let equal_choices = || {
+            let chosen = |logits: &Vec<f32>| choose(logits, &Choice::Greedy, 0, Math::Polynomial);
+            let pairs = ours.iter().zip(reference);
+            let equal = pairs.filter(|(a, b)| chosen(a) == chosen(b)).count();
+            equal as f64 / std::cmp::max(steps, 1) as f64
+        };
         Self {
-            steps: reference.len(),
+            steps,
             rms: (squares / std::cmp::max(values, 1) as f64).sqrt(),
             largest,
+            equal_choices: (actions == Actions::Discrete).then(equal_choices),
+        }
+    }
+
+    /// What was compared.
+    pub fn actions(&self) -> Actions {
+        match self.equal_choices {
+            None => Actions::Continuous,
+            Some(_) => Actions::Discrete,
         }
     }
 
@@ -180,7 +200,8 @@ impl ActionError {
             let each = episodes.iter().map(|episode| core.episode(episode));
             Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
         };
-        Ok(Self::between(&actions(blob)?, &actions(reference)?))
+        let kind = blob.manifest().config.actions;
+        Ok(Self::between(&actions(blob)?, &actions(reference)?, kind))
     }
 }
 
@@ -232,8 +253,17 @@ impl fmt::Display for ActionError {
             steps,
             rms,
             largest,
+            equal_choices,
         } = self;
-        write!(f, "RMS {rms:.2e}, largest {largest:.2e} over {steps} steps")
+        write!(f, "RMS {rms:.2e}, largest {largest:.2e} over {steps} steps")?;
+        match equal_choices {
+            None => Ok(()),
+            Some(equal) => write!(
+                f,
+                " (of logits; in {:.2} % of the steps the same one is the largest)",
+                100.0 * equal
+            ),
+        }
     }
 }
 
@@ -246,6 +276,7 @@ mod tests {
         let error = ActionError::between(
             &[vec![1.0, 2.0], vec![0.0, 0.0]],
             &[vec![1.0, 2.5], vec![0.0, -0.5]],
+            Actions::Continuous,
         );
         assert_eq!((error.steps, error.largest), (2, 0.5));
         assert!((error.rms - 0.125f64.sqrt()).abs() < 1e-12);
@@ -253,8 +284,33 @@ mod tests {
 
     #[test]
     fn not_a_number_is_never_a_small_error() {
-        let error = ActionError::between(&[vec![f32::NAN], vec![0.0]], &[vec![0.0], vec![0.0]]);
+        let error = ActionError::between(
+            &[vec![f32::NAN], vec![0.0]],
+            &[vec![0.0], vec![0.0]],
+            Actions::Continuous,
+        );
         assert!(error.largest.is_nan() && error.rms.is_nan());
+    }
+
+    #[test]
+    fn choices_are_equal_where_the_largest_logits_are() {
+        let ours = [
+            vec![1.0, 2.0],
+            vec![0.0, 0.1],
+            vec![0.0, 0.0],
+            vec![3.0, 1.0],
+        ];
+        let theirs = [
+            vec![1.5, 2.0],
+            vec![0.1, 0.0],
+            vec![0.0, -1.0],
+            vec![3.0, 1.0],
+        ];
+        let error = ActionError::between(&ours, &theirs, Actions::Discrete);
+        assert_eq!((error.equal_choices, error.largest), (Some(0.75), 1.0));
+        assert_eq!(error.actions(), Actions::Discrete);
+        let vectors = ActionError::between(&ours, &theirs, Actions::Continuous);
+        assert_eq!(vectors.equal_choices, None);
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn table(all: &Gathered, exports: &[(usize, &ExportRecord)]) -> Markup {
                     @match export.against_f32 {
                         Some(error) => {
                             td.n { (num(error.rms)) }
-                            td.n { "≤ " @if let Some(dtype) = dtype_of(&export.dtype) { (target(quantized_tolerance(dtype))) } }
+                            td.n { "≤ " @if let Some(dtype) = dtype_of(&export.dtype) { (target(quantized_tolerance(dtype, error.actions()))) } }
                             td.n { (num(error.largest)) }
                         }
                         None => { td.n { "–" } td.n { "–" } td.n { "–" } }
