@@ -3,7 +3,6 @@
 //! A pickle is a program: it may call whatever Python can import. This runs none. It reads the few instructions that make a
 //! dictionary of tensors, takes the names of three functions for what they are to it, and refuses every other name.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -136,7 +135,18 @@ enum Global {
     Storage(Option<Kind>),
 }
 
-/// What the stack holds. Dictionaries keep tensors alone: nothing else of them is asked for.
+/// A dictionary: its tensors, and those of its dictionaries that weights are kept in. Nothing else of it is asked for.
+#[derive(Debug, Default)]
+struct Dict {
+    tensors: Vec<(String, Lazy)>,
+    /// Key, and place among [`Machine::dicts`].
+    wrapped: Vec<(&'static str, usize)>,
+}
+
+/// What training loops call the model's weights among the other things that they save.
+const WRAPPERS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
+
+/// What the stack holds.
 #[derive(Clone, Debug)]
 enum Value {
     Mark,
@@ -145,7 +155,9 @@ enum Value {
     Text(Rc<str>),
     Global(Global),
     Tuple(Rc<Vec<Value>>),
-    Tensors(Rc<RefCell<Vec<(String, Lazy)>>>),
+    /// By its place, so that one that holds itself is no cycle.
+    Dict(usize),
+    List,
     Storage(Storage),
     Tensor(Lazy),
 }
@@ -170,6 +182,7 @@ struct Machine<'a> {
     program: &'a [u8],
     stack: Vec<Value>,
     memo: HashMap<u32, Value>,
+    dicts: Vec<Dict>,
 }
 
 const CUT_OFF: &str = "the pickle ends too early; download the file again";
@@ -182,12 +195,29 @@ impl<'a> Machine<'a> {
             program,
             stack: Vec::new(),
             memo: HashMap::new(),
+            dicts: Vec::new(),
         };
         while machine.step()? {}
-        match machine.stack.as_slice() {
-            [Value::Tensors(tensors)] => Ok(tensors.take()),
-            _ => bail!(OTHER),
-        }
+        let [Value::Dict(outer)] = *machine.stack.as_slice() else {
+            bail!(OTHER)
+        };
+        let weights = match machine.dicts[outer].wrapped.as_slice() {
+            [] => outer,
+            [(_, inner)] => *inner,
+            several => {
+                let names: Vec<_> = several.iter().map(|(name, _)| *name).collect();
+                bail!(
+                    "it holds several dictionaries of weights, {}; save one of them alone",
+                    names.join(" and ")
+                )
+            }
+        };
+        Ok(std::mem::take(&mut machine.dicts[weights].tensors))
+    }
+
+    fn dict(&mut self) -> Value {
+        self.dicts.push(Dict::default());
+        Value::Dict(self.dicts.len() - 1)
     }
 
     /// One instruction, by its number in Python's pickletools; false: it was the last.
@@ -227,7 +257,21 @@ impl<'a> Machine<'a> {
                 )
             }
             b'c' => Value::Global(self.global()?),
-            b'}' => Value::Tensors(Rc::default()),
+            b'}' => self.dict(),
+            b']' => Value::List,
+            // Of optimizers, beside the weights.
+            b'G' => {
+                self.take(8)?;
+                Value::Nothing
+            }
+            b'a' => {
+                self.pop()?;
+                return self.append();
+            }
+            b'e' => {
+                self.since_mark()?;
+                return self.append();
+            }
             b')' => Value::Tuple(Rc::default()),
             b't' => {
                 let values = self.since_mark()?;
@@ -264,7 +308,7 @@ impl<'a> Machine<'a> {
             // Attributes of the dictionary: versions of modules.
             b'b' => {
                 self.pop()?;
-                ensure!(matches!(self.stack.last(), Some(Value::Tensors(_))), OTHER);
+                ensure!(matches!(self.stack.last(), Some(Value::Dict(_))), OTHER);
                 return Ok(true);
             }
             b'Q' => self.storage()?,
@@ -383,7 +427,7 @@ impl<'a> Machine<'a> {
             bail!(OTHER)
         };
         Ok(match (function, arguments.as_slice()) {
-            (Global::OrderedDict, []) => Value::Tensors(Rc::default()),
+            (Global::OrderedDict, []) => self.dict(),
             (Global::RebuildTensor, [Value::Storage(storage), offset, shape, strides, ..]) => {
                 Value::Tensor(Lazy {
                     storage: storage.clone(),
@@ -400,16 +444,29 @@ impl<'a> Machine<'a> {
     }
 
     fn set(&mut self, pairs: Vec<Value>) -> anyhow::Result<bool> {
-        let Some(Value::Tensors(tensors)) = self.stack.last() else {
+        let Some(Value::Dict(dict)) = self.stack.last() else {
             bail!(OTHER)
         };
+        let dict = &mut self.dicts[*dict];
         for pair in pairs.chunks(2) {
-            if let [Value::Text(name), Value::Tensor(tensor)] = pair {
-                tensors
-                    .borrow_mut()
-                    .push((name.to_string(), tensor.clone()));
+            let [Value::Text(name), value] = pair else {
+                continue;
+            };
+            match value {
+                Value::Tensor(tensor) => dict.tensors.push((name.to_string(), tensor.clone())),
+                Value::Dict(inner) => {
+                    let wrapper = WRAPPERS.into_iter().find(|wrapper| **wrapper == **name);
+                    dict.wrapped.extend(wrapper.map(|name| (name, *inner)));
+                }
+                _ => {}
             }
         }
+        Ok(true)
+    }
+
+    /// What is in lists is of no interest.
+    fn append(&mut self) -> anyhow::Result<bool> {
+        ensure!(matches!(self.stack.last(), Some(Value::List)), OTHER);
         Ok(true)
     }
 }
@@ -442,29 +499,42 @@ mod tests {
         }
     }
 
-    /// {"w": a view of 6 numbers}, its strides as given.
-    fn one_tensor(strides: [u8; 2]) -> Vec<u8> {
-        let text = |text: &str| {
-            [
-                b"X",
-                &(text.len() as u32).to_le_bytes()[..],
-                text.as_bytes(),
-            ]
-            .concat()
-        };
+    fn text(text: &str) -> Vec<u8> {
+        let len = text.len() as u32;
+        [b"X", &len.to_le_bytes()[..], text.as_bytes()].concat()
+    }
+
+    /// A (3, 2) view of so many numbers, its strides as given.
+    fn tensor(len: u8, strides: [u8; 2]) -> Vec<u8> {
         [
-            b"\x80\x02}".to_vec(),
-            text("w"),
             b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
             text("storage"),
             b"ctorch\nFloatStorage\n".to_vec(),
             text("0"),
             text("cpu"),
-            b"K\x06tQK\x00K\x03K\x02\x86".to_vec(),
+            vec![b'K', len],
+            b"tQK\x00K\x03K\x02\x86".to_vec(),
             vec![b'K', strides[0], b'K', strides[1]],
-            b"\x86\x89}tRs.".to_vec(),
+            b"\x86\x89}tR".to_vec(),
         ]
         .concat()
+    }
+
+    /// {key: value, …}
+    fn dict(pairs: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let pairs = pairs
+            .iter()
+            .map(|(key, value)| [text(key), value.clone(), b"s".to_vec()].concat());
+        [b"}".to_vec(), pairs.collect::<Vec<_>>().concat()].concat()
+    }
+
+    fn program(value: &[u8]) -> Vec<u8> {
+        [b"\x80\x02", value, b"."].concat()
+    }
+
+    /// {"w": a view of 6 numbers}
+    fn one_tensor(strides: [u8; 2]) -> Vec<u8> {
+        program(&dict(&[("w", tensor(6, strides))]))
     }
 
     #[test]
@@ -478,6 +548,95 @@ mod tests {
         assert!(values([2, 2]).unwrap_err().contains("`w` reaches beyond"));
         let short = read(&one_tensor([2, 1]), &numbers[1..]).unwrap_err();
         assert!(short.contains("20 bytes instead of 24"), "{short}");
+        let long = read(&one_tensor([2, 1]), &[0.0; 7]).unwrap_err();
+        assert!(long.contains("instead of 24"), "{long}");
+        // What repeats numbers could be of any size.
+        let expanded = |len: u8, numbers: &[f32]| {
+            read(&program(&dict(&[("w", tensor(len, [0, 0]))])), numbers)
+        };
+        assert_eq!(expanded(6, &numbers).unwrap()["w"].values, [1.0; 6]);
+        let error = expanded(5, &numbers[..5]).unwrap_err();
+        assert!(error.contains("`w` reaches beyond"), "{error}");
+    }
+
+    #[test]
+    fn weights_are_found_beside_what_training_saves_with_them() {
+        let weights = dict(&[("w", tensor(6, [2, 1]))]);
+        // Steps, a list of settings with floats in tuples, a tensor by number.
+        let optimizer = [
+            b"}".to_vec(),
+            text("param_groups"),
+            b"]}".to_vec(),
+            text("betas"),
+            [b'G'].into_iter().chain(0.9f64.to_be_bytes()).collect(),
+            b"K\x01\x86sa(K\x00K\x01esK\x00".to_vec(),
+            tensor(6, [1, 1]),
+            b"s".to_vec(),
+        ]
+        .concat();
+        for wrapper in WRAPPERS {
+            let saved = dict(&[
+                ("epoch", b"K\x03".to_vec()),
+                (wrapper, weights.clone()),
+                ("optimizer_state_dict", optimizer.clone()),
+            ]);
+            let tensors = read(&program(&saved), &[0.5; 6]).unwrap();
+            assert_eq!(tensors.into_keys().collect::<Vec<_>>(), ["w"]);
+        }
+        let two = dict(&[("state_dict", weights.clone()), ("model", weights.clone())]);
+        let error = read(&program(&two), &[0.5; 6]).unwrap_err();
+        assert!(
+            error.contains("several dictionaries of weights, state_dict and model"),
+            "{error}"
+        );
+        // A dictionary in itself holds nothing else, and ends.
+        let itself = [b"}q\x00".to_vec(), text("model"), b"h\x00s".to_vec()].concat();
+        assert!(read(&program(&itself), &[]).unwrap().is_empty());
+        // Lists are appended to, nothing else is.
+        for bad in [&b"}K\x00a"[..], b"}(K\x00e", b"a"] {
+            assert!(read(&program(bad), &[]).is_err(), "{bad:?}");
+        }
+    }
+
+    /// Each is whole but for what is refused.
+    #[test]
+    fn limits_hold_what_would_else_be_read() {
+        let read_with = |order: &[u8]| {
+            let entries = [
+                ("data.pkl", &one_tensor([2, 1])[..]),
+                ("data/0", &[0; 24]),
+                ("byteorder", order),
+            ];
+            read_bytes(&zipped(&entries), &mut Tensors::new())
+        };
+        read_with(b"little").unwrap();
+        let error = read_with(b"big").unwrap_err();
+        assert!(format!("{error:#}").contains("big-endian"), "{error:#}");
+
+        let mut newer = one_tensor([2, 1]);
+        newer[1] = 5;
+        read(&newer, &[0.0; 6]).unwrap();
+        newer[1] = 6;
+        let error = read(&newer, &[0.0; 6]).unwrap_err();
+        assert!(error.contains("of version 6"), "{error}");
+
+        // A tensor takes tuples in a tuple; deeper ones would be freed by as deep a recursion.
+        let beside = |depth: usize| {
+            let deep = [b")".to_vec(), vec![b'\x85'; depth]].concat();
+            let pairs = [("w", tensor(6, [2, 1])), ("deep", deep)];
+            read(&program(&dict(&pairs)), &[0.0; 6])
+        };
+        beside(1).unwrap();
+        assert!(beside(2).unwrap_err().contains("something else"));
+        beside(1_000_000).unwrap_err();
+
+        let named = |len: usize| {
+            let pairs = [(&*"w".repeat(len), tensor(6, [2, 1]))];
+            read(&program(&dict(&pairs)), &[0.0; 6])
+        };
+        named(1000).unwrap();
+        let error = named(PICKLE_BYTES).unwrap_err();
+        assert!(error.contains("too early"), "{error}");
     }
 
     #[test]
@@ -513,7 +672,7 @@ mod tests {
         for len in 0..whole.len() {
             assert!(read(&whole[..len], &[0.0; 6]).is_err(), "{len}");
         }
-        // Instructions without what they take; a mark for an argument; tuples that only grow deeper.
+        // Instructions without what they take; a mark for an argument.
         for program in [
             &b"t."[..],
             b"\x85.",
@@ -524,7 +683,6 @@ mod tests {
             b"R.",
             b"h\x05.",
             b"q\x00.",
-            b")\x85\x85\x85.",
         ] {
             let error = read(program, &[]).unwrap_err();
             assert!(error.contains("something else"), "{program:?}: {error}");
