@@ -16,6 +16,8 @@
 //!     or, folded: the normalized x is q, in `quantized` already, and out is added to x
 //! mlp        ·          hidden (T, ff) ─────────────────────────► quantized (T, ff)
 //!            added to   hidden · W (T, d)                         read
+//! head       normalized (1, d)                ──────────────────► quantized (1, d)
+//!     or, gated: values, gates (1, 2d), of which computed has room: it takes q, k and v of T tokens
 //! ```
 
 use crate::attention;

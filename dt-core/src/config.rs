@@ -75,7 +75,7 @@ pub enum Activation {
     Relu,
     /// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the "gelu_new" of GPT-2.
     GeluTanh,
-    /// 0.5·x·(1 + erf(x/√2)), what `GeluTanh` approximates (Hendrycks & Gimpel 2016).
+    /// x·Φ(x) = 0.5·x·(1 + erf(x/√2)), what `GeluTanh` approximates (Hendrycks & Gimpel 2016).
     Gelu,
     /// x/(1 + e⁻ˣ), also called swish.
     Silu,

@@ -2,8 +2,9 @@ use super::*;
 use crate::Engine;
 use crate::blob::Sampling;
 use crate::blob::tests::{forged, offset};
-use crate::config::{Attention, Config, Dtype, Head, MAX_CONTEXT_LEN};
+use crate::config::{Activation, Attention, Config, Dtype, Head, MAX_CONTEXT_LEN};
 use crate::fixture::{Fixture, Random, applied, arena, bytes, config, configs, observation};
+use crate::linear::Weights;
 use crate::model::Mixing;
 use proptest::prelude::*;
 
@@ -486,7 +487,7 @@ fn infinite_scores_and_outputs_fail_the_step() {
         panic!("the fixture's attention is not folded")
     };
     for (linear, huge) in [(qkv, 1e25_f32), (blob.model().output().head, f32::MAX)] {
-        let crate::linear::Weights::Int8 { scale, .. } = linear.weights else {
+        let Weights::Int8 { scale, .. } = linear.weights else {
             panic!("the fixture is int8")
         };
         let start = offset(&file, scale);
@@ -536,8 +537,8 @@ fn an_overflow_never_becomes_a_plausible_number() {
         // Hidden values: a bias that overflows together with a large weight or scale.
         let bias = offset(&file, layer.mlp_fc.bias);
         let factors = match layer.mlp_fc.weights {
-            crate::linear::Weights::F32(w) => (offset(&file, w), w.len()),
-            crate::linear::Weights::Int8 { scale, .. } => (offset(&file, scale), scale.len()),
+            Weights::F32(w) => (offset(&file, w), w.len()),
+            Weights::Int8 { scale, .. } => (offset(&file, scale), scale.len()),
             _ => panic!("neither f32 nor int8"),
         };
         assert!(
@@ -568,6 +569,70 @@ fn an_overflow_never_becomes_a_plausible_number() {
     }
 }
 
+/// An infinity would become ±1 by tanh, 0 by the other activations where it is −∞, and 0 or 1 by a gate.
+#[test]
+fn an_overflow_before_an_activation_or_a_gate_fails_the_step() {
+    for (dtype, activation) in [Dtype::F32, Dtype::Int8].into_iter().flat_map(|dtype| {
+        [
+            Activation::Relu,
+            Activation::GeluTanh,
+            Activation::Gelu,
+            Activation::Silu,
+            Activation::Tanh,
+        ]
+        .map(|activation| (dtype, activation))
+    }) {
+        let config = Config {
+            dtype,
+            activation,
+            glu: true,
+            n_head: 1,
+            ..config()
+        };
+        let file = Fixture::new(config, 1).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let model = blob.model();
+        let fc = model.layers().next().unwrap().mlp_fc;
+        let d = config.d_model as usize;
+        let glu = model.output().glu.unwrap();
+        assert!(glu.rows == 2 * d, "values, then gates");
+        for (what, linear, rows) in [("hidden", fc, 0..fc.rows), ("gate", glu, d..2 * d)] {
+            let acted = |bias: f32, factor: f32| {
+                let first = offset(&file, linear.bias) + 4 * rows.start;
+                // Of both signs, so that half of the rows overflow whichever the sum of their inputs has.
+                let (factors, each) = match linear.weights {
+                    Weights::F32(weights) => (offset(&file, weights), linear.cols),
+                    Weights::Int8 { scale, .. } => (offset(&file, scale), 1),
+                    _ => panic!("neither f32 nor int8"),
+                };
+                let large = forged(&file, |file| {
+                    for (i, row) in rows.clone().enumerate() {
+                        file[first + 4 * i..][..4].copy_from_slice(&bias.to_le_bytes());
+                        let sign = match linear.weights {
+                            Weights::F32(_) if i % 2 == 1 => -1.0,
+                            _ => 1.0, // a scale: the weights have signs of their own
+                        };
+                        for col in 0..each {
+                            let at = factors + 4 * (row * each + col);
+                            file[at..][..4].copy_from_slice(&(sign * factor).to_le_bytes());
+                        }
+                    }
+                });
+                let blob = Blob::parse(bytes(&large)).unwrap();
+                let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+                policy.reset(0.0).unwrap();
+                policy.act(&[0.1; 3]).map(drop)
+            };
+            let place = format!("{what}, {dtype:?}, {activation:?}");
+            assert_eq!(acted(1.0, 1e-3), Ok(()), "{place}");
+            for infinite in [f32::MIN, f32::MAX] {
+                let outcome = acted(infinite, f32::MAX / 1e3);
+                assert_eq!(outcome, Err(ActError::NonFinite), "{place}: {infinite}");
+            }
+        }
+    }
+}
+
 /// Equal scores make every softmax numerator the largest there is.
 #[test]
 fn the_longest_context_sums_without_overflow() {
@@ -586,7 +651,7 @@ fn the_longest_context_sums_without_overflow() {
     let Mixing::Attention { qkv, .. } = blob.model().layers().next().unwrap().mixer else {
         panic!("the fixture's attention is not folded")
     };
-    let crate::linear::Weights::Int8 { scale, .. } = qkv.weights else {
+    let Weights::Int8 { scale, .. } = qkv.weights else {
         panic!("the fixture is int8")
     };
     // No query, no preference. The queries' bias is in front of all others.
