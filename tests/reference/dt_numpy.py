@@ -4,7 +4,7 @@ Written from `dt-core/BLOB.md` alone. It reads a policy file, runs the policy on
 without ring, fusing or packing, and must produce the same action bits as `dt-core`.
 
     python dt_numpy.py run POLICY.dtb < steps.jsonl     # per line {"observation", "applied", "reward"}
-    python dt_numpy.py math SOURCE < raw f32 > raw f32  # all exp(x), then all tanh(x)
+    python dt_numpy.py math SOURCE < raw f32 > raw f32  # all exp(x), all tanh(x), then each activation
 
 It reads format versions 1 and 2.
 
@@ -31,7 +31,7 @@ F = np.float32
 SOURCES = {"libm": libm_f32, "micromath": micromath_f32, "polynomial": polynomial_f32}
 ONE_AND_A_HALF_2_23 = F(12582912)
 # What a file may require.
-KNOWN = {"discrete-actions", "sampled-actions"}
+KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp"}
 
 
 # --- The arithmetic of the contract ---------------------------------------------------------------
@@ -115,9 +115,28 @@ def relu(x):
     return np.where((x <= 0) & np.isfinite(x), F(0), x)
 
 
-def gelu(x, math):
+def gelu_tanh(x, math):
     cubic = F(0.044715) * ((x * x) * x)
     return (F(0.5) * x) * (F(1) + math.tanhf(F(0.7978846) * (x + cubic)))
+
+
+def silu(x, math):
+    return x / (F(1) + math.expf(-x))
+
+
+def tanh(x, math):
+    return np.where(np.isfinite(x), math.tanhf(x), x)
+
+
+ACTIVATIONS = {
+    "relu": lambda x, math: relu(x),
+    "gelu_tanh": gelu_tanh,
+    "gelu": lambda x, math: polynomial_f32.geluf(x),
+    "silu": silu,
+    "tanh": tanh,
+}
+# Activations that a file has to require by name.
+NEEDED_BY = {"gelu": "gelu", "silu": "silu", "tanh": "tanh-mlp"}
 
 
 # --- The file -------------------------------------------------------------------------------------
@@ -165,7 +184,7 @@ def read_manifest(data, version):
     m["dtype"] = p.one_of("f32", "int8", "int4")
     m["attention"] = p.one_of("streaming", "window")
     m["mixer"] = p.one_of("attention", "folded") if version > 1 else "attention"
-    m["activation"] = p.one_of("relu", "gelu_tanh")
+    m["activation"] = p.one_of(*ACTIVATIONS)
     m["head"] = p.one_of("tanh", "linear")
     m["math"] = p.one_of("libm", "micromath", "polynomial")
     m["layer_norm_eps"] = p.f32()
@@ -185,10 +204,14 @@ def read_manifest(data, version):
         m["statistics"], m["checkpoint"] = p.text(), p.text()
     m["run"], m["version"] = p.text(), p.text()
     m["seed"], m["updates"] = p.varint(), p.varint()
+    m["glu"] = "glu" in requires
     m["discrete"] = "discrete-actions" in requires
     m["sampling"] = None
     if "sampled-actions" in requires:
         m["sampling"] = p.f32(), p.varint(), p.varint()
+    for activation, name in NEEDED_BY.items():
+        if (m["activation"] == activation) != (name in requires):
+            raise ValueError(f"the activation is {m['activation']}, the policy requires {requires}")
     if p.at != len(data):
         raise ValueError("manifest has bytes left over")
     return m
@@ -292,6 +315,7 @@ class Blob:
             for _ in range(m["n_layer"])
         ]
         self.ln_f = t.norm(d)
+        self.glu = t.matrix(2 * d, d) if m["glu"] else None
         self.head = t.matrix(a, d)
         self.golden = t.f32(m["golden_steps"], 1 + s + (2 + a if m["discrete"] else 2 * a))
         if t.at != length:
@@ -345,7 +369,8 @@ class Network:
         return x
 
     def activate(self, x):
-        return relu(x) if self.m["activation"] == "relu" else gelu(x, self.math)
+        with np.errstate(over="ignore"):
+            return ACTIVATIONS[self.m["activation"]](x, self.math)
 
     def remember(self, k, v, bias):
         """What later tokens see of a token and head: key, value and what is added to its score."""
@@ -374,9 +399,19 @@ class Network:
         r, r_scale = quantize(p.astype(F) * v_scale, q_max(3 * self.m["context_len"]))
         return (r @ v).astype(F) * (r_scale / F(p.sum()))
 
+    def gated(self, values, gates):
+        """Each value times the logistic function of its gate."""
+        if not np.isfinite(gates).all():
+            raise FloatingPointError("a gate is not finite")
+        with np.errstate(over="ignore"):
+            return values / (F(1) + self.math.expf(-gates))
+
     def read_action(self, x):
         """Unscaled action from the hidden state of a state token."""
-        u = self.blob.head(self.blob.ln_f(x))
+        h = self.blob.ln_f(x)
+        if self.blob.glu is not None:
+            h = self.gated(*np.split(self.blob.glu(h), 2))
+        u = self.blob.head(h)
         if not np.isfinite(u).all():
             raise FloatingPointError("an output of the head is not finite")
         return self.math.tanhf(u) if self.m["head"] == "tanh" else u
@@ -517,7 +552,10 @@ def run(args):
 def math(args):
     source = SOURCES[args.source]
     x = np.frombuffer(sys.stdin.buffer.read(), "<f4")
-    sys.stdout.buffer.write(source.expf(x).tobytes() + source.tanhf(x).tobytes())
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = [source.expf(x), source.tanhf(x)]
+        outputs += [activation(x, source) for activation in ACTIVATIONS.values()]
+    sys.stdout.buffer.write(b"".join(y.astype(F).tobytes() for y in outputs))
 
 
 def main():
@@ -528,7 +566,7 @@ def main():
     command.add_argument("--target-return", type=float)
     command.add_argument("--seed", type=int, help="of the draws of sampled actions, in place of the file's")
     command.set_defaults(call=run)
-    command = commands.add_parser("math", help="exp and tanh of raw f32")
+    command = commands.add_parser("math", help="exp, tanh and activations of raw f32")
     command.add_argument("source", choices=SOURCES)
     command.set_defaults(call=math)
     args = parser.parse_args()

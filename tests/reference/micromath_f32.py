@@ -1,4 +1,4 @@
-"""exp in binary32, to the bit what the Rust crate `micromath` 2.1 computes, and tanh built from it.
+"""exp in binary32, to the bit what the Rust crate `micromath` 2.1 computes up to 88, and tanh built from it.
 
 x is a whole and a fractional number of factors of two; e to the fraction is four terms of its
 Taylor series, in Horner form, and the whole number is added to the exponent field.
@@ -13,8 +13,9 @@ E = F(np.e)
 
 @np.errstate(over="ignore", invalid="ignore")
 def expf(x):
-    """exp(x), elementwise, for x below 88."""
-    x = np.asarray(x, F)
+    """exp(x), elementwise; infinite above 88."""
+    given = np.asarray(x, F)
+    x = np.where(given > F(88), F(0), given)
     twos = np.where(np.abs(x) < F(1000), x, np.copysign(F(1000), x)) * F(1.44269504)
     whole = np.trunc(twos)
     fraction = (twos - whole) * F(0.693147181)
@@ -27,7 +28,8 @@ def expf(x):
     y = np.where(exponent < 0, F(0), y)
     y = np.where(x == 0, F(1), y)
     y = np.where(np.abs(x - F(1)) < EPSILON, E, y)
-    return np.where(np.abs(x + F(1)) < EPSILON, F(1) / E, y)
+    y = np.where(np.abs(x + F(1)) < EPSILON, F(1) / E, y)
+    return np.where(given > F(88), F(np.inf), y)
 
 
 def tanhf(x):
