@@ -45,6 +45,23 @@ CASES = {
     "window_h4_relu_linear_table": BASE
     | dict(state_dim=3, act_dim=1, n_head=4, d_ff=64, context_len=20, max_ep_len=100, d_model=32)
     | dict(attention="window", activation="relu", head="linear"),
+    "streaming_h2_silu_glu_linear": BASE
+    | dict(state_dim=3, act_dim=1, n_head=2, d_ff=36, context_len=5, max_ep_len=0)
+    | dict(attention="streaming", activation="silu", head="linear", glu=True),
+    "window_h1_gelu_glu_tanh_table": BASE
+    | dict(state_dim=4, act_dim=2, n_head=1, d_ff=64, context_len=7, max_ep_len=100)
+    | dict(attention="window", activation="gelu", head="tanh", glu=True),
+    "window_h4_tanh_linear": BASE
+    | dict(state_dim=3, act_dim=1, n_head=4, d_ff=64, context_len=6, max_ep_len=0)
+    | dict(attention="window", activation="tanh", head="linear"),
+}
+
+ACTIVATIONS = {
+    "relu": nn.relu,
+    "gelu_tanh": lambda x: nn.gelu(x, approximate="tanh"),
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+    "tanh": torch.tanh,
 }
 
 
@@ -73,7 +90,10 @@ def random_parameters(c, rng):
         p |= norm(f"layers.{i}.ln_1") | matrix(f"layers.{i}.attn_qkv", 3 * d, d, gain=1.2)
         p |= matrix(f"layers.{i}.attn_proj", d, d) | norm(f"layers.{i}.ln_2")
         p |= matrix(f"layers.{i}.mlp_fc", f, d) | matrix(f"layers.{i}.mlp_proj", d, f)
-    p |= norm("ln_f") | matrix("head", c["act_dim"], d)
+    p |= norm("ln_f")
+    if c.get("glu"):
+        p |= matrix("glu", 2 * d, d, gain=1.5)
+    p |= matrix("head", c["act_dim"], d)
     centre_head(c, p, rng)
     return p
 
@@ -123,10 +143,12 @@ def forward(c, parameters, returns_to_go, states, actions, timesteps):
         mix = scores.masked_fill(~visible, -math.inf).softmax(-1) @ v
         x = x + linear(f"layers.{i}.attn_proj", mix.transpose(1, 2).reshape(batch, -1, d))
         hidden = linear(f"layers.{i}.mlp_fc", norm(f"layers.{i}.ln_2", x))
-        hidden = hidden.relu() if c["activation"] == "relu" else nn.gelu(hidden, approximate="tanh")
-        x = x + linear(f"layers.{i}.mlp_proj", hidden)
+        x = x + linear(f"layers.{i}.mlp_proj", ACTIVATIONS[c["activation"]](hidden))
 
-    action = linear("head", norm("ln_f", x[:, 1::3]))
+    hidden = norm("ln_f", x[:, 1::3])
+    if c.get("glu"):
+        hidden = nn.glu(linear("glu", hidden))
+    action = linear("head", hidden)
     return action.tanh() if c["head"] == "tanh" else action
 
 

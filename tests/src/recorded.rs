@@ -149,6 +149,9 @@ fn config(json: &Value) -> Config {
         activation: match json["activation"].as_str() {
             Some("relu") => Activation::Relu,
             Some("gelu_tanh") => Activation::GeluTanh,
+            Some("gelu") => Activation::Gelu,
+            Some("silu") => Activation::Silu,
+            Some("tanh") => Activation::Tanh,
             other => panic!("unknown activation {other:?}"),
         },
         head: match json["head"].as_str() {

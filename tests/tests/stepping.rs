@@ -146,15 +146,16 @@ fn configs() -> impl Strategy<Value = Config> {
     let choices = (
         0..3usize,
         any::<bool>(),
-        any::<bool>(),
+        0..5usize,
         any::<bool>(),
         0..3usize,
+        any::<bool>(),
         any::<bool>(),
         any::<bool>(),
     );
     (dims, 1..=2u32, max_ep_len, choices).prop_map(|(dims, head_words, max_ep_len, choices)| {
         let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
-        let (dtype, window, relu, tanh, math, folded, discrete) = choices;
+        let (dtype, window, activation, tanh, math, folded, discrete, glu) = choices;
         let folded = folded && n_head == 1;
         Config {
             state_dim,
@@ -171,11 +172,13 @@ fn configs() -> impl Strategy<Value = Config> {
             } else {
                 Attention::Streaming
             },
-            activation: if relu {
-                Activation::Relu
-            } else {
-                Activation::GeluTanh
-            },
+            activation: [
+                Activation::Relu,
+                Activation::GeluTanh,
+                Activation::Gelu,
+                Activation::Silu,
+                Activation::Tanh,
+            ][activation],
             head: if tanh { Head::Tanh } else { Head::Linear },
             mixer: if folded {
                 Mixer::Folded
@@ -184,7 +187,7 @@ fn configs() -> impl Strategy<Value = Config> {
             },
             math: [Math::Libm, Math::Micromath, Math::Polynomial][math],
             layer_norm_eps: 1e-5,
-            glu: false,
+            glu,
             actions: if discrete && !tanh {
                 Actions::Discrete
             } else {

@@ -14,13 +14,19 @@ use tests::{python, smallest_spread};
 
 const TOLERANCE: f32 = 1e-5;
 
-const STREAMING: [&str; 3] = [
+const STREAMING: [&str; 4] = [
     "streaming_h1_relu_tanh_table",
     "streaming_h4_gelu_linear",
     "streaming_h4_relu_tanh_deep",
+    "streaming_h2_silu_glu_linear",
 ];
 
-const WINDOW: [&str; 2] = ["window_h1_gelu_tanh", "window_h4_relu_linear_table"];
+const WINDOW: [&str; 4] = [
+    "window_h1_gelu_tanh",
+    "window_h4_relu_linear_table",
+    "window_h1_gelu_glu_tanh_table",
+    "window_h4_tanh_linear",
+];
 
 #[test]
 fn streaming_equals_the_banded_batch_over_1000_steps() {

@@ -140,6 +140,7 @@ impl File {
             })
             .collect();
         let layers: Vec<_> = layers.iter().map(|layer| layer.borrow(mixer)).collect();
+        let glu = random.linear(if config.glu { 2 * d } else { 0 }, d);
         let [embed_return, embed_state, embed_action, head] = ends.each_ref().map(Owned::borrow);
         let [embed_ln, ln_f] = norms.each_ref().map(Owned::borrow);
         let parameters = Parameters {
@@ -150,7 +151,7 @@ impl File {
             embed_ln,
             layers: &layers,
             ln_f,
-            glu: Affine::default(),
+            glu: glu.borrow(),
             head,
         };
 
@@ -177,6 +178,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
     let mut dim = |max| u32::from(1 + script.below(max));
     // Small, since what a dimension can break it breaks at a small size, and speed is coverage.
     let n_head = dim(2);
+    let activation_and_glu;
     let config = Config {
         state_dim: dim(5),
         act_dim: dim(3),
@@ -188,7 +190,17 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         max_ep_len: dim(12) - 1,
         dtype: [Dtype::Int8, Dtype::F32, Dtype::Int4][usize::from(script.below(3))],
         attention: [Attention::Streaming, Attention::Window][usize::from(script.below(2))],
-        activation: [Activation::Relu, Activation::GeluTanh][usize::from(script.below(2))],
+        activation: {
+            // Of one byte, so that the corpus keeps its meaning in all else.
+            activation_and_glu = script.below(10);
+            [
+                Activation::Relu,
+                Activation::GeluTanh,
+                Activation::Gelu,
+                Activation::Silu,
+                Activation::Tanh,
+            ][usize::from(activation_and_glu % 5)]
+        },
         head: [Head::Tanh, Head::Linear][usize::from(script.below(2))],
         mixer: if n_head == 1 {
             [Mixer::Attention, Mixer::Folded][usize::from(script.below(2))]
@@ -198,7 +210,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         math: [Math::Libm, Math::Micromath, Math::Polynomial][usize::from(script.below(3))],
         layer_norm_eps: [1e-5, f32::MIN_POSITIVE, f32::from_bits(1), 1e30]
             [usize::from(script.below(4))],
-        glu: false,
+        glu: activation_and_glu >= 5,
         actions: Actions::Continuous,
     };
     let (low, high) = ordered(script, 1);
