@@ -42,6 +42,13 @@ const PART_OUTPUT: u64 = 16;
 /// Addition and ReLU, for each value, in halves of an instruction.
 const ADD: u64 = 4;
 const RELU: u64 = 7;
+/// The other activations likewise; tanh where it takes its longest way.
+const GELU_TANH: u64 = 106;
+const GELU: u64 = 91;
+const SILU: u64 = 77;
+const TANH: u64 = 92;
+/// A value and its gate.
+const GATE: u64 = 60;
 /// Quantization and layer norm: for each value, in halves; for each token; if values are left over after eights.
 const QUANTIZE: (u64, u64, u64) = (15, 180, 80);
 const NORM: (u64, u64, u64) = (15, 370, 80);
@@ -80,14 +87,13 @@ impl Config {
 
     /// More instructions than an Armv7E-M processor (Cortex-M4F, M7) ever takes for a control step, `act` and `absorb` together,
     /// whatever the inputs. `act` after `run_ahead` takes fewer; both together take up to a quarter more, because weights are read
-    /// for fewer tokens at a time. `None` for what was not measured: f32, GELU, and other mathematics than
-    /// [`Math::Polynomial`], hence all files of format version 1.
+    /// for fewer tokens at a time. `None` for what was not measured: f32, and other mathematics than [`Math::Polynomial`], hence
+    /// all files of format version 1.
     ///
     /// Not cycles: those depend on the memory behind the processor.
     pub const fn step_instructions(&self) -> Option<u64> {
-        match (self.dtype, self.activation, self.math) {
-            _ if self.glu => return None,
-            (Dtype::Int8 | Dtype::Int4, Activation::Relu, Math::Polynomial) => {}
+        match (self.dtype, self.math) {
+            (Dtype::Int8 | Dtype::Int4, Math::Polynomial) => {}
             _ => return None,
         }
         let (d, layers) = (self.d_model as u64, self.n_layer as u64);
@@ -99,7 +105,12 @@ impl Config {
         let inputs = self.input(1) + self.input(s) + self.input(a);
         let embed = inputs + TOKENS * (d * table + EMBEDDED) + norm(TOKENS, d) + (s + a) * PORT;
         let blocks = layers.saturating_sub(1) * self.block(TOKENS) + self.block(1);
-        let head = norm(1, d) + quantize(1, d) + int8(a, d, 1);
+        let glu = if self.glu {
+            int8(2 * d, d, 1) + d * GATE + quantize(1, d)
+        } else {
+            0
+        };
+        let head = norm(1, d) + quantize(1, d) + glu + int8(a, d, 1);
         Some(self.steps() * (embed + blocks + head))
     }
 
@@ -136,11 +147,22 @@ impl Config {
         let mlp = norm(tokens, d)
             + quantize(tokens, d)
             + self.linear(f, d, tokens)
-            + half(tokens * f * RELU)
+            + half(tokens * f * self.activated())
             + quantize(tokens, f)
             + self.linear(d, f, tokens)
             + half(tokens * d * ADD);
         stored + mixer + mlp
+    }
+
+    /// A value of the MLP's hidden layer, in halves.
+    const fn activated(&self) -> u64 {
+        match self.activation {
+            Activation::Relu => RELU,
+            Activation::GeluTanh => GELU_TANH,
+            Activation::Gelu => GELU,
+            Activation::Silu => SILU,
+            Activation::Tanh => TANH,
+        }
     }
 
     /// Keys and values of a step's tokens go into the cache.
@@ -287,6 +309,11 @@ mod tests {
                 dtype: Dtype::Int4,
                 ..small
             },
+            Config { glu: true, ..small },
+            Config {
+                activation: Activation::Silu,
+                ..small
+            },
             Config {
                 attention: Attention::Window,
                 ..small
@@ -297,10 +324,6 @@ mod tests {
         for unmeasured in [
             Config {
                 dtype: Dtype::F32,
-                ..small
-            },
-            Config {
-                activation: Activation::GeluTanh,
                 ..small
             },
             Config {

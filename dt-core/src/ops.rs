@@ -95,29 +95,36 @@ fn padded(tail: &[f32]) -> [f32; LANES] {
 pub fn activate(activation: Activation, math: Math, x: &mut [f32]) {
     match activation {
         Activation::Relu => kernels::relu(x),
-        Activation::GeluTanh => {
-            for x in x {
-                let cubic = *x + 0.044_715 * ((*x * *x) * *x);
-                *x = (0.5 * *x) * (1.0 + tanh(math, 0.797_884_6 * cubic));
-            }
-        }
-        Activation::Gelu => {
-            for x in x {
-                *x = gelu(*x);
-            }
-        }
+        Activation::GeluTanh => each(math, x, |math, x| {
+            let cubic = x + 0.044_715 * ((x * x) * x);
+            (0.5 * x) * (1.0 + tanh(math, 0.797_884_6 * cubic))
+        }),
+        Activation::Gelu => each(Math::Polynomial, x, |_, x| gelu(x)),
         // An infinity does not become a plausible number: ∞ stays it, and −∞/∞ is NaN.
-        Activation::Silu => {
+        Activation::Silu => each(math, x, |math, x| x / logistic_divisor(math, x)),
+        // Of an infinity, tanh would make a plausible number.
+        Activation::Tanh => each(
+            math,
+            x,
+            |math, x| {
+                if x.is_finite() { tanh(math, x) } else { x }
+            },
+        ),
+    }
+}
+
+/// Applies `f` to each value. Where exp comes from is decided once, not for each; what files have now is inlined.
+#[inline(always)]
+fn each(math: Math, x: &mut [f32], f: impl Fn(Math, f32) -> f32) {
+    match math {
+        Math::Polynomial => {
             for x in x {
-                *x /= logistic_divisor(math, *x);
+                *x = f(Math::Polynomial, *x);
             }
         }
-        Activation::Tanh => {
+        Math::Libm | Math::Micromath => {
             for x in x {
-                // Of an infinity, tanh would make a plausible number.
-                if x.is_finite() {
-                    *x = tanh(math, *x);
-                }
+                *x = f(math, *x);
             }
         }
     }
@@ -174,6 +181,12 @@ pub fn exp2(x: f32) -> f32 {
     if x > 127.0 {
         return f32::INFINITY;
     }
+    exp2_between(x)
+}
+
+/// The same for −125 ≤ x ≤ 127.
+#[inline]
+fn exp2_between(x: f32) -> f32 {
     let shifted = x + ROUNDING;
     let rest = x - (shifted - ROUNDING);
     let [c1, c2, c3, c4, c5] = EXP2;
@@ -251,7 +264,13 @@ fn gelu(x: f32) -> f32 {
     let [c0, c1, c2, c3, c4, c5] = NORMAL_TAIL;
     let power = ((((c5 * size + c4) * size + c3) * size + c2) * size + c1) * size + c0;
     let positive = if x < 0.0 { 0.0 } else { x };
-    positive - size * exp2(-power)
+    // Of all power there is, 1…∞; and what is made of NaN, size makes NaN again.
+    let tail = if power > 125.0 {
+        0.0
+    } else {
+        exp2_between(-power)
+    };
+    positive - size * tail
 }
 
 /// `x` limited to [low, high]; NaN stays NaN.

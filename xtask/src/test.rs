@@ -32,6 +32,10 @@ pub fn run(long: bool) -> Result<()> {
                 "--ignored",
             ]),
         ));
+        all.push((
+            "cost: every activation and head",
+            host(&["xtask", "firmware", "bench", "--heads"]),
+        ));
     }
     all.extend(fuzz_stages(long)?);
     for (name, mut command) in all {

@@ -9,6 +9,7 @@ mod image {
 
     use dt_control::{Processor, Spans};
     use dt_core::blob::{Blob, RewardMode};
+    use dt_core::config::Activation;
     use dt_core::engine::Engine;
     use dt_core::golden;
     use dt_core::policy::{ActError, Policy};
@@ -159,12 +160,15 @@ mod image {
     /// rows take an instruction less per column than even ones.
     #[inline(never)]
     fn at_any_timestep(blob: &Blob<'static>, arena: &mut [u32]) {
-        /// What the clock cannot tell apart.
-        const RESOLUTION: u64 = 1;
         if cfg!(not(target_abi = "eabihf")) {
             return; // Floats in software take as long as their values make them.
         }
         let config = &blob.manifest().config;
+        // What the clock cannot tell apart; but other activations take one of several ways for each value.
+        let (resolution, per_mille) = match config.activation {
+            Activation::Relu => (1, 0),
+            _ => (1, 10),
+        };
         let words = arena.get_mut(..config.arena_words());
         let Ok(mut engine) = Engine::new(blob.model(), words.unwrap_or_default()) else {
             return; // `policy` has said so.
@@ -180,7 +184,7 @@ mod image {
         let last = config.max_ep_len.saturating_sub(1);
         let early = last % 2;
         let ((first, acted), (then, acted_then)) = (clocked(early), clocked(last));
-        if !(acted && acted_then && first.abs_diff(then) <= RESOLUTION) {
+        if !(acted && acted_then && first.abs_diff(then) <= resolution + first * per_mille / 1000) {
             defmt::error!(
                 "a step takes {=u64} counts at timestep {=u32} and {=u64} at {=u32}",
                 first,

@@ -34,7 +34,10 @@ pub struct Arguments {
     /// Only what a test has the time for: instructions of two models on the Cortex-M4F
     #[arg(long, conflicts_with_all = ["policy", "board"])]
     quick: bool,
-    /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md
+    /// What every activation and head costs, instead: the published model on the Cortex-M4F, in docs/results/heads.md
+    #[arg(long, conflicts_with_all = ["policy", "board", "quick"])]
+    heads: bool,
+    /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md, or heads.md
     #[arg(long, conflicts_with_all = ["policy", "board", "quick"])]
     update: bool,
 }
@@ -44,6 +47,9 @@ pub struct Arguments {
 /// # Errors
 /// If building or emulating fails, or something costs more than it may.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.heads {
+        return heads(arguments.update);
+    }
     let cases = cases(arguments)?;
     let mut rows = Vec::new();
     for (board, cases) in &cases {
@@ -65,10 +71,32 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     if arguments.update {
-        snapshot::write(&rows)?;
+        snapshot::ALL.write(&rows)?;
         table::write(&rows)
     } else {
-        snapshot::compare(&rows)
+        snapshot::ALL.compare(&rows)
+    }
+}
+
+/// The same for what every activation and head costs.
+fn heads(update: bool) -> Result<()> {
+    let cases: Vec<_> = models::HEADS
+        .iter()
+        .map(|model| Case::of_model(model).map(Case::with_any_input))
+        .collect::<Result<_>>()?;
+    let images = Images::build(Board::M4f, Program::Replay, &cases)?;
+    let mut rows = Vec::new();
+    for case in &cases {
+        eprintln!("bench: {} on the Cortex-M4F", case.name);
+        rows.push(case.measure(&images, false)?);
+    }
+    print!("{}", table::heads(&rows).text());
+    rows.iter().try_for_each(row::Row::check)?;
+    if update {
+        snapshot::HEADS.write(&rows)?;
+        table::write_heads(&rows)
+    } else {
+        snapshot::HEADS.compare(&rows)
     }
 }
 

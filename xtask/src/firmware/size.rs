@@ -13,9 +13,9 @@ use addr2line::Loader;
 use anyhow::{Context, Result, anyhow, ensure};
 use object::{Object, ObjectSection, SectionFlags, SectionKind};
 
-/// `dt-core`'s part of any image: two format versions, three sources of exp, attention as trained and folded. Most of what decodes
-/// manifests counts as its own, since it inlines where `dt-core` takes the bytes.
-const DT_CORE_LIMIT: u64 = 41 * 1024;
+/// `dt-core`'s part of any image: two format versions, three sources of exp, five activations, choices, attention as trained and
+/// folded. Most of what decodes manifests counts as its own, since it inlines where `dt-core` takes the bytes.
+const DT_CORE_LIMIT: u64 = 44 * 1024;
 
 /// Loaded into the board's spare memory, where a product has none: see firmware/memory.
 const NOT_IN_FLASH: &str = ".episodes";
@@ -219,7 +219,7 @@ mod tests {
         let error = sizes(DT_CORE_LIMIT + 1).check().unwrap_err().to_string();
         assert_eq!(
             error,
-            "dt-core takes 41985 bytes of code; its limit is 41984"
+            "dt-core takes 45057 bytes of code; its limit is 45056"
         );
     }
 }

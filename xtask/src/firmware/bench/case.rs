@@ -21,6 +21,8 @@ pub struct Case {
     config: Config,
     /// What it has to fit.
     pub flash: Flash,
+    /// Whether to drive it with input of every kind as well, which takes long.
+    any_input: bool,
 }
 
 impl Case {
@@ -30,12 +32,13 @@ impl Case {
     /// If it cannot be written.
     pub fn of_model(model: &Model) -> Result<Self> {
         let folder = image::target_directory()?.join("bench");
-        let folder = folder.join(model.name.replace([' ', ','], "-"));
+        let folder = folder.join(model.name.replace([' ', ',', ';'], "-"));
         Ok(Self {
             name: model.name.to_owned(),
             policy: model.write(&folder)?,
             config: model.config,
             flash: model.flash,
+            any_input: false,
         })
     }
 
@@ -53,7 +56,16 @@ impl Case {
             policy,
             config,
             flash: Flash::Large,
+            any_input: false,
         })
+    }
+
+    /// The same, driven with input of every kind.
+    pub fn with_any_input(self) -> Self {
+        Self {
+            any_input: true,
+            ..self
+        }
     }
 
     /// Measures it on one controller; `quick`: only instructions, and fewer steps.
@@ -126,9 +138,9 @@ impl Case {
         let window = self.config.attention == Attention::Window;
         let (steps, any_steps) = match (board, self.name.as_str()) {
             _ if window => (2, 0),
-            (Board::M4f, "pendulum") => (200, 10_000),
             (Board::M4f, "paper") if quick => (20, 0),
-            (Board::M4f, "paper") => (200, 10_000),
+            (Board::M4f, "pendulum" | "paper") => (200, 10_000),
+            (Board::M4f, _) if self.any_input => (50, 1000),
             (Board::M4f | Board::M7 | Board::M33 | Board::M55, _) => (50, 0),
             (Board::M3 | Board::M0plus | Board::Riscv, _) => (4, 0),
         };
@@ -200,7 +212,8 @@ fn float_bytes(config: &Config) -> u64 {
         config.n_layer,
     ]
     .map(u64::from);
-    let rows = 3 * d + layers * (3 * d + d + f + d) + a;
+    let glu = if config.glu { 2 * d } else { 0 };
+    let rows = 3 * d + layers * (3 * d + d + f + d) + glu + a;
     let per_row = match config.dtype {
         Dtype::F32 => 1, // no scale
         _ => 2,

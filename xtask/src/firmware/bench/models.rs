@@ -24,6 +24,8 @@ pub struct Model {
     pub config: Config,
     /// The flash of a controller that it is for: an image with it that does not fit does not link.
     pub flash: Flash,
+    /// Factor of the weights before the MLP's nonlinearity, whose inputs are then about as large.
+    pub mlp_gain: f32,
 }
 
 /// The published model for locomotion (Chen et al. 2021), with Hopper's dimensions.
@@ -49,6 +51,7 @@ pub const PAPER: Model = Model {
         actions: Actions::Continuous,
     },
     flash: Flash::Large,
+    mlp_gain: 1.0,
 };
 
 /// The recipe of `dt-train/configs/pendulum.toml`.
@@ -86,6 +89,7 @@ pub const PAPER_INT4: Model = Model {
         ..PAPER.config
     },
     flash: Flash::Small,
+    ..PAPER
 };
 
 /// A model whose dimensions no kernel likes: no multiple of eight, few columns, several heads.
@@ -133,6 +137,7 @@ pub const LONG: Model = Model {
         ..PAPER.config
     },
     flash: Flash::Emulated,
+    ..PAPER
 };
 
 /// The published model as an engine that keeps nothing computes it.
@@ -143,6 +148,49 @@ pub const PAPER_WINDOW: Model = Model {
         ..PAPER.config
     },
     ..PAPER
+};
+
+/// The published model with this activation and head.
+const fn headed(name: &'static str, activation: Activation, head: Head, glu: bool) -> Model {
+    Model {
+        name,
+        config: Config {
+            activation,
+            head,
+            glu,
+            ..PAPER.config
+        },
+        ..PAPER
+    }
+}
+
+/// The same with values for which tanh mostly takes the longest way: neither small nor so large that exp overflows.
+const fn steep(name: &'static str, activation: Activation) -> Model {
+    Model {
+        mlp_gain: 4.0,
+        ..headed(name, activation, Head::Tanh, false)
+    }
+}
+
+/// The published model with every activation and head, its own first.
+pub const HEADS: [Model; 12] = {
+    use Activation::{Gelu, GeluTanh, Relu, Silu, Tanh};
+    use Head::Linear;
+    const TANH: Head = Head::Tanh;
+    [
+        headed("relu, tanh", Relu, TANH, false),
+        headed("relu, linear", Relu, Linear, false),
+        headed("relu, GLU and tanh", Relu, TANH, true),
+        headed("relu, GLU and linear", Relu, Linear, true),
+        headed("gelu_tanh, tanh", GeluTanh, TANH, false),
+        headed("gelu, tanh", Gelu, TANH, false),
+        headed("gelu, GLU and linear", Gelu, Linear, true),
+        headed("silu, tanh", Silu, TANH, false),
+        headed("silu, GLU and tanh", Silu, TANH, true),
+        headed("tanh, tanh", Tanh, TANH, false),
+        steep("gelu_tanh, tanh; large values", GeluTanh),
+        steep("tanh, tanh; large values", Tanh),
+    ]
 };
 
 impl Model {
@@ -167,7 +215,13 @@ impl Model {
     fn emit(&self) -> Result<Aligned> {
         let mut random = Random(ChaCha8Rng::seed_from_u64(0));
         let config = &self.config;
-        let tensors = Tensors::random(config, &mut random);
+        let mut tensors = Tensors::random(config, &mut random);
+        for [.., mlp_fc, _] in &mut tensors.layers {
+            let [weight, _] = mlp_fc;
+            weight
+                .iter_mut()
+                .for_each(|weight| *weight *= self.mlp_gain);
+        }
         // Once around the ring and beyond, as an export has; the window engine takes too long for that.
         let steps = match config.attention {
             Attention::Streaming => 2 * config.context_len + 3,
@@ -250,6 +304,7 @@ struct Tensors {
     /// Of embedding and output.
     norms: [Pair; 2],
     layers: Vec<[Pair; 6]>,
+    glu: Pair,
     head: Pair,
 }
 
@@ -284,6 +339,11 @@ impl Tensors {
                     ]
                 })
                 .collect(),
+            // Drawn only where there is one, so that the other models keep their weights.
+            glu: match config.glu {
+                true => random.linear(2 * d, d),
+                false => Pair::default(),
+            },
             head: random.linear(a, d),
         }
     }
@@ -322,7 +382,7 @@ impl Tensors {
             embed_ln: affine(embed_ln),
             layers: &layers,
             ln_f: affine(ln_f),
-            glu: Affine::default(),
+            glu: affine(&self.glu),
             head: affine(&self.head),
         };
         let of_state = |value| vec![value; self.config.state_dim as usize];
@@ -369,7 +429,10 @@ mod tests {
 
     #[test]
     fn models_prove_themselves() {
-        for model in [PENDULUM, PAPER_4_HEADS, PAPER_INT4, ODD, WIDE_INT4] {
+        for model in [PENDULUM, PAPER_4_HEADS, PAPER_INT4, ODD, WIDE_INT4]
+            .iter()
+            .chain(&HEADS)
+        {
             let file = model.emit().unwrap();
             let blob = file.parse().unwrap();
             let mut policy = Policy::new(&blob, vec![0; model.config.arena_words()]).unwrap();

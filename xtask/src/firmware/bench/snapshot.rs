@@ -1,4 +1,4 @@
-//! The figures that were written down, `firmware/bench.json`, and how they are compared with.
+//! The figures that were written down, and how they are compared with.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,40 +11,62 @@ use crate::process::project;
 /// What instructions may grow by before somebody has to look, in percent.
 const MAX_GROWTH_PERCENT: u64 = 2;
 
-fn place() -> PathBuf {
-    project().join("firmware/bench.json")
+/// A file of figures.
+pub struct Snapshot {
+    file: &'static str,
+    /// What it is made with.
+    command: &'static str,
 }
 
-/// Writes the figures down.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn write(rows: &[Row]) -> Result<()> {
-    let text = serde_json::to_string_pretty(rows)? + "\n";
-    fs::write(place(), text).with_context(|| format!("cannot write {}", place().display()))
-}
+/// Of the models in docs/results/controller.md.
+pub const ALL: Snapshot = Snapshot {
+    file: "firmware/bench.json",
+    command: "cargo xtask firmware bench --update",
+};
 
-/// Compares with what was written down.
-///
-/// # Errors
-/// If a row is new, or its instructions have grown by more than 2 %.
-pub fn compare(rows: &[Row]) -> Result<()> {
-    let text = fs::read_to_string(place())
-        .with_context(|| format!("cannot read {}; `--update` writes it", place().display()))?;
-    let known: Vec<Row> = serde_json::from_str(&text).with_context(|| {
-        format!(
-            "{} is malformed; `--update` writes it anew",
-            place().display()
-        )
-    })?;
-    let grown = grown(&known, rows);
-    if !grown.is_empty() {
-        bail!(
-            "{}; if that is meant, `cargo xtask firmware bench --update` writes it down",
-            grown.join("; ")
-        );
+/// Of every activation and head.
+pub const HEADS: Snapshot = Snapshot {
+    file: "firmware/heads.json",
+    command: "cargo xtask firmware bench --heads --update",
+};
+
+impl Snapshot {
+    fn place(&self) -> PathBuf {
+        project().join(self.file)
     }
-    Ok(())
+
+    /// Writes the figures down.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, rows: &[Row]) -> Result<()> {
+        let (text, place) = (serde_json::to_string_pretty(rows)? + "\n", self.place());
+        fs::write(&place, text).with_context(|| format!("cannot write {}", place.display()))
+    }
+
+    /// Compares with what was written down.
+    ///
+    /// # Errors
+    /// If a row is new, or its instructions have grown by more than 2 %.
+    pub fn compare(&self, rows: &[Row]) -> Result<()> {
+        let (place, command) = (self.place(), self.command);
+        let text = fs::read_to_string(&place)
+            .with_context(|| format!("cannot read {}; `{command}` writes it", place.display()))?;
+        let known: Vec<Row> = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} is malformed; `{command}` writes it anew",
+                place.display()
+            )
+        })?;
+        let grown = grown(&known, rows);
+        if !grown.is_empty() {
+            bail!(
+                "{}; if that is meant, `{command}` writes it down",
+                grown.join("; ")
+            );
+        }
+        Ok(())
+    }
 }
 
 /// What costs more than was written down, in words.

@@ -96,6 +96,37 @@ pub fn table(measured: &[Row]) -> Table {
     table
 }
 
+/// One row per activation and head.
+pub fn heads(measured: &[Row]) -> Table {
+    let first = measured.first().map_or(0, Row::fused);
+    let cells = |row: &Row| {
+        let (_, min, max) = row.any_input.unwrap_or_default();
+        let more = 100.0 * (row.fused() as f64 / first as f64 - 1.0);
+        vec![
+            grouped(row.fused()),
+            format!("{more:+.1} %"),
+            format!("{} … {}", grouped(min), grouped(max)),
+            row.bound.map_or("–".into(), grouped),
+            row.estimate.map_or("–".into(), |of| grouped(of.cycles)),
+        ]
+    };
+    Table {
+        head: [
+            "fused step",
+            "against the first",
+            "any input: fewest … most",
+            "bound",
+            "cycles, estimated",
+        ]
+        .map(str::to_owned)
+        .into(),
+        rows: measured
+            .iter()
+            .map(|row| (row.model.clone(), cells(row)))
+            .collect(),
+    }
+}
+
 impl Table {
     /// For a terminal.
     pub fn text(&self) -> String {
@@ -152,6 +183,18 @@ pub fn write(rows: &[Row]) -> Result<()> {
         &project().join("README.md"),
         "firmware bench",
         &parts::table(rows),
+    )
+}
+
+/// Writes the table of activations and heads into its document.
+///
+/// # Errors
+/// If the document has not the two comments that the table goes between.
+pub fn write_heads(rows: &[Row]) -> Result<()> {
+    replace(
+        &project().join("docs/results/heads.md"),
+        "firmware bench",
+        &heads(rows).markdown("instructions"),
     )
 }
 
