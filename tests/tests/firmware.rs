@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
-use dt_core::config::{Actions, Config, Dtype, Head};
+use dt_core::config::{Actions, Activation, Config, Dtype, Head};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::Plan;
 use host_sim::trace;
@@ -117,12 +117,16 @@ fn run_within(
 }
 
 fn random_policy(dtype: Dtype, reward: RewardMode) -> PolicyFile {
+    episodes::policy(config(dtype), reward, 3)
+}
+
+fn config(dtype: Dtype) -> Config {
     let small = Config {
         dtype,
         max_ep_len: 200,
         ..small_config()
     };
-    let config = match dtype {
+    match dtype {
         // A whole group of columns and some more.
         Dtype::Int4 => Config {
             d_model: 40,
@@ -130,8 +134,7 @@ fn random_policy(dtype: Dtype, reward: RewardMode) -> PolicyFile {
             ..small
         },
         Dtype::Int8 | Dtype::F32 => small,
-    };
-    episodes::policy(config, reward, 3)
+    }
 }
 
 fn arena_words(policy: &PolicyFile) -> usize {
@@ -206,6 +209,41 @@ fn not_a_choice_differs_between_host_and_controller() {
         let reseeded = recording.reseeded(|seed| seed + 100);
         let ended = run(M4F, "replay", &policy, arena_words(&policy), &reseeded);
         assert_eq!(ended.success, choice == Choice::Greedy, "{}", ended.log);
+    }
+}
+
+/// Activations and gated linear units, with and without DSP extension, vectors and floating-point unit.
+#[test]
+fn not_a_bit_differs_with_any_activation_and_head() {
+    let gated = |dtype, activation| Config {
+        activation,
+        glu: true,
+        ..config(dtype)
+    };
+    let linear = Config {
+        head: Head::Linear,
+        ..gated(Dtype::Int8, Activation::Gelu)
+    };
+    let four_bits = Config {
+        activation: Activation::Silu,
+        ..config(Dtype::Int4)
+    };
+    let everywhere: &[&str] = &["m4f", "m33", "m55", "m3"];
+    for (config, boards) in [
+        (linear, everywhere),
+        (four_bits, everywhere),
+        (gated(Dtype::F32, Activation::Tanh), &["m4f"]),
+    ] {
+        let policy = episodes::policy(config, RewardMode::Observed, 3);
+        let (recording, _) = Recording::new(&policy, &PLAN);
+        let words = arena_words(&policy);
+        for (board, machine) in BOARDS.iter().filter(|(board, _)| boards.contains(board)) {
+            assert_equal(
+                &run(board, "replay", &policy, words, &recording),
+                machine,
+                words,
+            );
+        }
     }
 }
 
