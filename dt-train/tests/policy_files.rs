@@ -349,6 +349,7 @@ fn inspect_describes_policies_and_runs() {
         ("dtype", json!("int8")),
         ("attention", json!("window")),
         ("activation", json!("relu")),
+        ("glu", json!(false)),
         ("flash_bytes", json!(file.bytes().len())),
         (
             "arena_bytes",
@@ -365,6 +366,12 @@ fn inspect_describes_policies_and_runs() {
     for (key, value) in expected {
         assert_eq!(policy[key], value, "{key}");
     }
+    let config = file.blob().manifest().config;
+    assert_eq!(policy["step_macs"], json!(config.step_macs()));
+    assert_eq!(
+        policy["step_instructions"],
+        json!(config.step_instructions().unwrap())
+    );
     let run = inspect("RUN");
     assert_eq!(
         (&run["kind"], &run["updates_done"]),

@@ -153,9 +153,11 @@ impl Supervised for Dt {
     }
 
     fn variety(&self) -> &'static str {
-        match self.attention {
-            Attention::Streaming => "streaming",
-            Attention::Window => "window",
+        match (self.attention, self.glu) {
+            (Attention::Streaming, false) => "streaming",
+            (Attention::Streaming, true) => "streaming, GLU",
+            (Attention::Window, false) => "window",
+            (Attention::Window, true) => "window, GLU",
         }
     }
 

@@ -22,6 +22,17 @@ pub(crate) enum ActivationName {
     Tanh,
 }
 
+/// As a recipe spells it.
+pub(crate) const fn activation(of: Activation) -> &'static str {
+    match of {
+        Activation::Relu => "relu",
+        Activation::GeluTanh => "gelu_tanh",
+        Activation::Gelu => "gelu",
+        Activation::Silu => "silu",
+        Activation::Tanh => "tanh",
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Head", rename_all = "snake_case")]
 pub(crate) enum HeadName {

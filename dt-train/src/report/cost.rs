@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::gather::Gathered;
 use super::returns::swatch;
 use super::text::count;
+use crate::config::names::activation;
 use crate::run::records::{dtype_name, dtype_of};
 
 /// A network in one dtype, and the runs that have it.
@@ -75,7 +76,7 @@ pub fn section(all: &Gathered) -> Markup {
                     th.n scope="col" { "instructions, at most" } th.n scope="col" { "RAM: arena" } th.n scope="col" { "flash: policy file" }
                 } }
                 tbody { @for cost in &costs { tr {
-                    th scope="row" { @for &i in &cost.runs { (swatch(i)) } (names(cost)) br; span.again { (dtype_name(cost.config.dtype)) } }
+                    th scope="row" { @for &i in &cost.runs { (swatch(i)) } (names(cost)) br; span.again { (kind(&cost.config)) } }
                     td.n { (count(parameters(&cost.config))) }
                     td.n { (count(cost.config.step_macs())) }
                     td.n { @match cost.config.step_instructions() { Some(n) => (count(n)), None => "not measured" } }
@@ -91,7 +92,7 @@ pub fn section(all: &Gathered) -> Markup {
         h3 { "Estimated time of a control step" }
         @let timed: Vec<&Cost> = costs.iter().filter(|cost| cost.config.step_instructions().is_some()).collect();
         @if timed.is_empty() {
-            p.missing { "No policy here has a dtype and an activation whose instructions were measured; export as int8 or int4 for an estimate." }
+            p.missing { "No policy here has a dtype and a dt.math whose instructions were measured; export as int8 or int4, with math polynomial, for an estimate." }
         } @else { (parts_table(&timed, &names)) }
     }
 }
@@ -102,7 +103,7 @@ fn parts_table(costs: &[&Cost], names: &dyn Fn(&Cost) -> String) -> Markup {
             table {
                 thead { tr {
                     th scope="col" { "controller" }
-                    @for cost in costs { th.n scope="col" { (names(cost)) br; (dtype_name(cost.config.dtype)) } }
+                    @for cost in costs { th.n scope="col" { (names(cost)) br; (kind(&cost.config)) } }
                     th.n scope="col" { "flash, RAM" }
                 } }
                 tbody { @for part in parts() { @if let Some(cycles) = part.cycles_per_instruction() { tr {
@@ -220,6 +221,13 @@ fn parts() -> Vec<Part> {
     serde_json::from_str(include_str!("../../../firmware/parts.json")).expect("tested")
 }
 
+/// What its work depends on besides its size.
+fn kind(config: &Config) -> String {
+    let glu = if config.glu { ", GLU" } else { "" };
+    let (dtype, activation) = (dtype_name(config.dtype), activation(config.activation));
+    format!("{dtype}, {activation}{glu}")
+}
+
 fn arena(cost: &Cost) -> u64 {
     4 * cost.config.arena_words() as u64
 }
@@ -236,7 +244,8 @@ pub fn parameters(config: &Config) -> u64 {
 fn weight_bytes(config: &Config) -> u64 {
     let (d, f) = (u64::from(config.d_model), u64::from(config.d_ff));
     let blocks = u64::from(config.n_layer) * (4 * d * d + 2 * d * f);
-    let ports = d * u64::from(1 + config.state_dim + 2 * config.act_dim);
+    let glu = if config.glu { 2 * d * d } else { 0 };
+    let ports = d * u64::from(1 + config.state_dim + 2 * config.act_dim) + glu;
     let blocks = match config.dtype {
         Dtype::Int4 => blocks / 2,
         // The time of f32 is not estimated.

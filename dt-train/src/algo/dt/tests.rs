@@ -151,7 +151,7 @@ fn automatic_sequences_cover_the_receptive_field() {
     assert_eq!(window.sequence_len(), 20);
 }
 
-fn run(attention: Attention) -> Run {
+fn run(attention: Attention, activation: Activation, glu: bool) -> Run {
     let mut recipe = Recipe::new(Dt {
         d_model: 16,
         n_layer: 3,
@@ -159,7 +159,8 @@ fn run(attention: Attention) -> Run {
         context_len: 4,
         max_ep_len: 30,
         attention,
-        activation: Activation::GeluTanh,
+        activation,
+        glu,
         ..Dt::default()
     });
     recipe.data.return_scale = 10.0;
@@ -171,8 +172,12 @@ fn run(attention: Attention) -> Run {
 }
 
 /// Engine and libtorch, fed the same observations and rewards for several receptive fields, beyond the timestep table.
-fn largest_difference(attention: Attention) -> Result<f32, ActError> {
-    let run = run(attention);
+fn largest_difference(
+    attention: Attention,
+    activation: Activation,
+    glu: bool,
+) -> Result<f32, ActError> {
+    let run = run(attention, activation, glu);
     let network = run.network(Dtype::F32).unwrap();
     let checkpoint = Checkpoint {
         progress: Progress::default(),
@@ -219,12 +224,30 @@ const TOLERANCE: f32 = 2e-5;
 
 #[test]
 fn libtorch_and_the_streaming_engine_agree() {
-    let difference = largest_difference(Attention::Streaming).unwrap();
+    let difference = largest_difference(Attention::Streaming, Activation::GeluTanh, false).unwrap();
     assert!(difference <= TOLERANCE, "{difference}");
 }
 
 #[test]
 fn libtorch_and_the_window_engine_agree() {
-    let difference = largest_difference(Attention::Window).unwrap();
+    let difference = largest_difference(Attention::Window, Activation::GeluTanh, false).unwrap();
     assert!(difference <= TOLERANCE, "{difference}");
+}
+
+/// What libtorch trains is what is exported: the same functions, and the gates in the same half.
+#[test]
+fn libtorch_and_the_engine_agree_in_every_activation_and_head() {
+    for (activation, glu) in [
+        (Activation::Relu, true),
+        (Activation::Gelu, false),
+        (Activation::Gelu, true),
+        (Activation::Silu, true),
+        (Activation::Tanh, false),
+    ] {
+        let difference = largest_difference(Attention::Streaming, activation, glu).unwrap();
+        assert!(
+            difference <= TOLERANCE,
+            "{activation:?}, {glu}: {difference}"
+        );
+    }
 }
