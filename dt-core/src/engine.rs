@@ -249,16 +249,13 @@ impl<'a> Stepper<'a> {
 
         // x (T, d_model): the embedded tokens; `tokens`: where each goes in the cache and what it
         // sees there.
-        probe.enter(Phase::Embed);
-        let tokens = self.embed(group, computed, quantized)?;
+        let tokens = self.embed(group, work.x, computed, quantized, probe)?;
         let count = tokens.len();
         let model = &self.model;
         let config = &model.config;
         let (d, ff) = (config.d_model as usize, config.d_ff as usize);
         let (dtype, eps) = (config.dtype, config.layer_norm_eps);
         let mut x = leading_mut(work.x, count, d);
-        probe.enter(Phase::Norm);
-        model.embedding().ln.forward(eps, computed, x)?;
 
         let last = (config.n_layer as usize).saturating_sub(1);
         for index in 0..=last {
@@ -353,47 +350,29 @@ impl<'a> Stepper<'a> {
             kernels::add(x, computed);
         }
 
-        // Action head on the state token, all that is left in x.
-        let output = model.output();
-        probe.enter(Phase::Norm);
-        output.ln_f.forward(eps, x, computed)?;
-        probe.enter(Phase::Quantize);
-        let mut input = Input::new(dtype, leading(computed, 1, d), d, quantized)?;
-        if let Some(glu) = &output.glu {
-            // (1, 2·d_model): values, then their gates. There is room where keys and values were.
-            probe.enter(Phase::Head);
-            glu.forward(&input, computed);
-            let (values, gates) = computed.split_at_mut_checked(d).guaranteed();
-            ops::gate(config.math, values, gates.get(..d).guaranteed())?;
-            probe.enter(Phase::Quantize);
-            input = Input::new(dtype, values, d, quantized)?;
-        }
-        probe.enter(Phase::Head);
-        output.head.forward(&input, work.output);
-        for output in &mut *work.output {
-            // Before tanh, which would make a plausible action of an infinity.
-            if !output.is_finite() {
-                return Err(NonFinite);
-            }
-            if config.head == Head::Tanh {
-                *output = ops::tanh(config.math, *output);
-            }
-        }
-        Ok(())
+        // All that is left in x is the state token.
+        act(model, x, computed, quantized, work.output, probe)
     }
 
-    /// Makes room in the ring for the tokens of a group and embeds them, (T, d_model).
+    /// Makes room in the ring for the tokens of a group and embeds them: x (T, d_model).
+    ///
+    /// Not inlined, as [`act`] is not: the embedding's tensors would lie on the stack of the layers as well.
+    #[inline(never)]
     fn embed(
         &mut self,
         group: &Group<'_>,
-        out: &mut [f32],
+        x: &mut [f32],
+        computed: &mut [f32],
         quantized: &mut [u32],
+        probe: &mut impl Probe,
     ) -> Result<Tokens, NonFinite> {
+        probe.enter(Phase::Embed);
         let embedding = self.model.embedding();
         let config = &self.model.config;
         let last = (config.max_ep_len as usize).saturating_sub(1);
         let mut tokens = Tokens::new();
-        let mut out = rows_mut(out, config.d_model as usize);
+        let d = config.d_model as usize;
+        let mut out = rows_mut(computed, d);
         let mut embed = |ring: &Ring, position: usize, timestep: u32, input: &[f32]| {
             let linear = match position {
                 RETURN => &embedding.return_to_go,
@@ -420,8 +399,52 @@ impl<'a> Stepper<'a> {
         if let Some(state) = group.state {
             embed(&self.ring, STATE, group.timestep, state)?;
         }
+        probe.enter(Phase::Norm);
+        let x = leading_mut(x, tokens.len(), d);
+        embedding.ln.forward(config.layer_norm_eps, computed, x)?;
         Ok(tokens)
     }
+}
+
+/// The unscaled action (act_dim) that follows from the state token's x (1, d_model).
+///
+/// Not inlined: its tensors would lie on the stack of the layers as well.
+#[inline(never)]
+fn act(
+    model: &Model<'_>,
+    x: &[f32],
+    computed: &mut [f32],
+    quantized: &mut [u32],
+    action: &mut [f32],
+    probe: &mut impl Probe,
+) -> Result<(), NonFinite> {
+    let (config, output) = (&model.config, model.output());
+    let (d, dtype) = (config.d_model as usize, config.dtype);
+    probe.enter(Phase::Norm);
+    output.ln_f.forward(config.layer_norm_eps, x, computed)?;
+    probe.enter(Phase::Quantize);
+    let mut input = Input::new(dtype, leading(computed, 1, d), d, quantized)?;
+    if let Some(glu) = &output.glu {
+        // (1, 2·d_model): values, then their gates. There is room where keys and values were.
+        probe.enter(Phase::Head);
+        glu.forward(&input, computed);
+        let (values, gates) = computed.split_at_mut_checked(d).guaranteed();
+        ops::gate(config.math, values, gates.get(..d).guaranteed())?;
+        probe.enter(Phase::Quantize);
+        input = Input::new(dtype, values, d, quantized)?;
+    }
+    probe.enter(Phase::Head);
+    output.head.forward(&input, action);
+    for action in action {
+        // Before tanh, which would make a plausible action of an infinity.
+        if !action.is_finite() {
+            return Err(NonFinite);
+        }
+        if config.head == Head::Tanh {
+            *action = ops::tanh(config.math, *action);
+        }
+    }
+    Ok(())
 }
 
 /// The tokens of a group, in causal order.
