@@ -20,10 +20,10 @@ class Policy:
 
     def __new__(cls, path: str | os.PathLike[str], *, guard: bool = True) -> Policy:
         """Reads and checks the file; OSError or ValueError if that fails."""
-    def reset(self, target_return: float | None = None) -> None:
-        """Begins an episode in which target_return is wanted; None: what the file suggests."""
+    def reset(self, target_return: float | None = None, *, seed: int | None = None) -> None:
+        """Begins an episode in which target_return is wanted, sampled choices drawn with seed; None: what the file says."""
     def act(self, observation: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """The action (act_dim) for an observation (state_dim), both in the environment's units."""
+        """The action (act_dim, or the index of a choice) for an observation (state_dim), in the environment's units."""
     def absorb(self, reward: float | None = None, *, applied: npt.ArrayLike | None = None) -> None:
         """What the last action has earned, and what was applied where that is not what act() returned."""
     def self_test(self) -> int:
@@ -53,7 +53,10 @@ class Policy:
         """Length of an observation."""
     @property
     def act_dim(self) -> int:
-        """Length of an action."""
+        """Length of an action, or the number of choices that there are."""
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are choices: an action is then one number, from 0 to act_dim - 1."""
     @property
     def state_low(self) -> npt.NDArray[np.float32]:
         """Lowest observation that the guard accepts (state_dim)."""

@@ -4,7 +4,8 @@ use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
-use dt_core::blob::{Blob, Manifest, RewardMode, Vectors};
+use dt_core::blob::{Blob, Choice, Manifest, RewardMode, Vectors};
+use dt_core::config::Actions;
 use dt_core::{ActError, Fault, Guard, golden};
 use host_sim::controller::PolicyController;
 use host_sim::policy_file::{PolicyFile, PolicyFileError};
@@ -61,7 +62,7 @@ pub struct Policy {
     due: Due,
     /// At hand (state_dim).
     observation: Vec<f32>,
-    /// What act() gave last, and what was applied (act_dim).
+    /// What act() gave last, and what was applied (act_dim, or the index of a choice).
     action: Vec<f32>,
     applied: Vec<f32>,
 }
@@ -89,24 +90,31 @@ impl Policy {
             loaded,
             due: Due::Reset,
             observation: vec![0.0; config.state_dim as usize],
-            action: vec![0.0; config.act_dim as usize],
-            applied: vec![0.0; config.act_dim as usize],
+            action: vec![0.0; config.action_len() as usize],
+            applied: vec![0.0; config.action_len() as usize],
         })
     }
 
     /// Begins an episode in which target_return is wanted, in the environment's units; None: what the file suggests.
     /// Clears a fault.
     ///
-    /// Raises ValueError if it is not finite.
-    #[pyo3(signature = (target_return = None))]
-    fn reset(&mut self, target_return: Option<f64>) -> PyResult<()> {
+    /// A policy that samples its choices draws them with this seed, as `host-sim rollout` does with an episode's, and the
+    /// same ones in every episode with it; None: the file's.
+    ///
+    /// Raises ValueError if target_return is not finite.
+    #[pyo3(signature = (target_return = None, *, seed = None))]
+    fn reset(&mut self, target_return: Option<f64>, seed: Option<u64>) -> PyResult<()> {
+        let seed = seed.unwrap_or(match self.manifest().choice {
+            Choice::Sampled(sampling) => sampling.seed,
+            Choice::Greedy => 0,
+        });
         let target_return = target_return.map_or(self.manifest().target_return, |r| r as f32);
         let begun = self.loaded.with_dependent_mut(|_, running| {
             let Running {
                 controller, guard, ..
             } = running;
             // First by itself, since a guard would latch what it refuses to begin.
-            controller.reset(0, target_return)?;
+            controller.reset(seed, target_return)?;
             match guard {
                 Some(guard) => guard.restart(controller.policy_mut(), target_return),
                 None => Ok(()),
@@ -118,7 +126,8 @@ impl Policy {
     }
 
     /// The action (act_dim) for an observation (state_dim), both in the environment's units: finite, within
-    /// action_low and action_high, an array of its own.
+    /// action_low and action_high, an array of its own. Where the policy makes choices it holds one number, the index:
+    /// env.step(int(action[0])).
     ///
     /// The observation is a vector of any kind of numbers; the policy sees it as f32.
     ///
@@ -301,10 +310,16 @@ impl Policy {
         self.manifest().config.state_dim
     }
 
-    /// Length of an action.
+    /// Length of an action, or the number of choices that there are.
     #[getter]
     fn act_dim(&self) -> u32 {
         self.manifest().config.act_dim
+    }
+
+    /// Whether actions are choices: an action is then one number, from 0 to act_dim - 1.
+    #[getter]
+    fn discrete(&self) -> bool {
+        self.manifest().config.actions == Actions::Discrete
     }
 
     /// Lowest observation that the guard accepts (state_dim).

@@ -92,8 +92,8 @@ def recorded(file):
         yield crc, target, np.split(records, [state_dim, state_dim + act_dim], axis=1)
 
 
-def acted(policy, target, observations, rewards):
-    policy.reset(target)
+def acted(policy, target, observations, rewards, seed=None):
+    policy.reset(target, seed=seed)
     actions = []
     for observation, reward in zip(observations, rewards):
         actions.append(policy.act(observation))
@@ -125,6 +125,25 @@ def test_actions_are_those_of_host_sim(policies, host_sim, tmp_path, name, guard
     spoilt = acted(policy, target, observations, rewards)
     assert spoilt[:2].tobytes() == actions[:2].tobytes()
     assert (spoilt[2].tobytes() == actions[2].tobytes()) == (policy.reward_mode == "constant")
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_choices_are_drawn_with_an_episodes_seed(policies, host_sim, tmp_path, guard):
+    policy, file = Policy(policies / "choices.dtb", guard=guard), tmp_path / "recording"
+    assert policy.discrete and policy.act_dim == 2
+    options = [f"--target-return={-TARGET}", f"--episodes={EPISODES}", f"--seed={SEED}"]
+    subprocess.run(
+        [host_sim, "rollout", policy.path, "--env", "cartpole", *options, "--record", file],
+        check=True,
+        capture_output=True,
+    )
+    drawn_otherwise = 0
+    for i, (_, target, (observations, actions, rewards)) in enumerate(recorded(file)):
+        assert acted(policy, target, observations, rewards, SEED + i).tobytes() == actions.tobytes()
+        of_file = acted(policy, target, observations, rewards)
+        assert of_file.tobytes() == acted(policy, target, observations, rewards, 1).tobytes()
+        drawn_otherwise += of_file.tobytes() != actions.tobytes()
+    assert drawn_otherwise > EPISODES // 2
 
 
 def test_golden_vectors_come_out(policies):

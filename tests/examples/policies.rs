@@ -1,13 +1,14 @@
 //! Writes small policies with random weights, for the tests of the Python package.
 //!
 //! Usage: `policies FOLDER`; `cargo xtask python` runs this. Of each kind there is one that acts on the pendulum, and one
-//! for each of two MuJoCo robots; every file has golden vectors.
+//! for each of two MuJoCo robots, and one that draws its choices on CartPole; every file has golden vectors.
 
 use std::path::PathBuf;
 
-use dt_core::blob::RewardMode;
-use dt_core::config::{Attention, Config, Dtype};
-use tests::{episodes, small_config};
+use dt_core::blob::{Choice, RewardMode, Sampling};
+use dt_core::config::{Actions, Attention, Config, Dtype, Head};
+use host_sim::policy_file::PolicyFile;
+use tests::{Sample, episodes, small_config};
 
 fn main() {
     let folder: PathBuf = std::env::args_os()
@@ -42,10 +43,28 @@ fn main() {
             RewardMode::Observed,
         ),
     ];
+    let write = |name: &str, file: &PolicyFile| {
+        let path = folder.join(name).with_extension("dtb");
+        std::fs::write(&path, file.bytes()).expect("a folder to write to");
+    };
     for (seed, (name, env, config, reward)) in (0..).zip(policies) {
         let env = host_sim::make(env).expect("an environment");
         let file = episodes::policy_in(&env.spec(), config, reward, seed, |_| {});
-        let path = folder.join(name).with_extension("dtb");
-        std::fs::write(&path, file.bytes()).expect("a folder to write to");
+        write(name, &file);
     }
+    let choosing = Config {
+        actions: Actions::Discrete,
+        head: Head::Linear,
+        ..streaming
+    };
+    let spec = host_sim::cartpole::SPEC;
+    let sample = Sample {
+        choice: Choice::Sampled(Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            seed: 1,
+        }),
+        ..episodes::sample_in(&spec, choosing, RewardMode::Observed, 3)
+    };
+    write("choices", &episodes::proven(&sample, spec.id, 3, |_| {}));
 }

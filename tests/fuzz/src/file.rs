@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use dt_core::blob::{
-    ALIGNMENT, Affine, AtMaxEpLen, BeyondLimits, Blob, BlobError, EmitError, LayerParameters,
-    MAGIC, Manifest, MixerParameters, Parameters, ReturnLimits, RewardMode, VERSION, Vectors, emit,
-    emitted_len,
+    ALIGNMENT, Affine, AtMaxEpLen, BeyondLimits, Blob, BlobError, Choice, EmitError,
+    LayerParameters, MAGIC, Manifest, MixerParameters, Parameters, ReturnLimits, RewardMode,
+    Sampling, VERSION, Vectors, emit, emitted_len,
 };
 use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use rand::{RngExt, SeedableRng};
@@ -157,7 +157,10 @@ impl File {
 
         let state_std: Vec<_> = script.numbers(s).into_iter().map(f32::abs).collect();
         let (state_low, state_high) = ordered(script, s);
-        let (action_low, action_high) = ordered(script, a);
+        let (action_low, action_high) = match config.actions {
+            Actions::Continuous => ordered(script, a),
+            Actions::Discrete => (vec![0.0], vec![(a - 1) as f32]),
+        };
         let vectors = Vectors {
             state_mean: &script.numbers(s),
             state_std: &state_std,
@@ -179,7 +182,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
     // Small, since what a dimension can break it breaks at a small size, and speed is coverage.
     let n_head = dim(2);
     let activation_and_glu;
-    let config = Config {
+    let mut config = Config {
         state_dim: dim(5),
         act_dim: dim(3),
         d_model: 4 * n_head * dim(2),
@@ -213,6 +216,23 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         glu: activation_and_glu >= 5,
         actions: Actions::Continuous,
     };
+    // Last, so that what was found before means the same.
+    let choice = match script.below(4) {
+        kind @ 0..2 => {
+            (config.actions, config.head) = (Actions::Discrete, Head::Linear);
+            let temperature =
+                [1.0, f32::from_bits(1), f32::MAX, 0.25][usize::from(script.below(4))];
+            match kind {
+                0 => Choice::Greedy,
+                _ => Choice::Sampled(Sampling {
+                    temperature,
+                    top_k: u32::from(script.below(4)),
+                    seed: script.byte().into(),
+                }),
+            }
+        }
+        _ => Choice::Greedy,
+    };
     let (low, high) = ordered(script, 1);
     let limits = [
         None,
@@ -236,6 +256,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         },
         golden_steps: u32::from(script.below(3)),
         env: "pendulum",
+        choice,
         ..Manifest::new(config)
     }
 }

@@ -1,7 +1,7 @@
 //! A checked policy file under any sequence of calls.
 
 use dt_core::blob::{Blob, RewardMode};
-use dt_core::config::{Attention, Config};
+use dt_core::config::{Actions, Attention, Config};
 use dt_core::policy::ActError;
 use dt_core::{Guard, Policy, golden};
 
@@ -106,8 +106,11 @@ impl Pair<'_, '_> {
     fn call(&mut self, call: Next, script: &mut Script<'_>) {
         match call {
             Next::Reset => {
-                let target = script.number();
-                let done = self.both(|policy| policy.reset(target));
+                let (target, seed) = (script.number(), u64::from(script.byte()));
+                let done = self.both(|policy| {
+                    policy.set_seed(seed);
+                    policy.reset(target)
+                });
                 if done.is_ok() {
                     (self.next, self.ran_ahead) = (Next::Act, false);
                 }
@@ -116,14 +119,17 @@ impl Pair<'_, '_> {
                 let observation = self.vector(self.blob.vectors().state_mean.len(), script);
                 if let Ok(action) = self.both(|policy| {
                     let action = policy.act(&observation)?;
-                    Ok(action.iter().map(|a| a.to_bits()).collect::<Vec<_>>())
+                    Ok(bits(action))
                 }) {
+                    let logits = self.both(|policy| Ok(policy.logits().map(bits)));
+                    let discrete = self.blob.manifest().config.actions == Actions::Discrete;
+                    assert_eq!(logits.is_ok_and(|logits| logits.is_some()), discrete);
                     self.check_bounds(&action.into_iter().map(f32::from_bits).collect::<Vec<_>>());
                     (self.next, self.ran_ahead) = (Next::Absorb, false);
                 }
             }
             Next::Absorb => {
-                let applied = self.vector(self.blob.vectors().safe_action.len(), script);
+                let applied = self.applied(script);
                 let done = self.both(|policy| policy.absorb(&applied));
                 self.absorbed(done);
             }
@@ -220,9 +226,25 @@ impl Pair<'_, '_> {
         }
     }
 
+    /// What was done; of a policy that chooses mostly a choice.
+    fn applied(&self, script: &mut Script<'_>) -> Vec<f32> {
+        let config = &self.blob.manifest().config;
+        match config.actions {
+            Actions::Discrete if script.below(8) > 0 => {
+                let choices = u8::try_from(config.act_dim).unwrap_or(u8::MAX);
+                vec![f32::from(script.below(choices))]
+            }
+            _ => self.vector(config.action_len() as usize, script),
+        }
+    }
+
     /// A vector, seldom of the wrong length.
     fn vector(&self, len: usize, script: &mut Script<'_>) -> Vec<f32> {
         let len = if script.byte() == 255 { len + 1 } else { len };
         script.numbers(len)
     }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
 }
