@@ -2,13 +2,13 @@
 
 use core::cmp::Ordering;
 
-use crate::blob::{Choice, Sampling};
+use crate::blob::Choice;
 use crate::config::{MAX_DIM, Math};
 use crate::ops::exp;
 use crate::quant::rne;
 use crate::slices::plus;
 
-/// The weight of the largest logit; others have what [`Sampling`] leaves of it, rounded to an integer.
+/// The weight of the largest logit; others have what temperature and distance leave of it, rounded to an integer.
 const UNIT: i32 = 1 << 18;
 
 /// So the sum of all weights fits 32 bits, and its product with a draw 64.
@@ -21,7 +21,7 @@ const _: () = assert!(UNIT as u64 * MAX_DIM as u64 <= u32::MAX as u64);
 /// the intervals that the weights fill, one after the other. `draw` is uniform in all of 32 bits
 /// ([`chacha::draw`](crate::unstable::chacha::draw)); an action whose probability is below 2⁻¹⁹ of the likeliest's never comes.
 ///
-/// Needs no memory: looks at each logit thrice, and 66 times more to find the `top_k` largest.
+/// Needs no memory: looks at each logit thrice, and 33 times more to find the `top_k` largest.
 #[inline(never)]
 pub fn choose(logits: &[f32], choice: &Choice, draw: u32, math: Math) -> usize {
     let (greedy, largest) = largest(logits);
@@ -30,8 +30,9 @@ pub fn choose(logits: &[f32], choice: &Choice, draw: u32, math: Math) -> usize {
     };
     let weights = Weights {
         logits,
+        top: Top::of(logits, sampling.top_k),
         largest,
-        sampling,
+        temperature: sampling.temperature,
         math,
     };
     // No place is as far as this one.
@@ -55,8 +56,9 @@ fn largest(logits: &[f32]) -> (usize, f32) {
 /// Of the logits that may be chosen.
 struct Weights<'l> {
     logits: &'l [f32],
+    top: Top,
     largest: f32,
-    sampling: &'l Sampling,
+    temperature: f32,
     math: Math,
 }
 
@@ -64,16 +66,13 @@ impl Weights<'_> {
     /// Adds them up until the sum is above `place`: the index that makes it so, and the sum there or of all.
     #[inline(never)]
     fn reach(&self, place: u32) -> (Option<usize>, u32) {
-        let mut top = Top::of(self.logits, self.sampling.top_k);
+        let mut top = self.top;
         let mut sum = 0u32;
         for (index, &logit) in (0..usize::MAX).zip(self.logits) {
             if !top.has(logit) {
                 continue;
             }
-            let part = exp(
-                self.math,
-                (logit - self.largest) / self.sampling.temperature,
-            );
+            let part = exp(self.math, (logit - self.largest) / self.temperature);
             // `Math::Micromath` is off by up to 0.24 %, above 1 as well.
             let weight = rne(part * UNIT as f32).clamp(0, UNIT);
             sum = sum.wrapping_add(weight.cast_unsigned());
@@ -86,6 +85,7 @@ impl Weights<'_> {
 }
 
 /// The largest logits, met one after the other.
+#[derive(Clone, Copy)]
 struct Top {
     /// [`rank`] of the smallest of them.
     lowest: u32,
@@ -146,6 +146,7 @@ fn rank(logit: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blob::Sampling;
     use crate::chacha::draw;
     use crate::fixture::Random;
     use proptest::prelude::*;

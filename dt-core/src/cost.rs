@@ -5,7 +5,7 @@
 //! it: instructions of an Armv7E-M processor in the workspace's `firmware` profile. Its coefficients are what the emulator counted,
 //! rounded up; `cargo xtask firmware bench` fails where a step exceeds the bound, or the bound is far above the steps.
 
-use crate::config::{Activation, Attention, Config, Dtype, Math, TOKENS_PER_STEP};
+use crate::config::{Actions, Activation, Attention, Config, Dtype, Math, TOKENS_PER_STEP};
 use crate::int4::GROUP_COLS;
 
 /// Tokens of a fused step.
@@ -64,6 +64,8 @@ const OUTCOME: u64 = 4;
 const EMBED: (u64, u64) = (14, 40);
 const EMBEDDED: u64 = 250;
 const PORT: u64 = 160;
+/// A choice that is drawn among the largest logits, the dearest kind: by itself, and for each logit.
+const CHOICE: (u64, u64) = (1800, 560);
 
 impl Config {
     /// Multiplications with weights in a control step whose tokens go through the network together, once the ring is full.
@@ -111,7 +113,11 @@ impl Config {
             0
         };
         let head = norm(1, d) + quantize(1, d) + glu + int8(a, d, 1);
-        Some(self.steps() * (embed + blocks + head))
+        let choice = match self.actions {
+            Actions::Continuous => 0,
+            Actions::Discrete => CHOICE.0 + a * CHOICE.1,
+        };
+        Some(self.steps() * (embed + blocks + head) + choice)
     }
 
     /// Control steps that are computed in one.
@@ -312,6 +318,10 @@ mod tests {
             Config { glu: true, ..small },
             Config {
                 activation: Activation::Silu,
+                ..small
+            },
+            Config {
+                actions: Actions::Discrete,
                 ..small
             },
             Config {
