@@ -113,6 +113,7 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
     let trajectories = Trajectories {
         state_dim: data.state_dim(),
         act_dim: data.act_dim(),
+        kind: dt_core::config::Actions::Continuous,
         returns_to_go: data.returns_to_go(),
         episode_lens: data
             .episodes

@@ -60,6 +60,7 @@ fn trajectories() -> Trajectories {
     Trajectories {
         state_dim: STATE_DIM,
         act_dim: ACT_DIM,
+        kind: dt_core::config::Actions::Continuous,
         states: waves(STATE_DIM),
         actions: waves(ACT_DIM),
         returns_to_go: waves(1),

@@ -5,18 +5,18 @@
 //! the paper's %BC. States before an episode's first are zeros, which is the data's mean state, in training as in
 //! acting.
 
-use dt_core::config::Head;
+use dt_core::config::{Actions, Head};
 use host_sim::EnvSpec;
 use host_sim::policy_file::EnvMismatch;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::policy::check_run;
 use super::supervised::Torch;
 use super::{BoxedController, Dims, Memory, Mode, Player, Policy, Refusal, Supervised};
 use crate::config::Recipe;
 use crate::config::names::HeadName;
-use crate::data::sampler::{Batch, Draw};
+use crate::data::sampler::Draw;
 use crate::nn::host::{linear, relu};
 use crate::nn::layers::Bound;
 use crate::nn::parameters::{Parameter, ParameterList, framework_init};
@@ -64,7 +64,7 @@ impl Supervised for Bc {
         list.into()
     }
 
-    /// The newest action from `states` (B, K, state_dim): (B, 1, act_dim).
+    /// The newest action from `states` (B, K, state_dim), or the logits of its choices: (B, 1, act_dim).
     fn predict(&self, _: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor {
         let mut x = inputs.states.flatten(1, 2);
         for i in 0..self.n_layer {
@@ -81,12 +81,13 @@ impl Supervised for Bc {
         }
     }
 
-    /// Mean squared error over all components.
-    fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Tensor {
-        let predicted = self.predict(dims, network, &batch.inputs, mode);
-        (predicted - &batch.inputs.actions)
-            .square()
-            .mean(Kind::Float)
+    /// Of choices there are logits, which tanh would leave next to nothing of.
+    fn fitted(&self, dims: Dims) -> Option<Self> {
+        let is_other = dims.actions == Actions::Discrete && self.head == Head::Tanh;
+        is_other.then(|| Self {
+            head: Head::Linear,
+            ..self.clone()
+        })
     }
 
     fn draw(&self, recipe: &Recipe) -> Draw {
@@ -239,9 +240,15 @@ impl Policy for Mlp<'_> {
     fn controller(&self) -> BoxedController<'_> {
         let mut forward = self.forward();
         let memory = Supervised::memory(&self.settings);
-        BoxedController::new(Player::new(self.run, memory, move |history, action| {
-            forward(&history.states(), action);
-        }))
+        let math = Supervised::math(&self.settings);
+        BoxedController::new(Player::new(
+            self.run,
+            memory,
+            math,
+            move |history, action| {
+                forward(&history.states(), action);
+            },
+        ))
     }
 
     fn reference(&self, device: Device) -> Option<BoxedController<'_>> {

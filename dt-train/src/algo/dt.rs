@@ -45,7 +45,7 @@ pub struct Dt {
     /// `"relu"`, `"gelu_tanh"`, `"gelu"`, `"silu"` or `"tanh"`.
     #[serde(with = "ActivationName")]
     pub activation: Activation,
-    /// `"tanh"` or `"linear"`.
+    /// `"tanh"` or `"linear"`; `"linear"` where actions are choices, which the run's recipe then says.
     #[serde(with = "HeadName")]
     pub head: Head,
     /// A gated linear unit before the action head.
@@ -110,7 +110,7 @@ impl Supervised for Dt {
         transformer::parameters(&self.network(dims, Dtype::F32), self.timestep_init_std)
     }
 
-    /// The action of each timestep, from its state token: (B, T, act_dim).
+    /// The action of each timestep, from its state token, or the logits of its choices: (B, T, act_dim).
     fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor {
         let config = self.network(dims, Dtype::F32);
         let mut network = DecisionTransformer::bind(&config, network);
@@ -173,10 +173,7 @@ impl Supervised for Dt {
 
     fn check(&self, recipe: &Recipe) -> Result<(), Refusal> {
         // Dimensions of the data are checked when there are data.
-        let dims = Dims {
-            state_dim: 1,
-            act_dim: 1,
-        };
+        let dims = Dims::vectors(1, 1);
         let network = self.network(dims, Dtype::F32).validate();
         network.map_err(|error| Refusal::new(Self::NAME, error.to_string()))?;
         for (key, value, high) in [
@@ -213,6 +210,19 @@ impl Supervised for Dt {
             ));
         }
         Ok(())
+    }
+
+    fn math(&self) -> Math {
+        self.math
+    }
+
+    /// Of choices there are logits, which tanh would leave next to nothing of.
+    fn fitted(&self, dims: Dims) -> Option<Self> {
+        let is_other = dims.actions == Actions::Discrete && self.head == Head::Tanh;
+        is_other.then(|| Self {
+            head: Head::Linear,
+            ..self.clone()
+        })
     }
 
     fn fits(&self, dims: Dims) -> anyhow::Result<()> {
@@ -268,7 +278,7 @@ impl Dt {
             math: self.math,
             layer_norm_eps: self.layer_norm_eps,
             glu: self.glu,
-            actions: Actions::Continuous,
+            actions: dims.actions,
         }
     }
 

@@ -21,10 +21,13 @@ mod supervised;
 use std::fmt::{self, Debug};
 use std::sync::{Arc, RwLock};
 
+use dt_core::config::Actions;
+use host_sim::{EnvSpec, Space};
 use serde::de::DeserializeOwned;
 use tch::Device;
 
 use crate::config::Recipe;
+use crate::data::Dataset;
 use crate::data::sampler::Trajectories;
 use crate::deploy::Deployable;
 use crate::nn::parameters::Parameter;
@@ -32,7 +35,7 @@ use crate::run::Run;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress, Weights};
 
 pub use policy::{BoxedController, Engine, History, Memory, Player, Policy};
-pub use supervised::{Mode, Supervised};
+pub use supervised::{Loss, Mode, Supervised};
 
 /// An algorithm that learns from logged data, with the values of its section of the recipe.
 pub trait Algorithm: Debug + Send + Sync {
@@ -65,6 +68,11 @@ pub trait Algorithm: Debug + Send + Sync {
     /// # Errors
     /// The key, and what it may be.
     fn check(&self, recipe: &Recipe) -> Result<(), Refusal>;
+
+    /// The algorithm as data of this kind need it; none: as it is.
+    fn fitted(&self, _dims: Dims) -> Option<Arc<dyn Algorithm>> {
+        None
+    }
 
     /// Refuses data that its network cannot have.
     ///
@@ -135,13 +143,58 @@ pub struct Setup<'a> {
     pub device: Device,
 }
 
-/// Lengths of the vectors in the data.
+/// What the data are made of, as the network reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dims {
     /// Length of a state.
     pub state_dim: usize,
-    /// Length of an action.
+    /// Length of an action: of a vector, or the number of choices.
     pub act_dim: usize,
+    /// Whether actions are vectors or choices.
+    pub actions: Actions,
+}
+
+impl Dims {
+    /// States and actions that are vectors of these lengths.
+    pub fn vectors(state_dim: usize, act_dim: usize) -> Self {
+        Self {
+            state_dim,
+            act_dim,
+            actions: Actions::Continuous,
+        }
+    }
+
+    /// Those of data.
+    pub fn of(data: &Dataset) -> Self {
+        match data.actions.space() {
+            Space::Discrete { n } => Self {
+                state_dim: data.state_dim(),
+                act_dim: n,
+                actions: Actions::Discrete,
+            },
+            _ => Self::vectors(data.state_dim(), data.act_dim()),
+        }
+    }
+
+    /// Those of an environment.
+    pub fn of_env(spec: &EnvSpec<'_>) -> Self {
+        match spec.action {
+            Space::Discrete { n } => Self {
+                state_dim: spec.state_dim(),
+                act_dim: n,
+                actions: Actions::Discrete,
+            },
+            _ => Self::vectors(spec.state_dim(), spec.act_dim()),
+        }
+    }
+
+    /// Length of an action outside the network: of a vector, or 1 for the index of a choice.
+    pub fn action_len(self) -> usize {
+        match self.actions {
+            Actions::Continuous => self.act_dim,
+            Actions::Discrete => 1,
+        }
+    }
 }
 
 /// Averages since they were last read.
@@ -149,6 +202,8 @@ pub struct Dims {
 pub struct Averages {
     /// Loss, of the network as it was then, in training mode.
     pub loss: f64,
+    /// Fraction of the actions that were the likeliest to it, where actions are choices.
+    pub accuracy: Option<f64>,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
 }
@@ -160,6 +215,8 @@ pub struct Validation {
     pub fit: f64,
     /// On episodes that are not.
     pub held_out: f64,
+    /// Fraction of the actions there that are the likeliest to it, where actions are choices.
+    pub accuracy: Option<f64>,
 }
 
 /// A key whose value an algorithm cannot have, and what it may be.

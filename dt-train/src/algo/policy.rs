@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 use std::fmt::{self, Debug};
 
 use dt_core::ActError;
-use dt_core::blob::RewardMode;
-use dt_core::config::Actions;
+use dt_core::blob::{BeyondLimits, Choice, RewardMode};
+use dt_core::config::{Actions, Math};
+use dt_core::unstable::chacha::draw;
+use dt_core::unstable::choice::choose;
 use host_sim::EnvSpec;
 use host_sim::policy_file::{EnvMismatch, PolicyFile, check_env};
 use host_sim::rollout::Controller;
 use tch::{Device, Tensor};
 
+use super::Dims;
+use crate::data::prepare::one_hot;
 use crate::nn::transformer::Inputs;
 use crate::run::Run;
 
@@ -187,7 +191,7 @@ impl History {
     }
 }
 
-/// Writes the unscaled action (act_dim) of the newest timestep.
+/// Writes the unscaled action (act_dim) of the newest timestep, or the logits of its choices.
 type Forward<'a> = dyn FnMut(&History, &mut [f32]) + 'a;
 
 /// A network in the rollout loop: does around it what a policy file does on the controller.
@@ -197,14 +201,24 @@ pub struct Player<'a> {
     history: History,
     return_to_go: f32,
     timestep: u32,
+    /// What the network gives (act_dim).
+    output: Vec<f32>,
     action: Vec<f32>,
+    /// How choices follow from logits.
+    choice: Choice,
+    /// By whose exp.
+    math: Math,
+    /// Key of the random numbers of an episode.
+    seed: u64,
 }
 
 impl<'a> Player<'a> {
-    /// Plays what `forward` makes of the history: the unscaled action (act_dim) of the newest timestep.
+    /// Plays what `forward` makes of the history: the unscaled action (act_dim) of the newest timestep, or logits by
+    /// which the recipe's `control.choice` chooses with this `math`, as the policy file's engine does.
     pub fn new(
         run: &'a Run,
         memory: Memory,
+        math: Math,
         forward: impl FnMut(&History, &mut [f32]) + 'a,
     ) -> Self {
         Self {
@@ -216,7 +230,60 @@ impl<'a> Player<'a> {
             },
             return_to_go: 0.0,
             timestep: 0,
-            action: vec![0.0; run.info.act_dim],
+            output: vec![0.0; run.info.act_dim],
+            action: vec![0.0; run.dims().action_len()],
+            choice: run.recipe.control.choice(run.recipe.train.seed),
+            math,
+            seed: 0,
+        }
+    }
+
+    /// What the network is told of an action that was applied (act_dim).
+    fn input(&self, applied: &[f32]) -> Vec<f32> {
+        match self.run.dims().actions {
+            Actions::Continuous => {
+                let components = applied.iter().enumerate();
+                let scaled = components.map(|(i, a)| {
+                    let [_, _, centre, half] = self.range(i);
+                    if half > 0.0 { (a - centre) / half } else { 0.0 }
+                });
+                scaled.collect()
+            }
+            Actions::Discrete => {
+                let choices: Vec<u32> = applied.iter().map(|&choice| choice as u32).collect();
+                one_hot(&choices, self.run.info.act_dim)
+            }
+        }
+    }
+
+    /// The return-to-go that the network is told, raw units: as a policy file with the recipe's limits tells it.
+    fn told(&self) -> f32 {
+        let Run { recipe, info, .. } = self.run;
+        match (info.return_range, recipe.control.return_limit) {
+            (Some([low, _]), BeyondLimits::Clamp) if self.return_to_go < low => low,
+            (Some([_, high]), BeyondLimits::Clamp) if self.return_to_go > high => high,
+            _ => self.return_to_go,
+        }
+    }
+
+    /// Makes the action of what the network gave.
+    fn finish(&mut self) {
+        match self.run.dims().actions {
+            Actions::Continuous => {
+                for i in 0..self.action.len() {
+                    let [low, high, centre, half] = self.range(i);
+                    let action = self.output[i] * half + centre;
+                    self.action[i] = match action {
+                        _ if action < low => low,
+                        _ if action > high => high,
+                        _ => action,
+                    };
+                }
+            }
+            Actions::Discrete => {
+                let drawn = draw(self.seed, self.timestep);
+                self.action[0] = choose(&self.output, &self.choice, drawn, self.math) as f32;
+            }
         }
     }
 
@@ -237,7 +304,8 @@ impl Debug for Player<'_> {
 impl Controller for Player<'_> {
     type Error = ActError;
 
-    fn reset(&mut self, _seed: u64, target_return: f32) -> Result<(), ActError> {
+    fn reset(&mut self, seed: u64, target_return: f32) -> Result<(), ActError> {
+        self.seed = seed;
         self.history.steps.clear();
         self.return_to_go = target_return;
         self.timestep = 0;
@@ -248,7 +316,7 @@ impl Controller for Player<'_> {
         let Run { recipe, info, .. } = self.run;
         let statistics = info.state_mean.iter().zip(&info.state_std);
         self.history.steps.push_back(Timestep {
-            return_to_go: self.return_to_go / recipe.data.return_scale,
+            return_to_go: self.told() / recipe.data.return_scale,
             state: observation
                 .iter()
                 .zip(statistics)
@@ -260,25 +328,13 @@ impl Controller for Player<'_> {
         while self.history.steps.len() > self.history.memory.timesteps() {
             self.history.steps.pop_front();
         }
-        (self.forward)(&self.history, &mut self.action);
-        for i in 0..self.action.len() {
-            let [low, high, centre, half] = self.range(i);
-            let action = self.action[i] * half + centre;
-            self.action[i] = match action {
-                _ if action < low => low,
-                _ if action > high => high,
-                _ => action,
-            };
-        }
+        (self.forward)(&self.history, &mut self.output);
+        self.finish();
         Ok(&self.action)
     }
 
     fn feedback(&mut self, applied: &[f32], reward: f32) -> Result<(), ActError> {
-        let scaled = applied.iter().enumerate().map(|(i, a)| {
-            let [_, _, centre, half] = self.range(i);
-            if half > 0.0 { (a - centre) / half } else { 0.0 }
-        });
-        let scaled = scaled.collect();
+        let scaled = self.input(applied);
         if let Some(step) = self.history.steps.back_mut() {
             step.action = scaled;
         }
@@ -294,7 +350,10 @@ impl Controller for Player<'_> {
 
 /// [`Policy::check_env`] for networks of a run that have no policy file.
 pub(super) fn check_run(run: &Run, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
-    let info = &run.info;
-    let actions = Actions::Continuous;
-    check_env(&info.env, info.state_dim, info.act_dim, actions, spec)
+    let Dims {
+        state_dim,
+        act_dim,
+        actions,
+    } = run.dims();
+    check_env(&run.info.env, state_dim, act_dim, actions, spec)
 }

@@ -1,7 +1,9 @@
 //! Algorithms that predict actions and descend on their error: all they share.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use dt_core::config::{Actions, Math};
 use host_sim::EnvSpec;
 use host_sim::policy_file::EnvMismatch;
 use serde::Serialize;
@@ -17,7 +19,7 @@ use crate::config::Recipe;
 use crate::data::sampler::{Batch, Draw, Sampler};
 use crate::deploy::Deployable;
 use crate::nn::descent::Descent;
-use crate::nn::layers::{Bound, masked_mse};
+use crate::nn::layers::{Bound, masked_accuracy, masked_cross_entropy, masked_mse};
 use crate::nn::parameters::{self, Parameter};
 use crate::nn::transformer::Inputs;
 use crate::run::Run;
@@ -45,6 +47,24 @@ impl Mode {
     }
 }
 
+/// What is descended on.
+#[derive(Debug)]
+pub struct Loss {
+    /// A scalar.
+    pub value: Tensor,
+    /// Fraction of the actions that are the likeliest, a scalar; none where actions are vectors.
+    pub accuracy: Option<Tensor>,
+}
+
+impl From<Tensor> for Loss {
+    fn from(value: Tensor) -> Self {
+        Self {
+            value,
+            accuracy: None,
+        }
+    }
+}
+
 /// An algorithm whose network predicts actions from what came before, and learns to predict the logged ones.
 ///
 /// The type itself is its section of the recipe. What has a default here suits a network that sees the present state.
@@ -59,13 +79,30 @@ pub trait Supervised:
     /// As in [`Algorithm::parameters`].
     fn parameters(&self, dims: Dims) -> Vec<Parameter>;
 
-    /// Unscaled actions (B, T, act_dim) for what a [`draw`](Self::draw) or a [`memory`](Self::memory) holds.
+    /// Unscaled actions (B, T, act_dim), or logits of as many choices, for what a [`draw`](Self::draw) or a [`memory`](Self::memory) holds.
     fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor;
 
-    /// What is descended on.
-    fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Tensor {
+    /// What is descended on: the squared error of vectors, the cross-entropy of choices.
+    fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Loss {
         let predicted = self.predict(dims, network, &batch.inputs, mode);
-        masked_mse(&predicted, &batch.inputs.actions, &batch.loss_mask)
+        let (actions, mask) = (&batch.inputs.actions, &batch.loss_mask);
+        match dims.actions {
+            Actions::Continuous => masked_mse(&predicted, actions, mask).into(),
+            Actions::Discrete => Loss {
+                value: masked_cross_entropy(&predicted, actions, mask),
+                accuracy: Some(masked_accuracy(&predicted, actions, mask)),
+            },
+        }
+    }
+
+    /// Whose exp choices are drawn by.
+    fn math(&self) -> Math {
+        Math::Polynomial
+    }
+
+    /// As in [`Algorithm::fitted`].
+    fn fitted(&self, _dims: Dims) -> Option<Self> {
+        None
     }
 
     /// What makes a batch.
@@ -164,6 +201,11 @@ impl<S: Supervised> Algorithm for S {
         Supervised::check(self, recipe)
     }
 
+    fn fitted(&self, dims: Dims) -> Option<Arc<dyn Algorithm>> {
+        let fitted = Supervised::fitted(self, dims)?;
+        Some(Arc::new(fitted))
+    }
+
     fn fits(&self, dims: Dims) -> anyhow::Result<()> {
         Supervised::fits(self, dims)
     }
@@ -212,6 +254,7 @@ impl<S: Supervised> Descending<S> {
         let dims = Dims {
             state_dim: train.state_dim,
             act_dim: train.act_dim,
+            actions: train.kind,
         };
         let seed = recipe.train.seed;
         let is_validated = !validation.episode_lens.is_empty();
@@ -258,11 +301,13 @@ impl<S: Supervised> Learner for Descending<S> {
                 self.algorithm
                     .loss(self.dims, &network, batch, Mode::Acting)
             };
-            tch::no_grad(loss).double_value(&[])
+            tch::no_grad(loss)
         };
+        let Loss { value, accuracy } = loss(held_out);
         Some(Validation {
-            fit: loss(fit),
-            held_out: loss(held_out),
+            fit: loss(fit).value.double_value(&[]),
+            held_out: value.double_value(&[]),
+            accuracy: accuracy.map(|accuracy| accuracy.double_value(&[])),
         })
     }
 
@@ -312,19 +357,25 @@ impl<'a, S: Supervised> Torch<'a, S> {
         let parameters = algorithm.parameters(dims);
         let parameters = parameters::loaded(&parameters, &self.checkpoint.weights, device)
             .expect("as when this policy was made");
-        Player::new(self.run, algorithm.memory(), move |history, action| {
-            let predicted = tch::no_grad(|| {
-                let network = Bound::frozen(&parameters);
-                algorithm
-                    .predict(dims, &network, &history.inputs(device), Mode::Acting)
-                    .select(1, -1)
-            });
-            let len = action.len();
-            predicted
-                .to(Device::Cpu)
-                .flatten(0, -1)
-                .copy_data(action, len);
-        })
+        let math = algorithm.math();
+        Player::new(
+            self.run,
+            algorithm.memory(),
+            math,
+            move |history, action| {
+                let predicted = tch::no_grad(|| {
+                    let network = Bound::frozen(&parameters);
+                    algorithm
+                        .predict(dims, &network, &history.inputs(device), Mode::Acting)
+                        .select(1, -1)
+                });
+                let len = action.len();
+                predicted
+                    .to(Device::Cpu)
+                    .flatten(0, -1)
+                    .copy_data(action, len);
+            },
+        )
     }
 }
 

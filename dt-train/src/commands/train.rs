@@ -35,7 +35,7 @@ pub struct Args {
     /// What is trained, whatever the recipe says: dt, a Decision Transformer, or bc, behaviour cloning
     #[arg(long, value_name = "ALGO")]
     pub algo: Option<String>,
-    /// Recipe: a TOML file, or one of those that are shipped: default, paper, gym-short, bc, pendulum. A file may begin with
+    /// Recipe: a TOML file, or one of those that are shipped: default, paper, gym-short, bc, pendulum, cartpole. A file may begin with
     /// extends = "gym-short": it is then that recipe but for its own keys
     #[arg(long, value_name = "C.toml|NAME")]
     pub config: Option<PathBuf>,

@@ -74,6 +74,9 @@ pub struct Data {
     pub skip_bad_episodes: bool,
     /// Entries of observations that are dictionaries, joined to one vector in this order.
     pub observation_keys: Vec<String>,
+    /// How many choices there are where actions are choices and no environment says it; 0: as many as the files say. Numbers
+    /// that files have as floats are choices where this is set.
+    pub actions_n: u32,
     /// Take data of several environments, or of another than `--env` names; without, they are refused.
     pub any_env: bool,
 }
@@ -171,7 +174,7 @@ pub struct Control {
     pub action_low: Vec<f32>,
     /// See `action_low`.
     pub action_high: Vec<f32>,
-    /// Action after a fault; empty: the centre of the action range.
+    /// Action after a fault; empty: the centre of the action range, of choices the first.
     pub safe_action: Vec<f32>,
     /// `"greedy"` or `"sampled"`: where actions are choices, the one with the largest logit, or one drawn by softmax. Greedy
     /// choices may hardly follow the target return where the data's actions are random.
@@ -219,6 +222,7 @@ impl Default for Data {
             max_episode_steps: 0,
             skip_bad_episodes: false,
             observation_keys: Vec::new(),
+            actions_n: 0,
             any_env: false,
         }
     }

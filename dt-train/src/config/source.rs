@@ -21,12 +21,13 @@ pub enum Source {
 const EXTENDS: &str = "extends";
 
 /// Recipes by name: those of the folder `configs`.
-pub(super) const SHIPPED: [(&str, &str); 5] = [
+pub(super) const SHIPPED: [(&str, &str); 6] = [
     ("default", include_str!("../../configs/default.toml")),
     ("paper", include_str!("../../configs/paper.toml")),
     ("gym-short", include_str!("../../configs/gym-short.toml")),
     ("bc", include_str!("../../configs/bc.toml")),
     ("pendulum", include_str!("../../configs/pendulum.toml")),
+    ("cartpole", include_str!("../../configs/cartpole.toml")),
 ];
 
 impl Source {

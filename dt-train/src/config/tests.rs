@@ -100,10 +100,7 @@ fn shipped_recipes_are_valid() {
     // The paper's network: only the optimization and the sequences differ.
     let short = dt(&shipped("gym-short"));
     let network = |dt: &Dt| {
-        let dims = crate::algo::Dims {
-            state_dim: 3,
-            act_dim: 1,
-        };
+        let dims = crate::algo::Dims::vectors(3, 1);
         dt.network(dims, dt_core::config::Dtype::F32)
     };
     assert_eq!(network(&short), network(&Dt::default()));

@@ -18,8 +18,10 @@ pub enum Column {
     },
     /// Choices.
     Discrete {
-        /// How many there are. Where the file does not say, as many as were seen.
+        /// How many there are. Where nobody says, as many as were seen.
         n: usize,
+        /// Whether somebody says how many.
+        declared: bool,
         /// (len), each below n
         values: Vec<u32>,
     },
@@ -49,7 +51,11 @@ impl Column {
     /// Choices, of which nobody says how many there are.
     pub fn choices(values: Vec<u32>) -> Self {
         let n = values.iter().max().map_or(0, |&last| last as usize + 1);
-        Self::Discrete { n, values }
+        Self::Discrete {
+            n,
+            declared: false,
+            values,
+        }
     }
 
     /// Vectors side by side: an element of the first column, then one of the second, and so on. None where one of them
@@ -145,8 +151,9 @@ impl Column {
                 high: high.clone(),
                 values: Vec::new(),
             },
-            &Self::Discrete { n, .. } => Self::Discrete {
+            &Self::Discrete { n, declared, .. } => Self::Discrete {
                 n,
+                declared,
                 values: Vec::new(),
             },
             &Self::Image { shape, .. } => Self::Image {
@@ -177,13 +184,19 @@ impl Column {
                 values.extend(others);
             }
             (
-                Self::Discrete { n, values },
+                Self::Discrete {
+                    n,
+                    declared,
+                    values,
+                },
                 Self::Discrete {
                     n: other_n,
+                    declared: other_declared,
                     values: others,
                 },
             ) => {
                 *n = std::cmp::max(*n, other_n);
+                *declared &= other_declared;
                 values.extend(others);
             }
             (
@@ -302,6 +315,7 @@ mod tests {
             },
             Column::Discrete {
                 n: 4,
+                declared: true,
                 values: vec![3, 0, 1],
             },
             Column::Image {

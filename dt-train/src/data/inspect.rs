@@ -68,6 +68,8 @@ pub struct Summary {
     pub action_low: Vec<f64>,
     /// Largest value of each action.
     pub action_high: Vec<f64>,
+    /// How often each choice was made; empty where actions are no choices.
+    pub action_counts: Vec<usize>,
     /// What is odd about the files, a sentence each.
     pub notes: Vec<String>,
     /// SHA-256 of the file, in hexadecimal.
@@ -130,6 +132,7 @@ impl Summary {
             state_high,
             action_low,
             action_high,
+            action_counts: counts(&data.actions),
             notes,
             sha256: data
                 .sha256()
@@ -197,12 +200,14 @@ impl Summary {
             "\n{:<12} {:>11} {:>11} {:>11} {:>11}",
             "feature", "mean", "std", "min", "max"
         );
-        for (name, low, high) in [
+        let vectors = [
             ("state", &self.state_low, &self.state_high),
             ("action", &self.action_low, &self.action_high),
-        ] {
-            for (i, (low, high)) in low.iter().zip(high).enumerate() {
-                let of_states = |values: &[f64]| match (name, values.get(i)) {
+        ];
+        let described = if self.action_counts.is_empty() { 2 } else { 1 };
+        for (name, low, high) in &vectors[..described] {
+            for (i, (low, high)) in low.iter().zip(*high).enumerate() {
+                let of_states = |values: &[f64]| match (*name, values.get(i)) {
                     ("state", Some(value)) => format!("{value:.4}"),
                     _ => String::new(),
                 };
@@ -214,6 +219,11 @@ impl Summary {
                     of_states(&self.state_std),
                 );
             }
+        }
+        if !self.action_counts.is_empty() {
+            let _ = writeln!(out, "\n{:>12}  steps", "choice");
+            let choices = self.action_counts.iter().enumerate();
+            out.push_str(&bars(choices.map(|(i, &count)| (i.to_string(), count))));
         }
         let _ = writeln!(out, "\n{:>12}  episodes", "return from");
         out.push_str(&histogram(&self.returns, self.return_min, self.return_max));
@@ -266,6 +276,18 @@ fn low_and_high(column: &Column) -> [Vec<f64>; 2] {
     [0, 1].map(|end| range.iter().map(|bounds| bounds[end]).collect())
 }
 
+/// How often each choice is in a column of them.
+fn counts(column: &Column) -> Vec<usize> {
+    let Column::Discrete { n, values, .. } = column else {
+        return Vec::new();
+    };
+    let mut counts = vec![0; *n];
+    values
+        .iter()
+        .for_each(|&choice| counts[choice as usize] += 1);
+    counts
+}
+
 /// As f64, which JSON shows in full.
 fn exact(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
@@ -273,7 +295,6 @@ fn exact(values: &[f32]) -> Vec<f64> {
 
 /// One line per bin: where it starts, a bar, a count.
 fn histogram(values: &[f64], low: f64, high: f64) -> String {
-    const WIDTH: usize = 48;
     // A single value needs a single bin.
     let bins = if low < high { 12 } else { 1 };
     let mut counts = vec![0; bins];
@@ -285,13 +306,20 @@ fn histogram(values: &[f64], low: f64, high: f64) -> String {
         };
         counts[std::cmp::min(bin, bins - 1)] += 1;
     }
-    let most = counts.iter().copied().max().unwrap_or(1);
+    let start = |bin: usize| low + (high - low) * bin as f64 / bins as f64;
+    let counts = counts.iter().enumerate();
+    bars(counts.map(|(bin, &count)| (format!("{:.2}", start(bin)), count)))
+}
+
+/// One line per count: its name, a bar, itself.
+fn bars(counts: impl Iterator<Item = (String, usize)> + Clone) -> String {
+    const WIDTH: usize = 48;
+    let most = counts.clone().map(|(_, count)| count).max().unwrap_or(1);
     let mut out = String::new();
-    for (bin, &count) in counts.iter().enumerate() {
-        let start = low + (high - low) * bin as f64 / bins as f64;
-        // Rounded up, so that no episode is invisible.
-        let bar = "█".repeat((count * WIDTH).div_ceil(most));
-        let _ = writeln!(out, "{start:>12.2}  {bar} {count}");
+    for (name, count) in counts {
+        // Rounded up, so that nothing is invisible that is not 0.
+        let bar = "█".repeat((count * WIDTH).div_ceil(std::cmp::max(most, 1)));
+        let _ = writeln!(out, "{name:>12}  {bar} {count}");
     }
     out
 }

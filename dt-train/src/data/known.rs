@@ -2,8 +2,8 @@
 //! recipe says it, or else the environment, or else the files; what nobody says is asked for, all of it at once.
 
 use anyhow::{bail, ensure};
-use host_sim::EnvSpec;
 use host_sim::registry::NAMES;
+use host_sim::{EnvSpec, Space};
 
 use super::{Dataset, origin, power_of_ten, round};
 use crate::config::Recipe;
@@ -11,9 +11,9 @@ use crate::config::Recipe;
 /// What is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Known {
-    /// Lowest action, (act_dim).
+    /// Lowest action, (act_dim); the first choice, 0.
     pub action_low: Option<Vec<f32>>,
-    /// Highest action, (act_dim).
+    /// Highest action, (act_dim); the last choice.
     pub action_high: Option<Vec<f32>>,
     /// Control period in microseconds.
     pub period_us: Option<u32>,
@@ -26,6 +26,32 @@ impl Known {
     /// If the recipe's range is of another length than the data's actions, or the wrong way round.
     pub fn new(data: &Dataset, env: Option<&EnvSpec<'_>>, recipe: &Recipe) -> anyhow::Result<Self> {
         let control = &recipe.control;
+        let period_us = match control.period_us {
+            0 => env.map_or_else(
+                || data.control_period_us(),
+                |spec| Some(spec.control_period_us),
+            ),
+            period => Some(period),
+        };
+        if let Space::Discrete { n } = data.actions.space() {
+            let range = [vec![0.0], vec![n as f32 - 1.0]];
+            for (key, given, index) in [
+                ("action_low", &control.action_low, &range[0]),
+                ("action_high", &control.action_high, &range[1]),
+            ] {
+                ensure!(
+                    given.is_empty() || given == index,
+                    "`control.{key}` is {given:?}, but the data's actions are choices, Discrete({n}), which have no range; \
+                     leave it empty"
+                );
+            }
+            let [action_low, action_high] = range.map(Some);
+            return Ok(Self {
+                action_low,
+                action_high,
+                period_us,
+            });
+        }
         let space = env.map_or_else(|| data.actions.space(), |spec| spec.action);
         let bounds = space.bounds();
         let end = |key: &str, given: &Vec<f32>, of_space: Option<&[f32]>| {
@@ -49,13 +75,6 @@ impl Known {
         {
             bail!("`control.action_low` is above `control.action_high`");
         }
-        let period_us = match control.period_us {
-            0 => env.map_or_else(
-                || data.control_period_us(),
-                |spec| Some(spec.control_period_us),
-            ),
-            period => Some(period),
-        };
         Ok(Self {
             action_low,
             action_high,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+mod choices;
 pub mod column;
 pub mod d3rlpy;
 pub mod d4rl;
@@ -359,6 +360,7 @@ fn environment_name(gymnasium: &str) -> String {
     match gymnasium.to_lowercase().as_str() {
         path if path.ends_with(".toml") => gymnasium.into(),
         "pendulum-v1" => "pendulum".into(),
+        "cartpole-v1" => "cartpole".into(),
         other => other.strip_suffix("-v5").unwrap_or(other).into(),
     }
 }

@@ -6,7 +6,7 @@ use host_sim::EnvSpec;
 
 use super::known::Known;
 use super::prepare::{input_scale, state_limits};
-use super::{Dataset, environment, origin, power_of_ten, round};
+use super::{Dataset, choices, environment, origin, power_of_ten, round};
 use crate::algo::Dims;
 use crate::config::Recipe;
 
@@ -32,6 +32,7 @@ pub fn notes(data: &Dataset, env: Option<&EnvSpec<'_>>, recipe: &Recipe) -> Vec<
         other_environment(data, env),
         other_sizes(data, env.filter(|spec| !origin::has_sizes(spec, data))),
         few_episodes(data),
+        choices::undeclared(data, env),
         returns(data, recipe),
         terminal_clusters(data),
         longer_table(data, recipe).map(|(note, _)| note),
@@ -154,10 +155,7 @@ fn terminal_clusters(data: &Dataset) -> Option<String> {
 
 /// That the timestep table is too short for some episodes, and the setting with which it is not.
 pub(crate) fn longer_table(data: &Dataset, recipe: &Recipe) -> Option<(String, String)> {
-    let dims = Dims {
-        state_dim: data.state_dim(),
-        act_dim: data.act_dim(),
-    };
+    let dims = Dims::of(data);
     let network = recipe.algorithm.deployable()?.network(dims, Dtype::F32);
     let rows = network.max_ep_len as usize;
     let lengths = data.episodes.iter().map(|episode| episode.rows.len());

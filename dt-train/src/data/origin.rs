@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use anyhow::bail;
-use host_sim::EnvSpec;
 use host_sim::registry::NAMES;
+use host_sim::{EnvSpec, Space};
 
 use super::{Dataset, environment_name};
 
@@ -85,9 +85,12 @@ pub fn candidates(data: &Dataset) -> Option<String> {
     })
 }
 
-/// Whether states and actions have as many components in the data as in an environment.
+/// Whether states and actions have as many components in the data as in an environment, and actions are vectors or
+/// choices in both.
 pub fn has_sizes(spec: &EnvSpec<'_>, data: &Dataset) -> bool {
+    let choices = |space: Space<'_>| matches!(space, Space::Discrete { .. });
     (spec.state_dim(), spec.act_dim()) == (data.state_dim(), data.act_dim())
+        && choices(spec.action) == choices(data.actions.space())
 }
 
 /// `hopper` (a.hdf5), `hopper-v4` (b.hdf5).

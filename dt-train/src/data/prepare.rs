@@ -2,13 +2,16 @@
 //! problem.
 
 use anyhow::{Context, anyhow, bail, ensure};
-use host_sim::EnvSpec;
+use dt_core::config::Actions;
+use host_sim::{EnvSpec, Space};
 
+use crate::algo::Dims;
 use crate::config::{Control, Recipe};
 use crate::data::inspect::suggested_targets;
 use crate::data::known::Known;
+use crate::data::origin::has_sizes;
 use crate::data::sampler::Trajectories;
-use crate::data::{Dataset, StateStats};
+use crate::data::{Column, Dataset, StateStats};
 use crate::run::{RunInfo, SCHEMA};
 
 /// Data as networks read them.
@@ -33,21 +36,34 @@ pub fn prepare(
     config: &Recipe,
     units: Option<&RunInfo>,
 ) -> anyhow::Result<Prepared> {
+    data.settle_actions(env, config)?;
     refuse_other_spaces(&data, config)?;
     let (state_dim, act_dim) = (data.state_dim(), data.act_dim());
     if let Some(spec) = env {
-        let bounds = spec.observation_bounds().and(spec.action_bounds());
+        let bounds = match spec.action {
+            Space::Discrete { .. } => spec.observation_bounds(),
+            _ => spec.observation_bounds().and(spec.action_bounds()),
+        };
         bounds.map_err(|error| anyhow!("{error}"))?;
         let dims = (spec.state_dim(), spec.act_dim());
+        let remedy = "name the environment the data come from with --env, or train without evaluation with --env none";
         ensure!(
             dims == (state_dim, act_dim),
             "the data have states of length {state_dim} and actions of length {act_dim}, environment `{}` has {} and {}; \
-             name the environment the data come from with --env, or train without evaluation with --env none",
+             {remedy}",
             spec.id,
             dims.0,
             dims.1
         );
+        ensure!(
+            has_sizes(spec, &data),
+            "the data's actions are {}, those of environment `{}` {}; {remedy}",
+            data.actions.space(),
+            spec.id,
+            spec.action
+        );
     }
+    let dims = Dims::of(&data);
     let known = Known::new(&data, env, config)?;
     let (action_low, action_high, control_period_us) = known.all(&data)?;
     let percent = config.data.validation_percent;
@@ -73,7 +89,10 @@ pub fn prepare(
         let pairs = action_low.iter().zip(&action_high);
         pairs.map(|(low, high)| 0.5 * high + sign * low).collect()
     });
-    let safe_action = safe_action(&config.control, &action_low, &action_high)?;
+    let safe_action = match dims.actions {
+        Actions::Continuous => safe_action(&config.control, &action_low, &action_high)?,
+        Actions::Discrete => safe_choice(&config.control, dims.act_dim)?,
+    };
 
     let episode_returns = data.returns();
     let return_max = episode_returns
@@ -99,7 +118,8 @@ pub fn prepare(
         return_mean: crate::stats::mean(&episode_returns),
         return_max,
         state_dim,
-        act_dim,
+        act_dim: dims.act_dim,
+        choices: dims.actions == Actions::Discrete,
         state_mean,
         state_std,
         state_low,
@@ -143,17 +163,42 @@ pub fn safe_action(control: &Control, low: &[f32], high: &[f32]) -> anyhow::Resu
     Ok(safe_action)
 }
 
+/// The choice after a fault, of `n`: the recipe's, or the first.
+///
+/// # Errors
+/// If the recipe's is none.
+pub fn safe_choice(control: &Control, n: usize) -> anyhow::Result<Vec<f32>> {
+    let given = control.safe_action.as_slice();
+    if given.is_empty() {
+        return Ok(vec![0.0]);
+    }
+    ensure!(
+        Space::Discrete { n }.contains(given),
+        "`control.safe_action` is {given:?}; actions are Discrete({n}), so give [k] with k one of 0 to {}",
+        n - 1
+    );
+    Ok(given.to_vec())
+}
+
 /// What is read is more than what can be learned from.
 fn refuse_other_spaces(data: &Dataset, recipe: &Recipe) -> anyhow::Result<()> {
-    for (of, column) in [
-        ("observations", &data.observations),
-        ("actions", &data.actions),
+    for (of, space, fits) in [
+        (
+            "observations",
+            data.observations.space(),
+            data.observations.vectors().is_some(),
+        ),
+        (
+            "actions",
+            data.actions.space(),
+            !matches!(data.actions, Column::Image { .. }),
+        ),
     ] {
-        if column.vectors().is_none() {
+        if !fits {
             bail!(
-                "{}: the {of} are {}; `{}` learns continuous actions from vectors, Box, alone",
+                "{}: the {of} are {space}; `{}` learns from vectors alone, Box, and actions that are vectors or choices, \
+                 Discrete",
                 data.sources[0].path.display(),
-                column.space(),
                 recipe.algorithm.name()
             );
         }
@@ -173,20 +218,39 @@ fn trajectories(
     let episode_lens = data.episodes.iter().map(|episode| episode.rows.len());
     let episode_lens = episode_lens.collect();
     let mut states = data.observations.into_vectors().unwrap_or_default();
-    let mut actions = data.actions.into_vectors().unwrap_or_default();
     normalize(&mut states, &info.state_mean, &info.state_std);
-    scale_actions(&mut actions, centre, half);
+    let actions = match data.actions {
+        Column::Discrete { values, .. } => one_hot(&values, info.act_dim),
+        vectors => {
+            let mut actions = vectors.into_vectors().unwrap_or_default();
+            scale_actions(&mut actions, centre, half);
+            actions
+        }
+    };
     for r in &mut returns_to_go {
         *r /= config.data.return_scale;
     }
     Trajectories {
         state_dim: info.state_dim,
         act_dim: info.act_dim,
+        kind: match info.choices {
+            true => Actions::Discrete,
+            false => Actions::Continuous,
+        },
         states,
         actions,
         returns_to_go,
         episode_lens,
     }
+}
+
+/// Of each choice a row of `n` values, 1 in its place, else 0.
+pub fn one_hot(choices: &[u32], n: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; choices.len() * n];
+    for (row, &choice) in rows.chunks_exact_mut(n).zip(choices) {
+        row[choice as usize] = 1.0;
+    }
+    rows
 }
 
 /// (o − mean) / std, row by row; the formula of `BLOB.md`.

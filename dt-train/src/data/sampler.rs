@@ -3,6 +3,7 @@
 //! A batch is a function of (seed, update) alone, so a resumed run sees the sequences that the
 //! uninterrupted one would have seen.
 
+use dt_core::config::Actions;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::{Device, Kind, Tensor};
@@ -16,11 +17,13 @@ use crate::nn::transformer::Inputs;
 pub struct Trajectories {
     /// Length of a state.
     pub state_dim: usize,
-    /// Length of an action.
+    /// Length of an action as the network reads it: of a vector, or the number of choices.
     pub act_dim: usize,
+    /// Whether actions are vectors or choices.
+    pub kind: Actions,
     /// Normalized states, transitions × state_dim.
     pub states: Vec<f32>,
-    /// Actions scaled to [−1, 1], transitions × act_dim.
+    /// Actions scaled to [−1, 1], or choices as one-hot rows, transitions × act_dim.
     pub actions: Vec<f32>,
     /// Scaled returns-to-go, one per transition.
     pub returns_to_go: Vec<f32>,
@@ -322,6 +325,7 @@ impl Tables {
             actions,
             returns_to_go,
             episode_lens,
+            ..
         } = trajectories;
         let offsets = offsets(&episode_lens);
         Self {

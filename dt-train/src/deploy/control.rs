@@ -4,10 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::algo::Dims;
 use crate::config::{Recipe, Source};
 use crate::data::Dataset;
-use crate::data::prepare::{prepare, safe_action};
+use crate::data::prepare::{prepare, safe_action, safe_choice};
 use crate::run::{CONFIG, Run, RunInfo};
+
+/// How choices are made.
+const CHOICE: [&str; 3] = ["control.choice", "control.temperature", "control.top_k"];
 
 /// `run` as if its recipe had had these `control.` settings; nothing is written.
 ///
@@ -24,6 +28,10 @@ pub fn with_settings(run: Run, settings: &[String]) -> anyhow::Result<Run> {
             "--set {setting}: only `control.` keys can be chosen at export; the network has learned with `{key}` as it is"
         );
         ensure!(
+            run.info.choices || !CHOICE.contains(&key),
+            "--set {setting}: the actions of this run are vectors, of which there is nothing to choose"
+        );
+        ensure!(
             !["control.action_low", "control.action_high"].contains(&key),
             "--set {setting}: the network has learned actions in units of this range, {:?} to {:?}; train with another",
             run.info.action_low,
@@ -38,7 +46,10 @@ pub fn with_settings(run: Run, settings: &[String]) -> anyhow::Result<Run> {
     if control.period_us > 0 {
         info.control_period_us = control.period_us;
     }
-    info.safe_action = safe_action(control, &info.action_low, &info.action_high)?;
+    info.safe_action = match run.info.choices {
+        true => safe_choice(control, run.info.act_dim)?,
+        false => safe_action(control, &info.action_low, &info.action_high)?,
+    };
     if control.state_margin != run.recipe.control.state_margin {
         let fresh = from_data(&run, &recipe).context(
             "--set control.state_margin: limits are so many ranges of the training data away from them",
@@ -65,9 +76,8 @@ fn from_data(run: &Run, recipe: &Recipe) -> anyhow::Result<RunInfo> {
     let env = run.info.env_to_make();
     let env = env.and_then(|name| host_sim::make(name).ok());
     // One that is only called so is not the data's.
-    let dims = (run.info.state_dim, run.info.act_dim);
     let spec = env.as_deref().map(|env| env.spec());
-    let spec = spec.filter(|spec| (spec.state_dim(), spec.act_dim()) == dims);
+    let spec = spec.filter(|spec| Dims::of_env(spec) == run.dims());
     let mut recipe = recipe.clone();
     // As they were, whoever said so.
     recipe.control.period_us = run.info.control_period_us;

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use dt_core::blob::Blob;
-use dt_core::config::{Attention, Config};
+use dt_core::config::{Actions, Attention, Config};
 use dt_core::engine::Engine;
 use dt_core::unstable::quant::NonFinite;
 use serde::Deserialize;
 use tch::{Device, Tensor};
 
+use crate::data::prepare::one_hot;
 use crate::nn::layers::Bound;
 use crate::nn::parameters::loaded;
 use crate::nn::transformer::{DecisionTransformer, Inputs, attention_mask, parameters};
@@ -48,6 +49,16 @@ pub enum ContextError {
         /// Timesteps in the field.
         got: usize,
     },
+    /// An action is none of the choices.
+    #[error("`actions[{step}]` is {got}; the policy chooses one of 0 to {}", n - 1)]
+    Choice {
+        /// Timestep within the context.
+        step: usize,
+        /// How many choices there are.
+        n: usize,
+        /// The index given.
+        got: u32,
+    },
     /// A state or action of the wrong length.
     #[error("`{field}[{step}]` has {got} values, the policy's have {expected}")]
     Width {
@@ -62,14 +73,52 @@ pub enum ContextError {
     },
 }
 
+/// A [`Context`] whose actions are choices.
+#[derive(Deserialize)]
+struct Choosing {
+    returns_to_go: Vec<f32>,
+    states: Vec<Vec<f32>>,
+    actions: Vec<Chosen>,
+    timesteps: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Chosen {
+    Index(u32),
+    Row(Vec<f32>),
+}
+
+impl Choosing {
+    fn context(self, n: usize) -> Result<Context, ContextError> {
+        let row = |(step, chosen)| match chosen {
+            Chosen::Row(row) => Ok(row),
+            Chosen::Index(index) if (index as usize) < n => Ok(one_hot(&[index], n)),
+            Chosen::Index(got) => Err(ContextError::Choice { step, n, got }),
+        };
+        let actions = self.actions.into_iter().enumerate().map(row);
+        Ok(Context {
+            returns_to_go: self.returns_to_go,
+            states: self.states,
+            actions: actions.collect::<Result<_, _>>()?,
+            timesteps: self.timesteps,
+        })
+    }
+}
+
 impl Context {
-    /// Reads one JSON line for a policy with these dimensions.
+    /// Reads one JSON line for a policy with these dimensions. Actions that are choices are indices or one-hot rows.
     ///
     /// # Errors
     /// [`ContextError`] names the field and timestep.
     pub fn parse(line: &str, config: &Config) -> Result<Self, ContextError> {
-        let context: Self =
-            serde_json::from_str(line).map_err(|error| ContextError::Json(error.to_string()))?;
+        let json = |error: serde_json::Error| ContextError::Json(error.to_string());
+        let context: Self = match config.actions {
+            Actions::Continuous => serde_json::from_str(line).map_err(json)?,
+            Actions::Discrete => serde_json::from_str::<Choosing>(line)
+                .map_err(json)?
+                .context(config.act_dim as usize)?,
+        };
         context.check(config)?;
         Ok(context)
     }
@@ -282,13 +331,7 @@ mod tests {
 
     #[test]
     fn bad_contexts_name_the_field() {
-        let config = Dt::default().network(
-            Dims {
-                state_dim: 3,
-                act_dim: 1,
-            },
-            Dtype::F32,
-        );
+        let config = Dt::default().network(Dims::vectors(3, 1), Dtype::F32);
         let good = json!({"returns_to_go": [0.1], "states": [[0, 1, 0]], "actions": [[0]], "timesteps": [0]});
         assert!(Context::parse(&good.to_string(), &config).is_ok());
         let with = |field: &str, value: Value| {

@@ -113,10 +113,10 @@ impl Description {
 
     /// Where a field is not there, transformers' own default holds.
     fn of(fields: &mut Fields) -> Self {
-        let dims = Dims {
-            state_dim: fields.number(&["state_dim"], 17) as usize,
-            act_dim: fields.number(&["act_dim"], 4) as usize,
-        };
+        let dims = Dims::vectors(
+            fields.number(&["state_dim"], 17) as usize,
+            fields.number(&["act_dim"], 4) as usize,
+        );
         let dropouts = ["resid_pdrop", "embd_pdrop", "attn_pdrop"]
             .map(|name| fields.take(name, 0.1, "a probability", Value::as_f64));
         let dt = Dt {

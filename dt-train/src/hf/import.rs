@@ -259,6 +259,7 @@ impl Asked<'_> {
             return_max: f64::from(target),
             state_dim: description.dims.state_dim,
             act_dim: description.dims.act_dim,
+            choices: false,
             state_mean: statistics.mean.clone(),
             state_std: statistics.std.clone(),
             state_low,
@@ -298,10 +299,7 @@ impl Asked<'_> {
             .unwrap_or_default();
         let mut recipe = Recipe::from_table(&origin, merged(table, settings))?;
         let network = |recipe: &Recipe, info: &RunInfo| {
-            let dims = crate::algo::Dims {
-                state_dim: info.state_dim,
-                act_dim: info.act_dim,
-            };
+            let dims = crate::algo::Dims::vectors(info.state_dim, info.act_dim);
             Some(recipe.algorithm.deployable()?.network(dims, Dtype::F32))
         };
         let Some(theirs) = network(&recipe, &info) else {

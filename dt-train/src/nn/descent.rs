@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::layers::Bound;
 use super::parameters;
-use crate::algo::Averages;
+use crate::algo::{Averages, Loss};
 use crate::config::Train;
 use crate::nn::flat::Flat;
 use crate::nn::optim::{AdamW, AdamWConfig, clip_norm};
@@ -20,6 +20,8 @@ pub struct Descent {
     average: Option<Flat>,
     optimizer: AdamW,
     loss_sum: Tensor,
+    /// None until a loss has an accuracy.
+    accuracy_sum: Option<Tensor>,
     norm_sum: Tensor,
     summed: u64,
 }
@@ -43,6 +45,7 @@ impl Descent {
             parameters,
             optimizer,
             loss_sum: zero(),
+            accuracy_sum: None,
             norm_sum: zero(),
             summed: 0,
         }
@@ -57,9 +60,12 @@ impl Descent {
     /// the device.
     ///
     /// libtorch's randomness comes from (seed, `update`), so that a resumed run repeats it exactly.
-    pub fn update(&mut self, update: u64, loss: impl FnOnce(&Bound<'_>) -> Tensor) {
+    pub fn update(&mut self, update: u64, loss: impl FnOnce(&Bound<'_>) -> Loss) {
         tch::manual_seed(mix(self.recipe.seed, update).cast_signed());
-        let loss = loss(&Bound::trainable(&self.parameters));
+        let Loss {
+            value: loss,
+            accuracy,
+        } = loss(&Bound::trainable(&self.parameters));
         let mut gradient = self.parameters.gradient(&loss);
         let max_norm = match self.recipe.grad_clip {
             0.0 => f64::INFINITY,
@@ -75,6 +81,11 @@ impl Descent {
             average.approach(&self.parameters, 1.0 - self.recipe.ema_decay.min(young));
         }
         self.loss_sum += loss.detach();
+        if let Some(accuracy) = accuracy {
+            *self
+                .accuracy_sum
+                .get_or_insert_with(|| accuracy.zeros_like()) += accuracy;
+        }
         self.norm_sum += norm;
         self.summed += 1;
     }
@@ -89,6 +100,7 @@ impl Descent {
         let n = std::mem::take(&mut self.summed);
         Averages {
             loss: mean(&mut self.loss_sum, n),
+            accuracy: self.accuracy_sum.as_mut().map(|sum| mean(sum, n)),
             grad_norm: mean(&mut self.norm_sum, n),
         }
     }

@@ -103,6 +103,24 @@ pub fn masked_mse(predicted: &Tensor, actions: &Tensor, mask: &Tensor) -> Tensor
     error.sum(Kind::Float) / (mask.sum(Kind::Float) * act_dim)
 }
 
+/// Cross-entropy −ln p of the choices (B, T, n), one-hot, under the predicted logits (B, T, n) where `mask` (B, T) is 1.
+pub fn masked_cross_entropy(logits: &Tensor, choices: &Tensor, mask: &Tensor) -> Tensor {
+    let error = (logits.log_softmax(-1, Kind::Float) * choices).sum_dim_intlist(
+        [-1i64].as_slice(),
+        false,
+        Kind::Float,
+    );
+    -(error * mask).sum(Kind::Float) / mask.sum(Kind::Float)
+}
+
+/// Fraction of the choices (B, T, n), one-hot, that have the largest of the logits (B, T, n) where `mask` (B, T) is 1.
+pub fn masked_accuracy(logits: &Tensor, choices: &Tensor, mask: &Tensor) -> Tensor {
+    let hit = logits
+        .argmax(-1, false)
+        .eq_tensor(&choices.argmax(-1, false));
+    (hit.to_kind(Kind::Float) * mask).sum(Kind::Float) / mask.sum(Kind::Float)
+}
+
 /// softmax(q·kᵀ/√d + mask)·v for q (B, H, M, d), k and v (B, H, N, d), mask (M, N); dropout `p` on the weights.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, p: f64) -> Tensor {
     if q.device() != Device::Cpu {
@@ -150,4 +168,38 @@ fn keep_mask(shape: &[i64], dropped: f64, kind: Kind) -> Tensor {
         .view(shape)
         .ge(dropped - 32768.0)
         .to_kind(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two sequences of two timesteps with three choices; the last timestep carries no loss.
+    #[test]
+    fn cross_entropy_and_accuracy_are_means_over_what_carries_loss() {
+        let logits = [
+            [2.0f32, 0.0, -1.0],
+            [0.5, 0.5, 3.0],
+            [1.0, 4.0, 0.0],
+            [9.0, 0.0, 0.0],
+        ];
+        let chosen = [0usize, 1, 1, 2];
+        let mask = [1.0f32, 1.0, 1.0, 0.0];
+        let mut one_hot = [[0.0f32; 3]; 4];
+        for (row, &choice) in one_hot.iter_mut().zip(&chosen) {
+            row[choice] = 1.0;
+        }
+        let surprise = |t: usize| {
+            let sum: f64 = logits[t].iter().map(|&x| f64::from(x).exp()).sum();
+            sum.ln() - f64::from(logits[t][chosen[t]])
+        };
+        let expected = (0..3).map(surprise).sum::<f64>() / 3.0;
+        let tensor = |rows: &[[f32; 3]]| Tensor::from_slice(&rows.concat()).view([2, 2, 3]);
+        let (logits, choices) = (tensor(&logits), tensor(&one_hot));
+        let mask = Tensor::from_slice(&mask).view([2, 2]);
+        let loss = masked_cross_entropy(&logits, &choices, &mask).double_value(&[]);
+        assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
+        let accuracy = masked_accuracy(&logits, &choices, &mask).double_value(&[]);
+        assert!((accuracy - 2.0 / 3.0).abs() < 1e-6, "{accuracy}");
+    }
 }

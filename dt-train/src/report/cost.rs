@@ -266,10 +266,7 @@ mod tests {
     /// As in the README's table, whose times come from instructions that were counted rather than bounded.
     #[test]
     fn the_published_model_is_as_fast_as_the_bench_estimates() {
-        let dims = Dims {
-            state_dim: 11,
-            act_dim: 3,
-        };
+        let dims = Dims::vectors(11, 3);
         let config = Config {
             mixer: Mixer::Folded,
             ..Dt::default().network(dims, Dtype::Int8)

@@ -23,6 +23,13 @@ pub struct Record {
     /// The same on episodes that are trained on: what `validation_loss` is to be compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit_loss: Option<f64>,
+    /// Fraction of the choices that were the likeliest to the network, over the same draws as `loss`; none where actions are
+    /// vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Fraction of the choices on episodes that are not trained on that are the likeliest to the network to act with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
     /// Mean global gradient norm, before clipping, since the record before.
     pub grad_norm: f64,
     /// Learning rate of the last update.
@@ -137,6 +144,8 @@ mod tests {
             loss: 0.1,
             validation_loss: None,
             fit_loss: None,
+            accuracy: None,
+            validation_accuracy: None,
             grad_norm: 1.0,
             learning_rate: 1e-4,
             updates_per_second: 3.5,

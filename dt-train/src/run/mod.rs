@@ -26,7 +26,7 @@ pub mod train;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use dt_core::config::Dtype;
+use dt_core::config::{Actions, Dtype};
 use serde::{Deserialize, Serialize};
 
 use crate::algo::Dims;
@@ -130,8 +130,11 @@ pub struct RunInfo {
     pub return_max: f64,
     /// Length of a state.
     pub state_dim: usize,
-    /// Length of an action.
+    /// Length of an action as the network reads it: of a vector, or the number of choices.
     pub act_dim: usize,
+    /// Actions are choices: outside the network, an action is one number, its index.
+    #[serde(default)]
+    pub choices: bool,
     /// Subtracted from each state component.
     pub state_mean: Vec<f32>,
     /// Each state component is divided by it.
@@ -315,6 +318,10 @@ impl Run {
         Dims {
             state_dim: self.info.state_dim,
             act_dim: self.info.act_dim,
+            actions: match self.info.choices {
+                true => Actions::Discrete,
+                false => Actions::Continuous,
+            },
         }
     }
 
@@ -454,6 +461,7 @@ impl Run {
             return_max: 0.0,
             state_dim,
             act_dim,
+            choices: false,
             state_mean: state_mean.into(),
             state_std: state_std.into(),
             state_low: vec![-9.0; state_dim],

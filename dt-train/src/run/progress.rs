@@ -106,7 +106,10 @@ fn losses(record: &Record) -> String {
         .map_or_else(String::new, |(held_out, fit)| {
             format!(" (held out {held_out:.5}, fit {fit:.5})")
         });
-    format!("loss {:.5}{validation}", record.loss)
+    let accuracy = record
+        .accuracy
+        .map_or_else(String::new, |part| format!(", {:.1} % right", 100.0 * part));
+    format!("loss {:.5}{validation}{accuracy}", record.loss)
 }
 
 /// Those at the first target, after two spaces; nothing without an evaluation.
@@ -136,6 +139,8 @@ mod tests {
             loss: 0.123_456,
             validation_loss: None,
             fit_loss: None,
+            accuracy: None,
+            validation_accuracy: None,
             grad_norm: 1.0,
             learning_rate: 1e-4,
             updates_per_second: 20.04,

@@ -319,6 +319,8 @@ mod tests {
                 loss,
                 validation_loss: None,
                 fit_loss: None,
+                accuracy: None,
+                validation_accuracy: None,
                 grad_norm: 1.0,
                 learning_rate: 1e-3,
                 updates_per_second: 1.0,

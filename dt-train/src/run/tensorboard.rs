@@ -84,6 +84,8 @@ fn scalars(record: &Record) -> Vec<(String, f64)> {
     let others = [
         ("loss/held out", record.validation_loss),
         ("loss/fit", record.fit_loss),
+        ("accuracy/train", record.accuracy),
+        ("accuracy/held out", record.validation_accuracy),
     ];
     for (tag, loss) in others {
         scalars.extend(loss.map(|loss| (tag.to_owned(), loss)));
@@ -247,6 +249,8 @@ mod tests {
             loss: 0.25,
             validation_loss: Some(0.5),
             fit_loss: Some(0.125),
+            accuracy: None,
+            validation_accuracy: None,
             grad_norm: 2.0,
             learning_rate: 0.001,
             updates_per_second: 30.0,

@@ -48,15 +48,10 @@ pub struct Options {
 ///
 /// # Errors
 /// If recipe, data, environment and folder do not fit together, or the file system refuses.
-pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
+pub fn train(mut data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     let start = start(&options)?;
     if let Some(start) = &start {
         start.set_units(&mut options.recipe);
-        let dims = Dims {
-            state_dim: data.state_dim(),
-            act_dim: data.act_dim(),
-        };
-        start.check(&options.recipe, dims)?;
         // Where neither data nor command line name an environment.
         if data.env().is_none() && options.env.is_none() {
             options.env = start.env().map(Into::into);
@@ -72,6 +67,14 @@ pub fn train(data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     let name = options.env.or_else(|| data.env().map(Into::into));
     let name = name.filter(|_| !nowhere);
     let spec = env.as_deref().map(|env| env.spec());
+    data.settle_actions(spec.as_ref(), &options.recipe)?;
+    let dims = Dims::of(&data);
+    if let Some(fitted) = options.recipe.algorithm.fitted(dims) {
+        options.recipe.algorithm = fitted;
+    }
+    if let Some(start) = &start {
+        start.check(&options.recipe, dims)?;
+    }
     refuse_without_rewards(&data, spec.as_ref(), &options.recipe)?;
     if let Some(start) = &start
         && spec.is_none()
@@ -333,7 +336,11 @@ impl Session {
             if !(evaluate || save || due(recipe.log_every)) {
                 continue;
             }
-            let Averages { loss, grad_norm } = self.learner.take_averages();
+            let Averages {
+                loss,
+                accuracy,
+                grad_norm,
+            } = self.learner.take_averages();
             anyhow::ensure!(
                 loss.is_finite(),
                 "the loss is {loss} at update {done}: training diverged; lower train.learning_rate \
@@ -345,6 +352,8 @@ impl Session {
                 loss,
                 fit_loss: validation.map(|losses| losses.fit),
                 validation_loss: validation.map(|losses| losses.held_out),
+                accuracy,
+                validation_accuracy: validation.and_then(|losses| losses.accuracy),
                 grad_norm,
                 learning_rate: learning_rate(&recipe, done - 1),
                 updates_per_second: (done - recorded) as f64 / started.elapsed().as_secs_f64(),

@@ -440,7 +440,14 @@ fn choices_and_images_are_read_as_they_are() {
     assert_eq!(data.observations, Column::Image { shape, values });
     // The unfinished step's choice is one of them.
     let values = vec![2, 0, 1, 0];
-    assert_eq!(data.actions, Column::Discrete { n: 8, values });
+    assert_eq!(
+        data.actions,
+        Column::Discrete {
+            n: 8,
+            declared: false,
+            values
+        }
+    );
     assert_eq!(data.state_stats(), None);
     assert_eq!(
         data.sources[0].notes.len(),

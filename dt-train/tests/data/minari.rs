@@ -446,7 +446,14 @@ fn choices_and_images_are_read_as_they_are() {
     let file = hdf5::File::open(path.join("data/main_data.hdf5")).unwrap();
     let values = file.dataset("episode_0/actions").unwrap();
     let values: Vec<u32> = values.read_raw().unwrap();
-    assert_eq!(data.actions, Column::Discrete { n: 2, values });
+    assert_eq!(
+        data.actions,
+        Column::Discrete {
+            n: 2,
+            declared: true,
+            values
+        }
+    );
 }
 
 #[test]
@@ -472,7 +479,14 @@ fn choices_are_counted_from_where_the_description_says() {
     describe(5, 4);
     let values = vec![0, 2, 1];
     let data = Dataset::load(&[&path]).unwrap();
-    assert_eq!(data.actions, Column::Discrete { n: 4, values });
+    assert_eq!(
+        data.actions,
+        Column::Discrete {
+            n: 4,
+            declared: true,
+            values
+        }
+    );
     describe(6, 4);
     rejected_within(&path, &["`episode_0/actions`[0] is 5"]);
     describe(5, 2);

@@ -36,7 +36,12 @@ fn episodes_of_every_form_read_as_minari_reads_them() {
 #[test]
 fn choices_images_and_dictionaries_are_read_as_they_are() {
     let data = Dataset::load(&[fixture("minari/discrete-arrow-v0")]).unwrap();
-    let Column::Discrete { n: 3, values } = &data.actions else {
+    let Column::Discrete {
+        n: 3,
+        declared: true,
+        values,
+    } = &data.actions
+    else {
         panic!("{:?}", data.actions);
     };
     assert!(values.iter().all(|&choice| choice < 3), "{values:?}");

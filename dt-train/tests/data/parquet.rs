@@ -181,7 +181,14 @@ fn damage_is_an_error_wherever_it_is() {
 fn choices_and_images_are_read_as_they_are() {
     let data = Dataset::load(&[fixture("parquet/discrete.parquet")]).unwrap();
     let values = vec![1; 9];
-    assert_eq!(data.actions, Column::Discrete { n: 2, values });
+    assert_eq!(
+        data.actions,
+        Column::Discrete {
+            n: 2,
+            declared: false,
+            values
+        }
+    );
     assert_eq!(data.state_dim(), 3);
 
     let data = Dataset::load(&[fixture("parquet/frames.parquet")]).unwrap();
@@ -599,7 +606,14 @@ fn whole_numbers_are_components_where_there_are_several() {
     columns[0].1 = integers(&[0, 3, 1, 0, 0, 0, 0, 0, 0]);
     put_table(&path, columns.clone());
     let values = vec![0, 3, 1, 0, 0, 0, 0, 0, 0];
-    assert_eq!(load(&path).observations, Column::Discrete { n: 4, values });
+    assert_eq!(
+        load(&path).observations,
+        Column::Discrete {
+            n: 4,
+            declared: false,
+            values
+        }
+    );
     columns[0].1 = Arc::new(StringArray::from(vec!["eJw="; 9]));
     put_table(&path, columns);
     rejected(&path, &["`obs` holds Utf8; convert it to lists of numbers"]);

@@ -61,10 +61,7 @@ impl Lab {
         d4rl::write(&data, false, &recording, &metadata).unwrap();
 
         let dt = dt(attention, heads);
-        let dims = Dims {
-            state_dim: 3,
-            act_dim: 1,
-        };
+        let dims = Dims::vectors(3, 1);
         let network = dt.network(dims, Dtype::F32);
         let mut recipe = Recipe::new(dt);
         recipe.data.return_scale = 0.1;
@@ -188,6 +185,7 @@ fn dt(attention: Attention, n_head: u32) -> Dt {
 fn info(data: &Dataset) -> RunInfo {
     let statistics = data.state_stats().unwrap();
     RunInfo {
+        choices: false,
         schema: SCHEMA,
         version: "0.0.0".into(),
         env: "pendulum".into(),

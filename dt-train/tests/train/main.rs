@@ -1,6 +1,7 @@
 //! `dt-train train` and `eval` as a user calls them: exact resume, refusals, results.
 
 mod baseline;
+mod choices;
 mod evaluate;
 mod finetune;
 mod recipes;

@@ -1,5 +1,6 @@
 //! The baseline learns, acts on what it was trained on, and its two forward passes agree.
 
+use dt_core::config::Math;
 use host_sim::rollout::Controller;
 
 use super::*;
@@ -46,6 +47,7 @@ fn trajectories() -> Trajectories {
     Trajectories {
         state_dim: 2,
         act_dim: 1,
+        kind: Actions::Continuous,
         states: (0..row)
             .flat_map(|row| [wave(row, 0.7), wave(row, 1.3)])
             .collect(),
@@ -93,9 +95,14 @@ fn training_and_acting_see_the_same_states() {
     assert_eq!(seen.len(), 60, "a transition was never drawn");
 
     let states = std::cell::RefCell::new(Vec::new());
-    let mut player = Player::new(&run, Supervised::memory(&bc()), |history, _| {
-        *states.borrow_mut() = history.states();
-    });
+    let mut player = Player::new(
+        &run,
+        Supervised::memory(&bc()),
+        Math::Polynomial,
+        |history, _| {
+            *states.borrow_mut() = history.states();
+        },
+    );
     let mut row = 0;
     for len in data.episode_lens {
         player.reset(0, 0.0).unwrap();

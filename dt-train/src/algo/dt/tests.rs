@@ -1,11 +1,14 @@
 //! It learns, goes on as if it had never stopped, and acts alike in libtorch and in the engine.
 
+use std::sync::Arc;
+
 use dt_core::ActError;
 use host_sim::rollout::Controller;
 use tch::Device;
 
 use super::*;
 use crate::algo::{Algorithm, Averages, Learner, Setup};
+use crate::config::ChoiceName;
 use crate::data::sampler::Trajectories;
 use crate::nn::parameters;
 use crate::nn::transformer::tests::randomized;
@@ -18,6 +21,7 @@ fn trajectories() -> Trajectories {
     Trajectories {
         state_dim: 2,
         act_dim: 1,
+        kind: Actions::Continuous,
         states: (0..n).flat_map(|i| [wave(i, 0.7), wave(i, 1.3)]).collect(),
         actions: (0..n).map(|i| 0.8 * wave(i, 0.7)).collect(),
         returns_to_go: (0..n).map(|i| 1.0 - i as f32 / 60.0).collect(),
@@ -54,7 +58,9 @@ fn the_loss_falls_far_below_the_actions_variance() {
     (0..150).for_each(|update| learner.update(update));
     learner.take_averages();
     (150..200).for_each(|update| learner.update(update));
-    let Averages { loss, grad_norm } = learner.take_averages();
+    let Averages {
+        loss, grad_norm, ..
+    } = learner.take_averages();
     // The actions' variance is 0.32.
     assert!(loss < 0.02, "{loss}");
     assert!(grad_norm > 0.0 && grad_norm.is_finite());
@@ -250,4 +256,73 @@ fn libtorch_and_the_engine_agree_in_every_activation_and_head() {
             "{activation:?}, {glu}: {difference}"
         );
     }
+}
+
+/// As [`largest_difference`], where actions are one of three choices; the return-to-go leaves its limits on both sides.
+/// Returns how often each was chosen, and how often by one of the two alone.
+fn choices(how: ChoiceName) -> ([usize; 3], usize) {
+    let mut run = run(Attention::Streaming);
+    run.recipe.algorithm = Arc::new(Dt {
+        d_model: 16,
+        n_head: 2,
+        n_layer: 2,
+        context_len: 4,
+        max_ep_len: 40,
+        head: Head::Linear,
+        ..Dt::default()
+    });
+    run.recipe.control.choice = how;
+    run.info = crate::run::RunInfo {
+        act_dim: 3,
+        choices: true,
+        action_low: vec![0.0],
+        action_high: vec![2.0],
+        safe_action: vec![0.0],
+        return_range: Some([4.0, 8.0]),
+        ..run.info
+    };
+    let network = run.network(Dtype::F32).unwrap();
+    assert_eq!(network.actions, Actions::Discrete);
+    let checkpoint = Checkpoint {
+        progress: Progress::default(),
+        weights: parameters::weights(&randomized(&network)),
+        optimizer: None,
+    };
+    let policy = run.recipe.algorithm.policy(&run, &checkpoint).unwrap();
+    let mut engine = policy.controller();
+    let mut torch = policy.reference(Device::Cpu).unwrap();
+    let (mut counts, mut differences) = ([0; 3], 0);
+    for seed in 0..5 {
+        engine.reset(seed, 7.0).unwrap();
+        torch.reset(seed, 7.0).unwrap();
+        for t in 0..60 {
+            let wave = |k: f32| 2.0 * (k * t as f32 + k + seed as f32).sin();
+            let observation = [wave(0.3), wave(0.7), wave(1.9)];
+            let expected = torch.act(&observation).unwrap().to_vec();
+            let action = engine.act(&observation).unwrap().to_vec();
+            differences += usize::from(action != expected);
+            counts[action[0] as usize] += 1;
+            let reward = 8.0 * wave(0.2);
+            torch.feedback(&action, reward).unwrap();
+            engine.feedback(&action, reward).unwrap();
+        }
+    }
+    (counts, differences)
+}
+
+/// They may differ where rounding decides, which is seldom.
+#[test]
+fn libtorch_and_the_engine_choose_alike() {
+    let mut all = Vec::new();
+    for how in [ChoiceName::Greedy, ChoiceName::Sampled] {
+        let (counts, differences) = choices(how);
+        let varied = counts.iter().filter(|&&n| n > 50).count();
+        assert!(varied >= 2, "{counts:?} hardly vary");
+        assert!(
+            differences <= 2,
+            "{how:?}: {differences} of 300 choices differ"
+        );
+        all.push(counts);
+    }
+    assert_ne!(all[0], all[1]);
 }

@@ -9,7 +9,7 @@ use crate::commands::ReadingArgs;
 use crate::config::{ConfigError, Recipe, Source};
 use crate::data::inspect::Summary;
 use crate::data::known::{Known, as_options};
-use crate::data::{Dataset, environment, notes, origin};
+use crate::data::{Column, Dataset, environment, notes, origin};
 
 /// What it is like where this version lacks the data's environment.
 const BLIND: &str = "without evaluation; correct what it sets of control, the range of the data and a period for example";
@@ -22,6 +22,7 @@ pub fn recipe(data: &Dataset) -> Result<(&'static str, Recipe), ConfigError> {
     let name = match data.env() {
         _ if data.sources.iter().any(|source| source.without_rewards) => "bc",
         Some("pendulum") => "pendulum",
+        Some("cartpole") => "cartpole",
         _ => "gym-short",
     };
     let source = Source::new(Path::new(name));
@@ -37,17 +38,17 @@ pub fn next(
     paths: &[PathBuf],
     reading: &ReadingArgs,
 ) -> String {
-    let columns = [
-        ("observations", &data.observations),
-        ("actions", &data.actions),
-    ];
-    for (of, column) in columns {
-        if column.vectors().is_none() {
-            let space = column.space();
-            return format!(
-                "\nnext         the {of} are {space}; this version trains on vectors, Box, alone\n"
-            );
-        }
+    let observations = data.observations.space();
+    if data.observations.vectors().is_none() {
+        return format!(
+            "\nnext         the observations are {observations}; this version trains on vectors, Box, alone\n"
+        );
+    }
+    if let Column::Image { .. } = data.actions {
+        let actions = data.actions.space();
+        return format!(
+            "\nnext         the actions are {actions}; this version trains on vectors, Box, and choices, Discrete\n"
+        );
     }
     let mut settings = Vec::new();
     if recipe.algorithm.learns_from_rewards() {

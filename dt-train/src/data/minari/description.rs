@@ -169,7 +169,11 @@ impl Described {
                     (*low, *high) = (lowest, highest);
                 }
             }
-            Column::Discrete { n, values } => {
+            Column::Discrete {
+                n,
+                declared,
+                values,
+            } => {
                 let first = number("start").unwrap_or(0) as u32;
                 let count = number("n");
                 for (row, choice) in values.iter_mut().enumerate() {
@@ -182,6 +186,7 @@ impl Described {
                     }
                 }
                 *n = count.unwrap_or(*n);
+                *declared = count.is_some();
             }
             Column::Image { .. } => {}
         }

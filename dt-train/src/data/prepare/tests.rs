@@ -258,15 +258,17 @@ fn another_environment_is_refused() {
 
 #[test]
 fn spaces_that_nothing_here_learns_are_refused_by_name() {
-    let mut discrete = data();
-    discrete.actions = Column::choices(vec![0, 3, 1]);
-    discrete.sources[0].path = "maze.hdf5".into();
-    let error = prepare(discrete, None, &config(&[]))
-        .unwrap_err()
-        .to_string();
+    let mut drawn = data();
+    drawn.actions = Column::Image {
+        shape: [1, 1, 1],
+        values: vec![0; 3],
+    };
+    drawn.sources[0].path = "maze.hdf5".into();
+    let error = prepare(drawn, None, &config(&[])).unwrap_err().to_string();
     assert_eq!(
         error,
-        "maze.hdf5: the actions are Discrete(4); `dt` learns continuous actions from vectors, Box, alone"
+        "maze.hdf5: the actions are Image 1×1×1; `dt` learns from vectors alone, Box, and actions that are vectors or \
+         choices, Discrete"
     );
     let mut images = data();
     images.observations = Column::Image {
@@ -295,5 +297,29 @@ fn spaces_that_nothing_here_learns_are_refused_by_name() {
     assert!(
         error.contains("the actions of environment `arm` are Image 2×1×1"),
         "{error}"
+    );
+}
+
+/// The network reads a one-hot row, and the controller is told of one number, an index.
+#[test]
+fn choices_become_one_hot_rows() {
+    let mut choosing = data();
+    choosing.actions = Column::choices(vec![0, 3, 1]);
+    let settings = ["control.period_us=1000", "control.safe_action=[2.0]"];
+    let Prepared { train, info, .. } = prepare(choosing, None, &config(&settings)).unwrap();
+    assert_eq!((train.act_dim, train.kind), (4, Actions::Discrete));
+    assert_eq!(
+        train.actions,
+        [
+            [1.0, 0.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 1.0],
+            [0.0, 1.0, 0.0, 0.0]
+        ]
+        .concat()
+    );
+    assert_eq!((info.act_dim, info.choices), (4, true));
+    assert_eq!(
+        (info.action_low, info.action_high, info.safe_action),
+        (vec![0.0], vec![3.0], vec![2.0])
     );
 }

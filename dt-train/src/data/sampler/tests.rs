@@ -9,6 +9,7 @@ fn numbered(episode_lens: &[usize]) -> Trajectories {
     Trajectories {
         state_dim: 1,
         act_dim: 1,
+        kind: Actions::Continuous,
         states: numbers.clone(),
         actions: numbers.clone(),
         returns_to_go: numbers,

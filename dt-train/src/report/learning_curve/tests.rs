@@ -33,6 +33,8 @@ fn record(update: u64, mean_return: Option<f64>) -> Record {
         loss: 0.09 + 40.0 / update as f64,
         validation_loss: None,
         fit_loss: None,
+        accuracy: None,
+        validation_accuracy: None,
         grad_norm: 1.0,
         learning_rate: 1e-3,
         updates_per_second: 10.0,
