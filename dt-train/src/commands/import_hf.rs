@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use host_sim::console;
 
+use crate::hf::description::Said;
 use crate::hf::import::{Options, import};
 
 /// Arguments of `dt-train import-hf`.
@@ -11,8 +12,8 @@ use crate::hf::import::{Options, import};
 /// What the model's folder does not say is asked for, all of it at once.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of the Hugging Face model: config.json with model.safetensors, or several such files and their index, or
-    /// pytorch_model.bin
+    /// Folder of the Hugging Face model: config.json with model.safetensors or pytorch_model.bin, or several such files and
+    /// their index; or a file of weights, with config.json beside it, or a state dict of the paper's code
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Folder of the run to write
@@ -40,6 +41,12 @@ pub struct Args {
     /// Control period in microseconds
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(1..))]
     pub period_us: Option<u32>,
+    /// Attention heads, where there is no config.json
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub n_head: Option<u32>,
+    /// Nonlinearity of the MLP as transformers calls it, where there is no config.json
+    #[arg(long, value_name = "NAME")]
+    pub activation: Option<String>,
     /// Fields of config.json that change nothing in what the network computes
     #[arg(long, value_name = "FIELD,…", value_delimiter = ',')]
     pub ignore: Vec<String>,
@@ -86,6 +93,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         action_range: args.action_range,
         period_us: args.period_us,
         ignore: args.ignore,
+        said: Said {
+            n_head: args.n_head,
+            activation: args.activation,
+        },
     })?;
     for note in &imported.notes {
         eprintln!("note: {note}");

@@ -1,4 +1,5 @@
-//! `config.json`: every field is honoured, or is of no consequence to what the network computes, or is refused by name.
+//! `config.json`: every field is honoured, or is of no consequence to what the network computes, or is refused by name. The
+//! paper's own code writes none; the shapes of its tensors say most of it.
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use dt_core::config::{Activation, Attention, Config, Dtype, Head};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::tensors::Tensors;
 use super::{CONFIG, EMBEDDING_NORM_EPS, OWN};
 use crate::algo::Dims;
 use crate::algo::dt::Dt;
@@ -27,6 +29,19 @@ pub struct Description {
     pub dropout: Option<f64>,
     /// What [`export`](super::export) put there.
     pub own: Option<Own>,
+    /// Where all this was found.
+    pub found_in: &'static str,
+    /// Options for what was not found.
+    pub asks: Vec<&'static str>,
+}
+
+/// What the tensors of the paper's own code do not say.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// Attention heads per block.
+    pub n_head: Option<u32>,
+    /// Nonlinearity, as transformers calls it.
+    pub activation: Option<String>,
 }
 
 /// What a run has besides its network, under the key [`OWN`].
@@ -86,6 +101,77 @@ impl Description {
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, ignore).with_context(|| format!("{}", path.display()))
+    }
+
+    /// The network that tensors of the paper's own code are of, which puts a tanh behind its head.
+    ///
+    /// # Errors
+    /// Tensors that say its sizes are missing; a nonlinearity that this version does not have.
+    pub fn of_papers(tensors: &Tensors, said: &Said) -> anyhow::Result<Self> {
+        let mut missing = Vec::new();
+        let mut size = |name: &'static str, dim: usize| {
+            let shape = tensors.get(name).map(|array| array.shape.as_slice());
+            match shape {
+                Some(&[rows, cols]) => u32::try_from([rows, cols][dim]).unwrap_or(u32::MAX),
+                _ => {
+                    if !missing.contains(&name) {
+                        missing.push(name);
+                    }
+                    0
+                }
+            }
+        };
+        let dims = Dims {
+            state_dim: size("embed_state.weight", 1) as usize,
+            act_dim: size("embed_action.weight", 1) as usize,
+        };
+        let of_block = |name: &&String| name.starts_with("transformer.h.");
+        let block = |name: &String| name.split('.').nth(2)?.parse::<u32>().ok();
+        let last = tensors.keys().filter(of_block).filter_map(block).max();
+        let dt = Dt {
+            d_model: size("embed_state.weight", 0),
+            d_ff: size("transformer.h.0.mlp.c_fc.weight", 1),
+            max_ep_len: size("embed_timestep.weight", 0),
+            n_layer: last.map_or(0, |last| last.saturating_add(1)),
+            n_head: said.n_head.unwrap_or(1),
+            context_len: 0,
+            attention: Attention::Window,
+            activation: match &said.activation {
+                Some(name) => activation(name).with_context(|| {
+                    format!("--activation {name}: this version's engine has {}", names())
+                })?,
+                None => Activation::Relu,
+            },
+            head: Head::Tanh,
+            ..Dt::default()
+        };
+        if !missing.is_empty() {
+            bail!(
+                "its tensors are named as the paper's code does, and those that say the network's sizes are missing: {}",
+                missing.join(", ")
+            );
+        }
+        let asks = [
+            (
+                said.n_head.is_none(),
+                "--n-head N (attention heads: 1 in the paper)",
+            ),
+            (
+                said.activation.is_none(),
+                "--activation NAME (of the MLP: relu in the paper)",
+            ),
+        ];
+        let asks = asks.into_iter().filter_map(|(is, ask)| is.then_some(ask));
+        Ok(Self {
+            dims,
+            dt,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            dropout: None,
+            own: None,
+            found_in: "its other tensors",
+            asks: asks.collect(),
+        })
     }
 
     fn parse(text: &str, ignore: &[String]) -> anyhow::Result<Self> {
@@ -157,6 +243,8 @@ impl Description {
                 .all(|dropout| *dropout == dropouts[0])
                 .then_some(dropouts[0]),
             own: fields.own(),
+            found_in: CONFIG,
+            asks: Vec::new(),
         }
     }
 
@@ -181,6 +269,15 @@ const ACTIVATIONS: [(&str, Activation); 11] = [
     ("swish", Activation::Silu),
     ("tanh", Activation::Tanh),
 ];
+
+fn names() -> String {
+    ACTIVATIONS.map(|(name, _)| name).join(", ")
+}
+
+fn activation(name: &str) -> Option<Activation> {
+    let mut known = ACTIVATIONS.iter();
+    Some(known.find(|(known, _)| *known == name)?.1)
+}
 
 /// What `activation_function` is to say.
 pub fn activation_name(activation: Activation) -> Option<&'static str> {
@@ -228,13 +325,8 @@ impl Fields {
     }
 
     fn activation(&mut self) -> Activation {
-        let names = ACTIVATIONS.map(|(name, _)| name).join(", ");
-        let expected = format!("one of those that this version's engine has: {names}");
-        let known = |value: &Value| {
-            let known = ACTIVATIONS.iter();
-            let mut known = known.filter(|(name, _)| Some(*name) == value.as_str());
-            known.next().map(|(_, activation)| *activation)
-        };
+        let expected = format!("one of those that this version's engine has: {}", names());
+        let known = |value: &Value| activation(value.as_str()?);
         self.take("activation_function", Activation::Relu, &expected, known)
     }
 

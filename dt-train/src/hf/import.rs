@@ -1,17 +1,17 @@
 //! A model's folder as a run, which every command takes.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use dt_core::config::Dtype;
 use host_sim::Env;
 
-use super::OWN;
-use super::description::{Description, Own};
+use super::description::{Description, Own, Said};
 use super::statistics::{Conventions, Statistics};
-use super::tensors;
-use super::weights::from_transformers;
+use super::tensors::{self, Tensors};
+use super::weights::{BODY, from_transformers};
+use super::{CONFIG, OWN};
 use crate::config::Recipe;
 use crate::data::prepare::safe_action;
 use crate::run::checkpoint::{Checkpoint, Progress};
@@ -23,7 +23,7 @@ const LIMIT_DEVIATIONS: f32 = 10.0;
 /// What to import, and what its files do not say.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The model's folder.
+    /// The model's folder, or its file of weights.
     pub dir: PathBuf,
     /// The run's.
     pub out: PathBuf,
@@ -45,6 +45,18 @@ pub struct Options {
     pub period_us: Option<u32>,
     /// Fields of `config.json` to leave out of account.
     pub ignore: Vec<String>,
+    /// What `config.json` would say, where there is none.
+    pub said: Said,
+}
+
+impl Options {
+    /// Where `config.json` is, if anywhere.
+    fn folder(&self) -> &Path {
+        match self.dir.is_file() {
+            true => self.dir.parent().unwrap_or(&self.dir),
+            false => &self.dir,
+        }
+    }
 }
 
 /// A run that was imported, and what is to be said about it.
@@ -67,7 +79,7 @@ pub fn import(options: &Options) -> anyhow::Result<Imported> {
         false => Existing::Refuse,
     };
     run::check_folder(&options.out, existing)?;
-    let mut description = Description::read(&options.dir, &options.ignore)?;
+    let (mut description, tensors) = model(options)?;
     let statistics = options.statistics.as_deref();
     let (statistics, conventions) = match statistics.map(Statistics::load).transpose()? {
         Some((statistics, conventions)) => (Some(statistics), conventions),
@@ -79,6 +91,12 @@ pub fn import(options: &Options) -> anyhow::Result<Imported> {
         conventions,
     };
     let mut notes = Vec::new();
+    if description.found_in != CONFIG {
+        notes.push(format!(
+            "there is no {CONFIG}; taken for what the paper's code trains: window attention, a tanh behind the action head, \
+             norms with ε 1e-5"
+        ));
+    }
     let (recipe, info) = match description.own.take() {
         Some(own) => asked.over(own, &mut description)?,
         None => asked.complete(&mut description, &mut notes)?,
@@ -94,7 +112,6 @@ pub fn import(options: &Options) -> anyhow::Result<Imported> {
                 options.dir.display()
             )
         })?;
-    let tensors = tensors::read(&options.dir)?;
     let weights = from_transformers(&description, tensors)
         .with_context(|| format!("{}", options.dir.display()))?;
     let checkpoint = Checkpoint {
@@ -106,6 +123,57 @@ pub fn import(options: &Options) -> anyhow::Result<Imported> {
     let (run, _) = run::open(&options.out, existing, recipe, info)?;
     checkpoint.save(&run.dir.join(LAST))?;
     Ok(Imported { run, notes })
+}
+
+/// The network, by `config.json` or, of the paper's own code, by the tensors themselves.
+fn model(options: &Options) -> anyhow::Result<(Description, Tensors)> {
+    let Options {
+        dir: path, said, ..
+    } = options;
+    let folder = options.folder();
+    if folder.join(CONFIG).is_file() {
+        let description = Description::read(folder, &options.ignore)?;
+        let given = [
+            (said.n_head.is_some(), "--n-head"),
+            (said.activation.is_some(), "--activation"),
+        ];
+        if let Some((_, option)) = given.iter().find(|(is, _)| *is) {
+            bail!(
+                "{} says it; leave out {option}",
+                folder.join(CONFIG).display()
+            );
+        }
+        return Ok((description, tensors::read(path)?));
+    }
+    let tensors = match tensors::read(path) {
+        Ok(tensors) => tensors,
+        // Nothing of a model is there; what a model's folder holds first is what to ask for.
+        Err(_) if path.is_dir() => return Err(Description::read(folder, &[]).unwrap_err()),
+        Err(error) => return Err(error),
+    };
+    let [theirs, papers] = BODY;
+    let has = |body: &str| {
+        let block = format!("{body}h.");
+        tensors.keys().any(|name| name.starts_with(&block))
+    };
+    if has(papers) {
+        let description = Description::of_papers(&tensors, said);
+        return Ok((
+            description.with_context(|| path.display().to_string())?,
+            tensors,
+        ));
+    }
+    if has(theirs) {
+        return Err(Description::read(folder, &[]).unwrap_err());
+    }
+    let names: Vec<_> = tensors.keys().take(4).map(String::as_str).collect();
+    bail!(
+        "{} is no Decision Transformer: its tensors are {}{}, and one has `{theirs}h.0…` (transformers; with {CONFIG}) or \
+         `{papers}h.0…` (the paper's code)",
+        path.display(),
+        names.join(", "),
+        if tensors.len() > 4 { ", …" } else { "" },
+    )
 }
 
 /// What was asked for, and what follows from it.
@@ -147,9 +215,15 @@ impl Asked<'_> {
         let period = options
             .period_us
             .or(world.as_deref().map(|env| env.spec().control_period_us));
-        let (Some(statistics), Some(scale), Some(target), Some(k), Some(range), Some(period)) =
-            (statistics, scale, target, k, &range, period)
-        else {
+        let (Some(statistics), Some(scale), Some(target), Some(k), Some(range), Some(period), []) = (
+            statistics,
+            scale,
+            target,
+            k,
+            &range,
+            period,
+            description.asks.as_slice(),
+        ) else {
             let missing = [
                 (
                     statistics.is_none(),
@@ -180,10 +254,10 @@ impl Asked<'_> {
                     },
                 ),
             ];
-            let missing: Vec<_> = missing
+            let missing = missing
                 .into_iter()
-                .filter_map(|(is, option)| is.then_some(option))
-                .collect();
+                .filter_map(|(is, option)| is.then_some(option));
+            let missing: Vec<_> = description.asks.iter().copied().chain(missing).collect();
             bail!(
                 "{} does not say what its policy needs to act; add {}",
                 options.dir.display(),
@@ -284,10 +358,7 @@ impl Asked<'_> {
             ref statistics,
             ..
         } = self;
-        let origin = format!(
-            "{}, {OWN}.recipe",
-            options.dir.join(super::CONFIG).display()
-        );
+        let origin = format!("{}, {OWN}.recipe", options.folder().join(CONFIG).display());
         let Own {
             recipe,
             run: mut info,

@@ -30,6 +30,8 @@ pub const WEIGHTS: &str = "model.safetensors";
 pub const INDEX: &str = "model.safetensors.index.json";
 /// Of a model's folder: the weights as PyTorch pickles them.
 pub const PICKLED: &str = "pytorch_model.bin";
+/// Of a model's folder: which of several such files has which tensor.
+pub const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
 /// Of a model's folder: the model card.
 pub const CARD: &str = "README.md";
 /// The key of `config.json` that holds what a run has besides its network.

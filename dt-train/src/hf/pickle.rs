@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
-use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, bail, ensure};
@@ -20,12 +19,7 @@ use crate::run::checkpoint::Array;
 ///
 /// # Errors
 /// Another file, one that is cut off, or a pickle that does anything else.
-pub(super) fn read(path: &Path, tensors: &mut Tensors) -> anyhow::Result<()> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    read_bytes(&bytes, tensors).with_context(|| format!("{}", path.display()))
-}
-
-fn read_bytes(bytes: &[u8], tensors: &mut Tensors) -> anyhow::Result<()> {
+pub(super) fn read(bytes: &[u8], tensors: &mut Tensors) -> anyhow::Result<()> {
     let mut zip = ZipArchive::new(Cursor::new(bytes)).context(
         "it is no zip, as PyTorch has written since version 1.6; it is older, was cut off (then download it again), or is \
          something else",
@@ -493,7 +487,7 @@ mod tests {
         let numbers: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         let zip = zipped(&[("data.pkl", pickle), ("data/0", &numbers)]);
         let mut tensors = Tensors::new();
-        match read_bytes(&zip, &mut tensors) {
+        match super::read(&zip, &mut tensors) {
             Ok(()) => Ok(tensors),
             Err(error) => Err(format!("{error:#}")),
         }
@@ -607,7 +601,7 @@ mod tests {
                 ("data/0", &[0; 24]),
                 ("byteorder", order),
             ];
-            read_bytes(&zipped(&entries), &mut Tensors::new())
+            super::read(&zipped(&entries), &mut Tensors::new())
         };
         read_with(b"little").unwrap();
         let error = read_with(b"big").unwrap_err();
@@ -687,7 +681,7 @@ mod tests {
             let error = read(program, &[]).unwrap_err();
             assert!(error.contains("something else"), "{program:?}: {error}");
         }
-        let error = read_bytes(b"PK no zip", &mut Tensors::new()).unwrap_err();
+        let error = super::read(b"PK no zip", &mut Tensors::new()).unwrap_err();
         assert!(format!("{error:#}").contains("no zip"), "{error:#}");
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use super::description::holds;
-use super::{INDEX, PICKLED, WEIGHTS, pickle};
+use super::{INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, pickle};
 use crate::nn::parameters::host_values;
 use crate::run::checkpoint::Array;
 
@@ -26,34 +26,43 @@ pub(super) fn is_without_part(name: &str) -> bool {
         || name.starts_with("predict_return.")
 }
 
-/// Every tensor of the folder that has part in predicting actions, as f32: from one safetensors file, or several with their
-/// index, or a pickle that is not run.
+/// Every tensor that has part in predicting actions, as f32: of a file, or of the files of a folder, which are one, or several
+/// with their index. Safetensors are preferred; a pickle is not run.
 ///
 /// # Errors
 /// No such file, one that is cut off, or tensors that are not numbers with a point.
-pub fn read(dir: &Path) -> anyhow::Result<Tensors> {
+pub fn read(path: &Path) -> anyhow::Result<Tensors> {
     let mut tensors = Tensors::new();
-    if dir.join(WEIGHTS).is_file() {
-        read_file(&dir.join(WEIGHTS), &mut tensors)?;
+    if !path.is_dir() {
+        read_file(path, &mut tensors)?;
         return Ok(tensors);
     }
-    let index = dir.join(INDEX);
-    if !index.is_file() {
-        if dir.join(PICKLED).is_file() {
-            pickle::read(&dir.join(PICKLED), &mut tensors)?;
-            return Ok(tensors);
+    let dir = path;
+    let there = |name: &&str| dir.join(name).is_file();
+    match [WEIGHTS, INDEX, PICKLED, PICKLED_INDEX]
+        .iter()
+        .copied()
+        .find(there)
+    {
+        Some(index) if index.ends_with(".index.json") => {
+            read_indexed(dir, &dir.join(index), &mut tensors)?;
         }
-        bail!(
+        Some(file) => read_file(&dir.join(file), &mut tensors)?,
+        None => bail!(
             "{} holds no {WEIGHTS}{}; download the weights, too",
             dir.display(),
             holds(dir)
-        );
+        ),
     }
+    Ok(tensors)
+}
+
+fn read_indexed(dir: &Path, index: &Path, tensors: &mut Tensors) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(&index)
+    let text = std::fs::read_to_string(index)
         .with_context(|| format!("cannot read {}", index.display()))?;
     let Index { weight_map } =
         serde_json::from_str(&text).with_context(|| format!("{}", index.display()))?;
@@ -73,13 +82,20 @@ pub fn read(dir: &Path) -> anyhow::Result<Tensors> {
         );
     }
     for file in files {
-        read_file(&dir.join(file), &mut tensors)?;
+        read_file(&dir.join(file), tensors)?;
     }
-    Ok(tensors)
+    Ok(())
 }
 
+/// Safetensors by that name; everything else is a pickle, or nothing.
 fn read_file(path: &Path, tensors: &mut Tensors) -> anyhow::Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let is_safetensors = path
+        .extension()
+        .is_some_and(|extension| extension == "safetensors");
+    if !is_safetensors {
+        return pickle::read(&bytes, tensors).with_context(|| path.display().to_string());
+    }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| {
         let remedy = "it is damaged or was cut off; download it again";
         anyhow::anyhow!(

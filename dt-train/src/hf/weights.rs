@@ -31,7 +31,7 @@ const TIMESTEPS: &str = "embed_timestep";
 const TIMESTEPS_THERE: &str = "embed_timestep.weight";
 const POSITIONS: &str = "encoder.wpe.weight";
 /// What the body is called there, and in the code of the paper, which has no positions.
-const BODY: [&str; 2] = ["encoder.", "transformer."];
+pub(super) const BODY: [&str; 2] = ["encoder.", "transformer."];
 
 /// A tensor in both.
 struct Pair {
@@ -79,7 +79,10 @@ pub fn from_transformers(
     mut tensors: Tensors,
 ) -> anyhow::Result<Weights> {
     let network = description.network();
-    let mut problems = Problems::default();
+    let mut problems = Problems {
+        found_in: description.found_in,
+        ..Problems::default()
+    };
     let [encoder, papers] = BODY;
     // Of the paper's own code, whose body has no positions.
     let is_papers = tensors.keys().any(|name| name.starts_with(papers));
@@ -221,6 +224,8 @@ fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
 
 #[derive(Default)]
 struct Problems {
+    /// Where the network is described.
+    found_in: &'static str,
     missing: Vec<String>,
     extra: Vec<String>,
     misshapen: Vec<String>,
@@ -233,7 +238,7 @@ impl Problems {
         if array.shape != shape {
             let has = &array.shape;
             self.misshapen
-                .push(format!("{name} is {has:?}, by config.json {shape:?}"));
+                .push(format!("{name} is {has:?}, by {} {shape:?}", self.found_in));
             return false;
         }
         let wrong = array.values.iter().filter(|x| !x.is_finite()).count();
@@ -245,6 +250,7 @@ impl Problems {
     }
 
     fn finish(self) -> anyhow::Result<()> {
+        let found_in = self.found_in;
         let parts: Vec<_> = [
             ("missing", self.missing),
             ("more than the network has", self.extra),
@@ -257,7 +263,7 @@ impl Problems {
         .collect();
         if !parts.is_empty() {
             bail!(
-                "the weights are not those of the network that config.json describes: {}",
+                "the weights are not those of the network by {found_in}: {}",
                 parts.join("; ")
             );
         }

@@ -2,6 +2,7 @@
 //! and what cannot is refused.
 
 mod export;
+mod files;
 mod refusals;
 
 use std::collections::BTreeMap;
