@@ -58,8 +58,8 @@ pub struct Args {
         default_value = "auto"
     )]
     pub target_return: Vec<Target>,
-    /// Episodes per target and run; both have the same
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Episodes per target and run; both have the same. A window policy computes twenty times as much per step as a streaming one
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
     /// Override one key of RUN's recipe; may be repeated. Without: train.updates=1000, train.learning_rate=3e-4 that falls to a
     /// twentieth, train.warmup_updates=50; sequences as long as the new kind of attention needs
