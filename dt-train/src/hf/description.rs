@@ -121,10 +121,10 @@ impl Description {
                 }
             }
         };
-        let dims = Dims {
-            state_dim: size("embed_state.weight", 1) as usize,
-            act_dim: size("embed_action.weight", 1) as usize,
-        };
+        let dims = Dims::vectors(
+            size("embed_state.weight", 1) as usize,
+            size("embed_action.weight", 1) as usize,
+        );
         let of_block = |name: &&String| name.starts_with("transformer.h.");
         let block = |name: &String| name.split('.').nth(2)?.parse::<u32>().ok();
         let last = tensors.keys().filter(of_block).filter_map(block).max();

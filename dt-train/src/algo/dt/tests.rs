@@ -261,7 +261,7 @@ fn libtorch_and_the_engine_agree_in_every_activation_and_head() {
 /// As [`largest_difference`], where actions are one of three choices; the return-to-go leaves its limits on both sides.
 /// Returns how often each was chosen, and how often by one of the two alone.
 fn choices(how: ChoiceName) -> ([usize; 3], usize) {
-    let mut run = run(Attention::Streaming);
+    let mut run = run(Attention::Streaming, Activation::Relu, false);
     run.recipe.algorithm = Arc::new(Dt {
         d_model: 16,
         n_head: 2,
