@@ -525,6 +525,46 @@ fn parameters_are_counted() {
     let layer = 4 * 8 + 24 * 9 + 8 * 9 + 16 * 9 + 8 * 17;
     let expected = 8 * (2 + 4 + 2) + 9 * 8 + 16 + 2 * layer + 16 + 9;
     assert_eq!(Blob::parse(bytes(&file)).unwrap().parameters(), expected);
+    let gated = Config {
+        glu: true,
+        ..config()
+    };
+    let file = Fixture::new(gated, 1).emit().unwrap();
+    let parameters = Blob::parse(bytes(&file)).unwrap().parameters();
+    assert_eq!(parameters, expected + 16 * 9);
+}
+
+/// The gated linear unit is checked like any other matrix, and by its name.
+#[test]
+fn a_forged_gated_linear_unit_is_refused() {
+    let config = Config {
+        glu: true,
+        ..config()
+    };
+    let file = Fixture::new(config, 1).emit().unwrap();
+    let blob = Blob::parse(bytes(&file)).unwrap();
+    let glu = blob.model().output().glu.unwrap();
+    let crate::linear::Weights::Int8 { packed, scale } = glu.weights else {
+        panic!("the fixture is int8")
+    };
+    let refused = |at: usize, value: &[u8]| {
+        let forged = forged(&file, |file| {
+            file[at..][..value.len()].copy_from_slice(value);
+        });
+        Blob::parse(bytes(&forged)).unwrap_err()
+    };
+    let nan = f32::NAN.to_le_bytes();
+    let part = |part| TensorName::plain("glu").part(part);
+    let (last_gate, weights) = (4 * (glu.rows - 1), offset(&file, packed));
+    assert_eq!(refused(weights, &[0]), BlobError::Weight(part("weight")));
+    assert_eq!(
+        refused(offset(&file, scale) + last_gate, &(-1f32).to_le_bytes()),
+        BlobError::Scale(part("scale"))
+    );
+    assert_eq!(
+        refused(offset(&file, glu.bias) + last_gate, &nan),
+        BlobError::NonFinite(part("bias"))
+    );
 }
 
 /// The file that `BLOB.md` takes apart: one layer, d_model 4, everything else 1.
