@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
-use dt_core::config::{Attention, Dtype, Mixer};
+use dt_core::config::{Activation, Attention, Dtype, Mixer};
+use dt_train::algo::dt::Dt;
 use host_sim::policy_file::PolicyFile;
 use lab::{K, Lab};
 use predicates::prelude::*;
@@ -57,6 +58,45 @@ fn a_folded_policy_acts_as_torch_does() {
         }
         let (low, high) = range(&by_torch);
         assert!(high - low > 0.3, "{low}..{high}");
+    }
+}
+
+/// From the recipe's words to the file: what a run has before its head and inside its MLP, its policy has.
+#[test]
+fn a_gated_policy_acts_as_torch_does_with_any_activation() {
+    for (activation, attention, heads) in [
+        (Activation::Gelu, Attention::Streaming, 1),
+        (Activation::Silu, Attention::Window, 2),
+        (Activation::Tanh, Attention::Streaming, 2),
+    ] {
+        let lab = Lab::of(Dt {
+            activation,
+            glu: true,
+            ..lab::dt(attention, heads)
+        });
+        lab.run(&["export", "RUN", "--out", "f32.dtb", "--dtype", "f32"])
+            .success();
+        let contexts = lab.contexts();
+        let by_torch = lab.actions("RUN", &contexts);
+        for (ours, theirs) in lab.actions("f32.dtb", &contexts).iter().zip(&by_torch) {
+            assert!(
+                (ours - theirs).abs() <= 1e-5,
+                "{activation:?}: {ours}, torch has {theirs}"
+            );
+        }
+        let (low, high) = range(&by_torch);
+        assert!(high - low > 0.3, "{activation:?}: {low}..{high}");
+
+        let exported = lab.run(&["export", "RUN", "--out", "p.dtb"]).success();
+        let report = String::from_utf8(exported.get_output().stdout.clone()).unwrap();
+        assert!(report.contains("\nglu "), "{report}");
+        let file = PolicyFile::load(&lab.path("p.dtb")).unwrap();
+        let config = file.blob().manifest().config;
+        assert!(config.glu && config.activation == activation);
+        let source = fs::read_to_string(lab.path("p.rs")).unwrap();
+        for constant in ["glu: true", &format!("Activation::{activation:?}")] {
+            assert!(source.contains(constant), "{source}");
+        }
     }
 }
 

@@ -35,6 +35,11 @@ impl Lab {
     }
 
     pub fn with_heads(attention: Attention, heads: u32) -> Self {
+        Self::of(dt(attention, heads))
+    }
+
+    /// Of any network with timesteps enough for the tests' contexts.
+    pub fn of(dt: Dt) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut numbers = |n: usize, width: f32| {
@@ -60,7 +65,6 @@ impl Lab {
         };
         d4rl::write(&data, false, &recording, &metadata).unwrap();
 
-        let dt = dt(attention, heads);
         let dims = Dims::vectors(3, 1);
         let network = dt.network(dims, Dtype::F32);
         let mut recipe = Recipe::new(dt);
@@ -168,7 +172,8 @@ impl Lab {
     }
 }
 
-fn dt(attention: Attention, n_head: u32) -> Dt {
+/// A small network.
+pub fn dt(attention: Attention, n_head: u32) -> Dt {
     Dt {
         d_model: 16,
         n_layer: 2,
