@@ -397,6 +397,8 @@ fn inspect_describes_policies_and_runs() {
         ),
         ("state_dim", json!(3)),
         ("act_dim", json!(1)),
+        ("actions", json!("continuous")),
+        ("choice", json!(null)),
         ("env", json!("pendulum")),
         ("self_test", json!("passed")),
         ("updates", json!(7)),

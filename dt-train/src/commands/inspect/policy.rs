@@ -1,6 +1,7 @@
 //! What `dt-train inspect` says about a policy file.
 
-use dt_core::blob::{Blob, VERSION};
+use dt_core::blob::{Blob, Choice, Manifest, VERSION};
+use dt_core::config::Actions;
 use dt_core::golden;
 use dt_core::policy::Policy;
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("self_test", self_test(blob)),
         ("state_dim", json!(config.state_dim)),
         ("act_dim", json!(config.act_dim)),
+        ("actions", name(config.actions)),
+        ("choice", choice(manifest)),
         ("d_model", json!(config.d_model)),
         ("n_layer", json!(config.n_layer)),
         ("n_head", json!(config.n_head)),
@@ -73,6 +76,17 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("seed", json!(provenance.seed)),
         ("updates", json!(provenance.updates)),
     ]
+}
+
+/// How a discrete action follows from the logits.
+fn choice(manifest: &Manifest<'_>) -> Value {
+    match (manifest.config.actions, manifest.choice) {
+        (Actions::Continuous, _) => Value::Null,
+        (Actions::Discrete, Choice::Greedy) => json!("greedy"),
+        (Actions::Discrete, Choice::Sampled(sampling)) => json!({
+            "temperature": f64::from(sampling.temperature), "top_k": sampling.top_k, "seed": sampling.seed,
+        }),
+    }
 }
 
 /// Whether this machine reproduces the golden vectors.

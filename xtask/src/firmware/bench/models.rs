@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::firmware::Flash;
 use anyhow::{Context, Result, anyhow};
 use dt_core::blob::{
-    Affine, Blob, LayerParameters, Manifest, MixerParameters, Parameters, Provenance, Vectors,
-    emit, emitted_len,
+    Affine, Blob, Choice, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
+    Sampling, Vectors, emit, emitted_len,
 };
 use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
 use dt_core::golden;
@@ -26,6 +26,8 @@ pub struct Model {
     pub flash: Flash,
     /// Factor of the weights before the MLP's nonlinearity, whose inputs are then about as large.
     pub mlp_gain: f32,
+    /// How it chooses, where its actions are discrete.
+    pub choice: Choice,
 }
 
 /// The published model for locomotion (Chen et al. 2021), with Hopper's dimensions.
@@ -52,6 +54,7 @@ pub const PAPER: Model = Model {
     },
     flash: Flash::Large,
     mlp_gain: 1.0,
+    choice: Choice::Greedy,
 };
 
 /// The recipe of `dt-train/configs/pendulum.toml`.
@@ -172,8 +175,32 @@ const fn steep(name: &'static str, activation: Activation) -> Model {
     }
 }
 
+/// The published model with as many choices as Atari's largest set of actions has.
+const fn choosing(name: &'static str, choice: Choice) -> Model {
+    Model {
+        config: Config {
+            actions: Actions::Discrete,
+            act_dim: 18,
+            head: Head::Linear,
+            ..PAPER.config
+        },
+        name,
+        choice,
+        ..PAPER
+    }
+}
+
+/// Drawn among so many.
+const fn sampled(top_k: u32) -> Choice {
+    Choice::Sampled(Sampling {
+        temperature: 1.0,
+        top_k,
+        seed: 0,
+    })
+}
+
 /// The published model with every activation and head, its own first.
-pub const HEADS: [Model; 12] = {
+pub const HEADS: [Model; 15] = {
     use Activation::{Gelu, GeluTanh, Relu, Silu, Tanh};
     use Head::Linear;
     const TANH: Head = Head::Tanh;
@@ -190,6 +217,9 @@ pub const HEADS: [Model; 12] = {
         headed("tanh, tanh", Tanh, TANH, false),
         steep("gelu_tanh, tanh; large values", GeluTanh),
         steep("tanh, tanh; large values", Tanh),
+        choosing("18 choices, greedy", Choice::Greedy),
+        choosing("18 choices, sampled", sampled(0)),
+        choosing("18 choices, sampled among 9", sampled(9)),
     ]
 };
 
@@ -231,6 +261,7 @@ impl Model {
             target_return: 1.0,
             golden_steps: steps,
             env: "none",
+            choice: self.choice,
             provenance: Provenance {
                 dataset: "random",
                 run: self.name,
@@ -240,6 +271,12 @@ impl Model {
             ..Manifest::new(*config)
         };
         let mut golden = random.around(0.0, 1.0, steps as usize * manifest.golden_record_len());
+        if config.actions == Actions::Discrete {
+            let applied = 1 + config.state_dim as usize;
+            for record in golden.chunks_exact_mut(manifest.golden_record_len()) {
+                record[applied] = random.0.random_range(0..config.act_dim) as f32;
+            }
+        }
         let unproven = tensors.emit(&manifest, &golden)?;
         let blob = unproven.parse()?;
         let mut policy = Policy::new(&blob, vec![0; config.arena_words()])?;
@@ -386,14 +423,18 @@ impl Tensors {
             head: affine(&self.head),
         };
         let of_state = |value| vec![value; self.config.state_dim as usize];
-        let of_action = |value| vec![value; self.config.act_dim as usize];
+        let of_action = |value| vec![value; self.config.action_len() as usize];
+        let (low, high) = match self.config.actions {
+            Actions::Continuous => (-1.0, 1.0),
+            Actions::Discrete => (0.0, (self.config.act_dim - 1) as f32),
+        };
         let vectors = Vectors {
             state_mean: &of_state(0.0),
             state_std: &of_state(1.0),
             state_low: &of_state(f32::MIN),
             state_high: &of_state(f32::MAX),
-            action_low: &of_action(-1.0),
-            action_high: &of_action(1.0),
+            action_low: &of_action(low),
+            action_high: &of_action(high),
             safe_action: &of_action(0.0),
         };
         let mut file = Aligned::zeros(emitted_len(manifest)?);
