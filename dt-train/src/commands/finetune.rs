@@ -17,7 +17,7 @@ use crate::run::train::{self, Options};
 use crate::run::{self, Run, Which};
 
 /// What a network that is trained already takes: a short warm-up, since its optimizer knows nothing of it, and a learning rate
-/// that ends low, since the last update's policy is the result. docs/results/import-parity.md has what else was tried.
+/// that ends low, since the last update's policy is the result. docs/results/import-parity.md has a policy tuned so.
 const DEFAULTS: [&str; 6] = [
     "train.updates=1000",
     "train.learning_rate=3e-4",
