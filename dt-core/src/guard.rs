@@ -62,7 +62,7 @@ impl core::error::Error for Fault {}
 /// What to send to the actuators.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Command<'c> {
-    /// The policy's action, or the safe action (act_dim).
+    /// The policy's action, or the safe action (act_dim, or the index of a choice).
     pub action: &'c [f32],
     /// Set while the safe action is out.
     pub fault: Option<Fault>,
@@ -161,7 +161,7 @@ impl<'a> Guard<'a> {
         self.fault
     }
 
-    /// The safe action (act_dim).
+    /// The safe action (act_dim, or the index of a choice).
     pub fn safe_action(&self) -> &'a [f32] {
         self.safe_action
     }

@@ -650,6 +650,10 @@ fn who_cannot_learn_an_environments_actions_is_refused() {
             ["--updates-per-step is of sac", "leave it away"],
         ),
         (
+            "--env cartpole --agent ppo --steps 100",
+            ["PPO learns from 256 steps at a time", "--horizon"],
+        ),
+        (
             "--env cartpole --recipe medium --steps 9",
             ["no published returns", "pass --medium-return R"],
         ),

@@ -18,7 +18,7 @@ pub trait Controller {
     /// If it cannot start.
     fn reset(&mut self, seed: u64, target_return: f32) -> Result<(), Self::Error>;
 
-    /// The action (act_dim) for `observation` (state_dim), in the environment's units.
+    /// The action (act_dim, or the index of a choice) for `observation` (state_dim), in the environment's units.
     ///
     /// # Errors
     /// If it has no valid action; the episode then ends with this error.
@@ -36,7 +36,7 @@ pub trait Controller {
 pub struct Transition<'a> {
     /// Before the step (state_dim).
     pub observation: &'a [f32],
-    /// Applied (act_dim).
+    /// Applied (act_dim, or the index of a choice).
     pub action: &'a [f32],
     /// Earned, before rounding to f32.
     pub reward: f64,

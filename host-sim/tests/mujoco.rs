@@ -62,7 +62,10 @@ fn threads_do_not_change_results() {
 fn an_instance_forgets_its_past() {
     for name in host_sim::registry::NAMES {
         let (mut used, mut fresh) = (host_sim::make(name).unwrap(), host_sim::make(name).unwrap());
-        let action = vec![0.7; used.spec().act_dim()];
+        let action = match used.spec().action {
+            Space::Discrete { .. } => vec![1.0],
+            _ => vec![0.7; used.spec().act_dim()],
+        };
         used.reset(1);
         for _ in 0..30 {
             used.step(&action);

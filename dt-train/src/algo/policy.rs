@@ -238,7 +238,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// What the network is told of an action that was applied (act_dim).
+    /// What the network is told (act_dim) of an action that was applied: a vector (act_dim) or the index of a choice.
     fn input(&self, applied: &[f32]) -> Vec<f32> {
         match self.run.dims().actions {
             Actions::Continuous => {
@@ -329,6 +329,9 @@ impl Controller for Player<'_> {
             self.history.steps.pop_front();
         }
         (self.forward)(&self.history, &mut self.output);
+        if !self.output.iter().all(|value| value.is_finite()) {
+            return Err(ActError::NonFinite);
+        }
         self.finish();
         Ok(&self.action)
     }

@@ -75,6 +75,19 @@ pub enum Settings {
 }
 
 impl Settings {
+    /// Whether what is learned from a step depends on how many are still to come.
+    pub fn depends_on_steps(&self) -> bool {
+        matches!(self, Self::Ppo(_))
+    }
+
+    /// Steps of `envs` environments before anything is learned.
+    pub fn first_lesson(&self, envs: usize) -> u64 {
+        match self {
+            Self::Sac(sac) => sac.learning_starts,
+            Self::Ppo(ppo) => (ppo.horizon as u64).saturating_mul(envs as u64),
+        }
+    }
+
     /// The algorithm that learns in an environment, with the settings published for it.
     pub fn for_env(spec: &EnvSpec<'_>) -> Self {
         match spec.action {

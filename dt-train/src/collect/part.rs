@@ -76,6 +76,9 @@ struct Entry {
     envs: usize,
     seed: u64,
     config: Settings,
+    /// Steps to take in all, where learning depends on how many are still to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    steps: Option<usize>,
     /// Seed of each environment's present episode.
     episodes: Vec<u64>,
     noise: Position,
@@ -93,6 +96,7 @@ pub fn save(path: &Path, learner: &Learner) -> Result<(), OutputError> {
         envs: learner.envs(),
         seed: learner.seed,
         config: learner.config.clone(),
+        steps: learner.config.depends_on_steps().then_some(learner.steps()),
         episodes: learner.lanes.iter().map(|lane| lane.episode).collect(),
         noise: learner.noise.position(),
         learned: learner.online.counters(),
@@ -156,6 +160,11 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
         ("--env", entry.env, learner.shape.env.clone()),
         ("--envs", entry.envs.to_string(), learner.envs().to_string()),
         ("--seed", entry.seed.to_string(), learner.seed.to_string()),
+        (
+            "--steps",
+            entry.steps.unwrap_or(learner.steps()).to_string(),
+            learner.steps().to_string(),
+        ),
         (
             "settings",
             settings(&entry.config),
@@ -350,6 +359,11 @@ mod tests {
         let mut second = learner();
         restore(&path, &mut second).unwrap();
         assert_eq!(finish(second), whole);
+
+        // Its learning rate falls until the last step, so another number of steps is another collection.
+        let mut longer = Learner::new(|| make("cartpole").unwrap(), 3, &config, 900, 3);
+        let message = restore(&path, &mut longer).unwrap_err().to_string();
+        assert!(message.contains("--steps 600, not 900"), "{message}");
     }
 
     #[test]

@@ -436,6 +436,11 @@ fn learn_and_save(
     learn(args, &mut learner, |_| Next::Learn)?;
     let (actor, _, recording) = learner.into_parts();
     let seconds = start.elapsed().as_secs_f64();
+    if !actor.weights.iter().all(|weight| weight.is_finite()) {
+        bail!(
+            "training diverged: the agent's weights are no numbers any more; nothing was written, use a smaller --learning-rate"
+        );
+    }
     if let Some(path) = &args.save_agent {
         let training = Training {
             steps: args.steps.into(),
@@ -478,6 +483,13 @@ fn learner(
     // one thread gives the same bits however many cores there are.
     tch::set_num_threads(1);
     let envs = args.envs.map_or(settings.envs(), |envs| envs as usize);
+    let first = settings.first_lesson(envs);
+    if settings.depends_on_steps() && first > steps.into() {
+        bail!(
+            "--steps {steps}: PPO learns from {first} steps at a time, --horizon of them in each of {envs} environments; ask for \
+             more steps or a shorter horizon"
+        );
+    }
     let mut learner = Learner::new(make_env, envs, &settings, steps as usize, args.seed);
     let part = part::path(&args.out);
     if args.resume && part.exists() {

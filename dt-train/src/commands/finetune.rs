@@ -154,13 +154,15 @@ fn settings(args: &Args, before: &Run) -> Vec<String> {
 
 /// Both in the same episodes, and the difference.
 fn measure(args: &Args, env: &str, before: &Run, tuned: &Run) -> anyhow::Result<()> {
+    // What knows no return is measured once, by `eval`'s own choice.
+    let is_conditioned = before.recipe.algorithm.learns_from_rewards();
     let target_return = args.target_return.iter().flat_map(|target| match *target {
-        Target::At(_) => vec![*target],
-        Target::Auto => before
+        Target::Auto if is_conditioned => before
             .target_returns()
             .into_iter()
             .map(Target::At)
             .collect(),
+        target => vec![target],
     });
     let asked = eval::Args {
         policy: PathBuf::new(),

@@ -38,6 +38,10 @@ pub struct Args {
     /// Lowest and highest action, of every component: what -1 and 1 of the network mean
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true, value_parser = range)]
     pub action_range: Option<[f32; 2]>,
+    /// The same of a network without tanh that gives actions as the environment takes them: they are limited to this, and the
+    /// network is scaled so that it is what -1 and 1 of it mean
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true, value_parser = range, conflicts_with = "action_range")]
+    pub action_limits: Option<[f32; 2]>,
     /// Control period in microseconds
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(1..))]
     pub period_us: Option<u32>,
@@ -91,6 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         context_len: args.context_len,
         env: args.env,
         action_range: args.action_range,
+        action_limits: args.action_limits,
         period_us: args.period_us,
         ignore: args.ignore,
         said: Said {

@@ -45,11 +45,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             return print(policy::facts(&PolicyFile::load(path)?.blob()), args.json);
         }
     }
-    let data = super::load(&args.path, &args.reading.reading())?;
+    let mut data = super::load(&args.path, &args.reading.reading())?;
     let env = data.env().and_then(|name| host_sim::make(name).ok());
     let spec = env.as_deref().map(|env| env.spec());
     let recipe = next::recipe(&data)?;
-    let summary = Summary::new(&data, notes(&data, spec.as_ref(), &recipe.1));
+    // As training does it, so that the same is said of the same data.
+    let refused = data.settle_actions(spec.as_ref(), &recipe.1).err();
+    let mut notes = notes(&data, spec.as_ref(), &recipe.1);
+    notes.extend(refused.map(|refused| format!("training refuses these actions: {refused:#}")));
+    let summary = Summary::new(&data, notes);
     if args.json {
         console::line(serde_json::to_string(&summary)?)?;
     } else {

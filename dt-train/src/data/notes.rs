@@ -218,6 +218,7 @@ fn range_of_files(data: &Dataset, env: Option<&EnvSpec<'_>>, recipe: &Recipe) ->
     let control = &recipe.control;
     let known = Known::new(data, env, recipe).ok()?;
     let of_files = env.is_none()
+        && data.actions.space().bounds().is_some()
         && (control.action_low.is_empty() && known.action_low.is_some()
             || control.action_high.is_empty() && known.action_high.is_some());
     let space = data.actions.space();

@@ -45,9 +45,8 @@ pub const fn torch_tolerance(actions: Actions) -> f64 {
     }
 }
 
-/// Largest RMS difference between a quantized policy and the f32 one: of unscaled actions where they span −1…1, in proportion
-/// where a network without tanh gives larger ones ([`ActionError::half_span`]); or of logits, of which a difference of 0.1
-/// makes a choice 10 % likelier than another.
+/// Largest RMS difference between a quantized policy and the f32 one: of unscaled actions, which span −1…1, or of logits, of
+/// which a difference of 0.1 makes a choice 10 % likelier than another.
 ///
 /// Trained policies of vectors measured less than a quarter of it in int8, and less than half in int4
 /// (docs/results/int4.md).
@@ -141,7 +140,7 @@ pub enum ExportError {
     Heads(u32),
     /// Quantization changes the actions too much.
     #[error(
-        "quantized {} differ from f32 by {:.3} RMS, more than {tolerance:.3}; nothing was written. \
+        "quantized {} differ from f32 by {} RMS, more than {tolerance}; nothing was written. \
          Train on, or export with more bits (--dtype int8 or f32){}",
         match .error.actions() {
             Actions::Continuous => "actions",
@@ -177,6 +176,7 @@ pub fn export(
     source: &Source<'_>,
 ) -> Result<Exported, ExportError> {
     let heads = trained.network.n_head;
+    let tolerance = quantized_tolerance(dtype, trained.network.actions);
     if fold == Fold::Always && heads != 1 {
         return Err(ExportError::Heads(heads));
     }
@@ -190,9 +190,6 @@ pub fn export(
     };
     let (measured, other) = if folds {
         let folded = bench.measure(Mixer::Folded)?;
-        let tolerance = unfolded
-            .against_f32
-            .map_or(0.0, |error| accepted(dtype, &error));
         let pays = || folding_pays(folded.rms(), unfolded.rms(), tolerance);
         if fold == Fold::Always || pays() {
             (folded, Some(unfolded))
@@ -203,7 +200,6 @@ pub fn export(
         (unfolded, None)
     };
     if let Some(error) = measured.against_f32 {
-        let tolerance = accepted(dtype, &error);
         // NaN is not close.
         let is_close = error.rms <= tolerance;
         if !is_close {
@@ -299,11 +295,6 @@ impl Measured {
     }
 }
 
-/// What is accepted beside `error`'s actions.
-fn accepted(dtype: Dtype, error: &ActionError) -> f64 {
-    quantized_tolerance(dtype, error.actions()) * error.half_span
-}
-
 /// Whether the folded form's RMS error of actions is worth its speed. NaN never is.
 fn folding_pays(folded: f64, unfolded: f64, tolerance: f64) -> bool {
     folded <= FOLDED_PART * tolerance || (folded <= tolerance && folded <= FOLDED_ERROR * unfolded)
@@ -344,7 +335,7 @@ fn against_torch(
 impl fmt::Display for Exported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.file.blob().manifest().config;
-        let accepted = quantized_tolerance(config.dtype, config.actions);
+        let tolerance = quantized_tolerance(config.dtype, config.actions);
         let Measured {
             mixer,
             report,
@@ -354,18 +345,10 @@ impl fmt::Display for Exported {
         writeln!(f, "{report}")?;
         writeln!(f, "f32 engine against libtorch: {engine_against_torch}")?;
         if let Some(error) = against_f32 {
-            write!(
+            writeln!(
                 f,
-                "quantized against f32: {error}; at most {accepted} RMS is accepted"
+                "quantized against f32: {error}; at most {tolerance} RMS is accepted"
             )?;
-            if error.half_span > 1.0 {
-                write!(
-                    f,
-                    " of actions in -1…1, and these span ±{:.3}",
-                    error.half_span
-                )?;
-            }
-            writeln!(f)?;
         }
         writeln!(f, "attention: {}", form(*mixer))?;
         if let Some(other) = &self.other {

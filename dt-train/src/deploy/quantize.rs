@@ -49,13 +49,6 @@ pub struct ActionError {
     /// Of logits, the fraction of steps in which the same one is the largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equal_choices: Option<f64>,
-    /// Half of what the reference's actions span: 1, or more where a network without tanh says more than −1…1.
-    #[serde(default = "one")]
-    pub half_span: f64,
-}
-
-fn one() -> f64 {
-    1.0
 }
 
 impl Report {
@@ -169,7 +162,7 @@ impl ActionError {
         let pairs = ours.iter().flatten().zip(reference.iter().flatten());
         let (squares, largest) =
             sum_of_squares_and_largest(pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
-        let values = std::cmp::max(reference.iter().map(Vec::len).sum(), 1) as f64;
+        let values = reference.iter().map(Vec::len).sum::<usize>();
         let steps = reference.len();
         let equal_choices = || {
             let chosen = |logits: &Vec<f32>| choose(logits, &Choice::Greedy, 0, Math::Polynomial);
@@ -177,22 +170,11 @@ impl ActionError {
             let equal = pairs.filter(|(a, b)| chosen(a) == chosen(b)).count();
             equal as f64 / std::cmp::max(steps, 1) as f64
         };
-        let numbers = reference.iter().flatten().map(|a| f64::from(*a));
-        let (number_squares, largest_number) = sum_of_squares_and_largest(numbers);
-        // What lies evenly in −A…A has an RMS of A/√3; one action far from all others widens nothing.
-        let evenly = (3.0 * number_squares / values).sqrt();
-        let half_span = [evenly, largest_number]
-            .into_iter()
-            .fold(f64::INFINITY, f64::min);
         Self {
             steps,
-            rms: (squares / values).sqrt(),
+            rms: (squares / std::cmp::max(values, 1) as f64).sqrt(),
             largest,
             equal_choices: (actions == Actions::Discrete).then(equal_choices),
-            half_span: match actions {
-                Actions::Continuous if half_span > 1.0 => half_span,
-                _ => 1.0,
-            },
         }
     }
 
@@ -272,7 +254,6 @@ impl fmt::Display for ActionError {
             rms,
             largest,
             equal_choices,
-            ..
         } = self;
         write!(f, "RMS {rms:.2e}, largest {largest:.2e} over {steps} steps")?;
         match equal_choices {
@@ -299,27 +280,6 @@ mod tests {
         );
         assert_eq!((error.steps, error.largest), (2, 0.5));
         assert!((error.rms - 0.125f64.sqrt()).abs() < 1e-12);
-    }
-
-    /// tanh's ±1 at most; of what goes further, what most of it spans.
-    #[test]
-    fn errors_are_seen_beside_what_actions_span() {
-        let span = |actions: &[f32]| {
-            let reference = [actions.to_vec()];
-            ActionError::between(&reference, &reference, Actions::Continuous).half_span
-        };
-        assert_eq!(span(&[0.1, -0.2]), 1.0);
-        assert_eq!(span(&[1.0, -1.0]), 1.0);
-        assert_eq!(span(&[2.0, -2.0]), 2.0);
-        let evenly: Vec<f32> = (-100..=100).map(|i| i as f32 * 0.1).collect();
-        assert!((span(&evenly) - 10.0).abs() < 0.1);
-        let mut one_far = vec![0.5; 200];
-        one_far[7] = 10.0;
-        assert!(span(&one_far) < 1.6);
-        // Logits span what they like.
-        let logits = [vec![9.0, -9.0]];
-        let error = ActionError::between(&logits, &logits, Actions::Discrete);
-        assert_eq!(error.half_span, 1.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use dt_core::config::{Attention, Config, Dtype, Head};
+use dt_core::config::{Actions, Attention, Config, Dtype, Head};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
@@ -83,6 +83,12 @@ fn config(run: &Run, network: &Config) -> anyhow::Result<Value> {
             network.activation
         );
     };
+    if network.actions == Actions::Discrete {
+        bail!(
+            "{}: its actions are choices, and transformers' Decision Transformer predicts vectors",
+            run.dir.display()
+        );
+    }
     if network.glu {
         bail!(
             "{}: dt.glu is true, and transformers has no gated unit before the action head; train with --set dt.glu=false",

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
-use dt_core::config::Dtype;
+use dt_core::config::{Dtype, Head};
 use host_sim::Env;
 
 use super::description::{Description, Own, Said};
 use super::statistics::{Conventions, Statistics};
 use super::tensors::{self, Tensors};
-use super::weights::{BODY, from_transformers};
+use super::weights::{BODY, from_transformers, scale_actions};
 use super::{CONFIG, OWN};
 use crate::config::Recipe;
 use crate::data::prepare::safe_action;
@@ -39,8 +39,10 @@ pub struct Options {
     pub context_len: Option<u32>,
     /// Environment that the policy is for.
     pub env: Option<String>,
-    /// Lowest and highest action, of each component.
+    /// Lowest and highest action, of each component: what −1 and 1 of the network mean.
     pub action_range: Option<[f32; 2]>,
+    /// The same of a network whose actions are in the environment's units, which is then scaled to them.
+    pub action_limits: Option<[f32; 2]>,
     /// Control period in microseconds.
     pub period_us: Option<u32>,
     /// Fields of `config.json` to leave out of account.
@@ -50,6 +52,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// Lowest and highest action, of each component, if they are said, and the option.
+    fn actions(&self) -> Option<([f32; 2], &'static str)> {
+        let range = self.action_range.map(|range| (range, "--action-range"));
+        range.or(self.action_limits.map(|limits| (limits, "--action-limits")))
+    }
+
     /// Where `config.json` is, if anywhere.
     fn folder(&self) -> &Path {
         match self.dir.is_file() {
@@ -97,6 +105,18 @@ pub fn import(options: &Options) -> anyhow::Result<Imported> {
              norms with ε 1e-5"
         ));
     }
+    if options.action_limits.is_some() {
+        ensure!(
+            description.own.is_none(),
+            "--action-limits: the units of this model's actions are known, as a run of this program it was exported from; leave \
+             it out, or use --action-range"
+        );
+        ensure!(
+            description.dt.head == Head::Linear,
+            "--action-limits: this network has a tanh behind its actions, which lie in -1…1; say what these mean with \
+             --action-range LOW,HIGH"
+        );
+    }
     let (recipe, info) = match description.own.take() {
         Some(own) => asked.over(own, &mut description)?,
         None => asked.complete(&mut description, &mut notes)?,
@@ -112,8 +132,11 @@ pub fn import(options: &Options) -> anyhow::Result<Imported> {
                 options.dir.display()
             )
         })?;
-    let weights = from_transformers(&description, tensors)
+    let mut weights = from_transformers(&description, tensors)
         .with_context(|| format!("{}", options.dir.display()))?;
+    if let Some([low, high]) = options.action_limits {
+        scale_actions(&mut weights, &description.network(), [low, high])?;
+    }
     let checkpoint = Checkpoint {
         progress: Progress::default(),
         weights,
@@ -148,7 +171,9 @@ fn model(options: &Options) -> anyhow::Result<(Description, Tensors)> {
     let tensors = match tensors::read(path) {
         Ok(tensors) => tensors,
         // Nothing of a model is there; what a model's folder holds first is what to ask for.
-        Err(_) if path.is_dir() => return Err(Description::read(folder, &[]).unwrap_err()),
+        Err(_) if path.is_dir() && !tensors::are_in(path) => {
+            return Err(Description::read(folder, &[]).unwrap_err());
+        }
         Err(error) => return Err(error),
     };
     let [theirs, papers] = BODY;
@@ -303,7 +328,7 @@ impl Asked<'_> {
             recipe.train.dropout = dropout;
         }
         let [low, high] = range;
-        if options.action_range.is_some() {
+        if options.actions().is_some() {
             recipe.control.action_low.clone_from(low);
             recipe.control.action_high.clone_from(high);
         }
@@ -422,7 +447,7 @@ impl Asked<'_> {
 
     /// Whether the conventions' environment has anything to say.
     fn needs_env(&self) -> bool {
-        self.options.action_range.is_none() || self.options.period_us.is_none()
+        self.options.actions().is_none() || self.options.period_us.is_none()
     }
 
     /// What was asked for, or that of the environment.
@@ -444,10 +469,10 @@ impl Asked<'_> {
                 dims.1
             );
         }
-        if let Some([low, high]) = self.options.action_range {
+        if let Some(([low, high], option)) = self.options.actions() {
             ensure!(
                 low < high && low.is_finite() && high.is_finite(),
-                "--action-range {low},{high}: the first number must be below the second, and both finite"
+                "{option} {low},{high}: the first number must be below the second, and both finite"
             );
             return Ok(Some([vec![low; act_dim], vec![high; act_dim]]));
         }

@@ -57,6 +57,12 @@ pub fn read(path: &Path) -> anyhow::Result<Tensors> {
     Ok(tensors)
 }
 
+/// Whether a folder holds a file that [`read`] reads.
+pub(super) fn are_in(dir: &Path) -> bool {
+    let names = [WEIGHTS, INDEX, PICKLED, PICKLED_INDEX];
+    names.iter().any(|name| dir.join(name).is_file())
+}
+
 fn read_indexed(dir: &Path, index: &Path, tensors: &mut Tensors) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Index {

@@ -154,6 +154,62 @@ pub fn from_transformers(
     Ok(weights)
 }
 
+/// Gives a network whose actions are in the environment's units, without a tanh behind them, those of this program, in which
+/// `low` and `high` are −1 and 1: the head divides by half of the range, and the embedding of actions multiplies by it.
+///
+/// # Errors
+/// If the weights are not the network's.
+pub fn scale_actions(
+    weights: &mut Weights,
+    network: &Config,
+    [low, high]: [f32; 2],
+) -> Result<(), CheckpointError> {
+    let [low, high] = [low, high].map(f64::from);
+    let (half, centre) = (0.5 * (high - low), 0.5 * (high + low));
+    let [a, d] = [network.act_dim, network.d_model].map(|n| n as usize);
+    let values = |weights: &Weights, name: &str, shape: &[usize]| {
+        let values = weights.get(name, shape)?.iter().copied().map(f64::from);
+        Ok::<Vec<f64>, CheckpointError>(values.collect())
+    };
+    let head = values(weights, "head.weight", &[a, d])?;
+    let head_bias = values(weights, "head.bias", &[a])?;
+    let embedding = values(weights, "embed_action.weight", &[d, a])?;
+    let embedding_bias = values(weights, "embed_action.bias", &[d])?;
+    let rows = embedding.chunks_exact(a);
+    let moved = rows.map(|row| centre * row.iter().sum::<f64>());
+    let changed: [(&str, &[usize], Vec<f64>); 4] = [
+        (
+            "head.weight",
+            &[a, d],
+            head.iter().map(|w| w / half).collect(),
+        ),
+        (
+            "head.bias",
+            &[a],
+            head_bias.iter().map(|b| (b - centre) / half).collect(),
+        ),
+        (
+            "embed_action.weight",
+            &[d, a],
+            embedding.iter().map(|w| w * half).collect(),
+        ),
+        (
+            "embed_action.bias",
+            &[d],
+            embedding_bias
+                .iter()
+                .zip(moved)
+                .map(|(b, moved)| b + moved)
+                .collect(),
+        ),
+    ];
+    for (name, shape, values) in changed {
+        let values = values.into_iter().map(|x| x as f32).collect();
+        weights.insert(name.into(), shape.to_vec(), values);
+    }
+    Ok(())
+}
+
 /// What queries of block `i` are multiplied by, so that attention that divides their scores by √d_head computes what it
 /// computed.
 fn query_scale(description: &Description, i: u32) -> f32 {

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::bail;
+use dt_core::config::Actions;
 
 use super::checkpoint::Weights;
 use super::{InitFrom, Run, RunInfo, Which};
@@ -93,6 +94,10 @@ impl Start {
         } = &self.run.info;
         recipe.control.action_low.clone_from(action_low);
         recipe.control.action_high.clone_from(action_high);
+        // Choices that these data do not show are there all the same.
+        if self.run.info.choices && recipe.data.actions_n == 0 {
+            recipe.data.actions_n = self.run.info.act_dim as u32;
+        }
     }
 
     /// Gives `recipe` the other run's control period, where it has none: for when neither data nor environment say one.
@@ -117,6 +122,17 @@ impl Start {
                 theirs.title(),
                 ours.title(),
                 theirs.name()
+            );
+        }
+        let kind = |actions| match actions {
+            Actions::Continuous => "vectors",
+            Actions::Discrete => "choices",
+        };
+        let [here, there] = [dims.actions, run.dims().actions].map(kind);
+        if here != there {
+            bail!(
+                "--init-from {}: its actions are {there}, those of the data {here}; give it data of its own environment",
+                from.run
             );
         }
         let mut differences = Vec::new();

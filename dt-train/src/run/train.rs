@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use host_sim::{Env, EnvSpec};
 use tch::Device;
 
@@ -72,6 +72,11 @@ pub fn train(mut data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     if let Some(fitted) = options.recipe.algorithm.fitted(dims) {
         options.recipe.algorithm = fitted;
     }
+    options
+        .recipe
+        .algorithm
+        .fits(dims)
+        .context("the data do not fit the network")?;
     if let Some(start) = &start {
         start.check(&options.recipe, dims)?;
     }
@@ -103,9 +108,6 @@ pub fn train(mut data: Dataset, mut options: Options) -> anyhow::Result<Run> {
     info.env_file = name.clone().filter(|name| name.ends_with(".toml"));
     let (run, checkpoint) = folder::open(&options.out, options.existing, options.recipe, info)?;
     let algorithm = &run.recipe.algorithm;
-    algorithm
-        .fits(run.dims())
-        .context("the data do not fit the network")?;
     if let threads @ 1.. = run.recipe.train.threads {
         tch::set_num_threads(threads.cast_signed());
     }
@@ -171,6 +173,14 @@ fn start(options: &Options) -> anyhow::Result<Option<Start>> {
     let dir = &options.out;
     if options.existing == Existing::Resume && dir.join(run::CONFIG).exists() {
         return Ok(Start::of(Run::open(dir)?));
+    }
+    if let Some(from) = &options.init_from {
+        let [ours, theirs] = [dir, from].map(|dir| dir.canonicalize().ok());
+        ensure!(
+            ours.is_none() || ours != theirs,
+            "{} is the run to start from, and would be replaced by the new one; give that a folder of its own with --out",
+            from.display()
+        );
     }
     options.init_from.as_deref().map(Start::new).transpose()
 }

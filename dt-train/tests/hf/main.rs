@@ -195,6 +195,51 @@ fn the_first_position_counts_and_the_others_do_not() {
     }
 }
 
+/// A network whose actions are in the environment's units is scaled to its limits: what comes out is what came out, and goes
+/// in as it went in, in units of −1…1.
+#[test]
+fn a_network_without_tanh_is_scaled_to_the_limits_of_its_actions() {
+    let desk = Desk::new();
+    let said: Vec<&str> = SAID
+        .iter()
+        .map(|&word| match word {
+            "--action-range" => "--action-limits",
+            "-2,2" => "-6,2",
+            word => word,
+        })
+        .collect();
+    let model = fixture("sharded");
+    desk.import(model.to_str().unwrap(), &said).success();
+    let golden = fs::read_to_string(model.join("golden.jsonl")).unwrap();
+    let scaled: String = golden
+        .lines()
+        .map(|line| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            for action in line["actions"].as_array_mut().unwrap() {
+                for number in action.as_array_mut().unwrap() {
+                    *number = ((number.as_f64().unwrap() + 2.0) / 4.0).into();
+                }
+            }
+            format!("{line}\n")
+        })
+        .collect();
+    fs::write(desk.path("scaled.jsonl"), scaled).unwrap();
+    let theirs = numbers(&golden);
+    let ours = desk.actions("RUN", &desk.path("scaled.jsonl"));
+    let ours: Vec<f64> = ours.iter().map(|action| 4.0 * action - 2.0).collect();
+    let difference = largest_difference(&ours, &theirs);
+    assert!(difference <= 2e-5, "{difference}");
+    let info = Run::open(&desk.path("RUN")).unwrap().info;
+    assert_eq!((info.action_low[0], info.action_high[0]), (-6.0, 2.0));
+
+    let desk = Desk::new();
+    let error = desk.refusal(fixture("relu").to_str().unwrap(), &said);
+    assert!(
+        error.contains("has a tanh") && error.contains("--action-range"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_run_has_what_was_said_of_it() {
     let desk = Desk::new();

@@ -3,7 +3,7 @@
 use dt_core::blob::{Blob, Choice, Sampling};
 use dt_core::config::{Actions, Head};
 use dt_train::data::d4rl::{self, Metadata, Recording};
-use dt_train::run::read_metrics;
+use dt_train::run::{Run, read_metrics};
 use host_sim::policy_file::PolicyFile;
 use serde_json::Value;
 
@@ -282,9 +282,66 @@ fn what_choices_have_none_of_is_refused() {
     );
 }
 
+/// Weights of one kind of actions do not begin with data of the other; with fewer choices in the data than in the run they do.
+#[test]
+fn a_run_of_choices_starts_one_of_choices() {
+    let workshop = workshop();
+    let quick = ["--set", "train.updates=2", "--set", "eval.every=0"];
+    let period = ["--set", "control.period_us=20000"];
+    let five = [
+        &period[..],
+        &quick[..],
+        &["--env", "none", "--set", "data.actions_n=5"],
+    ]
+    .concat();
+    workshop.train_ok("five", &five);
+    let from = [&quick[..], &["--env", "none", "--init-from", "five"]].concat();
+    workshop.train_ok("again", &from);
+    assert_eq!(Run::open(&workshop.path("again")).unwrap().info.act_dim, 5);
+    let vectors = Workshop::new();
+    vectors.train_ok("run", &quick);
+    let other = vectors.path("run");
+    let from = [&quick[..], &["--init-from", other.to_str().unwrap()]].concat();
+    workshop.train_fails(
+        "refused",
+        &from,
+        &["its actions are vectors, those of the data choices"],
+    );
+}
+
+#[test]
+fn choices_have_no_form_in_transformers() {
+    let workshop = workshop();
+    workshop.train_ok(
+        "run",
+        &["--set", "train.updates=2", "--set", "eval.every=0"],
+    );
+    let refused = workshop
+        .command(&["export-hf", "run", "--out", "model"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("its actions are choices"),
+        "{}",
+        stderr(&refused)
+    );
+    assert!(!workshop.path("model").exists());
+}
+
+/// Whatever number type the file has them in, inspect says of them what training makes of them.
 #[test]
 fn inspect_counts_choices() {
     let workshop = workshop();
+    write_data(&workshop, "floats.hdf5", false, None);
+    let table = output(&workshop, &["inspect", "floats.hdf5"]);
+    assert!(
+        table.contains("actions      Discrete(2)") && !table.contains("--env none"),
+        "{table}"
+    );
+    write_data(&workshop, "strange.hdf5", false, Some(0.5));
+    let table = output(&workshop, &["inspect", "strange.hdf5"]);
+    assert!(table.contains("training refuses these actions"), "{table}");
     let table = output(&workshop, &["inspect", "data.hdf5"]);
     assert!(
         table.contains("actions      Discrete(2)") && table.contains("\n      choice  steps\n"),

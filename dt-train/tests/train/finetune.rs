@@ -157,6 +157,18 @@ fn a_run_is_tuned_as_it_is_where_nothing_else_is_said() {
     let info = Run::open(&w.path("nowhere")).unwrap().info;
     assert_eq!((info.env.as_str(), info.control_period_us), ("", 50_000));
 
+    // What is tuned is not what is written over.
+    let onto_itself = ["--out", "./first", "--force"];
+    let output = w.command(&[&FINETUNE[..], &onto_itself].concat()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("the run to start from"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(w.path("first/last.safetensors").exists());
+
     // Nothing to derive the name of another folder from.
     let mut here = FINETUNE;
     here[1] = ".";
