@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::axis::Axis;
 use super::chart::{Caption, Frame, colour, px, thin};
 use super::gather::{Gathered, RunData};
+use super::learning_curve::of_choices;
 use super::text::{mean_std, num, plural, target};
 use crate::run::{EvalRecord, Record};
 
@@ -21,9 +22,14 @@ pub fn figures(all: &Gathered) -> Markup {
         return html! { p.missing { "No run has training metrics: " code { "metrics.jsonl" }
         " is missing or empty in each folder." } };
     }
+    let choices = runs.iter().filter(|run| of_choices(&run.records)).count();
     let loss = Trace {
         id: "loss",
-        title: "Loss (mean squared error)",
+        title: match choices {
+            0 => "Loss (mean squared error)",
+            n if n == runs.len() => "Loss (cross-entropy)",
+            _ => "Loss (mean squared error; of choices cross-entropy)",
+        },
         point: "the mean since the one before, with dropout",
         of: |record| Some(record.loss),
         dashed: |_| None,

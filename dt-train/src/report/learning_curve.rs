@@ -50,9 +50,15 @@ fn picture(run: &Run, records: &[Record]) -> Picture {
     picture
 }
 
+/// Whether these are of actions that are choices, which alone are right or wrong.
+pub(super) fn of_choices(records: &[Record]) -> bool {
+    records.iter().any(|record| record.accuracy.is_some())
+}
+
 /// Losses by update.
 struct Loss {
     frame: Frame,
+    title: &'static str,
     /// As trained, with dropout.
     training: Vec<(f64, f64)>,
     /// Without dropout, on episodes that are trained on and on others; empty: not measured.
@@ -72,6 +78,10 @@ impl Loss {
         let frame = Frame::new(updates(records), Axis::log(values), "updates", LOSS_HEIGHT);
         Self {
             frame: frame.wide(CHART_WIDTH),
+            title: match of_choices(records) {
+                true => "loss (cross-entropy)",
+                false => "loss (mean squared error)",
+            },
             training,
             fit,
             validation,
@@ -96,7 +106,7 @@ impl Loss {
         if !self.validation.is_empty() {
             key.push(Key::new("c1", Sample::Dashes, "on others"));
         }
-        picture.chart("loss (mean squared error)", &key, &self.frame, &body);
+        picture.chart(self.title, &key, &self.frame, &body);
     }
 }
 

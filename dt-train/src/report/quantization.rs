@@ -92,12 +92,12 @@ fn chart(exports: &[(usize, &ExportRecord)]) -> Markup {
 
 fn table(all: &Gathered, exports: &[(usize, &ExportRecord)]) -> Markup {
     html! {
-        p.fact { "Errors of the unscaled actions, which span −1…1: quantized against f32 on " (measured_on(exports)) ", and the f32 engine "
+        p.fact { "Errors of the unscaled actions, which span −1…1, or of the logits of choices: quantized against f32 on " (measured_on(exports)) ", and the f32 engine "
             "against libtorch. The golden steps are reproduced to the bit." }
         div.scroll tabindex="0" role="region" aria-label="Errors of the exported policies' actions" {
             table {
                 thead { tr {
-                    th scope="col" { "export" } th.n scope="col" { "action RMS" } th.n scope="col" { "accepted" } th.n scope="col" { "largest" }
+                    th scope="col" { "export" } th.n scope="col" { "RMS" } th.n scope="col" { "accepted" } th.n scope="col" { "largest" }
                     th.n scope="col" { "engine – libtorch" } th.n scope="col" { "golden steps" }
                 } }
                 tbody { @for (i, export) in exports { tr {

@@ -67,6 +67,10 @@ fn the_picture_shows_loss_returns_and_targets() {
     ] {
         assert!(svg.contains(text), "no {text:?} in the picture");
     }
+    let mut choices = records.clone();
+    choices[3].accuracy = Some(0.8);
+    let svg_of_choices = picture(&run, &choices).svg();
+    assert!(svg_of_choices.contains("loss (cross-entropy)"));
     // A dot for each evaluation; a line for the loss and each target.
     assert_eq!(svg.matches("<circle").count(), 2 * 8);
     assert_eq!(svg.matches("<path class=\"line c").count(), 3);
