@@ -111,6 +111,14 @@ fn choices_are_learned_evaluated_and_exported() {
             seed: 0
         })
     );
+    let table = output(&workshop, &["inspect", "s.dtb"]);
+    for row in [
+        "choice              sampled",
+        "temperature         0.5",
+        "top_k               0",
+    ] {
+        assert!(table.contains(row), "no {row:?} in\n{table}");
+    }
     let rolled = output(
         &workshop,
         &[

@@ -16,6 +16,7 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
+    let [how, temperature, top_k, seed] = choice(manifest);
     vec![
         ("kind", json!("policy")),
         ("format_version", json!(VERSION)),
@@ -33,7 +34,10 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("state_dim", json!(config.state_dim)),
         ("act_dim", json!(config.act_dim)),
         ("actions", name(config.actions)),
-        ("choice", choice(manifest)),
+        ("choice", how),
+        ("temperature", temperature),
+        ("top_k", top_k),
+        ("choice_seed", seed),
         ("d_model", json!(config.d_model)),
         ("n_layer", json!(config.n_layer)),
         ("n_head", json!(config.n_head)),
@@ -78,14 +82,19 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
     ]
 }
 
-/// How a discrete action follows from the logits.
-fn choice(manifest: &Manifest<'_>) -> Value {
+/// How a discrete action follows from the logits: what it is called, and what it is drawn with.
+fn choice(manifest: &Manifest<'_>) -> [Value; 4] {
     match (manifest.config.actions, manifest.choice) {
-        (Actions::Continuous, _) => Value::Null,
-        (Actions::Discrete, Choice::Greedy) => json!("greedy"),
-        (Actions::Discrete, Choice::Sampled(sampling)) => json!({
-            "temperature": f64::from(sampling.temperature), "top_k": sampling.top_k, "seed": sampling.seed,
-        }),
+        (Actions::Continuous, _) => [(); 4].map(|()| Value::Null),
+        (Actions::Discrete, Choice::Greedy) => {
+            [json!("greedy"), Value::Null, Value::Null, Value::Null]
+        }
+        (Actions::Discrete, Choice::Sampled(sampling)) => [
+            json!("sampled"),
+            json!(f64::from(sampling.temperature)),
+            json!(sampling.top_k),
+            json!(sampling.seed),
+        ],
     }
 }
 
