@@ -61,11 +61,13 @@ impl Descent {
     ///
     /// libtorch's randomness comes from (seed, `update`), so that a resumed run repeats it exactly.
     pub fn update(&mut self, update: u64, loss: impl FnOnce(&Bound<'_>) -> Loss) {
-        tch::manual_seed(mix(self.recipe.seed, update).cast_signed());
         let Loss {
             value: loss,
             accuracy,
-        } = loss(&Bound::trainable(&self.parameters));
+        } = {
+            let _generator = parameters::seeded(mix(self.recipe.seed, update));
+            loss(&Bound::trainable(&self.parameters))
+        };
         let mut gradient = self.parameters.gradient(&loss);
         let max_norm = match self.recipe.grad_clip {
             0.0 => f64::INFINITY,

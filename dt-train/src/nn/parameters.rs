@@ -3,6 +3,8 @@
 //! A network says its parameters once, as a list. Everything else (the flat buffer, checkpoints, policy files, layers)
 //! finds them by name.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use tch::{Device, Kind, Tensor};
 
 use super::flat::{Flat, Layout};
@@ -70,9 +72,21 @@ impl ParameterList {
     }
 }
 
+/// libtorch's generator on the CPU, of which a process has one.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// Seeds libtorch's generators, which are the caller's as long as it keeps what is returned: several trainings in one
+/// process would else draw each other's numbers.
+#[must_use]
+pub(super) fn seeded(seed: u64) -> MutexGuard<'static, ()> {
+    let generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::manual_seed(seed.cast_signed());
+    generator
+}
+
 /// Fresh parameters on `device`. They are drawn on the CPU, so that they do not depend on the device.
 pub fn draw(parameters: &[Parameter], seed: u64, device: Device) -> Flat {
-    tch::manual_seed(seed.cast_signed());
+    let _generator = seeded(seed);
     let mut inits = parameters.iter().map(|parameter| parameter.init);
     Flat::new(layout(parameters), device, |_, view| {
         let mut drawn = Tensor::zeros(view.size(), (Kind::Float, Device::Cpu));
