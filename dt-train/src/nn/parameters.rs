@@ -77,7 +77,6 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 
 /// Seeds libtorch's generators, which are the caller's as long as it keeps what is returned: several trainings in one
 /// process would else draw each other's numbers.
-#[must_use]
 pub(super) fn seeded(seed: u64) -> MutexGuard<'static, ()> {
     let generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed.cast_signed());
