@@ -17,6 +17,7 @@
 //! mlp        ·          hidden (T, ff) ─────────────────────────► quantized (T, ff)
 //!            added to   hidden · W (T, d)                         read
 //! head       normalized (1, d)                ──────────────────► quantized (1, d)
+//!     and of the action token, where states or returns are predicted
 //!     or, gated: values, gates (1, 2d), of which computed has room: it takes q, k and v of T tokens
 //! ```
 
@@ -39,6 +40,7 @@ pub(crate) struct Layout {
     quantized: usize,
     state: usize,
     action: usize,
+    predicted: usize,
     history: usize,
     timesteps: usize,
 }
@@ -68,6 +70,7 @@ impl Layout {
             quantized: Input::words(config.dtype, widest),
             state: s,
             action: a,
+            predicted: config.predictions_len() as usize,
             history: if window {
                 times(k, plus(1, plus(s, a)))
             } else {
@@ -82,7 +85,7 @@ impl Layout {
             plus(self.cache, self.x),
             plus(self.computed, self.quantized),
         );
-        let books = plus(self.state, times(2, self.action));
+        let books = plus(plus(self.state, times(2, self.action)), self.predicted);
         plus(plus(work, books), plus(self.history, self.timesteps))
     }
 }
@@ -112,6 +115,8 @@ pub(crate) struct Work<'m> {
     pub(crate) quantized: &'m mut [u32],
     /// Unscaled action (act_dim).
     pub(crate) output: &'m mut [f32],
+    /// What the newest action token that has run predicts: state, return-to-go ([`Config::predictions_len`]).
+    pub(crate) predicted: &'m mut [f32],
 }
 
 impl<'m> Memory<'m> {
@@ -126,6 +131,7 @@ impl<'m> Memory<'m> {
                 computed: floats(take(layout.computed)),
                 quantized: take(layout.quantized),
                 output: floats(take(layout.action)),
+                predicted: floats(take(layout.predicted)),
             },
             state: floats(take(layout.state)),
             action: floats(take(layout.action)),

@@ -105,6 +105,29 @@ pub enum Actions {
     Discrete,
 }
 
+/// What a network predicts besides actions, from each action token: what is seen next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Predictions {
+    /// The next state: a linear head of length state_dim.
+    pub state: bool,
+    /// The next return-to-go, a critic's opinion: a linear head of length 1.
+    pub return_to_go: bool,
+}
+
+impl Predictions {
+    /// Actions alone.
+    pub const NONE: Self = Self {
+        state: false,
+        return_to_go: false,
+    };
+
+    /// Whether there are any.
+    pub const fn any(self) -> bool {
+        self.state || self.return_to_go
+    }
+}
+
 /// Where exp and tanh come from. Part of the policy file, since it changes output bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -162,6 +185,9 @@ pub struct Config {
     /// What an action is.
     #[serde(skip)]
     pub actions: Actions,
+    /// What else is predicted. Costs the last block of one more token.
+    #[serde(skip)]
+    pub predictions: Predictions,
 }
 
 /// Why a [`Config`] cannot be run.
@@ -300,6 +326,27 @@ impl Config {
             Actions::Continuous => 0,
             Actions::Discrete => self.act_dim,
         }
+    }
+
+    /// Length of the predicted state: state_dim, or 0 where none is predicted.
+    pub const fn predicted_state_len(&self) -> u32 {
+        if self.predictions.state {
+            self.state_dim
+        } else {
+            0
+        }
+    }
+
+    /// Values predicted besides actions: the state's, then the return-to-go.
+    pub const fn predictions_len(&self) -> u32 {
+        self.predicted_state_len()
+            .saturating_add(self.predictions.return_to_go as u32)
+    }
+
+    /// Whether action tokens come to predict anything: a window of one timestep ends before its action.
+    pub const fn predicts(&self) -> bool {
+        let sees_actions = matches!(self.attention, Attention::Streaming) || self.context_len > 1;
+        self.predictions.any() && sees_actions
     }
 
     /// Width of one attention head.

@@ -81,10 +81,10 @@ impl Config {
         };
         let embed = d * (steps * (1 + s) + actions * a);
         let token = 4 * d * d + 2 * d * f;
-        // In the last layer all tokens have keys and values, but only the newest state goes on.
-        let last = 2 * d * d * tokens + token - 2 * d * d;
+        // In the last layer all tokens have keys and values, but only the newest state goes on, and the newest action where it predicts something.
+        let last = 2 * d * d * tokens + self.asking() * (token - 2 * d * d);
         let glu = if self.glu { 2 * d * d } else { 0 };
-        embed + layers.saturating_sub(1) * tokens * token + last + glu + a * d
+        embed + layers.saturating_sub(1) * tokens * token + last + glu + (a + self.predicted()) * d
     }
 
     /// More instructions than an Armv7E-M processor (Cortex-M4F, M7) ever takes for a control step, `act` and `absorb` together,
@@ -106,18 +106,38 @@ impl Config {
         };
         let inputs = self.input(1) + self.input(s) + self.input(a);
         let embed = inputs + TOKENS * (d * table + EMBEDDED) + norm(TOKENS, d) + (s + a) * PORT;
-        let blocks = layers.saturating_sub(1) * self.block(TOKENS) + self.block(1);
+        let blocks = layers.saturating_sub(1) * self.block(TOKENS) + self.block(self.asking());
         let glu = if self.glu {
             int8(2 * d, d, 1) + d * GATE + quantize(1, d)
         } else {
             0
         };
         let head = norm(1, d) + quantize(1, d) + glu + int8(a, d, 1);
+        let predictions = if self.predicts() {
+            let outputs = self.predicted();
+            norm(1, d) + quantize(1, d) + int8(outputs, d, 1) + CALL + outputs * PORT
+        } else {
+            0
+        };
         let choice = match self.actions {
             Actions::Continuous => 0,
             Actions::Discrete => CHOICE.0 + a * CHOICE.1,
         };
-        Some(self.steps() * (embed + blocks + head) + choice)
+        Some(self.steps() * (embed + blocks + head) + choice + predictions)
+    }
+
+    /// Values predicted in a step besides the action.
+    const fn predicted(&self) -> u64 {
+        if self.predicts() {
+            self.predictions_len() as u64
+        } else {
+            0
+        }
+    }
+
+    /// Tokens that go on in the last layer: the state, and the action where it predicts something.
+    const fn asking(&self) -> u64 {
+        if self.predicts() { 2 } else { 1 }
     }
 
     /// Control steps that are computed in one.
@@ -254,6 +274,7 @@ const fn left_over(len: u64, cost: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Predictions;
     use crate::fixture::config;
 
     #[test]
@@ -316,6 +337,13 @@ mod tests {
                 ..small
             },
             Config { glu: true, ..small },
+            Config {
+                predictions: Predictions {
+                    state: false,
+                    return_to_go: true,
+                },
+                ..small
+            },
             Config {
                 activation: Activation::Silu,
                 ..small

@@ -14,7 +14,7 @@ use crate::model::{Mixing, Model};
 use crate::ops;
 use crate::probe::{Phase, Probe};
 use crate::quant::NonFinite;
-use crate::slices::{Guaranteed, copy, plus, rows, rows_mut, times, words};
+use crate::slices::{Guaranteed, copy, minus, part, plus, rows, rows_mut, times, words};
 use crate::window::{History, RecordShape};
 
 /// The arena is too small for the model.
@@ -87,6 +87,14 @@ impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
         };
         self.stepper.step(&mut memory, tokens, timestep, &mut ())?;
         Ok(memory.work.output)
+    }
+
+    /// What the network predicted at the last [`step`](Self::step) that had a previous action would come after it: the state, then the
+    /// return-to-go, as far as it predicts them ([`config::Predictions`]), in normalized units.
+    pub fn predicted(&mut self) -> &[f32] {
+        Memory::carve(&self.stepper.layout, self.arena.as_mut())
+            .work
+            .predicted
     }
 }
 
@@ -163,6 +171,7 @@ impl<'a> Stepper<'a> {
             state: None,
             timestep,
             act: false,
+            predict: action && self.config().predicts(),
         };
         self.forward(&mut memory.work, &group, probe)
     }
@@ -187,6 +196,7 @@ impl<'a> Stepper<'a> {
             state: Some(memory.state),
             timestep,
             act: true,
+            predict: tokens.action && self.config().predicts(),
         };
         self.forward(&mut memory.work, &group, probe)
     }
@@ -225,12 +235,14 @@ impl<'a> Stepper<'a> {
         for i in 0..self.history.len {
             let slot = self.history.slot(&shape, i);
             let (return_to_go, state, action) = shape.get(memory.history, slot);
+            let newest = plus(i, 1) == self.history.len;
             let group = Group {
                 action: previous,
                 return_to_go: Some(return_to_go),
                 state: Some(state),
                 timestep: memory.timesteps.get(slot).copied().guaranteed(),
-                act: plus(i, 1) == self.history.len,
+                act: newest,
+                predict: newest && previous.is_some() && self.config().predicts(),
             };
             self.forward(&mut memory.work, &group, probe)?;
             previous = Some(action);
@@ -281,16 +293,19 @@ impl<'a> Stepper<'a> {
                 cache::store(config, cache, token.slot, row, factor, words(queries))?;
             }
 
-            // The last layer's output is only needed at the state token, for the action.
-            let asking = match (index == last, group.act) {
-                (false, _) => count,
-                (true, true) => 1,
-                (true, false) => return Ok(()),
+            // The last layer's output is only needed at the action token, for predictions, and at the state token, for the
+            // action: the last ones.
+            let asking = match index == last {
+                false => count,
+                true => plus(usize::from(group.predict), usize::from(group.act)),
             };
+            if asking == 0 {
+                return Ok(());
+            }
             let first = count.saturating_sub(asking);
             x = x.get_mut(times(first, d)..).guaranteed();
             if asking < count {
-                input = input.last(d);
+                input = input.last(d, asking);
             }
 
             // Queries (T, d_model) become the heads' outputs, then a part of x.
@@ -350,8 +365,16 @@ impl<'a> Stepper<'a> {
             kernels::add(x, computed);
         }
 
-        // All that is left in x is the state token.
-        act(model, x, computed, quantized, work.output, probe)
+        // All that is left in x are these tokens.
+        if group.predict {
+            let x = leading(x, 1, d);
+            predict(model, x, computed, quantized, work.predicted, probe)?;
+        }
+        if group.act {
+            let x = x.get(minus(x.len(), d)..).guaranteed();
+            act(model, x, computed, quantized, work.output, probe)?;
+        }
+        Ok(())
     }
 
     /// Makes room in the ring for the tokens of a group and embeds them: x (T, d_model).
@@ -372,14 +395,14 @@ impl<'a> Stepper<'a> {
         let last = (config.max_ep_len as usize).saturating_sub(1);
         let mut tokens = Tokens::new();
         let d = config.d_model as usize;
-        let mut out = rows_mut(computed, d);
         let mut embed = |ring: &Ring, position: usize, timestep: u32, input: &[f32]| {
-            let linear = match position {
-                RETURN => &embedding.return_to_go,
-                STATE => &embedding.state,
-                _ => &embedding.action,
+            // Tokens share nothing but the cache, so their order in x is free: those that something follows from come last.
+            let (linear, row) = match position {
+                RETURN => (&embedding.return_to_go, 0),
+                STATE => (&embedding.state, tokens.len()),
+                _ => (&embedding.action, usize::from(group.return_to_go.is_some())),
             };
-            let row = out.next().guaranteed();
+            let row = computed.get_mut(part(row, d)).guaranteed();
             let input = Input::new(config.dtype, input, linear.cols, quantized)?;
             linear.forward(&input, row);
             let timestep = timestep as usize;
@@ -398,6 +421,11 @@ impl<'a> Stepper<'a> {
         }
         if let Some(state) = group.state {
             embed(&self.ring, STATE, group.timestep, state)?;
+        }
+        if let ([action, return_to_go, ..], Some(_), Some(_)) =
+            (&mut *tokens, group.action, group.return_to_go)
+        {
+            core::mem::swap(action, return_to_go);
         }
         probe.enter(Phase::Norm);
         let x = leading_mut(x, tokens.len(), d);
@@ -447,7 +475,41 @@ fn act(
     Ok(())
 }
 
-/// The tokens of a group, in causal order.
+/// What follows from the action token's x (1, d_model): the next state (state_dim) and return-to-go, as far as the network
+/// predicts them.
+///
+/// Not inlined, as [`act`] is not.
+#[inline(never)]
+fn predict(
+    model: &Model<'_>,
+    x: &[f32],
+    computed: &mut [f32],
+    quantized: &mut [u32],
+    predicted: &mut [f32],
+    probe: &mut impl Probe,
+) -> Result<(), NonFinite> {
+    let (config, heads) = (&model.config, model.predictions());
+    let (d, dtype) = (config.d_model as usize, config.dtype);
+    probe.enter(Phase::Norm);
+    (model.output().ln_f).forward(config.layer_norm_eps, x, computed)?;
+    probe.enter(Phase::Quantize);
+    let input = Input::new(dtype, leading(computed, 1, d), d, quantized)?;
+    probe.enter(Phase::Head);
+    let state_len = config.predicted_state_len() as usize;
+    let (state, return_to_go) = predicted.split_at_mut_checked(state_len).guaranteed();
+    if let Some(head) = &heads.state {
+        head.forward(&input, state);
+    }
+    if let Some(head) = &heads.return_to_go {
+        head.forward(&input, return_to_go);
+    }
+    match predicted.iter().all(|value| value.is_finite()) {
+        true => Ok(()),
+        false => Err(NonFinite),
+    }
+}
+
+/// The tokens of a group: return-to-go, action, state.
 type Tokens = heapless::Vec<Visible, GROUP>;
 
 /// What belongs to the first `tokens` tokens of `width` values each.
@@ -476,4 +538,6 @@ struct Group<'i> {
     timestep: u32,
     /// Whether the action for the state is wanted.
     act: bool,
+    /// Whether predictions for the action are wanted, which there is then.
+    predict: bool,
 }

@@ -4,7 +4,9 @@ use crate::blob::{
     Affine, Choice, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
     Sampling, Vectors, emit, emitted_len,
 };
-use crate::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use crate::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 
 /// xorshift64*: enough randomness for weights, and no dependency.
 pub struct Random(u64);
@@ -50,6 +52,7 @@ pub fn config() -> Config {
         layer_norm_eps: 1e-5,
         glu: false,
         actions: Actions::Continuous,
+        predictions: Predictions::NONE,
     }
 }
 
@@ -147,6 +150,13 @@ impl Fixture {
             (weight, random.vector(2 * d, 0.3))
         });
 
+        let mut head = |rows: usize| {
+            let weight = random.vector(rows * d, 2.0 / (d as f32).sqrt());
+            (weight, random.vector(rows, 0.3))
+        };
+        let state_head = config.predictions.state.then(|| head(s));
+        let return_head = config.predictions.return_to_go.then(|| head(1));
+
         fn affine((weight, bias): &(Vec<f32>, Vec<f32>)) -> Affine<'_> {
             Affine { weight, bias }
         }
@@ -180,6 +190,8 @@ impl Fixture {
             ln_f: affine(&norms[1]),
             glu: glu.as_ref().map_or(Affine::default(), affine),
             head: affine(&ends[3]),
+            state_head: state_head.as_ref().map_or(Affine::default(), affine),
+            return_head: return_head.as_ref().map_or(Affine::default(), affine),
         };
         let (action_low, action_high) = match config.actions {
             Actions::Continuous => (vec![-2.0; a], vec![2.0; a]),
@@ -269,9 +281,35 @@ pub fn configs() -> impl Iterator<Item = Config> {
     );
     // What has a linear head can choose as well.
     let discrete = networks.clone().filter(|config| config.head == LINEAR);
-    networks.chain(discrete.map(|config| Config {
+    // Predictions of either kind, and of both, streaming and window, in every dtype.
+    let both = |state, return_to_go| Predictions {
+        state,
+        return_to_go,
+    };
+    let predicting = networks.clone().zip([
+        both(true, true),
+        both(true, false),
+        both(true, true),
+        both(false, true),
+        both(false, true),
+        both(true, true),
+        both(true, false),
+    ]);
+    let choosing = discrete.map(|config| Config {
         actions: Actions::Discrete,
         act_dim: 3,
         ..config
-    }))
+    });
+    let predicting = predicting.map(|(config, predictions)| Config {
+        predictions,
+        ..config
+    });
+    let all_at_once = choosing.clone().take(1).map(move |config| Config {
+        predictions: both(true, true),
+        ..config
+    });
+    networks
+        .chain(choosing)
+        .chain(predicting)
+        .chain(all_at_once)
 }

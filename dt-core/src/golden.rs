@@ -1,7 +1,8 @@
 //! The self-test: golden vectors that travel in the policy file and must come out to the bit.
 //!
 //! A record is `[return_to_go, observation, applied action, expected action]`, all in the
-//! environment's units, and where the policy chooses the logits expected (act_dim): an index alone would tell little.
+//! environment's units, and where the policy chooses the logits expected (act_dim): an index alone would tell little. Where it
+//! predicts states or returns, what it is expected to have predicted at this step for the action before follows, zeros at first.
 //! The records of a file are consecutive control steps of one episode, whose random numbers have the key in the file.
 
 use core::hint::black_box;
@@ -40,6 +41,17 @@ pub enum SelfTestError {
         /// Bits of the computed value.
         got: u32,
     },
+    /// A predicted state or return differs.
+    Prediction {
+        /// Which record.
+        step: usize,
+        /// Which value: components of the state, then the return-to-go.
+        index: usize,
+        /// Bits of the recorded value.
+        expected: u32,
+        /// Bits of the computed value.
+        got: u32,
+    },
     /// An action differs.
     Mismatch {
         /// Which record.
@@ -67,6 +79,15 @@ impl core::fmt::Display for SelfTestError {
             } => write!(
                 f,
                 "golden step {step}, logit {index}: bits {got:08x} instead of {expected:08x}"
+            ),
+            Self::Prediction {
+                step,
+                index,
+                expected,
+                got,
+            } => write!(
+                f,
+                "golden step {step}, prediction {index}: bits {got:08x} instead of {expected:08x}"
             ),
             Self::Mismatch {
                 step,
@@ -168,7 +189,7 @@ fn compare<A: AsMut<[u32]>>(
     let shape = Shape::of(blob);
     let mut steps = 0;
     for (step, record) in (0..usize::MAX).zip(rows(blob.golden(), shape.len)) {
-        let (inputs, expected, logits) = shape.split(record);
+        let (inputs, expected, logits, predictions) = shape.split(record);
         let failed = |error| SelfTestError::Act { step, error };
         let got = run(policy, step, &inputs).map_err(failed)?;
         let action = difference(expected, got);
@@ -180,6 +201,19 @@ fn compare<A: AsMut<[u32]>>(
         }) = difference(logits, policy.logits().unwrap_or_default())
         {
             return Err(SelfTestError::Logit {
+                step,
+                index,
+                expected,
+                got,
+            });
+        }
+        if let Some(Difference {
+            index,
+            expected,
+            got,
+        }) = shape.prediction_difference(predictions, policy)
+        {
+            return Err(SelfTestError::Prediction {
                 step,
                 index,
                 expected,
@@ -238,10 +272,17 @@ pub fn record<A: AsMut<[u32]>>(
     let shape = Shape::of(blob);
     for (step, record) in rows_mut(golden, shape.len).enumerate() {
         let (inputs, outputs) = record.split_at_mut_checked(shape.inputs).guaranteed();
-        let (action, logits) = outputs.split_at_mut_checked(shape.action).guaranteed();
+        let (action, rest) = outputs.split_at_mut_checked(shape.action).guaranteed();
+        let (logits, predictions) = rest.split_at_mut_checked(shape.logits).guaranteed();
         let inputs = shape.inputs(inputs);
         copy(run(policy, step, &inputs)?, action);
         copy(policy.logits().unwrap_or_default(), logits);
+        predictions.fill(0.0);
+        if let Some(predicted) = policy.predicted() {
+            let (state, critic) = predictions.split_at_mut_checked(shape.state).guaranteed();
+            copy(predicted.observation, state);
+            copy(predicted.return_to_go.as_slice(), critic);
+        }
         absorb(policy, &inputs)?;
     }
     Ok(())
@@ -282,6 +323,9 @@ struct Shape {
     state_dim: usize,
     /// Of an action.
     action: usize,
+    logits: usize,
+    /// Of a predicted state.
+    state: usize,
     /// Of what goes in.
     inputs: usize,
     /// Of all of it.
@@ -296,16 +340,34 @@ impl Shape {
         Self {
             state_dim,
             action,
+            logits: manifest.config.logits_len() as usize,
+            state: manifest.config.predicted_state_len() as usize,
             inputs: plus(1, plus(state_dim, action)),
             len: manifest.golden_record_len(),
         }
     }
 
-    /// Inputs, expected action, expected logits.
-    fn split<'r>(&self, record: &'r [f32]) -> (Inputs<'r>, &'r [f32], &'r [f32]) {
+    /// Inputs, expected action, expected logits, expected predictions.
+    fn split<'r>(&self, record: &'r [f32]) -> (Inputs<'r>, &'r [f32], &'r [f32], &'r [f32]) {
         let (inputs, outputs) = record.split_at_checked(self.inputs).guaranteed();
-        let (action, logits) = outputs.split_at_checked(self.action).guaranteed();
-        (self.inputs(inputs), action, logits)
+        let (action, rest) = outputs.split_at_checked(self.action).guaranteed();
+        let (logits, predictions) = rest.split_at_checked(self.logits).guaranteed();
+        (self.inputs(inputs), action, logits, predictions)
+    }
+
+    /// Where what the policy has just predicted is not what was expected.
+    fn prediction_difference<A: AsMut<[u32]>>(
+        &self,
+        expected: &[f32],
+        policy: &mut Policy<'_, A>,
+    ) -> Option<Difference> {
+        let got = policy.predicted()?;
+        let (state, critic) = expected.split_at_checked(self.state).guaranteed();
+        difference(state, got.observation).or_else(|| {
+            let index = self.state;
+            let critic = difference(critic, got.return_to_go.as_slice())?;
+            Some(Difference { index, ..critic })
+        })
     }
 
     fn inputs<'r>(&self, inputs: &'r [f32]) -> Inputs<'r> {
@@ -388,8 +450,18 @@ mod tests {
                     };
                     assert_eq!(index, logit);
                 }
-            } else {
-                assert_eq!(record, action + 1);
+            }
+            let predictions = action + 1 + config.logits_len() as usize;
+            assert_eq!(record, predictions + config.predictions_len() as usize);
+            for index in 0..config.predictions_len() as usize {
+                let differs = error(&mut policy, predictions + index);
+                let SelfTestError::Prediction {
+                    step: 5, index: of, ..
+                } = differs
+                else {
+                    panic!("{differs}")
+                };
+                assert_eq!(of, index);
             }
         }
         let file = Fixture::new(config(), 1).emit().unwrap();

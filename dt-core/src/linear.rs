@@ -7,7 +7,7 @@ use crate::int4;
 use crate::kernels::{self, RUN, Run, packed_byte, packed_index, padded_cols, version_1};
 use crate::ops;
 use crate::quant::{Grid, NonFinite, q_max};
-use crate::slices::{Guaranteed, copy, floats, halves, plus, rows, rows_mut, times};
+use crate::slices::{Guaranteed, copy, floats, halves, minus, plus, rows, rows_mut, times};
 
 /// Tokens that go through the weights together at most: a\[t−1\], R̂\[t\], s\[t\].
 pub(crate) const GROUP: usize = 3;
@@ -213,24 +213,35 @@ impl<'s> Input<'s> {
         }
     }
 
-    /// The last token alone.
-    pub(crate) fn last(self, cols: usize) -> Self {
+    /// The last `count` tokens alone.
+    pub(crate) fn last(self, cols: usize, count: usize) -> Self {
         match self {
-            Input::F32(x) => Input::F32(x.get(x.len().saturating_sub(cols)..).guaranteed()),
+            Input::F32(x) => Input::F32(x.get(minus(x.len(), times(count, cols))..).guaranteed()),
             Input::Int8 { q, scales, tokens } => {
-                let last = tokens.saturating_sub(1);
+                let first = minus(tokens, count);
                 let runs: &mut [Run] = q.as_chunks_mut().0;
                 let len = padded_cols(cols) / RUN;
+                // Each place lies at or before where it is filled from.
                 for i in 0..len {
-                    let run = runs.get(plus(times(i, tokens), last)).copied();
-                    if let (Some(run), Some(place)) = (run, runs.get_mut(i)) {
-                        *place = run;
+                    for token in 0..count {
+                        let run = runs
+                            .get(plus(times(i, tokens), plus(first, token)))
+                            .copied();
+                        let place = runs.get_mut(plus(times(i, count), token));
+                        if let (Some(run), Some(place)) = (run, place) {
+                            *place = run;
+                        }
                     }
                 }
+                let mut kept = [0.0; GROUP];
+                copy(
+                    scales.get(first..tokens).guaranteed(),
+                    kept.get_mut(..count).guaranteed(),
+                );
                 Input::Int8 {
-                    q: q.get_mut(..RUN * len).guaranteed(),
-                    scales: [scales.get(last).copied().guaranteed(), 0.0, 0.0],
-                    tokens: 1,
+                    q: q.get_mut(..times(RUN, times(len, count))).guaranteed(),
+                    scales: kept,
+                    tokens: count,
                 }
             }
         }

@@ -68,10 +68,18 @@ impl<'a> Model<'a> {
         self.after_blocks().output(&self.config)
     }
 
+    /// What predicts more than the action.
+    pub fn predictions(&self) -> PredictionHeads<'a> {
+        let mut tensors = self.after_blocks();
+        tensors.output(&self.config);
+        tensors.predictions(&self.config)
+    }
+
     /// Every linear layer with its name, in the order of the file.
     pub fn linears(&self) -> impl Iterator<Item = (TensorName, Linear<'a>)> + use<'a> {
         let model = *self;
         let (embedding, output) = (model.embedding(), model.output());
+        let predictions = model.predictions();
         let blocks = (0..model.config.n_layer as usize).flat_map(move |index| {
             let layer = model.layer(index);
             let mixer = match layer.mixer {
@@ -94,6 +102,16 @@ impl<'a> Model<'a> {
         .chain(blocks)
         .chain(output.glu.map(|glu| (TensorName::plain("glu"), glu)))
         .chain([(TensorName::plain("head"), output.head)])
+        .chain(
+            predictions
+                .state
+                .map(|state| (TensorName::plain("state_head"), state)),
+        )
+        .chain(
+            predictions
+                .return_to_go
+                .map(|critic| (TensorName::plain("return_head"), critic)),
+        )
     }
 
     /// The tensors after the last block.
@@ -161,6 +179,15 @@ pub struct Output<'a> {
     pub glu: Option<Linear<'a>>,
     /// d_model → action (act_dim).
     pub head: Linear<'a>,
+}
+
+/// What action tokens predict with, behind the same last norm.
+#[derive(Clone, Copy, Debug)]
+pub struct PredictionHeads<'a> {
+    /// d_model → next state (state_dim), if the network predicts it.
+    pub state: Option<Linear<'a>>,
+    /// d_model → next return-to-go (1), if the network predicts it.
+    pub return_to_go: Option<Linear<'a>>,
 }
 
 /// Weight and bias of a layer norm, each d_model long.

@@ -42,7 +42,19 @@ pub struct Policy<'a, A> {
     chosen: [f32; 1],
     due: Due,
     pending: Pending,
+    /// Whether the action absorbed last has run through the network, so that what it predicts is in
+    /// [`Work::predicted`](crate::arena::Work::predicted).
+    predicted: bool,
     arena: A,
+}
+
+/// What a network predicted to come after an action ([`Predictions`](crate::config::Predictions)), in the environment's units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Predicted<'p> {
+    /// The next observation (state_dim); empty if the network does not predict it.
+    pub observation: &'p [f32],
+    /// The return-to-go at that time, which the network thinks is left: a critic's opinion.
+    pub return_to_go: Option<f32>,
 }
 
 /// The call that has to come next.
@@ -164,6 +176,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             chosen: [0.0],
             due: Due::Reset,
             pending: Pending::default(),
+            predicted: false,
             arena,
         })
     }
@@ -178,6 +191,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.return_to_go = target_return;
         self.timestep = 0;
         self.pending = Pending::default();
+        self.predicted = false;
         self.begin_timestep();
         Ok(())
     }
@@ -222,6 +236,10 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.stepper
             .step(&mut memory, pending, self.timestep, probe)?;
         let config = self.stepper.config();
+        if pending.action && config.predicts() {
+            unscale(vectors, self.return_scale, config, memory.work.predicted)?;
+            self.predicted = true;
+        }
         if config.actions == Actions::Discrete {
             let draw = match self.choice {
                 Choice::Sampled(_) => draw(self.seed, self.timestep),
@@ -250,6 +268,21 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             &*Memory::carve(&self.stepper.layout, self.arena.as_mut())
                 .work
                 .output
+        })
+    }
+
+    /// What the network predicts to come after the action absorbed last, once that action has run through it: with streaming
+    /// attention from [`run_ahead`](Self::run_ahead) on, else from the next [`act`](Self::act) on, until the next action is absorbed. `None`
+    /// otherwise, and if the network predicts nothing but actions ([`Config::predicts`]).
+    pub fn predicted(&mut self) -> Option<Predicted<'_>> {
+        let len = self.config().predicted_state_len() as usize;
+        self.predicted.then(|| {
+            let work = Memory::carve(&self.stepper.layout, self.arena.as_mut()).work;
+            let (observation, critic) = work.predicted.split_at_checked(len).guaranteed();
+            Predicted {
+                observation,
+                return_to_go: critic.first().copied(),
+            }
         })
     }
 
@@ -344,6 +377,12 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
             .run_ahead(&mut memory, &mut known, self.timestep, probe)?;
         if before.action && !known.action {
             self.pending.action = false;
+            let config = self.stepper.config();
+            if config.predicts() {
+                let predicted = memory.work.predicted;
+                unscale(&self.vectors, self.return_scale, config, predicted)?;
+                self.predicted = true;
+            }
         }
         if before.return_to_go.is_some() && known.return_to_go.is_none() {
             self.pending.return_to_go = None;
@@ -426,6 +465,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     fn absorbed(&mut self) {
         self.timestep = self.timestep.saturating_add(1);
         self.pending.action = true;
+        self.predicted = false;
         match self.reward {
             RewardMode::Observed => self.due = Due::Reward,
             RewardMode::Constant | RewardMode::External => self.begin_timestep(),
@@ -485,6 +525,28 @@ fn scale_action(vectors: &Vectors<'_>, action: &[f32], scaled: &mut [f32]) {
         } else {
             0.0
         };
+    }
+}
+
+/// Turns what the network predicted into the environment's units, in place.
+fn unscale(
+    vectors: &Vectors<'_>,
+    return_scale: f32,
+    config: &Config,
+    predicted: &mut [f32],
+) -> Result<(), NonFinite> {
+    let len = config.predicted_state_len() as usize;
+    let (state, return_to_go) = predicted.split_at_mut_checked(len).guaranteed();
+    let statistics = vectors.state_mean.iter().zip(vectors.state_std);
+    for (value, (mean, std)) in state.iter_mut().zip(statistics) {
+        *value = *value * std + mean;
+    }
+    for value in return_to_go {
+        *value *= return_scale;
+    }
+    match first_non_finite(predicted) {
+        None => Ok(()),
+        Some(_) => Err(NonFinite),
     }
 }
 

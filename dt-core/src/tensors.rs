@@ -1,11 +1,11 @@
 //! The tensors of a policy file, one after the other: dimensions determine where each lies.
 
 use crate::blob::ALIGNMENT;
-use crate::config::{Config, Dtype, Mixer};
+use crate::config::{Config, Dtype, Mixer, Predictions};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::linear::{Linear, Weights};
-use crate::model::{Embedding, Layer, Mixing, Norm, Output, Table};
+use crate::model::{Embedding, Layer, Mixing, Norm, Output, PredictionHeads, Table};
 use crate::slices::{round_up, times};
 
 /// Hands out tensors in the order of the file without looking at their values. Past the end of
@@ -170,6 +170,19 @@ impl<'a> Tensors<'a> {
             ln_f: self.norm(d),
             glu: config.glu.then(|| self.linear(dtype, times(2, d), d)),
             head: self.linear(dtype, config.act_dim as usize, d),
+        }
+    }
+
+    /// What comes after [`output`](Self::output).
+    pub(crate) fn predictions(&mut self, config: &Config) -> PredictionHeads<'a> {
+        let (d, dtype) = (config.d_model as usize, self.dtype.outside_blocks());
+        let Predictions {
+            state,
+            return_to_go,
+        } = config.predictions;
+        PredictionHeads {
+            state: state.then(|| self.linear(dtype, config.state_dim as usize, d)),
+            return_to_go: return_to_go.then(|| self.linear(dtype, 1, d)),
         }
     }
 }

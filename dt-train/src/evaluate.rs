@@ -3,6 +3,7 @@
 //! Everything that acts is a [`Policy`] in [`host_sim`]'s rollout loop.
 
 use anyhow::Context;
+use host_sim::critic::Opinions;
 use host_sim::evaluation::Evaluation;
 use host_sim::rollout::{self, Episode, Plan};
 use tch::Device;
@@ -17,7 +18,8 @@ const TRAINING_SEED: u64 = 1 << 32;
 /// Episodes per target that libtorch runs as well, as a check.
 pub const TORCH_EPISODES: u32 = 2;
 
-/// Episodes in `env`, in order, on all cores; `finished` is called after each, from any thread.
+/// Episodes in `env`, in order, on all cores, with what the policy thought in each; `finished` is called after each, from any
+/// thread.
 ///
 /// # Errors
 /// If there is no such environment, the policy is of another, or it fails in an episode.
@@ -26,11 +28,11 @@ pub fn episodes(
     env: &str,
     plan: &Plan,
     finished: impl Fn(&Episode) + Sync,
-) -> anyhow::Result<Vec<Episode>> {
+) -> anyhow::Result<(Vec<Episode>, Vec<Opinions>)> {
     policy.check_env(&host_sim::make(env)?.spec())?;
     let maker = host_sim::maker(env)?;
     let outcomes = rollout::rollout(plan, maker, || policy.controller(), finished)?;
-    Ok(outcomes.into_iter().map(|(episode, ())| episode).collect())
+    Ok(outcomes.into_iter().unzip())
 }
 
 /// Mean return of the plan's first episodes as given, and by libtorch, one after the other on `device`; none where there
@@ -82,7 +84,7 @@ pub(crate) fn training_records(
             seed: TRAINING_SEED,
             threads: 0,
         };
-        let episodes = episodes(policy, env, &plan, |_| {})?;
+        let (episodes, _) = episodes(policy, env, &plan, |_| {})?;
         let check = cross_check(policy, device, env, &plan, &episodes)?;
         let (engine_mean_return, torch_mean_return) =
             check.context("a network in training can be checked")?;

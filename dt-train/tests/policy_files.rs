@@ -100,6 +100,53 @@ fn a_gated_policy_acts_as_torch_does_with_any_activation() {
     }
 }
 
+/// The heads that predict states and returns, from a run to a file, beside actions that are the same.
+#[test]
+fn a_predicting_policy_predicts_as_torch_does() {
+    for (attention, heads, glu, weights) in [
+        (Attention::Streaming, 1, true, [1.0, 1.0]),
+        (Attention::Window, 2, false, [0.0, 0.5]),
+        (Attention::Streaming, 2, false, [2.0, 0.0]),
+    ] {
+        let lab = Lab::of(Dt {
+            glu,
+            predict_state: weights[0],
+            predict_return: weights[1],
+            ..lab::dt(attention, heads)
+        });
+        lab.run(&["export", "RUN", "--out", "f32.dtb", "--dtype", "f32"])
+            .success();
+        lab.run(&["export", "RUN", "--out", "p.dtb"]).success();
+        let file = PolicyFile::load(&lab.path("p.dtb")).unwrap();
+        let config = file.blob().manifest().config;
+        let expected = weights.map(|weight| weight > 0.0);
+        let heads = config.predictions;
+        assert_eq!([heads.state, heads.return_to_go], expected);
+        let source = fs::read_to_string(lab.path("p.rs")).unwrap();
+        assert!(source.contains(&format!("return_to_go: {}", expected[1])));
+
+        let contexts = lab.contexts();
+        let [torch, engine, quantized] =
+            ["RUN", "f32.dtb", "p.dtb"].map(|policy| lab.predictions(policy, &contexts));
+        // Where a context is but one timestep, nothing has been predicted.
+        for all in [&torch, &engine] {
+            assert!(all[0].is_empty() && all[1..].iter().all(|p| !p.is_empty()));
+        }
+        let off = |ours: &[Vec<f64>]| {
+            let pairs = ours.iter().flatten().zip(torch.iter().flatten());
+            pairs.fold(0.0, |largest, (a, b)| f64::max(largest, (a - b).abs()))
+        };
+        assert!(off(&engine) <= 1e-5, "{attention:?}: {}", off(&engine));
+        assert!(
+            (1e-5..0.1).contains(&off(&quantized)),
+            "{}",
+            off(&quantized)
+        );
+        let (low, high) = range(&torch.concat());
+        assert!(high - low > 0.3, "{low}..{high}");
+    }
+}
+
 #[test]
 fn export_folds_where_it_can_and_reports_both_forms() {
     let lab = Lab::with_heads(Attention::Streaming, 1);

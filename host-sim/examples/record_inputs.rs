@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             controller.feedback(&action, reward)?;
             let next_observation = observe();
             tape.record(&Transition {
+                predicted_return: None,
                 observation: &observation,
                 action: &action,
                 reward: reward.into(),

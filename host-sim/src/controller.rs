@@ -67,6 +67,10 @@ impl Controller for PolicyController<'_> {
         self.policy.act(observation)
     }
 
+    fn predicted_return(&mut self) -> Option<f32> {
+        self.policy.predicted()?.return_to_go
+    }
+
     /// Where the manifest says that a host keeps count of rewards, this is that host.
     fn feedback(&mut self, applied: &[f32], reward: f32) -> Result<(), ActError> {
         self.policy.absorb(applied)?;

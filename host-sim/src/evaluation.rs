@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::critic::{Critic, Opinions};
 use crate::env::EnvSpec;
 use crate::rollout::Episode;
 
@@ -26,6 +27,9 @@ pub struct Evaluation {
     pub std_return: f64,
     /// D4RL's 100·(mean − random) / (expert − random), where the environment has these returns.
     pub normalized_score: Option<f64>,
+    /// Where the policy predicts returns: how well it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critic: Option<Critic>,
 }
 
 impl Evaluation {
@@ -49,7 +53,15 @@ impl Evaluation {
                 .score_range
                 .map(|(random, expert)| 100.0 * (mean - random) / (expert - random)),
             episodes,
+            critic: None,
         }
+    }
+
+    /// The same with what the policy thought in each episode.
+    #[must_use]
+    pub fn with_opinions(mut self, opinions: &[Opinions]) -> Self {
+        self.critic = Critic::of(self.target_return as f32, opinions);
+        self
     }
 
     /// Lowest, median and highest return. NaN if there are no episodes.
@@ -156,6 +168,25 @@ impl fmt::Display for Table<'_> {
             }
             writeln!(f)?;
         }
+        for (e, critic) in self.0.iter().filter_map(|e| Some((e, e.critic?))) {
+            let Critic {
+                steps,
+                rmse,
+                asked_rmse,
+                correlation,
+            } = critic;
+            write!(
+                f,
+                "critic at target {}: off by {rmse:.2} RMS over {steps} steps, the return asked for by {asked_rmse:.2}",
+                e.target_return as f32
+            )?;
+            match correlation {
+                Some(correlation) => {
+                    writeln!(f, "; correlation with what was earned {correlation:.3}")?
+                }
+                None => writeln!(f)?,
+            }
+        }
         let episodes = self.0.iter().flat_map(|e| &e.episodes);
         let mut faults = episodes.filter_map(|e| Some((e.seed, e.length, e.fault?)));
         if let Some((seed, length, fault)) = faults.next() {
@@ -252,6 +283,23 @@ mod tests {
     fn what_json_cannot_say_is_refused() {
         let bad = evaluation(&[f64::NAN], &SPEC);
         assert_eq!(to_json(&[bad]).unwrap_err().target_return, -150.0);
+    }
+
+    #[test]
+    fn a_critic_has_a_line_and_a_key() {
+        let mut e = evaluation(&[-1.0, -4.0], &SPEC);
+        e.critic = Some(Critic {
+            steps: 398,
+            rmse: 1.5,
+            asked_rmse: 20.25,
+            correlation: Some(0.75),
+        });
+        let text = Table(std::slice::from_ref(&e)).to_string();
+        let line = "critic at target -150: off by 1.50 RMS over 398 steps, the return asked for by 20.25; correlation with what was \
+                    earned 0.750\n";
+        assert!(text.ends_with(line), "{text}");
+        let json = to_json(std::slice::from_ref(&e)).unwrap();
+        assert_eq!(serde_json::from_str::<Evaluation>(&json).unwrap(), e);
     }
 
     #[test]

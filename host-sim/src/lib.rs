@@ -71,6 +71,8 @@ pub mod cartpole;
 pub mod console;
 #[cfg(feature = "policies")]
 pub mod controller;
+#[cfg(feature = "std")]
+pub mod critic;
 pub mod env;
 #[cfg(feature = "std")]
 pub mod evaluation;

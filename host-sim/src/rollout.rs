@@ -24,6 +24,12 @@ pub trait Controller {
     /// If it has no valid action; the episode then ends with this error.
     fn act(&mut self, observation: &[f32]) -> Result<&[f32], Self::Error>;
 
+    /// What it thinks, after [`Controller::act`], is still to be earned from this step on, if it has an opinion: a critic's, not what
+    /// was asked of it.
+    fn predicted_return(&mut self) -> Option<f32> {
+        None
+    }
+
     /// What was applied after [`Controller::act`] and the reward it earned.
     ///
     /// # Errors
@@ -38,6 +44,8 @@ pub struct Transition<'a> {
     pub observation: &'a [f32],
     /// Applied (act_dim, or the index of a choice).
     pub action: &'a [f32],
+    /// What the controller thinks is still to be earned from this step on, if it does.
+    pub predicted_return: Option<f32>,
     /// Earned, before rounding to f32.
     pub reward: f64,
     /// After the step (state_dim).
@@ -57,6 +65,14 @@ pub trait Recorder {
 /// Records nothing.
 impl Recorder for () {
     fn record(&mut self, _: &Transition<'_>) {}
+}
+
+/// Both record.
+impl<A: Recorder, B: Recorder> Recorder for (A, B) {
+    fn record(&mut self, transition: &Transition<'_>) {
+        self.0.record(transition);
+        self.1.record(transition);
+    }
 }
 
 /// A finished episode.
@@ -145,11 +161,13 @@ where
             .act(observation)
             .map_err(|e| failed(done.length, e))?;
         action.copy_from_slice(chosen);
+        let predicted_return = controller.predicted_return();
         let step = env.step(action);
         env.observation(next_observation);
         recorder.record(&Transition {
             observation,
             action,
+            predicted_return,
             reward: step.reward,
             next_observation,
             terminated: step.terminated,

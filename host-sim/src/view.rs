@@ -168,6 +168,10 @@ impl<C: Controller, S: Screen> Controller for Viewer<C, S> {
             .map_err(ViewError::Controller)
     }
 
+    fn predicted_return(&mut self) -> Option<f32> {
+        self.controller.predicted_return()
+    }
+
     fn feedback(&mut self, applied: &[f32], reward: f32) -> Result<(), Self::Error> {
         self.controller
             .feedback(applied, reward)

@@ -21,6 +21,10 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     layer_norm_eps: 1e-5,
     glu: false,
     actions: dt_core::config::Actions::Continuous,
+    predictions: dt_core::config::Predictions {
+        state: false,
+        return_to_go: false,
+    },
 };
 
 /// 32-bit words of memory that the policy needs, all of it.

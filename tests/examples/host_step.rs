@@ -81,7 +81,10 @@ fn step_times(file: &PolicyFile, sequence: &Sequence, steps: usize) -> (f64, f64
 
 /// Between the engine's actions and torch's, in normalized units.
 fn largest_difference(sequence: &Sequence, file: &PolicyFile) -> f32 {
-    let actions = sequence.run(file).into_iter().flatten();
+    let actions = sequence
+        .run(file)
+        .into_iter()
+        .flat_map(|(action, _)| action);
     let expected = sequence.expected.iter().flatten();
     let differences = actions.zip(expected).map(|(a, b)| (a - b).abs());
     differences.fold(0.0, |most, d| if d > most { d } else { most })

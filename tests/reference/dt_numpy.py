@@ -31,7 +31,10 @@ F = np.float32
 SOURCES = {"libm": libm_f32, "micromath": micromath_f32, "polynomial": polynomial_f32}
 ONE_AND_A_HALF_2_23 = F(12582912)
 # What a file may require.
-KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp"}
+KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp"} | {
+    "state-head",
+    "return-head",
+}
 
 
 # --- The arithmetic of the contract ---------------------------------------------------------------
@@ -206,6 +209,7 @@ def read_manifest(data, version):
     m["seed"], m["updates"] = p.varint(), p.varint()
     m["glu"] = "glu" in requires
     m["discrete"] = "discrete-actions" in requires
+    m["predicts"] = "state-head" in requires, "return-head" in requires
     m["sampling"] = None
     if "sampled-actions" in requires:
         m["sampling"] = p.f32(), p.varint(), p.varint()
@@ -317,7 +321,10 @@ class Blob:
         self.ln_f = t.norm(d)
         self.glu = t.matrix(2 * d, d) if m["glu"] else None
         self.head = t.matrix(a, d)
-        self.golden = t.f32(m["golden_steps"], 1 + s + (2 + a if m["discrete"] else 2 * a))
+        sizes = [n for n, wanted in zip((s, 1), m["predicts"]) if wanted]
+        self.prediction_heads = [t.matrix(n, d) for n in sizes]
+        golden = 1 + s + (2 + a if m["discrete"] else 2 * a) + sum(sizes)
+        self.golden = t.f32(m["golden_steps"], golden)
         if t.at != length:
             raise ValueError(f"tensors end at {t.at}, the file says {length}")
 
@@ -416,6 +423,11 @@ class Network:
             raise FloatingPointError("an output of the head is not finite")
         return self.math.tanhf(u) if self.m["head"] == "tanh" else u
 
+    def predict(self, x):
+        """Next state and return-to-go, unscaled, as far as there are heads, from the hidden state of an action token."""
+        h = self.blob.ln_f(x)
+        return np.concatenate([head(h) for head in self.blob.prediction_heads] or [np.zeros(0, F)])
+
 
 # --- Choices --------------------------------------------------------------------------------------
 
@@ -471,6 +483,7 @@ class Policy:
         self.seed, self.logits = seed, np.zeros(0, F)
         self.return_to_go = F(target_return)
         self.network = Network(blob)
+        self.predicted = self.no_prediction()
         self.past = []  # per step: return-to-go, state, action as the network sees them
         self.half = F(0.5) * (blob.action_high - blob.action_low)
         self.centre = F(0.5) * (blob.action_high + blob.action_low)
@@ -488,6 +501,20 @@ class Policy:
         action = u * self.half + self.centre
         action = np.where(action < self.blob.action_low, self.blob.action_low, action)
         return np.where(action > self.blob.action_high, self.blob.action_high, action)
+
+    def no_prediction(self):
+        return np.zeros(sum(len(head.bias) for head in self.blob.prediction_heads), F)
+
+    def predict(self, x):
+        """What the action token with hidden state x predicts, in the environment's units."""
+        predicted = self.network.predict(x)
+        if self.m["predicts"][0]:
+            n = len(self.blob.state_mean)
+            state = predicted[:n] * self.blob.state_std + self.blob.state_mean
+            predicted = np.concatenate([state, predicted[n:]])
+        if self.m["predicts"][1]:
+            predicted[-1] = predicted[-1] * F(self.m["return_scale"])
+        return predicted
 
     def told(self):
         """The return-to-go that the network is told."""
@@ -510,7 +537,9 @@ class Policy:
     def newest(self, timestep):
         """Streaming: the action of the step before, then this step's return-to-go and state."""
         if timestep > 0:
-            self.network.token(self.blob.embed_action, self.past[timestep - 1][2], timestep - 1)
+            action = self.past[timestep - 1][2]
+            hidden = self.network.token(self.blob.embed_action, action, timestep - 1)
+            self.predicted = self.predict(hidden)
         return_to_go, state, _ = self.past[timestep]
         self.network.token(self.blob.embed_return, [return_to_go], timestep)
         hidden = self.network.token(self.blob.embed_state, state, timestep)
@@ -519,13 +548,15 @@ class Policy:
     def window(self):
         """The last `context_len` steps from nothing, at their absolute timesteps."""
         self.network = Network(self.blob)
+        self.predicted = self.no_prediction()
         last = len(self.past) - 1
         for timestep in range(max(0, last - self.m["context_len"] + 1), last + 1):
             return_to_go, state, action = self.past[timestep]
             self.network.token(self.blob.embed_return, [return_to_go], timestep)
             hidden = self.network.token(self.blob.embed_state, state, timestep)
             if timestep < last:
-                self.network.token(self.blob.embed_action, action, timestep)
+                after = self.network.token(self.blob.embed_action, action, timestep)
+                self.predicted = self.predict(after)
         return self.network.read_action(hidden)
 
 
@@ -544,8 +575,8 @@ def run(args):
             policy.return_to_go = F(step["return_to_go"])
         action = policy.act(step["observation"])
         policy.absorb(step["applied"], step.get("reward"))
-        # Of a choice, what it was made by as well.
-        bits = np.concatenate([action, policy.logits]).astype(F).view(np.uint32)
+        # Of a choice, what it was made by as well; and what was predicted for the action before, zeros at first.
+        bits = np.concatenate([action, policy.logits, policy.predicted]).astype(F).view(np.uint32)
         print(json.dumps({"action": action.tolist(), "bits": bits.tolist()}))
 
 

@@ -54,6 +54,12 @@ CASES = {
     "window_h4_tanh_linear": BASE
     | dict(state_dim=3, act_dim=1, n_head=4, d_ff=64, context_len=6, max_ep_len=0)
     | dict(attention="window", activation="tanh", head="linear"),
+    "streaming_h2_predicting": BASE
+    | dict(state_dim=3, act_dim=2, n_head=2, d_ff=32, context_len=5, max_ep_len=0)
+    | dict(attention="streaming", activation="relu", head="tanh", predictions=True),
+    "window_h1_predicting": BASE
+    | dict(state_dim=4, act_dim=1, n_head=1, d_ff=32, context_len=6, max_ep_len=100)
+    | dict(attention="window", activation="gelu_tanh", head="tanh", glu=True, predictions=True),
 }
 
 ACTIVATIONS = {
@@ -94,6 +100,8 @@ def random_parameters(c, rng):
     if c.get("glu"):
         p |= matrix("glu", 2 * d, d, gain=1.5)
     p |= matrix("head", c["act_dim"], d)
+    if c.get("predictions"):
+        p |= matrix("state_head", c["state_dim"], d) | matrix("return_head", 1, d)
     centre_head(c, p, rng)
     return p
 
@@ -101,14 +109,15 @@ def random_parameters(c, rng):
 def centre_head(c, p, rng):
     """Scales and shifts the head so that every action dimension varies widely about 0."""
     inputs = random_steps(c, rng, 1, 200, [0])
-    before_tanh = forward(c | {"head": "linear"}, p, **inputs)[0].numpy()
+    before_tanh = forward(c | {"head": "linear"}, p, **inputs)[0][0].numpy()
     gain = np.float32(0.7) / before_tanh.std(axis=0)
     p["head.weight"] *= gain[:, None]
     p["head.bias"] = (p["head.bias"] - before_tanh.mean(axis=0)) * gain
 
 
 def forward(c, parameters, returns_to_go, states, actions, timesteps):
-    """Actions (B, T, act_dim) at the state tokens.
+    """Actions (B, T, act_dim) at the state tokens, and what the action tokens predict: next state and next return-to-go
+    (B, T, state_dim + 1), or None.
 
     returns_to_go (B, T), states (B, T, state_dim), actions (B, T, act_dim) and timesteps (B, T)
     of consecutive steps. A token sees the tokens up to itself whose timestep lies less than
@@ -149,7 +158,11 @@ def forward(c, parameters, returns_to_go, states, actions, timesteps):
     if c.get("glu"):
         hidden = nn.glu(linear("glu", hidden))
     action = linear("head", hidden)
-    return action.tanh() if c["head"] == "tanh" else action
+    predictions = None
+    if c.get("predictions"):
+        after = norm("ln_f", x[:, 2::3])
+        predictions = torch.cat([linear("state_head", after), linear("return_head", after)], dim=-1)
+    return action.tanh() if c["head"] == "tanh" else action, predictions
 
 
 def random_steps(c, rng, batch, steps, first_timestep):
@@ -169,7 +182,7 @@ def random_steps(c, rng, batch, steps, first_timestep):
 
 def streaming_vectors(c, p, rng):
     inputs = random_steps(c, rng, 1, STREAMING_STEPS, [0])
-    return pack("episode", inputs, forward(c, p, **inputs))
+    return pack("episode", inputs, *forward(c, p, **inputs))
 
 
 def window_vectors(c, p, rng):
@@ -178,20 +191,27 @@ def window_vectors(c, p, rng):
         # Absolute timesteps on both sides of the end of the table.
         first = rng.integers(0, 120, CONTEXTS_PER_LENGTH)
         inputs = random_steps(c, rng, CONTEXTS_PER_LENGTH, length, first)
-        actions = forward(c, p, **inputs)[:, -1:]
+        actions = forward(c, p, **inputs)[0][:, -1:]
         vectors |= pack(f"length_{length}", inputs, actions)
     # One episode that slides the window: every step is the end of its own last K steps.
     inputs = random_steps(c, rng, 1, WINDOW_EPISODE_STEPS, [0])
     ends = [slice(max(0, t + 1 - c["context_len"]), t + 1) for t in range(WINDOW_EPISODE_STEPS)]
     windows = [{name: value[:, end] for name, value in inputs.items()} for end in ends]
-    actions = torch.cat([forward(c, p, **window)[:, -1:] for window in windows], dim=1)
-    return vectors | pack("episode", inputs, actions)
+    ends = [forward(c, p, **window) for window in windows]
+    actions = torch.cat([actions[:, -1:] for actions, _ in ends], dim=1)
+    predictions = None
+    if c.get("predictions"):
+        # Of the newest action there is: in every window but the first the last but one.
+        predictions = torch.cat([predictions[:, -2:-1] for _, predictions in ends[1:]], dim=1)
+    return vectors | pack("episode", inputs, actions, predictions)
 
 
-def pack(prefix, inputs, expected):
+def pack(prefix, inputs, expected, predictions=None):
     packed = {f"{prefix}.{name}": value.numpy() for name, value in inputs.items()}
     packed[f"{prefix}.timesteps"] = packed[f"{prefix}.timesteps"].astype(np.int32)
     packed[f"{prefix}.expected"] = expected.numpy()
+    if predictions is not None:
+        packed[f"{prefix}.predicted"] = predictions.numpy()
     return packed
 
 

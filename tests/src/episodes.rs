@@ -158,6 +158,7 @@ impl Recording {
                 let mut action = record.action.to_vec();
                 alter(i, step, &mut action);
                 tape.record(&Transition {
+                    predicted_return: None,
                     observation: record.observation,
                     action: &action,
                     reward: record.reward.into(),

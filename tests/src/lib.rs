@@ -14,7 +14,9 @@ use dt_core::blob::{
     Affine, AtMaxEpLen, Choice, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
     ReturnLimits, RewardMode, Vectors,
 };
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
 use rand::{RngExt, SeedableRng};
@@ -165,6 +167,14 @@ impl Sample {
                 false => Affine::default(),
             },
             head: self.affine("head"),
+            state_head: match self.config.predictions.state {
+                true => self.affine("state_head"),
+                false => Affine::default(),
+            },
+            return_head: match self.config.predictions.return_to_go {
+                true => self.affine("return_head"),
+                false => Affine::default(),
+            },
         };
         PolicyFile::emit(manifest, &vectors, &parameters, golden).expect("valid parameters")
     }
@@ -240,6 +250,7 @@ pub fn small_config() -> Config {
         layer_norm_eps: 1e-5,
         glu: false,
         actions: Actions::Continuous,
+        predictions: Predictions::NONE,
     }
 }
 
@@ -368,6 +379,19 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
     if config.max_ep_len > 0 {
         let rows = config.max_ep_len as usize;
         tensors.insert("embed_timestep".into(), random.around(0.0, 0.5, rows * d));
+    }
+    // Last, so that the other tensors are those of the same network without.
+    let heads = [
+        (config.predictions.state, "state_head", config.state_dim),
+        (config.predictions.return_to_go, "return_head", 1),
+    ];
+    for (_, name, outputs) in heads.into_iter().filter(|(is_there, ..)| *is_there) {
+        let (outputs, std) = (outputs as usize, 1.0 / (d as f32).sqrt());
+        tensors.insert(
+            format!("{name}.weight"),
+            random.around(0.0, std, outputs * d),
+        );
+        tensors.insert(format!("{name}.bias"), random.around(0.0, 0.2, outputs));
     }
     tensors
 }

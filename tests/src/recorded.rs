@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
 use safetensors::SafeTensors;
@@ -32,6 +34,9 @@ pub struct Sequence {
     pub timesteps: Vec<u32>,
     /// Per step, or one (act_dim).
     pub expected: Vec<Vec<f32>>,
+    /// What is known at the second step and the following ones of what its predecessor's action predicted: state and return-to-go
+    /// (state_dim + 1). Empty where nothing was recorded.
+    pub predicted: Vec<Vec<f32>>,
 }
 
 impl Recorded {
@@ -84,6 +89,11 @@ impl Recorded {
             .zip(rows("actions"))
             .zip(timesteps.chunks(timesteps.len() / batch))
             .zip(rows("expected"));
+        let mut predicted = match file.tensor(&format!("{prefix}.predicted")) {
+            Ok(_) => rows("predicted"),
+            Err(_) => vec![Vec::new(); batch],
+        }
+        .into_iter();
         parts
             .map(
                 |((((returns_to_go, states), actions), timesteps), expected)| Sequence {
@@ -92,6 +102,7 @@ impl Recorded {
                     actions,
                     timesteps: timesteps.to_vec(),
                     expected,
+                    predicted: predicted.next().expect("as many as the others"),
                 },
             )
             .collect()
@@ -99,19 +110,20 @@ impl Recorded {
 }
 
 impl Sequence {
-    const PARTS: [&str; 5] = [
+    const PARTS: [&str; 6] = [
         ".returns_to_go",
         ".states",
         ".actions",
         ".timesteps",
         ".expected",
+        ".predicted",
     ];
 
-    /// The engine's action at every step.
+    /// The engine's action at every step, and what it then had predicted for the one before.
     ///
     /// # Panics
     /// If the engine fails.
-    pub fn run(&self, policy: &PolicyFile) -> Vec<Vec<f32>> {
+    pub fn run(&self, policy: &PolicyFile) -> Vec<(Vec<f32>, Vec<f32>)> {
         let blob = policy.blob();
         let arena = vec![0u32; blob.manifest().config.arena_words()];
         let mut engine = Engine::new(blob.model(), arena).expect("room enough");
@@ -120,10 +132,11 @@ impl Sequence {
             .map(|t| {
                 let previous = t.checked_sub(1).map(|p| self.actions[p].as_slice());
                 let (rtg, timestep) = (self.returns_to_go[t], self.timesteps[t]);
-                engine
+                let action = engine
                     .step(previous, rtg, &self.states[t], timestep)
                     .expect("finite values")
-                    .to_vec()
+                    .to_vec();
+                (action, engine.predicted().to_vec())
             })
             .collect()
     }
@@ -164,5 +177,12 @@ fn config(json: &Value) -> Config {
         layer_norm_eps: json["layer_norm_eps"].as_f64().unwrap() as f32,
         glu: json["glu"].as_bool().unwrap_or(false),
         actions: Actions::Continuous,
+        predictions: match json["predictions"].as_bool() {
+            Some(true) => Predictions {
+                state: true,
+                return_to_go: true,
+            },
+            _ => Predictions::NONE,
+        },
     }
 }

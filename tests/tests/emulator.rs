@@ -6,7 +6,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use dt_core::blob::{BeyondLimits, Choice, ReturnLimits, RewardMode, Sampling};
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 use dt_core::policy::Policy;
 use dt_core::unstable::ops;
 use serde_json::{Value, json};
@@ -247,6 +249,64 @@ fn choosing() -> Config {
     }
 }
 
+/// Next states, returns-to-go and both, in every dtype; streaming, window, folded; where actions are chosen, and behind a gated
+/// linear unit, which is not theirs. A window of one timestep predicts nothing.
+#[test]
+fn predicted_states_and_returns() {
+    let [both, state, critic] =
+        [(true, true), (true, false), (false, true)].map(|(state, critic)| Predictions {
+            state,
+            return_to_go: critic,
+        });
+    let window = |config| Config {
+        attention: Attention::Window,
+        n_head: 4,
+        ..config
+    };
+    let dtype = |dtype| Config {
+        dtype,
+        ..small_config()
+    };
+    let folded = Config {
+        mixer: Mixer::Folded,
+        n_head: 1,
+        ..small_config()
+    };
+    let gated = Config {
+        glu: true,
+        ..small_config()
+    };
+    let short = |config| Config {
+        context_len: 1,
+        ..config
+    };
+    for (turn, (predictions, config)) in [
+        (both, small_config()),
+        (state, small_config()),
+        (critic, small_config()),
+        (both, window(small_config())),
+        (critic, window(dtype(Dtype::F32))),
+        (both, dtype(Dtype::F32)),
+        (both, dtype(Dtype::Int4)),
+        (state, window(dtype(Dtype::Int4))),
+        (both, folded),
+        (both, gated),
+        (both, choosing()),
+        (both, short(small_config())),
+        (both, window(short(small_config()))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = Config {
+            predictions,
+            ..config
+        };
+        let reward = [RewardMode::Observed, RewardMode::Constant][turn % 2];
+        assert_emulated_over(60, None, config, reward, 40 + turn as u64);
+    }
+}
+
 #[test]
 fn int8_with_every_activation_and_head() {
     every_activation_and_head(Dtype::Int8);
@@ -415,7 +475,7 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
     };
     let mut random = Random::new(seed);
     let mut observation = random.around(0.0, 1.0, config.state_dim as usize);
-    let mut actions = Vec::new();
+    let (mut actions, mut predictions) = (Vec::new(), Vec::new());
     let mut input = String::new();
     for step in 0..steps {
         let mut line = json!({ "observation": exact(&observation) });
@@ -426,6 +486,11 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
         }
         let action = policy.act(&observation).unwrap().to_vec();
         let logits = policy.logits().unwrap_or_default().to_vec();
+        let mut predicted = vec![0.0; config.predictions_len() as usize];
+        if let Some(known) = policy.predicted() {
+            let critic = known.return_to_go.as_slice();
+            predicted = [known.observation, critic].concat();
+        }
         // Now and then the actuator does something else.
         let applied = if step % 7 == 6 {
             sample.action[2].clone()
@@ -446,6 +511,7 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
             *x = 0.6 * *x + 0.4 * (applied[i % applied.len()] - middle) + noise;
         }
         actions.push([action, logits].concat());
+        predictions.push(predicted);
     }
     // In few steps there is less to see.
     let enough = if steps < STEPS { 0.1 } else { 0.3 };
@@ -454,6 +520,10 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
         "the policy hardly moves: {}",
         smallest_spread(&actions)
     );
+    if config.predicts() {
+        let spread = smallest_spread(&predictions);
+        assert!(spread >= enough, "the predictions hardly move: {spread}");
+    }
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.dtb");
@@ -467,8 +537,13 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
     assert_eq!(emulated.len(), steps);
     let differing: u32 = actions
         .iter()
+        .zip(&predictions)
         .zip(&emulated)
-        .flat_map(|(action, line)| action.iter().zip(line["bits"].as_array().unwrap()))
+        .flat_map(|((action, predicted), line)| {
+            let bits = line["bits"].as_array().unwrap();
+            assert_eq!(action.len() + predicted.len(), bits.len());
+            action.iter().chain(predicted).zip(bits)
+        })
         .map(|(a, bits)| (u64::from(a.to_bits()) ^ bits.as_u64().unwrap()).count_ones())
         .sum();
     println!("{config:?}: {differing} differing action bits over {steps} steps");

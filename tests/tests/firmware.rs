@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
-use dt_core::config::{Actions, Activation, Config, Dtype, Head};
+use dt_core::config::{Actions, Activation, Config, Dtype, Head, Predictions};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::Plan;
 use host_sim::trace;
@@ -245,6 +245,45 @@ fn not_a_bit_differs_with_any_activation_and_head() {
             );
         }
     }
+}
+
+/// Heads that predict states and returns: what the host predicted is in the golden records, and a controller that predicts one bit
+/// of it otherwise does not move.
+#[test]
+fn not_a_bit_differs_in_what_is_predicted() {
+    let predicting = |dtype| Config {
+        predictions: Predictions {
+            state: true,
+            return_to_go: true,
+        },
+        ..config(dtype)
+    };
+    let everywhere: &[&str] = &["m4f", "m33", "m55", "m3"];
+    for (dtype, boards) in [
+        (Dtype::Int8, everywhere),
+        (Dtype::Int4, &["m4f"]),
+        (Dtype::F32, &["m4f"]),
+    ] {
+        let policy = episodes::policy(predicting(dtype), RewardMode::Observed, 3);
+        let (recording, _) = Recording::new(&policy, &PLAN);
+        let words = arena_words(&policy);
+        for (board, machine) in BOARDS.iter().filter(|(board, _)| boards.contains(board)) {
+            let ended = run(board, "replay", &policy, words, &recording);
+            assert_equal(&ended, machine, words);
+        }
+    }
+    let spoiled =
+        episodes::policy_with(predicting(Dtype::Int8), RewardMode::Observed, 3, |golden| {
+            // The return predicted at the last step.
+            flip(golden.last_mut().unwrap(), 1);
+        });
+    let (recording, _) = Recording::new(&spoiled, &PLAN);
+    let ended = run(M4F, "replay", &spoiled, arena_words(&spoiled), &recording);
+    assert!(
+        !ended.success && ended.log.contains("Prediction"),
+        "{}",
+        ended.log
+    );
 }
 
 /// MuJoCo stays on the host: a whole episode of HalfCheetah, and policies in f32 whose memory no such controller has.

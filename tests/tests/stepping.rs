@@ -1,8 +1,10 @@
 //! However a policy is stepped, it computes the same bits; and a file gives back what went into it.
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
-use dt_core::policy::Policy;
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
+use dt_core::policy::{Policy, Predicted};
 use dt_core::unstable::int4;
 use proptest::prelude::*;
 use tests::{Episode, Random, Sample, small_config, smallest_spread};
@@ -35,9 +37,13 @@ proptest! {
             let action = fused.act(&observation).unwrap().to_vec();
             prop_assert_eq!(bits(&action), bits(split.act(&observation).unwrap()), "step {}", step);
             prop_assert_eq!(fused.logits().map(bits), split.logits().map(bits), "step {}", step);
+            let predicted = [&mut fused, &mut split].map(|policy| policy.predicted().map(predicted_bits));
+            prop_assert_eq!(&predicted[0], &predicted[1], "step {}", step);
+            prop_assert_eq!(predicted[0].is_some(), step > 0 && config.predicts());
             fused.absorb(&action).unwrap();
             split.absorb_commanded().unwrap();
-            if random.chance(0.5) {
+            let mut ran = random.chance(0.5);
+            if ran {
                 split.run_ahead().unwrap();
             }
             if reward == RewardMode::Observed {
@@ -47,8 +53,25 @@ proptest! {
             }
             if random.chance(0.5) {
                 split.run_ahead().unwrap();
+                ran = true;
             }
+            prop_assert!(fused.predicted().is_none(), "the action absorbed last has not run");
+            let ahead = ran && config.predicts() && config.attention == Attention::Streaming;
+            prop_assert_eq!(split.predicted().is_some(), ahead);
         }
+    }
+
+    /// Whoever asks for predictions gets the same actions.
+    #[test]
+    fn predictions_change_no_action(config in configs(), seed: u64) {
+        let sample = Sample::random(config, seed);
+        let bare = Config { predictions: Predictions::NONE, ..config };
+        let bare = Sample { config: bare, ..sample.clone() };
+        let episode = Episode::random(&config, 3 * config.context_len as usize, &mut Random::new(seed));
+        let with = episode.run(&sample.emit(), 0);
+        let without = episode.run(&bare.emit(), 0);
+        prop_assert_eq!(with.concat().len(), without.concat().len());
+        prop_assert_eq!(bits(&with.concat()), bits(&without.concat()));
     }
 
     /// A streaming engine that has wrapped its ring many times equals one that started just early
@@ -127,6 +150,13 @@ fn random_samples_move() {
     }
 }
 
+fn predicted_bits(predicted: Predicted<'_>) -> (Vec<u32>, Option<u32>) {
+    (
+        bits(predicted.observation),
+        predicted.return_to_go.map(f32::to_bits),
+    )
+}
+
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
@@ -152,10 +182,11 @@ fn configs() -> impl Strategy<Value = Config> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        0..4usize,
     );
     (dims, 1..=2u32, max_ep_len, choices).prop_map(|(dims, head_words, max_ep_len, choices)| {
         let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
-        let (dtype, window, activation, tanh, math, folded, discrete, glu) = choices;
+        let (dtype, window, activation, tanh, math, folded, discrete, glu, heads) = choices;
         let folded = folded && n_head == 1;
         Config {
             state_dim,
@@ -192,6 +223,10 @@ fn configs() -> impl Strategy<Value = Config> {
                 Actions::Discrete
             } else {
                 Actions::Continuous
+            },
+            predictions: Predictions {
+                state: heads & 1 > 0,
+                return_to_go: heads & 2 > 0,
             },
         }
     })

@@ -8,24 +8,27 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use host_sim::policy_file::PolicyFile;
 use safetensors::SafeTensors;
-use tests::recorded::Recorded;
+use tests::recorded::{Recorded, Sequence};
 use tests::{python, smallest_spread};
 
 const TOLERANCE: f32 = 1e-5;
 
-const STREAMING: [&str; 4] = [
+const STREAMING: [&str; 5] = [
     "streaming_h1_relu_tanh_table",
     "streaming_h4_gelu_linear",
     "streaming_h4_relu_tanh_deep",
     "streaming_h2_silu_glu_linear",
+    "streaming_h2_predicting",
 ];
 
-const WINDOW: [&str; 4] = [
+const WINDOW: [&str; 5] = [
     "window_h1_gelu_tanh",
     "window_h4_relu_linear_table",
     "window_h1_gelu_glu_tanh_table",
     "window_h4_tanh_linear",
+    "window_h1_predicting",
 ];
 
 #[test]
@@ -37,9 +40,7 @@ fn streaming_equals_the_banded_batch_over_1000_steps() {
         assert_eq!(episode.expected.len(), 1000, "{name}");
         assert!(smallest_spread(&episode.expected) >= 0.3, "{name}");
         let mut comparison = Comparison::new(name);
-        for (step, action) in episode.run(&policy).iter().enumerate() {
-            comparison.add(action, &episode.expected[step], &format!("step {step}"));
-        }
+        comparison.add_episode(&episode, &policy);
     }
 }
 
@@ -54,7 +55,7 @@ fn window_equals_torch_for_every_length() {
             assert!(sequences.len() > 1, "{name}");
             for sequence in sequences {
                 assert_eq!(sequence.states.len(), length, "{name}");
-                let action = sequence.run(&policy).pop().unwrap();
+                let (action, _) = sequence.run(&policy).pop().unwrap();
                 let first = sequence.timesteps[0];
                 let place = format!("length {length} from timestep {first}");
                 comparison.add(&action, &sequence.expected[0], &place);
@@ -75,9 +76,7 @@ fn window_slides_along_an_episode() {
         );
         assert!(smallest_spread(&episode.expected) >= 0.3, "{name}");
         let mut comparison = Comparison::new(name);
-        for (step, action) in episode.run(&policy).iter().enumerate() {
-            comparison.add(action, &episode.expected[step], &format!("step {step}"));
-        }
+        comparison.add_episode(&episode, &policy);
     }
 }
 
@@ -126,6 +125,26 @@ struct Comparison {
 impl Comparison {
     fn new(name: &'static str) -> Self {
         Self { name, largest: 0.0 }
+    }
+
+    /// Every action, and from the second step on every prediction, where there are any.
+    fn add_episode(&mut self, episode: &Sequence, policy: &PolicyFile) {
+        let steps = episode.run(policy);
+        for (step, (action, _)) in steps.iter().enumerate() {
+            self.add(action, &episode.expected[step], &format!("step {step}"));
+        }
+        assert_eq!(
+            !episode.predicted.is_empty(),
+            self.name.ends_with("predicting")
+        );
+        if episode.predicted.is_empty() {
+            return;
+        }
+        assert!(smallest_spread(&episode.predicted) >= 0.3, "{}", self.name);
+        let later = steps.iter().enumerate().skip(1);
+        for ((step, (_, predicted)), expected) in later.zip(&episode.predicted) {
+            self.add(predicted, expected, &format!("prediction at step {step}"));
+        }
     }
 
     fn add(&mut self, action: &[f32], expected: &[f32], place: &str) {

@@ -17,7 +17,7 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Actions, Config, Dtype};
+use crate::config::{Actions, Config, Dtype, Predictions};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::model::Model;
@@ -231,6 +231,7 @@ impl Manifest<'_> {
         (self.config.state_dim as usize)
             .saturating_add(actions)
             .saturating_add(self.config.logits_len() as usize)
+            .saturating_add(self.config.predictions_len() as usize)
             .saturating_add(1)
     }
 }
@@ -332,6 +333,7 @@ impl Blob<'_> {
             + norm
             + if config.glu { linear(2 * d, d) } else { 0 }
             + linear(config.act_dim, d)
+            + linear(config.predictions_len(), d)
     }
 }
 
@@ -434,6 +436,12 @@ impl Extent {
             extent.linear(outside, times(2, d), d);
         }
         extent.linear(outside, a, d);
+        if config.predictions.state {
+            extent.linear(outside, s, d);
+        }
+        if config.predictions.return_to_go {
+            extent.linear(outside, 1, d);
+        }
         let golden = (manifest.golden_steps as usize)
             .checked_mul(manifest.golden_record_len())
             .and_then(|values| values.checked_mul(4))?;

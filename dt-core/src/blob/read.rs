@@ -45,6 +45,7 @@ impl<'a> Blob<'a> {
         let model = Model::new(config, tensors);
         let mut tensors = model.after_blocks();
         tensors.output(config);
+        tensors.predictions(config);
         let golden_len = times(manifest.golden_steps as usize, manifest.golden_record_len());
         let golden = tensors.f32(golden_len);
         let mut check = Check { file, at: start };
@@ -85,6 +86,10 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
     let (mut manifest, rest) = first::<Manifest<'_>>(rest)?;
     let config = &mut manifest.config;
     config.glu = required.has(Needs::Glu);
+    config.predictions = Predictions {
+        state: required.has(Needs::StateHead),
+        return_to_go: required.has(Needs::ReturnHead),
+    };
     if required.has(Needs::DiscreteActions) {
         config.actions = Actions::Discrete;
     }
@@ -422,7 +427,15 @@ impl Check<'_> {
         if let Some(glu) = &output.glu {
             self.linear(name("glu"), glu)?;
         }
-        self.linear(name("head"), &output.head)
+        self.linear(name("head"), &output.head)?;
+        let predictions = model.predictions();
+        if let Some(state) = &predictions.state {
+            self.linear(name("state_head"), state)?;
+        }
+        if let Some(return_to_go) = &predictions.return_to_go {
+            self.linear(name("return_head"), return_to_go)?;
+        }
+        Ok(())
     }
 }
 

@@ -16,16 +16,20 @@ pub(super) enum Needs {
     Gelu,
     Silu,
     TanhMlp,
+    StateHead,
+    ReturnHead,
 }
 
 impl Needs {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::DiscreteActions,
         Self::SampledActions,
         Self::Glu,
         Self::Gelu,
         Self::Silu,
         Self::TanhMlp,
+        Self::StateHead,
+        Self::ReturnHead,
     ];
 
     /// Its name in files.
@@ -37,6 +41,8 @@ impl Needs {
             Self::Gelu => "gelu",
             Self::Silu => "silu",
             Self::TanhMlp => "tanh-mlp",
+            Self::StateHead => "state-head",
+            Self::ReturnHead => "return-head",
         }
     }
 
@@ -50,6 +56,8 @@ impl Needs {
             Self::Gelu => config.activation == Activation::Gelu,
             Self::Silu => config.activation == Activation::Silu,
             Self::TanhMlp => config.activation == Activation::Tanh,
+            Self::StateHead => config.predictions.state,
+            Self::ReturnHead => config.predictions.return_to_go,
         }
     }
 }

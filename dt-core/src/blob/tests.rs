@@ -260,6 +260,20 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         activation: Activation::Silu,
         ..plain
     };
+    let heads = Config {
+        predictions: Predictions {
+            state: true,
+            return_to_go: true,
+        },
+        ..all
+    };
+    let critic = Config {
+        predictions: Predictions {
+            state: false,
+            return_to_go: true,
+        },
+        ..plain
+    };
     let gelu = Config {
         activation: Activation::Gelu,
         ..plain
@@ -274,6 +288,12 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         (tanh, Choice::Greedy, "tanh-mlp"),
         (all, Choice::Greedy, "discrete-actions,glu,silu"),
         (all, sampled, "discrete-actions,sampled-actions,glu,silu"),
+        (critic, Choice::Greedy, "return-head"),
+        (
+            heads,
+            Choice::Greedy,
+            "discrete-actions,glu,silu,state-head,return-head",
+        ),
     ] {
         let mut fixture = Fixture::new(config, 1);
         fixture.manifest.choice = choice;
@@ -605,6 +625,8 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
     }];
     let parameters = Parameters {
         glu: Affine::default(),
+        state_head: Affine::default(),
+        return_head: Affine::default(),
         embed_return: linear(4, 1),
         embed_state: linear(4, 1),
         embed_action: linear(4, 1),

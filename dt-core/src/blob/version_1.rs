@@ -3,7 +3,9 @@
 use serde::Deserialize;
 
 use super::{AtMaxEpLen, Choice, Components, Manifest, Provenance, RewardMode};
-use crate::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use crate::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 
 #[derive(Deserialize)]
 pub(super) struct Manifest1<'a> {
@@ -100,6 +102,7 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                 },
                 layer_norm_eps,
                 glu: false,
+                predictions: Predictions::NONE,
                 actions: Actions::Continuous,
             },
             return_scale: manifest.return_scale,

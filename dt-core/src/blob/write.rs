@@ -81,6 +81,10 @@ pub struct Parameters<'a> {
     pub glu: Affine<'a>,
     /// act_dim × d_model.
     pub head: Affine<'a>,
+    /// state_dim × d_model; empty without [`Predictions::state`](crate::config::Predictions::state).
+    pub state_head: Affine<'a>,
+    /// 1 × d_model; empty without [`Predictions::return_to_go`](crate::config::Predictions::return_to_go).
+    pub return_head: Affine<'a>,
 }
 
 /// Bytes that the file of a policy takes.
@@ -374,7 +378,14 @@ impl Writer<'_> {
         if config.glu {
             self.linear(name("glu"), &p.glu, outside, [2 * d, d])?;
         }
-        self.linear(name("head"), &p.head, outside, [a, d])
+        self.linear(name("head"), &p.head, outside, [a, d])?;
+        if config.predictions.state {
+            self.linear(name("state_head"), &p.state_head, outside, [s, d])?;
+        }
+        if config.predictions.return_to_go {
+            self.linear(name("return_head"), &p.return_head, outside, [1, d])?;
+        }
+        Ok(())
     }
 
     fn table(&mut self, rows: usize, cols: usize, values: &[f32]) -> Result<(), EmitError> {

@@ -4,17 +4,19 @@
 //! to predict each action from what came before it. Asked for a return that the data hold, it acts accordingly.
 
 use dt_core::blob::AtMaxEpLen;
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::supervised::Torch;
-use super::{Dims, Engine, Memory, Mode, Policy, Refusal, Supervised};
+use super::supervised::{Torch, action_loss};
+use super::{Dims, Engine, Loss, Memory, Mode, Policy, Refusal, Supervised};
 use crate::config::Recipe;
 use crate::config::names::{ActivationName, AttentionName, HeadName, math_name};
-use crate::data::sampler::{Draw, SequenceShape};
+use crate::data::sampler::{Batch, Draw, SequenceShape};
 use crate::deploy::{Deployable, Trained, emit_bytes};
-use crate::nn::layers::Bound;
+use crate::nn::layers::{Bound, masked_mse};
 use crate::nn::parameters::Parameter;
 use crate::nn::transformer::{self, DecisionTransformer, Inputs, Precision, attention_mask};
 use crate::run::Run;
@@ -50,6 +52,11 @@ pub struct Dt {
     pub head: Head,
     /// A gated linear unit before the action head.
     pub glu: bool,
+    /// Weight, in what is descended on, of the squared error of next states (normalized) that action tokens then predict; 0: they
+    /// predict none.
+    pub predict_state: f64,
+    /// The same of next returns-to-go (scaled): a critic.
+    pub predict_return: f64,
     /// `"polynomial"`, `"libm"` or `"micromath"`: where the exported policy takes exp and tanh from.
     #[serde(with = "math_name")]
     pub math: Math,
@@ -88,6 +95,8 @@ impl Default for Dt {
             activation: Activation::Relu,
             head: Head::Tanh,
             glu: false,
+            predict_state: 0.0,
+            predict_return: 0.0,
             math: Math::Polynomial,
             layer_norm_eps: 1e-5,
             timestep_init_std: 0.02,
@@ -112,14 +121,34 @@ impl Supervised for Dt {
 
     /// The action of each timestep, from its state token, or the logits of its choices: (B, T, act_dim).
     fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor {
-        let config = self.network(dims, Dtype::F32);
-        let mut network = DecisionTransformer::bind(&config, network);
-        if matches!(mode, Mode::Training { .. }) {
-            network = network.in_precision(self.precision);
-        }
-        let (_, timesteps) = inputs.timesteps.size2().expect("timesteps are (B, T)");
-        let mask = attention_mask(&config, timesteps as usize, inputs.timesteps.device());
+        let (network, mask) = self.bound(dims, network, inputs, mode);
         network.forward(inputs, &mask, mode.dropout())
+    }
+
+    /// That of the actions, and of what else is predicted: each action token's next state and return-to-go, where the sequence
+    /// has a next timestep.
+    fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Loss {
+        let Batch { inputs, loss_mask } = batch;
+        let (network, mask) = self.bound(dims, network, inputs, mode);
+        let outputs = network.outputs(inputs, &mask, mode.dropout());
+        let mut loss = action_loss(dims, &outputs.actions, batch);
+        let steps = inputs.timesteps.size()[1];
+        let without = |end: i64, x: &Tensor| x.narrow(1, end, steps - 1);
+        let mask = without(0, loss_mask) * without(1, loss_mask);
+        for (weight, predicted, target) in [
+            (self.predict_state, &outputs.states, &inputs.states),
+            (
+                self.predict_return,
+                &outputs.returns_to_go,
+                &inputs.returns_to_go,
+            ),
+        ] {
+            if let Some(predicted) = predicted {
+                let error = masked_mse(&without(0, predicted), &without(1, target), &mask);
+                loss.value += error * weight;
+            }
+        }
+        loss
     }
 
     fn draw(&self, recipe: &Recipe) -> Draw {
@@ -174,13 +203,16 @@ impl Supervised for Dt {
     fn check(&self, recipe: &Recipe) -> Result<(), Refusal> {
         // Dimensions of the data are checked when there are data.
         let dims = Dims::vectors(1, 1);
-        let network = self.network(dims, Dtype::F32).validate();
-        network.map_err(|error| Refusal::new(Self::NAME, error.to_string()))?;
+        let network = self.network(dims, Dtype::F32);
+        let valid = network.validate();
+        valid.map_err(|error| Refusal::new(Self::NAME, error.to_string()))?;
         for (key, value, high) in [
             ("dt.timestep_init_std", self.timestep_init_std, 10.0),
             ("dt.start_fraction", self.start_fraction, 1.0),
             ("dt.best_fraction", self.best_fraction, 1.0),
             ("dt.best_percent", self.best_percent, 100.0),
+            ("dt.predict_state", self.predict_state, 1e6),
+            ("dt.predict_return", self.predict_return, 1e6),
         ] {
             if !(0.0..=high).contains(&value) {
                 let message = format!("is {value}; it must lie in 0..={high}");
@@ -201,6 +233,13 @@ impl Supervised for Dt {
                 self.context_len
             );
             return Err(Refusal::new("dt.sequence_len", message));
+        }
+        if network.predictions.any() && self.sequence_len() - (self.burn_in as usize) < 2 {
+            return Err(Refusal::new(
+                "dt.predict_state",
+                "and dt.predict_return are learned from the next timestep, and sequences have but one with loss; use 0, or a \
+                 larger dt.context_len",
+            ));
         }
         // Without a table there is no timestep at which the policy would have to fault.
         if self.max_ep_len == 0 && recipe.control.at_max_ep_len == AtMaxEpLen::Fault {
@@ -279,7 +318,29 @@ impl Dt {
             layer_norm_eps: self.layer_norm_eps,
             glu: self.glu,
             actions: dims.actions,
+            predictions: Predictions {
+                state: self.predict_state > 0.0,
+                return_to_go: self.predict_return > 0.0,
+            },
         }
+    }
+
+    /// The network as `mode` runs it, and what its tokens see.
+    fn bound(
+        &self,
+        dims: Dims,
+        network: &Bound<'_>,
+        inputs: &Inputs,
+        mode: Mode,
+    ) -> (DecisionTransformer, Tensor) {
+        let config = self.network(dims, Dtype::F32);
+        let mut network = DecisionTransformer::bind(&config, network);
+        if matches!(mode, Mode::Training { .. }) {
+            network = network.in_precision(self.precision);
+        }
+        let (_, timesteps) = inputs.timesteps.size2().expect("timesteps are (B, T)");
+        let mask = attention_mask(&config, timesteps as usize, inputs.timesteps.device());
+        (network, mask)
     }
 
     /// Timesteps a newest action can depend on: `n_layer · (K − 1) + 1` when streaming, else K.

@@ -66,6 +66,10 @@ impl Controller for BoxedController<'_> {
         self.0.act(observation)
     }
 
+    fn predicted_return(&mut self) -> Option<f32> {
+        self.0.predicted_return()
+    }
+
     fn feedback(&mut self, applied: &[f32], reward: f32) -> Result<(), ActError> {
         self.0.feedback(applied, reward)
     }

@@ -65,6 +65,18 @@ impl From<Tensor> for Loss {
     }
 }
 
+/// The squared error of predicted vectors, or the cross-entropy of the logits of choices, (B, T, act_dim).
+pub fn action_loss(dims: Dims, predicted: &Tensor, batch: &Batch) -> Loss {
+    let (actions, mask) = (&batch.inputs.actions, &batch.loss_mask);
+    match dims.actions {
+        Actions::Continuous => masked_mse(predicted, actions, mask).into(),
+        Actions::Discrete => Loss {
+            value: masked_cross_entropy(predicted, actions, mask),
+            accuracy: Some(masked_accuracy(predicted, actions, mask)),
+        },
+    }
+}
+
 /// An algorithm whose network predicts actions from what came before, and learns to predict the logged ones.
 ///
 /// The type itself is its section of the recipe. What has a default here suits a network that sees the present state.
@@ -84,15 +96,11 @@ pub trait Supervised:
 
     /// What is descended on: the squared error of vectors, the cross-entropy of choices.
     fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Loss {
-        let predicted = self.predict(dims, network, &batch.inputs, mode);
-        let (actions, mask) = (&batch.inputs.actions, &batch.loss_mask);
-        match dims.actions {
-            Actions::Continuous => masked_mse(&predicted, actions, mask).into(),
-            Actions::Discrete => Loss {
-                value: masked_cross_entropy(&predicted, actions, mask),
-                accuracy: Some(masked_accuracy(&predicted, actions, mask)),
-            },
-        }
+        action_loss(
+            dims,
+            &self.predict(dims, network, &batch.inputs, mode),
+            batch,
+        )
     }
 
     /// Whose exp choices are drawn by.

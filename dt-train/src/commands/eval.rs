@@ -206,7 +206,7 @@ pub(super) fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluatio
             threads: 0,
         };
         let policy = policy.as_ref();
-        let episodes = evaluate::episodes(policy, &env_name, &plan, |_| bar.inc(1))?;
+        let (episodes, opinions) = evaluate::episodes(policy, &env_name, &plan, |_| bar.inc(1))?;
         let check = evaluate::cross_check(policy, Device::Cpu, &env_name, &plan, &episodes)?;
         if let Some((ours, torch)) = check {
             eprintln!(
@@ -216,7 +216,8 @@ pub(super) fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluatio
             );
         }
         let name = path.display().to_string();
-        evaluations.push(Evaluation::new(&env.spec(), name, target_return, episodes));
+        let evaluation = Evaluation::new(&env.spec(), name, target_return, episodes);
+        evaluations.push(evaluation.with_opinions(&opinions));
     }
     bar.finish_and_clear();
     if let Subject::Trained(trained) = &subject {

@@ -51,6 +51,9 @@ pub struct Args {
     /// Nonlinearity of the MLP as transformers calls it, where there is no config.json
     #[arg(long, value_name = "NAME")]
     pub activation: Option<String>,
+    /// Keep the heads that predict states and returns, which published checkpoints have as they were initialized
+    #[arg(long)]
+    pub predictions: bool,
     /// Fields of config.json that change nothing in what the network computes
     #[arg(long, value_name = "FIELD,…", value_delimiter = ',')]
     pub ignore: Vec<String>,
@@ -97,6 +100,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         action_range: args.action_range,
         action_limits: args.action_limits,
         period_us: args.period_us,
+        predictions: args.predictions,
         ignore: args.ignore,
         said: Said {
             n_head: args.n_head,

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, IsTerminal, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use dt_core::config::{Actions, Dtype};
+use dt_core::config::{Actions, Config, Dtype};
 use host_sim::policy_file::PolicyFile;
 use indicatif::ProgressBar;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::deploy::predict::{Context, Core, Predictor, Torch};
 use crate::run::{Run, Which};
@@ -40,6 +40,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
+/// What was predicted of the newest timestep; null where no action before it is known.
+fn add_predicted(answer: &mut Value, config: &Config, predicted: &[f32]) {
+    let (state, critic) = predicted.split_at(std::cmp::min(
+        config.predicted_state_len() as usize,
+        predicted.len(),
+    ));
+    if config.predictions.state {
+        let is_known = !predicted.is_empty();
+        answer["predicted_state"] = is_known.then(|| numbers(state)).into();
+    }
+    if config.predictions.return_to_go {
+        answer["predicted_return"] = critic.first().map(|&critic| f64::from(critic)).into();
+    }
+}
+
+fn numbers(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
 fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
     let (name, input): (_, Box<dyn BufRead>) = match path.to_str() {
         Some("-") => ("standard input".into(), Box::new(stdin().lock())),
@@ -59,17 +78,24 @@ fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
         let place = || format!("{name}, line {}", index + 1);
         let line = line.with_context(place)?;
         let context = Context::parse(&line, predictor.config()).with_context(place)?;
+        let not_finite =
+            |_| anyhow!("a value inside the network is not finite; the inputs are too large");
         let answer = predictor
             .action(&context)
-            .map_err(|_| {
-                anyhow!("a value inside the network is not finite; the inputs are too large")
-            })
+            .map_err(not_finite)
             .with_context(place)?;
-        let answer: Vec<f64> = answer.into_iter().map(f64::from).collect();
-        let answer = match predictor.config().actions {
+        let answer = numbers(&answer);
+        let mut answer = match predictor.config().actions {
             Actions::Continuous => json!({ "action": answer }),
             Actions::Discrete => json!({ "logits": answer }),
         };
+        if predictor.config().predictions.any() {
+            let predicted = predictor
+                .predicted(&context)
+                .map_err(not_finite)
+                .with_context(place)?;
+            add_predicted(&mut answer, predictor.config(), &predicted);
+        }
         writeln!(output, "{answer}")?;
         bar.inc(1);
     }

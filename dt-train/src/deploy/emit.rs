@@ -182,6 +182,14 @@ impl<'a> Network<'a> {
                 false => Affine::default(),
             },
             head: self.linear("head", [a, d])?,
+            state_head: match self.config.predictions.state {
+                true => self.linear("state_head", [s, d])?,
+                false => Affine::default(),
+            },
+            return_head: match self.config.predictions.return_to_go {
+                true => self.linear("return_head", [1, d])?,
+                false => Affine::default(),
+            },
         })
     }
 

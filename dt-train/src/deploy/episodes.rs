@@ -145,7 +145,8 @@ impl Steps {
 
     /// The steps as records of a policy file, expected actions and logits still 0.
     pub fn golden(&self, network: &Config) -> Vec<f32> {
-        let expected = (network.action_len() + network.logits_len()) as usize;
+        let expected =
+            (network.action_len() + network.logits_len() + network.predictions_len()) as usize;
         let mut golden = Vec::new();
         for ((return_to_go, observation), action) in self
             .returns_to_go

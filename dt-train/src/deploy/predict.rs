@@ -12,7 +12,7 @@ use tch::{Device, Tensor};
 use crate::data::prepare::one_hot;
 use crate::nn::layers::Bound;
 use crate::nn::parameters::loaded;
-use crate::nn::transformer::{DecisionTransformer, Inputs, attention_mask, parameters};
+use crate::nn::transformer::{DecisionTransformer, Inputs, Outputs, attention_mask, parameters};
 use crate::run::checkpoint::{CheckpointError, Weights};
 
 /// Consecutive timesteps as the network reads them: normalized and scaled.
@@ -213,6 +213,13 @@ pub trait Predictor {
         self.actions(context)?.pop().ok_or(NonFinite)
     }
 
+    /// What the network predicts of the newest timestep from the action before it, unscaled: state, then return-to-go, as far as it
+    /// predicts them; empty if it does not, or sees no such action.
+    ///
+    /// # Errors
+    /// As [`actions`](Self::actions).
+    fn predicted(&mut self, context: &Context) -> Result<Vec<f32>, NonFinite>;
+
     /// The unscaled action of every timestep, each taken when it was the newest.
     ///
     /// # Errors
@@ -254,6 +261,30 @@ impl Predictor for Torch {
     }
 
     fn actions(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite> {
+        let actions = finite(&self.outputs(context).actions)?;
+        let width = self.config.act_dim as usize;
+        Ok(actions.chunks(width).map(<[f32]>::to_vec).collect())
+    }
+
+    fn predicted(&mut self, context: &Context) -> Result<Vec<f32>, NonFinite> {
+        let Outputs {
+            states,
+            returns_to_go,
+            ..
+        } = self.outputs(context);
+        let known = context.seen_by(&self.config).len() as i64 - 1;
+        let mut predicted = Vec::new();
+        for all in [states, returns_to_go].into_iter().flatten() {
+            if known > 0 {
+                predicted.extend(finite(&all.select(1, known - 1))?);
+            }
+        }
+        Ok(predicted)
+    }
+}
+
+impl Torch {
+    fn outputs(&self, context: &Context) -> Outputs {
         let context = context.seen_by(&self.config);
         let steps = context.len();
         let table = |rows: Vec<f32>| Tensor::from_slice(&rows).view([1, steps as i64, -1]);
@@ -265,13 +296,16 @@ impl Predictor for Torch {
             timesteps: Tensor::from_slice(&timesteps).view([1, -1]),
         };
         let mask = attention_mask(&self.config, steps, Device::Cpu);
-        let actions = tch::no_grad(|| self.network.forward(&inputs, &mask, 0.0)).flatten(0, -1);
-        let actions = Vec::<f32>::try_from(&actions).expect("a flat f32 tensor");
-        if actions.iter().any(|a| !a.is_finite()) {
-            return Err(NonFinite);
-        }
-        let width = self.config.act_dim as usize;
-        Ok(actions.chunks(width).map(<[f32]>::to_vec).collect())
+        tch::no_grad(|| self.network.outputs(&inputs, &mask, 0.0))
+    }
+}
+
+/// The values of a tensor.
+fn finite(tensor: &Tensor) -> Result<Vec<f32>, NonFinite> {
+    let values = Vec::<f32>::try_from(&tensor.flatten(0, -1)).expect("an f32 tensor");
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values),
+        false => Err(NonFinite),
     }
 }
 
@@ -301,6 +335,16 @@ impl Predictor for Core<'_> {
 
     fn actions(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite> {
         self.episode(&context.seen_by(&self.config))
+    }
+
+    fn predicted(&mut self, context: &Context) -> Result<Vec<f32>, NonFinite> {
+        let seen = context.seen_by(&self.config);
+        self.episode(&seen)?;
+        let is_known = self.config.predicts() && seen.len() > 1;
+        Ok(match is_known {
+            true => self.engine.predicted().to_vec(),
+            false => Vec::new(),
+        })
     }
 
     /// The engine slides its window by itself.

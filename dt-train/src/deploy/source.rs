@@ -61,6 +61,10 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
     layer_norm_eps: {:?},
     glu: {},
     actions: dt_core::config::Actions::{:?},
+    predictions: dt_core::config::Predictions {{
+        state: {},
+        return_to_go: {},
+    }},
 }};
 
 /// 32-bit words of memory that the policy needs, all of it.
@@ -83,6 +87,8 @@ pub const ARENA_WORDS: usize = CONFIG.arena_words();
         config.layer_norm_eps,
         config.glu,
         config.actions,
+        config.predictions.state,
+        config.predictions.return_to_go,
     );
     source
 }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
-use dt_core::config::{Dtype, Head};
+use dt_core::config::{Dtype, Head, Predictions};
 use host_sim::Env;
 
 use super::description::{Description, Own, Said};
 use super::statistics::{Conventions, Statistics};
 use super::tensors::{self, Tensors};
-use super::weights::{BODY, from_transformers, scale_actions};
+use super::weights::{BODY, from_transformers, predicts, scale_actions};
 use super::{CONFIG, OWN};
 use crate::config::Recipe;
 use crate::data::prepare::safe_action;
@@ -45,6 +45,8 @@ pub struct Options {
     pub action_limits: Option<[f32; 2]>,
     /// Control period in microseconds.
     pub period_us: Option<u32>,
+    /// Keep the heads that predict states and returns.
+    pub predictions: bool,
     /// Fields of `config.json` to leave out of account.
     pub ignore: Vec<String>,
     /// What `config.json` would say, where there is none.
@@ -115,6 +117,20 @@ pub fn import(options: &Options) -> anyhow::Result<Imported> {
             description.dt.head == Head::Linear,
             "--action-limits: this network has a tanh behind its actions, which lie in -1…1; say what these mean with \
              --action-range LOW,HIGH"
+        );
+    }
+    if options.predictions {
+        ensure!(
+            description.own.is_none(),
+            "--predictions: whether this model predicts states and returns is known, as a run of this program it was exported \
+             from; leave it out"
+        );
+        (description.dt.predict_state, description.dt.predict_return) = (1.0, 1.0);
+    } else if description.own.is_none() && predicts(&tensors) {
+        notes.push(
+            "the heads that predict states and returns are left out: published checkpoints have them as they were initialized; \
+             --predictions keeps them"
+                .to_owned(),
         );
     }
     let (recipe, info) = match description.own.take() {
@@ -408,6 +424,13 @@ impl Asked<'_> {
         description.dt.context_len = theirs.context_len;
         description.dt.attention = theirs.attention;
         description.dt.math = theirs.math;
+        let Predictions {
+            state,
+            return_to_go,
+        } = theirs.predictions;
+        let weight = |is_there| if is_there { 1.0 } else { 0.0 };
+        description.dt.predict_state = weight(state);
+        description.dt.predict_return = weight(return_to_go);
         if theirs.max_ep_len == 0 {
             description.dt.max_ep_len = 0;
         }

@@ -16,17 +16,13 @@ use crate::run::checkpoint::Array;
 /// Arrays by name.
 pub type Tensors = BTreeMap<String, Array>;
 
-/// Whether a tensor has no part in predicting actions: masks that older versions store, the embedding of words, and the heads
-/// that predict states and returns.
+/// Whether a tensor has no part in predicting anything: masks that older versions store, and the embedding of words.
 pub(super) fn is_without_part(name: &str) -> bool {
     let masks = [".attn.bias", ".attn.masked_bias"];
-    masks.iter().any(|mask| name.ends_with(mask))
-        || name.ends_with("wte.weight")
-        || name.starts_with("predict_state.")
-        || name.starts_with("predict_return.")
+    masks.iter().any(|mask| name.ends_with(mask)) || name.ends_with("wte.weight")
 }
 
-/// Every tensor that has part in predicting actions, as f32: of a file, or of the files of a folder, which are one, or several
+/// Every tensor that has part in predicting something, as f32: of a file, or of the files of a folder, which are one, or several
 /// with their index. Safetensors are preferred; a pickle is not run.
 ///
 /// # Errors
@@ -138,13 +134,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_words_and_other_heads_are_left_out_and_biases_are_not() {
+    fn masks_and_words_are_left_out_and_biases_are_not() {
         for name in [
             "encoder.h.0.attn.bias",
             "encoder.h.11.attn.masked_bias",
             "encoder.wte.weight",
-            "predict_state.weight",
-            "predict_return.bias",
         ] {
             assert!(is_without_part(name), "{name}");
         }
@@ -152,6 +146,7 @@ mod tests {
             "encoder.h.0.attn.c_attn.bias",
             "encoder.wpe.weight",
             "predict_action.0.bias",
+            "predict_state.weight",
         ] {
             assert!(!is_without_part(name), "{name}");
         }

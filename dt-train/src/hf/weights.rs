@@ -8,14 +8,19 @@ use super::tensors::Tensors;
 use crate::run::checkpoint::{Array, CheckpointError, Weights};
 
 /// Where this program's names and transformers' differ: modules outside blocks, and within.
-const MODULES: [(&str, &str); 6] = [
+const MODULES: [(&str, &str); 8] = [
     ("embed_return", "embed_return"),
     ("embed_state", "embed_state"),
     ("embed_action", "embed_action"),
     ("embed_ln", "embed_ln"),
     ("ln_f", "encoder.ln_f"),
     ("head", "predict_action.0"),
+    ("state_head", PREDICTIONS[0]),
+    ("return_head", PREDICTIONS[1]),
 ];
+
+/// What predicts states and returns there.
+const PREDICTIONS: [&str; 2] = ["predict_state", "predict_return"];
 
 /// Those whose matrices are [inputs, outputs] in transformers, as `Conv1D` has them, are marked.
 const BLOCK: [(&str, &str, bool); 6] = [
@@ -137,6 +142,8 @@ pub fn from_transformers(
             }
         }
     }
+    // Every model there has them; this one only if it is asked to.
+    tensors.retain(|name, _| !is_prediction(name));
     // Exported without one, it got one of zeros.
     if network.max_ep_len == 0
         && let Some(table) = tensors.get(TIMESTEPS_THERE)
@@ -152,6 +159,18 @@ pub fn from_transformers(
     problems.extra.extend(tensors.into_keys());
     problems.finish()?;
     Ok(weights)
+}
+
+/// Whether a tensor belongs to what predicts states and returns.
+fn is_prediction(name: &str) -> bool {
+    let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+    PREDICTIONS.contains(&module)
+}
+
+/// Whether there is something that predicts states or returns: an export of a network without has zeros.
+pub fn predicts(tensors: &Tensors) -> bool {
+    let mut predictions = tensors.iter().filter(|(name, _)| is_prediction(name));
+    predictions.any(|(_, array)| array.values.iter().any(|x| *x != 0.0))
 }
 
 /// Gives a network whose actions are in the environment's units, without a tanh behind them, those of this program, in which
@@ -223,8 +242,8 @@ fn query_scale(description: &Description, i: u32) -> f32 {
     scale
 }
 
-/// A network under transformers' names, for windows of so many tokens. Positions, the embedding of words and the heads that
-/// predict states and returns, which this network does not have, are 0.
+/// A network under transformers' names, for windows of so many tokens. Positions, the embedding of words and heads that
+/// predict states and returns, where this network does not have them, are 0.
 ///
 /// # Errors
 /// If the weights are not the network's.
@@ -254,10 +273,17 @@ pub fn to_transformers(
     }
     zeros(POSITIONS, &[tokens, d]);
     zeros("encoder.wte.weight", &[1, d]);
-    zeros("predict_state.weight", &[state_dim, d]);
-    zeros("predict_state.bias", &[state_dim]);
-    zeros("predict_return.weight", &[1, d]);
-    zeros("predict_return.bias", &[1]);
+    let [state, critic] = PREDICTIONS;
+    let heads = network.predictions;
+    for (is_there, module, outputs) in [
+        (heads.state, state, state_dim),
+        (heads.return_to_go, critic, 1),
+    ] {
+        if !is_there {
+            zeros(&format!("{module}.weight"), &[outputs, d]);
+            zeros(&format!("{module}.bias"), &[outputs]);
+        }
+    }
     Ok(tensors)
 }
 

@@ -52,6 +52,12 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
         list.linear("glu", [2 * d, d], framework_init(d));
     }
     list.linear("head", [act_dim, d], framework_init(d));
+    if config.predictions.state {
+        list.linear("state_head", [state_dim, d], framework_init(d));
+    }
+    if config.predictions.return_to_go {
+        list.linear("return_head", [1, d], framework_init(d));
+    }
     list.into()
 }
 
@@ -100,6 +106,19 @@ pub struct DecisionTransformer {
     ln_f: LayerNorm,
     glu: Option<Linear>,
     head: Linear,
+    state_head: Option<Linear>,
+    return_head: Option<Linear>,
+}
+
+/// What a network predicts, unscaled; B sequences, T timesteps.
+#[derive(Debug)]
+pub struct Outputs {
+    /// Of each state token the action, or the logits of its choices, (B, T, act_dim).
+    pub actions: Tensor,
+    /// Of each action token the next state, (B, T, state_dim), where the network predicts it.
+    pub states: Option<Tensor>,
+    /// Of each action token the next return-to-go, (B, T, 1), where the network predicts it.
+    pub returns_to_go: Option<Tensor>,
 }
 
 #[derive(Debug)]
@@ -145,6 +164,8 @@ impl DecisionTransformer {
             ln_f: norm("ln_f"),
             glu: config.glu.then(|| linear("glu")),
             head: linear("head"),
+            state_head: config.predictions.state.then(|| linear("state_head")),
+            return_head: (config.predictions.return_to_go).then(|| linear("return_head")),
         }
     }
 
@@ -166,16 +187,46 @@ impl DecisionTransformer {
     /// Predicted actions (B, T, act_dim), unscaled. `mask` is [`attention_mask`] for T timesteps;
     /// `p`, the dropout, is 0 outside training.
     pub fn forward(&self, inputs: &Inputs, mask: &Tensor, p: f64) -> Tensor {
-        let mut x = dropout(self.embed(inputs), p);
+        let (x, last) = self.before_last(inputs, mask, p);
         // Only the state tokens' predictions are wanted, so the last block computes keys and
         // values of all tokens, but everything else of state tokens alone.
+        let state_mask = mask.slice(0, 1, None, TOKENS_PER_STEP as i64);
+        let x = last.forward_states(&x, &state_mask, p);
+        self.act(&self.ln_f.forward(&x))
+    }
+
+    /// As [`forward`](Self::forward), with all that the network predicts besides.
+    pub fn outputs(&self, inputs: &Inputs, mask: &Tensor, p: f64) -> Outputs {
+        if !self.config.predictions.any() {
+            return Outputs {
+                actions: self.forward(inputs, mask, p),
+                states: None,
+                returns_to_go: None,
+            };
+        }
+        let (x, last) = self.before_last(inputs, mask, p);
+        let x = self.ln_f.forward(&last.forward(&x, mask, p));
+        let actions = x.slice(1, 2, None, TOKENS_PER_STEP as i64);
+        Outputs {
+            actions: self.act(&state_tokens(&x)),
+            states: self.state_head.as_ref().map(|head| head.forward(&actions)),
+            returns_to_go: self.return_head.as_ref().map(|head| head.forward(&actions)),
+        }
+    }
+
+    /// All tokens (B, N, D) behind all blocks but the last, and that one.
+    fn before_last(&self, inputs: &Inputs, mask: &Tensor, p: f64) -> (Tensor, &Block) {
+        let mut x = dropout(self.embed(inputs), p);
         let (last, earlier) = self.layers.split_last().expect("n_layer is at least 1");
         for block in earlier {
             x = block.forward(&x, mask, p);
         }
-        let state_mask = mask.slice(0, 1, None, TOKENS_PER_STEP as i64);
-        let x = last.forward_states(&x, &state_mask, p);
-        let mut x = self.ln_f.forward(&x);
+        (x, last)
+    }
+
+    /// Actions (B, T, act_dim) of the normalized state tokens (B, T, D).
+    fn act(&self, x: &Tensor) -> Tensor {
+        let mut x = x.shallow_clone();
         if let Some(glu) = &self.glu {
             x = glu.forward(&x).glu(-1);
         }

@@ -224,8 +224,14 @@ fn parts() -> Vec<Part> {
 /// What its work depends on besides its size.
 fn kind(config: &Config) -> String {
     let glu = if config.glu { ", GLU" } else { "" };
+    let heads = match (config.predictions.state, config.predictions.return_to_go) {
+        (false, false) => "",
+        (true, false) => ", predicts states",
+        (false, true) => ", predicts returns",
+        (true, true) => ", predicts states and returns",
+    };
     let (dtype, activation) = (dtype_name(config.dtype), activation(config.activation));
-    format!("{dtype}, {activation}{glu}")
+    format!("{dtype}, {activation}{glu}{heads}")
 }
 
 fn arena(cost: &Cost) -> u64 {
@@ -245,7 +251,8 @@ fn weight_bytes(config: &Config) -> u64 {
     let (d, f) = (u64::from(config.d_model), u64::from(config.d_ff));
     let blocks = u64::from(config.n_layer) * (4 * d * d + 2 * d * f);
     let glu = if config.glu { 2 * d * d } else { 0 };
-    let ports = d * u64::from(1 + config.state_dim + 2 * config.act_dim) + glu;
+    let heads = d * u64::from(config.predictions_len());
+    let ports = d * u64::from(1 + config.state_dim + 2 * config.act_dim) + glu + heads;
     let blocks = match config.dtype {
         Dtype::Int4 => blocks / 2,
         // The time of f32 is not estimated.

@@ -6,7 +6,8 @@
 writes dt-train/tests/hf/fixtures anew; the tests only read it. Every parameter is random, biases, norms and positions
 too, and scaled so that actions vary by tenths: a matrix that is not transposed or a bias left out changes them far
 beyond rounding. `golden.jsonl` has one context a line, of every length 1…K, at timesteps within and beyond the table
-(transformers refuses those; the reference takes the last row, as the engine does), and the `action` at its last step.
+(transformers refuses those; the reference takes the last row, as the engine does), the `action` at its last step, and the
+`predicted_state` and `predicted_return` of the action before it, if there is one.
 """
 
 import json
@@ -62,11 +63,14 @@ def contexts(model, generator):
             states, actions = random(1, length, config.state_dim), random(1, length, config.act_dim)
             returns, timesteps = random(1, length, 1), start + torch.arange(length)[None]
             with torch.no_grad():
-                action = model(states=states, actions=actions, rewards=None, returns_to_go=returns,
-                               timesteps=timesteps.clamp(max=ROWS - 1),
-                               attention_mask=torch.ones(1, length)).action_preds[0, -1]
+                output = model(states=states, actions=actions, rewards=None, returns_to_go=returns,
+                               timesteps=timesteps.clamp(max=ROWS - 1), attention_mask=torch.ones(1, length))
+            action = output.action_preds[0, -1]
+            state = output.state_preds[0, -2].tolist() if length > 1 else None
+            critic = output.return_preds[0, -2].item() if length > 1 else None
             yield dict(returns_to_go=returns.flatten().tolist(), states=states[0].tolist(), actions=actions[0].tolist(),
-                       timesteps=timesteps[0].tolist(), action=action.tolist())
+                       timesteps=timesteps[0].tolist(), action=action.tolist(), predicted_state=state,
+                       predicted_return=critic)
 
 
 def main():

@@ -79,8 +79,12 @@ impl Desk {
 
     /// The actions of `policy`, flat.
     fn actions(&self, policy: &str, contexts: &Path) -> Vec<f64> {
+        numbers(&self.predict(policy, contexts))
+    }
+
+    fn predict(&self, policy: &str, contexts: &Path) -> String {
         let output = self.run(&["predict", policy, "--contexts", contexts.to_str().unwrap()]);
-        numbers(&String::from_utf8(output.success().get_output().stdout.clone()).unwrap())
+        String::from_utf8(output.success().get_output().stdout.clone()).unwrap()
     }
 }
 
@@ -175,6 +179,60 @@ fn imported_models_act_as_they_do_in_transformers() {
         let spread = largest_difference(&theirs, &vec![theirs[0]; theirs.len()]);
         assert!(spread > 0.3, "{name}: {spread}");
     }
+}
+
+/// Heads that predict states and returns: left out with a word, or kept, in libtorch and engine as in transformers, and there and
+/// back to the bit.
+#[test]
+fn heads_are_kept_where_they_are_asked_for() {
+    for name in ["relu", "pickled", "paper", "scaled"] {
+        let desk = Desk::new();
+        let model = fixture(name);
+        let output = desk.import(model.to_str().unwrap(), &SAID).success();
+        let notes = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(notes.contains("--predictions keeps them"), "{notes}");
+        let again = [&SAID[..], &["--force", "--predictions"]].concat();
+        let output = desk.import(model.to_str().unwrap(), &again).success();
+        let notes = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(!notes.contains("--predictions"), "{notes}");
+
+        let golden = model.join("golden.jsonl");
+        let theirs = predictions(&fs::read_to_string(&golden).unwrap());
+        assert_eq!(theirs.len(), 4 * 9, "{name}: of three in four contexts");
+        desk.run(&["export", "RUN", "--out", "f32.dtb", "--dtype", "f32"])
+            .success();
+        for form in ["RUN", "f32.dtb"] {
+            let difference =
+                largest_difference(&predictions(&desk.predict(form, &golden)), &theirs);
+            assert!(difference <= 2e-5, "{name}, {form}: {difference}");
+        }
+        desk.run(&["export-hf", "RUN", "--out", "BACK"]).success();
+        desk.run(&["import-hf", "BACK", "--out", "AGAIN"]).success();
+        for file in ["config.toml", "last.safetensors"] {
+            let [one, other] = ["RUN", "AGAIN"].map(|run| fs::read(desk.path(run).join(file)));
+            assert!(one.unwrap() == other.unwrap(), "{name}: {file}");
+        }
+        let error = desk
+            .run(&["import-hf", "BACK", "--out", "OTHER", "--predictions"])
+            .code(1);
+        let error = String::from_utf8(error.get_output().stderr.clone()).unwrap();
+        assert!(error.contains("leave it out"), "{error}");
+    }
+}
+
+/// What is predicted in every line, flat.
+fn predictions(lines: &str) -> Vec<f64> {
+    let mut all = Vec::new();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let state = line["predicted_state"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let numbers = state.iter().chain([&line["predicted_return"]]);
+        all.extend(numbers.filter_map(Value::as_f64));
+    }
+    all
 }
 
 /// As transformers has it in its sums: without, its actions are others.

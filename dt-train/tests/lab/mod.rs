@@ -152,7 +152,8 @@ impl Lab {
             .collect()
     }
 
-    pub fn actions(&self, policy: &str, contexts: &[Value]) -> Vec<f64> {
+    /// What `predict` says of each context.
+    fn answers(&self, policy: &str, contexts: &[Value]) -> Vec<Value> {
         let lines: String = contexts
             .iter()
             .map(|context| format!("{context}\n"))
@@ -162,13 +163,35 @@ impl Lab {
             .run(&["predict", policy, "--contexts", "in.jsonl"])
             .success();
         let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-        let action = |line: &str| {
-            let line: Value = serde_json::from_str(line).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Predicted state and return of each context, as far as there are any.
+    pub fn predictions(&self, policy: &str, contexts: &[Value]) -> Vec<Vec<f64>> {
+        let predicted = |line: &Value| {
+            let state = line["predicted_state"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let all = state.iter().chain([&line["predicted_return"]]);
+            all.filter_map(Value::as_f64).collect()
+        };
+        self.answers(policy, contexts)
+            .iter()
+            .map(predicted)
+            .collect()
+    }
+
+    pub fn actions(&self, policy: &str, contexts: &[Value]) -> Vec<f64> {
+        let action = |line: &Value| {
             let action = line["action"].as_array().unwrap();
             assert_eq!(action.len(), 1);
             action[0].as_f64().unwrap()
         };
-        text.lines().map(action).collect()
+        self.answers(policy, contexts).iter().map(action).collect()
     }
 }
 

@@ -38,6 +38,34 @@ fn a_robot_of_ones_own_is_trained_for_and_evaluated_in() {
     );
 }
 
+/// A policy that predicts returns is told how well it did, beside the returns themselves; from the run and from its file alike.
+#[test]
+fn eval_compares_what_a_critic_says_with_what_was_earned() {
+    let w = Workshop::new();
+    w.train_ok(
+        "run",
+        &["--set", "train.updates=10", "--set", "dt.predict_return=1"],
+    );
+    let run = |args: &str| {
+        let args: Vec<&str> = args.split(' ').collect();
+        let output = w.command(&args).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = run("eval run --target-return -300 --episodes 2 --json a.json");
+    assert!(table.contains("critic at target -300: off by"), "{table}");
+    run("export run --out p.dtb --dtype f32");
+    run("eval p.dtb --target-return -300 --episodes 2 --json b.json");
+    let [of_run, of_file] = ["a.json", "b.json"].map(|name| {
+        let text = std::fs::read_to_string(w.path(name)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["critic"].clone()
+    });
+    // Nothing is predicted for the first of an episode's 200 steps.
+    assert_eq!(of_run["steps"], 2 * 199);
+    assert!(of_run["rmse"].as_f64().unwrap() > 0.0);
+    assert_eq!(of_run, of_file);
+}
+
 #[test]
 fn eval_reports_each_target_and_refuses_what_is_no_policy() {
     let workshop = Workshop::new();

@@ -164,9 +164,9 @@ mod image {
             return; // Floats in software take as long as their values make them.
         }
         let config = &blob.manifest().config;
-        // What the clock cannot tell apart; but other activations take one of several ways for each value.
-        let (resolution, per_mille) = match config.activation {
-            Activation::Relu => (1, 0),
+        // What the clock cannot tell apart; but other activations and gates take one of several ways for each value.
+        let (resolution, per_mille) = match (config.activation, config.glu) {
+            (Activation::Relu, false) => (1, 0),
             _ => (1, 10),
         };
         let words = arena.get_mut(..config.arena_words());

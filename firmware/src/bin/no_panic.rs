@@ -86,6 +86,13 @@ mod proof {
             if let Ok(action) = policy.act(observation) {
                 bits ^= action.first().copied().unwrap_or_default().to_bits();
             }
+            if let Some(predicted) = policy.predicted() {
+                bits ^= predicted
+                    .observation
+                    .iter()
+                    .fold(0, |bits, value| bits ^ value.to_bits());
+                bits ^= predicted.return_to_go.map_or(0, f32::to_bits);
+            }
             bits ^= planted(policy.timestep(), observation);
         }
         bits

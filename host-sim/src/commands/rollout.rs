@@ -7,6 +7,7 @@ use std::str::FromStr;
 use host_sim::atomic;
 use host_sim::console;
 use host_sim::controller::check_targets;
+use host_sim::critic::Opinions;
 use host_sim::env::EnvSpec;
 use host_sim::evaluation::{Evaluation, Table, to_json};
 #[cfg(feature = "draw")]
@@ -197,9 +198,11 @@ fn evaluate<R: Recorder + Default + Send>(
             policy.controllers(),
             |_| bar.inc(1),
         )?;
-        let (episodes, records): (Vec<Episode>, Vec<R>) = done.into_iter().unzip();
+        let (episodes, records): (Vec<Episode>, Vec<(Opinions, R)>) = done.into_iter().unzip();
+        let (opinions, records): (Vec<Opinions>, Vec<R>) = records.into_iter().unzip();
         let name = args.policy.display().to_string();
-        evaluations.push(Evaluation::new(&env.spec(), name, target_return, episodes));
+        let evaluation = Evaluation::new(&env.spec(), name, target_return, episodes);
+        evaluations.push(evaluation.with_opinions(&opinions));
         recorded.extend(records);
     }
     bar.finish_and_clear();

@@ -13,6 +13,7 @@ fn written(env: &str, dims: (usize, usize), episodes: &Episodes) -> Vec<u8> {
             let mut tape = Tape::default();
             for (observation, action, reward) in steps {
                 tape.record(&Transition {
+                    predicted_return: None,
                     observation,
                     action,
                     reward: (*reward).into(),
@@ -175,6 +176,7 @@ fn what_the_format_cannot_hold_is_not_written() {
     };
     let mut tape = Tape::default();
     tape.record(&Transition {
+        predicted_return: None,
         observation: &[0.0],
         action: &[0.0],
         reward: 0.0,

@@ -4,7 +4,9 @@ use dt_core::blob::{
     Affine, Choice, LayerParameters, Manifest, MixerParameters, Parameters, RewardMode, Sampling,
     Vectors,
 };
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 use host_sim::policy_file::PolicyFile;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -28,6 +30,7 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
         layer_norm_eps: 1e-5,
         glu: false,
         actions: Actions::Continuous,
+        predictions: Predictions::NONE,
     }
 }
 
@@ -101,6 +104,8 @@ pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFil
         layers: &layers,
         ln_f: borrow(&embed[5]),
         glu: Affine::default(),
+        state_head: Affine::default(),
+        return_head: Affine::default(),
         head: borrow(&embed[6]),
     };
     PolicyFile::emit(&manifest, &vectors, &parameters, &[]).unwrap()

@@ -7,7 +7,9 @@ use dt_core::blob::{
     LayerParameters, MAGIC, Manifest, MixerParameters, Parameters, ReturnLimits, RewardMode,
     Sampling, VERSION, Vectors, emit, emitted_len,
 };
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -141,6 +143,9 @@ impl File {
             .collect();
         let layers: Vec<_> = layers.iter().map(|layer| layer.borrow(mixer)).collect();
         let glu = random.linear(if config.glu { 2 * d } else { 0 }, d);
+        let heads = config.predictions;
+        let state_head = random.linear(if heads.state { s } else { 0 }, d);
+        let return_head = random.linear(if heads.return_to_go { 1 } else { 0 }, d);
         let [embed_return, embed_state, embed_action, head] = ends.each_ref().map(Owned::borrow);
         let [embed_ln, ln_f] = norms.each_ref().map(Owned::borrow);
         let parameters = Parameters {
@@ -153,6 +158,8 @@ impl File {
             ln_f,
             glu: glu.borrow(),
             head,
+            state_head: state_head.borrow(),
+            return_head: return_head.borrow(),
         };
 
         let state_std: Vec<_> = script.numbers(s).into_iter().map(f32::abs).collect();
@@ -181,7 +188,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
     let mut dim = |max| u32::from(1 + script.below(max));
     // Small, since what a dimension can break it breaks at a small size, and speed is coverage.
     let n_head = dim(2);
-    let activation_and_glu;
+    let activation_glu_and_heads;
     let mut config = Config {
         state_dim: dim(5),
         act_dim: dim(3),
@@ -195,14 +202,14 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         attention: [Attention::Streaming, Attention::Window][usize::from(script.below(2))],
         activation: {
             // Of one byte, so that the corpus keeps its meaning in all else.
-            activation_and_glu = script.below(10);
+            activation_glu_and_heads = script.below(40);
             [
                 Activation::Relu,
                 Activation::GeluTanh,
                 Activation::Gelu,
                 Activation::Silu,
                 Activation::Tanh,
-            ][usize::from(activation_and_glu % 5)]
+            ][usize::from(activation_glu_and_heads % 5)]
         },
         head: [Head::Tanh, Head::Linear][usize::from(script.below(2))],
         mixer: if n_head == 1 {
@@ -213,8 +220,12 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         math: [Math::Libm, Math::Micromath, Math::Polynomial][usize::from(script.below(3))],
         layer_norm_eps: [1e-5, f32::MIN_POSITIVE, f32::from_bits(1), 1e30]
             [usize::from(script.below(4))],
-        glu: activation_and_glu >= 5,
+        glu: activation_glu_and_heads / 5 % 2 == 1,
         actions: Actions::Continuous,
+        predictions: Predictions {
+            state: activation_glu_and_heads / 10 % 2 == 1,
+            return_to_go: activation_glu_and_heads >= 20,
+        },
     };
     // Last, so that what was found before means the same.
     let choice = match script.below(4) {

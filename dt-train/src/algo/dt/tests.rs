@@ -30,13 +30,18 @@ fn trajectories() -> Trajectories {
 }
 
 fn learner(ema_decay: f64) -> Box<dyn Learner> {
+    learner_of(Dt::default(), ema_decay)
+}
+
+/// Small, with all else as given.
+fn learner_of(dt: Dt, ema_decay: f64) -> Box<dyn Learner> {
     let dt = Dt {
         d_model: 16,
         n_layer: 2,
         n_head: 2,
         context_len: 4,
         max_ep_len: 40,
-        ..Dt::default()
+        ..dt
     };
     let mut recipe = Recipe::new(dt.clone());
     recipe.train.batch_size = 8;
@@ -64,6 +69,53 @@ fn the_loss_falls_far_below_the_actions_variance() {
     // The actions' variance is 0.32.
     assert!(loss < 0.02, "{loss}");
     assert!(grad_norm > 0.0 && grad_norm.is_finite());
+}
+
+/// What is seen next follows from what was: the heads learn it, beside the actions, and the loss is the sum as weighted.
+#[test]
+fn states_and_returns_are_learned_beside_the_actions() {
+    let losses = |predict_state, predict_return, updates| {
+        let dt = Dt {
+            predict_state,
+            predict_return,
+            ..Dt::default()
+        };
+        let mut learner = learner_of(dt, 0.0);
+        (0..updates).for_each(|update| learner.update(update));
+        learner.validate().unwrap().held_out
+    };
+    // Untrained, every head is off by about the variance of what it predicts: states' is 0.5.
+    let [alone, state, both] = [(0.0, 0.0), (1.0, 0.0), (2.0, 0.5)].map(|(s, r)| losses(s, r, 0));
+    assert!(state > alone + 0.3, "{alone}, {state}");
+    assert!(both > 2.0 * state - alone, "{state}, {both}");
+    let trained = losses(1.0, 1.0, 300);
+    assert!(trained < 0.06, "{trained}");
+}
+
+/// From the last timestep of a sequence nothing is learned: what comes next is not in it.
+#[test]
+fn heads_are_refused_where_there_is_no_next_timestep() {
+    let dt = |context_len, sequence_len, burn_in| Dt {
+        predict_return: 1.0,
+        context_len,
+        sequence_len,
+        burn_in,
+        ..Dt::default()
+    };
+    let refused = |dt: Dt| {
+        let refusal = Supervised::check(&dt, &Recipe::new(dt.clone())).err()?;
+        Some(refusal.key.to_string())
+    };
+    assert_eq!(refused(dt(4, 0, 0)), None);
+    assert_eq!(refused(dt(4, 2, 0)), None);
+    for dt in [dt(4, 1, 0), dt(4, 5, 4)] {
+        assert_eq!(refused(dt).as_deref(), Some("dt.predict_state"));
+    }
+    let negative = Dt {
+        predict_state: -1.0,
+        ..Dt::default()
+    };
+    assert_eq!(refused(negative).as_deref(), Some("dt.predict_state"));
 }
 
 #[test]

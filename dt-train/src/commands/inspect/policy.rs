@@ -48,6 +48,8 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("activation", name(config.activation)),
         ("head", name(config.head)),
         ("glu", json!(config.glu)),
+        ("predicts_state", json!(config.predictions.state)),
+        ("predicts_return", json!(config.predictions.return_to_go)),
         ("math", name(config.math)),
         ("layer_norm_eps", json!(f64::from(config.layer_norm_eps))),
         ("return_scale", json!(f64::from(manifest.return_scale))),

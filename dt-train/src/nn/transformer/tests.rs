@@ -1,6 +1,6 @@
 //! Receptive field, masks, loss and initial values; a randomized network for other tests.
 
-use dt_core::config::{Actions, Dtype, Math, Mixer};
+use dt_core::config::{Actions, Dtype, Math, Mixer, Predictions};
 
 use super::*;
 use crate::nn::flat::Flat;
@@ -26,6 +26,7 @@ pub(crate) fn config(attention: Attention) -> Config {
         layer_norm_eps: 1e-5,
         glu: false,
         actions: Actions::Continuous,
+        predictions: Predictions::NONE,
     }
 }
 

@@ -213,7 +213,7 @@ fn float_bytes(config: &Config) -> u64 {
     ]
     .map(u64::from);
     let glu = if config.glu { 2 * d } else { 0 };
-    let rows = 3 * d + layers * (3 * d + d + f + d) + glu + a;
+    let rows = 3 * d + layers * (3 * d + d + f + d) + glu + a + u64::from(config.predictions_len());
     let per_row = match config.dtype {
         Dtype::F32 => 1, // no scale
         _ => 2,

@@ -9,7 +9,9 @@ use dt_core::blob::{
     Affine, Blob, Choice, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
     Sampling, Vectors, emit, emitted_len,
 };
-use dt_core::config::{Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer};
+use dt_core::config::{
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+};
 use dt_core::golden;
 use dt_core::policy::Policy;
 use rand::{RngExt, SeedableRng};
@@ -51,6 +53,7 @@ pub const PAPER: Model = Model {
         layer_norm_eps: 1e-5,
         glu: false,
         actions: Actions::Continuous,
+        predictions: Predictions::NONE,
     },
     flash: Flash::Large,
     mlp_gain: 1.0,
@@ -167,6 +170,21 @@ const fn headed(name: &'static str, activation: Activation, head: Head, glu: boo
     }
 }
 
+/// The published model that also predicts these.
+const fn predicting(name: &'static str, state: bool, return_to_go: bool) -> Model {
+    Model {
+        name,
+        config: Config {
+            predictions: Predictions {
+                state,
+                return_to_go,
+            },
+            ..PAPER.config
+        },
+        ..PAPER
+    }
+}
+
 /// The same with values for which tanh mostly takes the longest way: neither small nor so large that exp overflows.
 const fn steep(name: &'static str, activation: Activation) -> Model {
     Model {
@@ -200,7 +218,7 @@ const fn sampled(top_k: u32) -> Choice {
 }
 
 /// The published model with every activation and head, its own first.
-pub const HEADS: [Model; 15] = {
+pub const HEADS: [Model; 18] = {
     use Activation::{Gelu, GeluTanh, Relu, Silu, Tanh};
     use Head::Linear;
     const TANH: Head = Head::Tanh;
@@ -215,6 +233,9 @@ pub const HEADS: [Model; 15] = {
         headed("silu, tanh", Silu, TANH, false),
         headed("silu, GLU and tanh", Silu, TANH, true),
         headed("tanh, tanh", Tanh, TANH, false),
+        predicting("relu, tanh and next state", true, false),
+        predicting("relu, tanh and next return", false, true),
+        predicting("relu, tanh and both", true, true),
         steep("gelu_tanh, tanh; large values", GeluTanh),
         steep("tanh, tanh; large values", Tanh),
         choosing("18 choices, greedy", Choice::Greedy),
@@ -343,6 +364,8 @@ struct Tensors {
     layers: Vec<[Pair; 6]>,
     glu: Pair,
     head: Pair,
+    state_head: Pair,
+    return_head: Pair,
 }
 
 impl Tensors {
@@ -382,6 +405,14 @@ impl Tensors {
                 false => Pair::default(),
             },
             head: random.linear(a, d),
+            state_head: match config.predictions.state {
+                true => random.linear(s, d),
+                false => Pair::default(),
+            },
+            return_head: match config.predictions.return_to_go {
+                true => random.linear(1, d),
+                false => Pair::default(),
+            },
         }
     }
 
@@ -421,6 +452,8 @@ impl Tensors {
             ln_f: affine(ln_f),
             glu: affine(&self.glu),
             head: affine(&self.head),
+            state_head: affine(&self.state_head),
+            return_head: affine(&self.return_head),
         };
         let of_state = |value| vec![value; self.config.state_dim as usize];
         let of_action = |value| vec![value; self.config.action_len() as usize];
