@@ -15,6 +15,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
+use dt_core::Blob;
+
 /// Boards by name, and where code and data lie: QEMU's MPS2 boards with a Cortex-M4F, M7, M3, which also runs what is compiled
 /// for an M0+, and M33; the MPS3 board with an M55; the RISC-V board.
 const BOARDS: [(&str, u32, u32); 6] = [
@@ -71,6 +73,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         policy_rs.as_deref(),
         NO_POLICY_RS,
     )?;
+    dimensions(&out, policy.as_deref())?;
     embed(
         &out.join("episodes.bin"),
         "DT_TRACE",
@@ -159,6 +162,26 @@ fn path_variable(name: &str) -> Result<Option<PathBuf>, Box<dyn Error>> {
     }
     println!("cargo:rerun-if-changed={}", path.display());
     Ok(Some(path))
+}
+
+/// Writes down which robot the policy is for. The image itself finds out what else is wrong with it.
+fn dimensions(out: &Path, policy: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let mut dims = (1, 1);
+    if let Some(path) = policy {
+        let bytes = fs::read(path)?;
+        let mut words = vec![0_u128; bytes.len().div_ceil(16)];
+        let aligned: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        aligned[..bytes.len()].copy_from_slice(&bytes);
+        if let Ok(blob) = Blob::parse(aligned) {
+            let config = blob.manifest().config;
+            dims = (config.state_dim, config.action_len());
+        }
+    }
+    let (state, act) = dims;
+    let text = format!(
+        "/// Length of an observation.\npub const STATE: usize = {state};\n\n/// Length of an action: 1 where the policy chooses.\npub const ACT: usize = {act};\n"
+    );
+    Ok(fs::write(out.join("dimensions.rs"), text)?)
 }
 
 /// Copies `source` to where the image includes it from; without a source, writes `otherwise`.

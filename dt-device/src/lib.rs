@@ -1,5 +1,22 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 //! What stands around the control loop in a machine: no hardware, no executor, no allocation.
+//!
+//! - [`session`]: the device, a control loop at a wire, which every board's main runs.
+//! - [`board`]: what it asks of a board.
 
 pub mod board;
+pub mod session;
+
+pub use board::{History, Indicator, Port, Sleep, Updates};
+pub use session::{Device, Loaded, Next, Wire};

@@ -68,7 +68,7 @@ pub use frame::{
     encode,
 };
 pub use message::{
-    CHUNK, Cause, Fault, Hello, Mode, Pace, PolicyId, Refusal, Side, ToDevice, ToHost,
+    Bytes, CHUNK, Cause, Hello, Mode, Pace, PolicyId, Refusal, Seal, Side, ToDevice, ToHost,
     UploadRefusal, Values,
 };
 pub use session::{Counts, Message, Receiver, Refused, Sender};

@@ -20,8 +20,7 @@ pub enum ToDevice<'a> {
     },
     /// Asks what the device does. Answer: [`ToHost::Status`].
     Status,
-    /// Asks for the right to start. Until `warm_up` plausible observations have come in a row, the device answers
-    /// them with [`ToHost::Refusal`].
+    /// Asks for the right to start, which comes when `warm_up` plausible observations have come in a row.
     Arm {
         /// The policy that the host means.
         policy: PolicyId,
@@ -29,12 +28,12 @@ pub enum ToDevice<'a> {
         state_dim: u16,
         /// Length of an action: 1 where the policy chooses.
         act_dim: u16,
-        /// Fresh observations to see before.
+        /// Fresh observations to see before; at least one.
         warm_up: u16,
         /// What a control tick is.
         pace: Pace,
     },
-    /// Begins an episode. Only when armed.
+    /// Begins an episode with the next tick. Only when armed.
     Start {
         /// Return to aim for, in the environment's units.
         target_return: f32,
@@ -43,10 +42,11 @@ pub enum ToDevice<'a> {
     },
     /// The safe action, and disarms.
     Stop,
-    /// What the sensors say. These messages alone tell the device that its host is alive. Answer, when running:
-    /// [`ToHost::Action`].
+    /// What the sensors say. These messages alone tell the device that its host is alive. Answer:
+    /// [`ToHost::Action`], in lock step for each of them, else at every tick that is not idle.
     Observation {
-        /// Counts them since the start. In lock step the same number again asks for the same answer again.
+        /// Counts them since the device was armed or started. In lock step the same number again asks for the same answer
+        /// again.
         step: u32,
         /// How old the reading was when it was sent, in µs.
         age_us: u32,
@@ -63,11 +63,9 @@ pub enum ToDevice<'a> {
     UploadBegin {
         /// The policy file.
         policy: PolicyId,
-        /// Grows with every policy; a device that checks signatures takes none that is older than its own.
-        sequence: u32,
-        /// Ed25519, of a device that asks for it (64 bytes); else empty.
+        /// What a device that checks signatures asks for.
         #[serde(borrow)]
-        signature: Bytes<'a>,
+        seal: Option<Seal<'a>>,
     },
     /// The next bytes of it. Answer: [`ToHost::Upload`].
     UploadChunk {
@@ -129,7 +127,7 @@ pub enum ToHost<'a> {
     Action {
         /// Of the observation that it follows from.
         step: u32,
-        /// Of the control loop; but when running, it is the safe action.
+        /// Of the control loop; unless it runs, this is the safe action.
         mode: Mode,
         /// From the tick until the action was out, in µs.
         latency_us: u32,
@@ -193,6 +191,19 @@ pub struct Hello<'a> {
     pub cause: Cause,
 }
 
+/// Who made a policy, and that it is a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal<'a> {
+    /// Grows with every policy; none that is older than the device's own is taken.
+    pub sequence: u32,
+    /// SHA-256 of the file (32 bytes).
+    #[serde(borrow)]
+    pub sha256: Bytes<'a>,
+    /// Ed25519 (64 bytes).
+    #[serde(borrow)]
+    pub signature: Bytes<'a>,
+}
+
 /// Which policy: what tells two files apart, not what protects from forgery (that is a signature's work).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -248,100 +259,11 @@ pub enum Cause {
     Software,
 }
 
-/// What the control loop does.
+/// What the control loop does, in the four bytes of `dt_control::Mode::to_bytes`: kind, fault, and two bytes of the fault's
+/// index, little-endian. `LINK.md` has the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Mode {
-    /// Getting ready.
-    Boot,
-    /// Comparing the policy with its golden vectors.
-    SelfTest,
-    /// Safe action.
-    Idle,
-    /// Safe action; free to start, or counting fresh observations until then.
-    Armed,
-    /// Acting by the policy.
-    Running,
-    /// Safe action, for the given reason.
-    Fault(Fault),
-}
-
-/// Why the safe action is out, as `dt_core::guard::Fault` has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Fault {
-    /// The policy refused or failed a control step.
-    Policy,
-    /// A component of the observation is out of range.
-    OutOfRange {
-        /// Which one.
-        index: u16,
-    },
-    /// The return-to-go is out of range.
-    ReturnOutOfRange,
-    /// The episode has lasted as long as the policy allows.
-    EpisodeOver,
-    /// There was no observation.
-    NoReading,
-    /// An observation was too old.
-    StaleSensor {
-        /// The group of sensors.
-        group: u16,
-    },
-    /// The action was not out in time, or a tick was missed.
-    MissedDeadline,
-    /// The host was silent for too long.
-    LostLink,
-    /// Floating-point arithmetic is not the one that the policy was made for.
-    FloatingPointMode,
-    /// A component of the observation has changed too fast.
-    RateOfChange {
-        /// Which one.
-        index: u16,
-    },
-    /// One that this version of the protocol has no name for.
-    Other,
-}
-
-impl core::fmt::Display for Fault {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Policy => f.write_str("the policy refused or failed a control step"),
-            Self::OutOfRange { index } => {
-                write!(f, "component {index} of the observation is out of range")
-            }
-            Self::ReturnOutOfRange => f.write_str("the return-to-go is out of range"),
-            Self::EpisodeOver => f.write_str("the episode has lasted max_ep_len steps"),
-            Self::NoReading => f.write_str("there was no observation"),
-            Self::StaleSensor { group } => {
-                write!(f, "the observation of sensor group {group} is too old")
-            }
-            Self::MissedDeadline => f.write_str("the action was not out in time"),
-            Self::LostLink => f.write_str("the host was silent"),
-            Self::FloatingPointMode => f.write_str("unexpected floating-point mode"),
-            Self::RateOfChange { index } => {
-                write!(
-                    f,
-                    "component {index} of the observation has changed too fast"
-                )
-            }
-            Self::Other => f.write_str("a fault that this version of the link has no name for"),
-        }
-    }
-}
-
-impl core::fmt::Display for Mode {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Boot => f.write_str("boot"),
-            Self::SelfTest => f.write_str("self-test"),
-            Self::Idle => f.write_str("idle"),
-            Self::Armed => f.write_str("armed"),
-            Self::Running => f.write_str("running"),
-            Self::Fault(fault) => write!(f, "fault: {fault}"),
-        }
-    }
-}
+pub struct Mode(pub [u8; 4]);
 
 /// Why the device did not do as asked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -366,18 +288,20 @@ pub enum Refusal {
     /// The policy in the device has not passed its self-test.
     SelfTest,
     /// Too few fresh, plausible observations yet.
-    WarmUp {
-        /// So many, in a row.
-        fresh: u16,
-        /// Of so many.
-        needed: u16,
+    WarmingUp {
+        /// So many are still to come.
+        left: u16,
     },
-    /// The last observation before the start was not plausible.
-    Reading(Fault),
+    /// No longer armed: an observation, or its absence, would have been this fault.
+    Disarmed(Mode),
+    /// A fault is latched; a stop acknowledges it.
+    Faulted(Mode),
     /// Nothing starts that is not armed.
     NotArmed,
     /// Not while an episode runs: stop it first.
     Running,
+    /// A target return that is NaN, infinite or too large for the policy.
+    TargetReturn,
     /// An observation or action of another length.
     Length {
         /// Numbers wanted.
@@ -385,8 +309,6 @@ pub enum Refusal {
         /// Numbers found; 65,535 if they are no whole numbers of four bytes.
         got: u16,
     },
-    /// A number that is NaN or infinite where that makes no sense.
-    NotFinite,
     /// In lock step, an observation out of order.
     Step {
         /// The next one.
@@ -407,16 +329,17 @@ impl core::fmt::Display for Refusal {
                 "the device's policy has observations of length {state_dim} and actions of length {act_dim}"
             ),
             Self::SelfTest => f.write_str("the device's policy has not passed its self-test"),
-            Self::WarmUp { fresh, needed } => {
-                write!(f, "{fresh} of {needed} fresh observations so far")
+            Self::WarmingUp { left } => write!(f, "{left} more observations are needed first"),
+            Self::Disarmed(_) => {
+                f.write_str("the device is no longer armed: the last reading was not plausible")
             }
-            Self::Reading(fault) => fault.fmt(f),
+            Self::Faulted(_) => f.write_str("a fault is latched; acknowledge it by a stop"),
             Self::NotArmed => f.write_str("the device is not armed"),
             Self::Running => f.write_str("an episode runs; stop it first"),
+            Self::TargetReturn => f.write_str("the target return is NaN, infinite or too large"),
             Self::Length { expected, got } => {
                 write!(f, "{got} numbers instead of {expected}")
             }
-            Self::NotFinite => f.write_str("a number is NaN or infinite"),
             Self::Step { expected } => write!(f, "observation {expected} is the next one"),
             Self::Upload(refusal) => refusal.fmt(f),
         }

@@ -16,6 +16,11 @@ mod exported {
 }
 pub use exported::ARENA_WORDS;
 
+mod dimensions {
+    include!(concat!(env!("OUT_DIR"), "/dimensions.rs"));
+}
+pub use dimensions::{ACT, STATE};
+
 mod layout {
     include!(concat!(env!("OUT_DIR"), "/layout.rs"));
 }
@@ -53,6 +58,12 @@ fn policy_file() -> &'static [u8] {
     black_box(&POLICY.0[..])
 }
 
+/// The policy file, and memory for it; `None` the second time.
+pub fn policy_and_arena() -> Option<(&'static [u8], &'static mut [u32])> {
+    let arena = singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS])?;
+    Some((policy_file(), arena))
+}
+
 /// A policy whose memory is the image's static arena.
 pub type ImagePolicy = Policy<'static, &'static mut [u32]>;
 
@@ -77,10 +88,10 @@ pub fn boot() -> Booted {
         Ok(blob) => blob,
         Err(error) => refuse!("bad policy: {}", error),
     };
-    let Some(arena) = singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]) else {
+    let Some((_, arena)) = policy_and_arena() else {
         refuse!("booted twice")
     };
-    let policy = match Policy::new(&blob, &mut arena[..]) {
+    let policy = match Policy::new(&blob, arena) {
         Ok(policy) => policy,
         Err(error) => refuse!("policy and policy.rs do not match: {}", error),
     };

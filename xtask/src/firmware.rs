@@ -201,6 +201,8 @@ pub enum Program {
     /// Runs the control loop with the plant on the controller
     #[value(name = "closed_loop", alias = "closed-loop")]
     ClosedLoop,
+    /// The control loop at a serial line, for `host-sim rollout --controller qemu`
+    Robot,
     /// Links only if `dt-core` cannot panic; `size` bounds the stack that `dt-core` needs
     #[value(name = "no_panic", hide = true)]
     NoPanic,
@@ -223,6 +225,7 @@ impl Program {
         match self {
             Self::Replay => "replay",
             Self::ClosedLoop => "closed_loop",
+            Self::Robot => "robot",
             Self::NoPanic => "no_panic",
             Self::NoPanicLoop => "no_panic_loop",
             Self::Bench => "bench",
