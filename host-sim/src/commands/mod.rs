@@ -96,7 +96,11 @@ pub enum UsageError {
     #[cfg(feature = "draw")]
     #[error("--render")]
     Render(#[from] host_sim::film::FilmError),
-    /// Specified, but yet to come.
+    /// An image for something that is not emulated.
+    #[error("--image is of use with --controller qemu only")]
+    Image,
+    /// Specified, but not in this build.
+    #[cfg(not(feature = "draw"))]
     #[error("{0}")]
     NotBuiltYet(&'static str),
 }
