@@ -15,8 +15,8 @@
 use core::ops::Range;
 
 use dt_control::{
-    Board, ControlLoop, Limits, Mode, PeriodTooLong, Reading, Record, Request, Robot, SetupError,
-    Tick, counts,
+    Board, ControlLoop, Limits, Mode, PeriodTooLong, Reading, Record, Request, ResetCause, Robot,
+    SetupError, Tick, counts,
 };
 use dt_core::blob::{Blob, BlobError, Manifest, RewardMode};
 use dt_core::config::Actions;
@@ -44,10 +44,8 @@ pub struct Wire {
     pub board: &'static str,
     /// Version of its program.
     pub version: &'static str,
-    /// Longest time without an observation while an episode runs, in µs.
+    /// Longest time without an observation while an episode runs, or is about to, in µs.
     pub silence_us: u32,
-    /// Why it booted.
-    pub cause: Cause,
 }
 
 /// The policy that a device runs, and the loop around it.
@@ -149,6 +147,7 @@ where
     U: Updates,
     H: History,
 {
+    device.restarted(board.reset_cause());
     board.start_ticks(device.period_us())?;
     board.start_watchdog(device.watchdog_us());
     let mut tick = None;
@@ -167,6 +166,7 @@ pub struct Device<'a, A, U, H, const STATE: usize, const ACT: usize> {
 /// All but the receiver, whose messages are borrowed while they are served.
 struct Served<'a, A, U, H, const STATE: usize, const ACT: usize> {
     wire: Wire,
+    cause: Cause,
     loaded: Option<Loaded<'a, A, STATE, ACT>>,
     robot: Remote<H, STATE, ACT>,
     updates: U,
@@ -203,6 +203,7 @@ where
             receiver: Receiver::new(Direction::ToDevice),
             served: Served {
                 wire,
+                cause: Cause::Unknown,
                 loaded,
                 robot: Remote::new(history),
                 updates,
@@ -216,6 +217,22 @@ where
                 trial: Some(0),
                 restarting: false,
             },
+        }
+    }
+
+    /// To be told, before the first step, why the controller has come out of reset; [`serve`] does this. After its watchdog
+    /// or a brown-out the device begins with that fault latched.
+    pub fn restarted(&mut self, cause: ResetCause) {
+        self.served.cause = match cause {
+            ResetCause::PowerOn => Cause::PowerOn,
+            ResetCause::Pin => Cause::Pin,
+            ResetCause::Software => Cause::Software,
+            ResetCause::Watchdog => Cause::Watchdog,
+            ResetCause::BrownOut => Cause::BrownOut,
+            _ => Cause::Unknown,
+        };
+        if let Some(loaded) = &mut self.served.loaded {
+            loaded.control.restarted(cause);
         }
     }
 
@@ -255,8 +272,8 @@ where
         if served.output.has_room() && !served.restarting {
             let mut bytes = [0; GULP];
             let len = port.receive(&mut bytes);
-            let counts = *receiver.counts();
             for byte in bytes.iter().take(len) {
+                let counts = *receiver.counts();
                 match receiver.feed(*byte) {
                     None => {}
                     Some(Ok((header, message))) => {
@@ -290,7 +307,11 @@ where
     /// The board's timer: a control tick, or in lock step a look at the clock.
     fn timer_tick<B: Board>(&mut self, board: &mut B, tick: Tick) {
         let silent = tick.at.saturating_sub(self.heard) > counts(B::CLOCK_HZ, self.wire.silence_us);
-        if silent && self.mode() == Mode::Running {
+        let moving = matches!(
+            self.mode(),
+            Mode::Arming { .. } | Mode::Armed | Mode::Running
+        );
+        if silent && moving {
             self.robot.request = Some(Request::Halt(Fault::LostLink));
             self.tick(board, tick);
         } else if self.pace == Pace::Timer {
@@ -346,11 +367,12 @@ where
         let to = header.sequence;
         let done = match message {
             ToDevice::Hello => {
-                self.output.sender.begin(header.session);
-                self.output.clear();
                 if self.mode() != Mode::Idle {
                     self.tick_now(board, Request::Stop);
                 }
+                // The answer to that was for the last session.
+                self.output.sender.begin(header.session);
+                self.output.clear();
                 self.pace = Pace::Timer;
                 return self.hello();
             }
@@ -364,7 +386,7 @@ where
                 pace,
             } => self
                 .may_arm(policy, state_dim, act_dim)
-                .map(|()| self.arm(warm_up, pace)),
+                .map(|()| self.arm(board.now(), warm_up, pace)),
             ToDevice::Start {
                 target_return,
                 seed,
@@ -449,7 +471,8 @@ where
         }
     }
 
-    fn arm(&mut self, warm_up: u16, pace: Pace) {
+    fn arm(&mut self, now: u64, warm_up: u16, pace: Pace) {
+        self.heard = now;
         self.warm_up = if warm_up == 0 { 1 } else { warm_up };
         self.robot.request = Some(Request::Arm {
             warm_up: self.warm_up,
@@ -543,6 +566,7 @@ where
     fn hello(&mut self) {
         let Self {
             wire,
+            cause,
             loaded,
             output,
             ..
@@ -564,7 +588,7 @@ where
             wants_return_to_go: false,
             target_return: 0.0,
             mode,
-            cause: wire.cause,
+            cause: *cause,
         };
         if let Some(Loaded {
             control,
@@ -688,6 +712,8 @@ struct Newest<const STATE: usize> {
     /// Rewards that came since the last reading, added.
     reward: Option<f32>,
     return_to_go: Option<f32>,
+    /// No tick has taken it yet.
+    unread: bool,
 }
 
 impl<H, const STATE: usize, const ACT: usize> Remote<H, STATE, ACT> {
@@ -728,14 +754,13 @@ impl<H, const STATE: usize, const ACT: usize> Remote<H, STATE, ACT> {
             step,
             reward: reading.reward,
             return_to_go: reading.return_to_go,
+            unread: true,
         };
         values.copy_to(&mut newest.values)?;
-        if let Some(unread) = &self.newest {
-            // Two observations between two ticks: what the first one earned is not lost.
-            newest.reward = match (unread.reward, reading.reward) {
-                (Some(earlier), Some(reward)) => Some(earlier + reward),
-                (earlier, reward) => reward.or(earlier),
-            };
+        if let Some(earlier) = self.newest.as_ref().filter(|newest| newest.unread) {
+            // Two observations between two ticks: what the first one brought is not lost.
+            let rewards = earlier.reward.zip(reading.reward);
+            newest.reward = rewards.map(|(earlier, reward)| earlier + reward);
         }
         self.newest = Some(newest);
         self.sequence = sequence;
@@ -764,10 +789,9 @@ impl<H: History, const STATE: usize, const ACT: usize> Robot for Remote<H, STATE
             reward: newest.reward,
             return_to_go: newest.return_to_go.take(),
         };
-        // Nothing was earned until more is heard. That more is heard in time is what the age is for.
-        if let Some(reward) = &mut newest.reward {
-            *reward = 0.0;
-        }
+        // Nothing is earned until more is heard; that this is soon enough is what the age is for.
+        newest.reward = Some(0.0);
+        newest.unread = false;
         Some(reading)
     }
 

@@ -374,6 +374,17 @@ pub enum UploadRefusal {
     Older,
     /// Flash failed.
     Flash,
+    /// The running policy is new and has not proved itself yet, and the other slot has the one to fall back on.
+    OnTrial,
+    /// There is no slot but the one that runs.
+    NoSlot,
+    /// It is for another robot.
+    Unfit {
+        /// Length of its observations.
+        state_dim: u16,
+        /// Length of its actions.
+        act_dim: u16,
+    },
 }
 
 impl core::fmt::Display for UploadRefusal {
@@ -393,6 +404,14 @@ impl core::fmt::Display for UploadRefusal {
             Self::Signature => f.write_str("it is not signed with the device's key"),
             Self::Older => f.write_str("it is older than the device's"),
             Self::Flash => f.write_str("the flash failed"),
+            Self::OnTrial => f.write_str(
+                "the running policy has not proved itself yet, and the other slot is what to fall back on: run it first",
+            ),
+            Self::NoSlot => f.write_str("there is no slot but the one that runs"),
+            Self::Unfit { state_dim, act_dim } => write!(
+                f,
+                "it has observations of length {state_dim} and actions of length {act_dim}: it is for another robot"
+            ),
         }
     }
 }

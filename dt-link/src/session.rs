@@ -1,6 +1,6 @@
 //! Sessions: each frame once, and in order.
 //!
-//! A session begins with [`ToDevice::Hello`](crate::ToDevice::Hello), whose header has a session number that the last
+//! A session begins with [`ToDevice::Hello`], whose header has a session number that the last
 //! session did not have; all frames of both ends carry it from then on. Each end numbers its own frames. A frame is
 //! taken if its number lies in the half of all numbers after that of the last one taken: what comes twice or late is
 //! refused, what is missing is counted. What an end refuses it never acts on.

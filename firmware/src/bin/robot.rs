@@ -6,7 +6,6 @@
 #[firmware::board::emulated::entry]
 fn main() -> ! {
     use dt_device::session::{Device, Loaded, Wire, limits, serve};
-    use dt_link::Cause;
     use firmware::board::emulated::{self, Uart};
     use firmware::board::{Emulated, emulated::exit};
     use firmware::image::{ACT, STATE, policy_and_arena};
@@ -32,7 +31,6 @@ fn main() -> ! {
         version: env!("CARGO_PKG_VERSION"),
         // Of the emulator's clock, which goes on while the host simulates or is busy with something else.
         silence_us: 5_000_000,
-        cause: Cause::Unknown,
     };
     let mut device = Device::new(wire, loaded, (), ());
     if let Err(error) = serve(&mut board, &mut port, &mut (), &mut device) {
