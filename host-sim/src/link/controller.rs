@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dt_control::Mode;
-use dt_link::{Pace, PolicyId, ToDevice, ToHost, Values};
+use dt_link::{Pace, PolicyId, Refusal, ToDevice, ToHost, Values};
 
 use super::client::{Answer, Client};
 use super::{LinkError, in_words};
@@ -14,7 +14,7 @@ use crate::rollout::Controller;
 /// Fresh readings before each episode.
 const WARM_UP: u16 = 3;
 
-/// Until an observation is sent again.
+/// Until an observation is sent again, unless somebody knows better: an emulated chip may take its time.
 const RETRY: Duration = Duration::from_secs(5);
 const TRIES: u32 = 6;
 
@@ -25,10 +25,12 @@ pub struct Remote {
     target_return: f32,
     return_to_go: f32,
     seed: u64,
-    /// Steps of the episode; `None` before its start, which takes an observation.
+    /// Next step of the episode; `None` before its start, which takes an observation.
     step: Option<u32>,
     reward: Option<f32>,
     action: Vec<f32>,
+    /// Until an observation is sent again.
+    retry: Duration,
     round_trips: RoundTrips,
 }
 
@@ -117,9 +119,17 @@ impl Remote {
             step: None,
             reward: None,
             action: vec![0.0; config.action_len() as usize],
+            retry: RETRY,
             round_trips,
             client,
         })
+    }
+
+    /// The same, sending observations again after `retry` without an answer.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Duration) -> Self {
+        self.retry = retry;
+        self
     }
 
     /// How fast it answered so far.
@@ -142,21 +152,47 @@ impl Remote {
         self.client.order("a stop", &ToDevice::Stop)
     }
 
-    /// The warm-up and the start, with the first observation.
-    fn start(&mut self, observation: &[f32]) -> Result<(), LinkError> {
+    /// Shows the first observation until the device is armed.
+    fn warm_up(&mut self, observation: &[f32]) -> Result<(), LinkError> {
         for step in 0..u32::from(WARM_UP) {
             self.exchange(step, observation, Mode::Armed)?;
         }
-        self.client.tell(&ToDevice::Start {
+        Ok(())
+    }
+
+    /// The start, and the first observation of the episode with it.
+    fn begin(&mut self, observation: &[f32]) -> Result<(), LinkError> {
+        let start = ToDevice::Start {
             target_return: self.target_return,
             seed: Some(self.seed),
-        })?;
-        self.step = Some(0);
-        Ok(())
+        };
+        for _ in 0..TRIES {
+            let number = self.client.tell(&start)?;
+            match self.exchange_after(Some(number), 0, observation, Mode::Running) {
+                // The start was lost: to a device that is still armed the observation is an old one.
+                Err(LinkError::Refused {
+                    why: Refusal::Step { .. },
+                    ..
+                }) => self.round_trips.repeated += 1,
+                done => return done,
+            }
+        }
+        self.exchange(0, observation, Mode::Running)
     }
 
     /// An observation for an action, which lands in `self.action`.
     fn exchange(&mut self, step: u32, observation: &[f32], wanted: Mode) -> Result<(), LinkError> {
+        self.exchange_after(None, step, observation, wanted)
+    }
+
+    /// The same after the start in frame `start`, which may be refused in the same breath.
+    fn exchange_after(
+        &mut self,
+        start: Option<u16>,
+        step: u32,
+        observation: &[f32],
+        wanted: Mode,
+    ) -> Result<(), LinkError> {
         let greeting = self.client.greeting();
         let message = ToDevice::Observation {
             step,
@@ -170,34 +206,36 @@ impl Remote {
         for _ in 0..TRIES {
             let number = self.client.tell(&message)?;
             let action = &mut self.action;
-            let answer = self.client.hear(
-                "an observation",
-                number,
-                Instant::now() + RETRY,
-                |_, message| {
-                    let ToHost::Action {
-                        step: of,
-                        mode,
-                        slack_us,
-                        values,
-                        ..
-                    } = message
-                    else {
-                        return Answer::Other;
-                    };
-                    if *of != step {
-                        return Answer::Other; // of an earlier one, sent twice
-                    }
-                    Answer::Is(values.copy_to(action).map(|()| (*mode, *slack_us)))
-                },
-            )?;
+            let deadline = Instant::now() + self.retry;
+            let is_answer = |_, message: &ToHost<'_>| match message {
+                // Running: the start before this one was served after all.
+                ToHost::Refusal { to, why } if Some(*to) == start && *why != Refusal::Running => {
+                    Answer::Is(Err(("the start", *why)))
+                }
+                ToHost::Action {
+                    step: of,
+                    mode,
+                    slack_us,
+                    values,
+                    ..
+                } if *of == step => {
+                    let copied = values.copy_to(action);
+                    let copied = copied.map_err(|why| ("an action", why));
+                    Answer::Is(copied.map(|()| (*mode, *slack_us)))
+                }
+                // Of an earlier observation, sent twice, or by the way.
+                _ => Answer::Other,
+            };
+            let answer = self
+                .client
+                .hear("an observation", number, deadline, is_answer)?;
             let Some(answer) = answer else {
                 self.round_trips.repeated += 1;
                 continue;
             };
-            let (mode, slack_us) = answer.map_err(|why| LinkError::Refused {
+            let (mode, slack_us) = answer.map_err(|(asked, why)| LinkError::Refused {
                 place: self.client.place(),
-                asked: "an observation",
+                asked,
                 why,
             })?;
             return self.judge(step, mode, slack_us, wanted, sent.elapsed());
@@ -254,11 +292,17 @@ impl Controller for Remote {
     }
 
     fn act(&mut self, observation: &[f32]) -> Result<&[f32], LinkError> {
-        if self.step.is_none() {
-            self.start(observation)?;
-        }
-        let step = self.step.unwrap_or(0);
-        self.exchange(step, observation, Mode::Running)?;
+        let step = match self.step {
+            None => {
+                self.warm_up(observation)?;
+                self.begin(observation)?;
+                0
+            }
+            Some(step) => {
+                self.exchange(step, observation, Mode::Running)?;
+                step
+            }
+        };
         self.step = Some(step + 1);
         Ok(&self.action)
     }
