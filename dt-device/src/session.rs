@@ -847,7 +847,13 @@ impl Output {
 
     /// Without room the message is lost, as on the wire: the host asks again.
     fn push(&mut self, message: &ToHost<'_>) {
-        self.bytes.copy_within(self.range.clone(), 0);
+        // `copy_within` would panic, for all that the compiler knows.
+        for (to, from) in self.range.clone().enumerate() {
+            let byte = self.bytes.get(from).copied().unwrap_or_default();
+            if let Some(target) = self.bytes.get_mut(to) {
+                *target = byte;
+            }
+        }
         self.range = 0..self.range.len();
         let room = self.bytes.get_mut(self.range.end..).unwrap_or_default();
         if let Ok(len) = self.sender.encode(message, room) {

@@ -209,6 +209,9 @@ pub enum Program {
     /// Links only if the control loop cannot panic
     #[value(name = "no_panic_loop", hide = true)]
     NoPanicLoop,
+    /// Links only if the device at a wire cannot panic
+    #[value(name = "no_panic_device", hide = true)]
+    NoPanicDevice,
     /// Measures what `cargo xtask firmware bench` hands it
     #[value(hide = true)]
     Bench,
@@ -228,6 +231,7 @@ impl Program {
             Self::Robot => "robot",
             Self::NoPanic => "no_panic",
             Self::NoPanicLoop => "no_panic_loop",
+            Self::NoPanicDevice => "no_panic_device",
             Self::Bench => "bench",
             Self::StackOverflow => "stack_overflow",
             Self::Kernels => "kernels",

@@ -112,6 +112,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             "the control loop cannot panic",
             host(&["xtask", "firmware", "build", "--bin", "no_panic_loop"]),
         ),
+        (
+            "the device at a wire cannot panic, whatever comes over it",
+            host(&["xtask", "firmware", "build", "--bin", "no_panic_device"]),
+        ),
         ("examples", host(&["xtask", "examples"])),
         ("dt-core can be published", host(&["xtask", "package"])),
         ("documentation", documentation),
