@@ -137,14 +137,25 @@ fn fuzz_stages(long: bool) -> Result<Vec<(&'static str, Command)>> {
         );
         return Ok(Vec::new());
     }
-    let (policies, kernels, seconds) = if long {
-        ("fuzzing policies, 30 min", "fuzzing kernels, 30 min", 1800)
+    let (policies, kernels, link, seconds) = if long {
+        (
+            "fuzzing policies, 30 min",
+            "fuzzing kernels, 30 min",
+            "fuzzing the link, 30 min",
+            1800,
+        )
     } else {
-        ("fuzzing policies, 10 s", "fuzzing kernels, 10 s", 10)
+        (
+            "fuzzing policies, 10 s",
+            "fuzzing kernels, 10 s",
+            "fuzzing the link, 10 s",
+            10,
+        )
     };
     Ok(vec![
         (policies, fuzz("parse_and_run", seconds)?),
         (kernels, fuzz("kernels", seconds)?),
+        (link, fuzz("link", seconds)?),
     ])
 }
 
