@@ -394,6 +394,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
             }
             State::Arming { .. } | State::Armed => {
                 self.state = State::Idle;
+                self.before = None;
                 Some(Refusal::Disarmed(fault))
             }
         }
