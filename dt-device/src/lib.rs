@@ -13,8 +13,10 @@
 //! What stands around the control loop in a machine: no hardware, no executor, no allocation.
 //!
 //! - [`session`]: the device, a control loop at a wire, which every board's main runs.
+//! - [`blackbox`]: the last seconds, kept over a fault and a warm reset.
 //! - [`board`]: what it asks of a board.
 
+pub mod blackbox;
 pub mod board;
 pub mod session;
 
