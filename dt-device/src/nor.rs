@@ -73,7 +73,17 @@ impl<const UNIT: usize> Nor<UNIT> {
             off: false,
             torn: None,
             misuse: Cell::new(None),
+            random: 1,
+        }
+        .reseeded(seed)
+    }
+
+    /// The same flash, of which power cuts leave something else.
+    #[must_use]
+    pub fn reseeded(&self, seed: u64) -> Self {
+        Self {
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            ..self.clone()
         }
     }
 

@@ -170,17 +170,9 @@ impl<F: Flash, const N: usize> Boot<F, N> {
         };
         let length = header.length;
         let policy = place.policy(length).ok_or(Reason::Length { length })?;
-        let computed = self.store.crc(policy.clone()).map_err(Reason::Flash)?;
-        let stored = header.crc;
-        if computed != stored && !planted(Plant::NoPolicyCrc) {
-            return Err(Reason::Crc { stored, computed });
+        if !planted(Plant::NoPolicyCheck) {
+            self.check(header, policy.clone())?;
         }
-        self.trust
-            .check(header, &mut self.store, policy.clone())
-            .map_err(Reason::Untrusted)?;
-        self.fit
-            .check(self.store.flash.mapped(policy.clone()))
-            .map_err(Reason::Unfit)?;
         // Before it runs for the first time: whatever it does then, this boot has been counted.
         if let Some(index) = trial
             && !planted(Plant::NoTrialMark)
@@ -189,6 +181,21 @@ impl<F: Flash, const N: usize> Boot<F, N> {
             self.store.mark(mark, unit).map_err(Reason::Flash)?;
         }
         Ok((policy, trial.map(|index| index.saturating_add(1))))
+    }
+
+    /// Reads all of a policy, by reads that may fail, before it is looked at in place, where they must not.
+    fn check(&mut self, header: &Header, policy: Range<u32>) -> Result<(), Reason> {
+        let computed = self.store.crc(policy.clone()).map_err(Reason::Flash)?;
+        let stored = header.crc;
+        if computed != stored {
+            return Err(Reason::Crc { stored, computed });
+        }
+        self.trust
+            .check(header, &mut self.store, policy.clone())
+            .map_err(Reason::Untrusted)?;
+        let file = self.store.flash.mapped(policy);
+        self.fit.check(file).map_err(Reason::Unfit)?;
+        Ok(())
     }
 }
 
@@ -276,9 +283,9 @@ impl<F: Flash, const N: usize> Slots<F, N> {
     /// The slot for the next policy: of those that do not run the one that is worth least.
     pub(crate) fn free(&self) -> Option<(usize, Place)> {
         let running = self.running.as_ref().map(|candidate| candidate.slot);
-        let touching = planted(Plant::RunningSlot);
+        let touched = planted(Plant::RunningSlot) && running.is_some();
         let entries = self.entries.iter().enumerate();
-        let free = entries.filter(|&(slot, _)| (running == Some(slot)) == touching);
+        let free = entries.filter(|&(slot, _)| (running == Some(slot)) == touched);
         let (slot, entry) = free.min_by_key(|(_, entry)| entry.worth())?;
         Some((slot, entry.place))
     }

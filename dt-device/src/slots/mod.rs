@@ -63,7 +63,7 @@ pub(crate) enum Plant {
     /// The slot that runs is written.
     RunningSlot,
     /// A slot's policy is not checked at boot.
-    NoPolicyCrc,
+    NoPolicyCheck,
     /// A boot on trial leaves no mark.
     NoTrialMark,
     /// An update may begin while the policy that runs is on trial.

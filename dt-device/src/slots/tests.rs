@@ -10,6 +10,8 @@ use super::*;
 use crate::nor::Nor;
 use crate::upload::{Announcement, Refusal, Stored, Upload};
 
+mod power;
+
 std::thread_local! {
     /// The mistake that the code under test makes.
     pub static PLANTED: Cell<Option<Plant>> = const { Cell::new(None) };
