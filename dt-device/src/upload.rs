@@ -16,7 +16,7 @@ use crate::slots::{
 pub struct Announcement {
     /// Bytes of the policy file.
     pub length: u32,
-    /// CRC-32/ISO-HDLC of them all (not the CRC that the file holds of itself).
+    /// The checksum that its bytes 12..16 hold.
     pub crc: u32,
     /// The signature, where the device asks for one; of no meaning where it does not.
     pub seal: Option<Seal>,

@@ -25,7 +25,42 @@ const SIGNATURE_FIELD: Range<usize> = 64..128;
 const CRC_FIELD: Range<usize> = 128..132;
 
 /// CRC-32/ISO-HDLC, of policies and headers.
-pub(crate) const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// The checksum of a policy file, piece by piece: that which the file holds of itself, over all but the four bytes it takes
+/// (`BLOB.md`).
+pub(super) struct PolicyCrc {
+    digest: crc::Digest<'static, u32>,
+    begun: bool,
+}
+
+impl PolicyCrc {
+    pub const fn new() -> Self {
+        const TABLE: &crc::Crc<u32> = &CRC;
+        Self {
+            digest: TABLE.digest(),
+            begun: false,
+        }
+    }
+
+    /// Takes the next piece, the first of which has the first 16 bytes, if there are as many.
+    pub fn update(&mut self, bytes: &[u8]) {
+        const FIELD: Range<usize> = 12..16;
+        if self.begun {
+            self.digest.update(bytes);
+        } else {
+            self.begun = true;
+            self.digest
+                .update(bytes.get(..FIELD.start).unwrap_or(bytes));
+            self.digest
+                .update(bytes.get(FIELD.end..).unwrap_or_default());
+        }
+    }
+
+    pub fn finalize(self) -> u32 {
+        self.digest.finalize()
+    }
+}
 
 /// What makes a policy that of a certain key: which of all that were signed with it, what it is, and the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +81,7 @@ pub struct Header {
     pub sequence: u32,
     /// Bytes of the policy file.
     pub length: u32,
-    /// CRC-32/ISO-HDLC of the policy file, all of it.
+    /// The policy file's checksum, which its bytes 12..16 hold.
     pub crc: u32,
     /// SHA-256 of the policy file, or zeros where nobody signs.
     pub sha256: [u8; 32],
@@ -57,10 +92,12 @@ pub struct Header {
 impl Header {
     /// Of a policy file that nobody signed.
     pub fn new(sequence: u32, policy: &[u8]) -> Self {
+        let mut crc = PolicyCrc::new();
+        crc.update(policy);
         Self {
             sequence,
             length: u32::try_from(policy.len()).unwrap_or(u32::MAX),
-            crc: CRC.checksum(policy),
+            crc: crc.finalize(),
             sha256: [0; 32],
             signature: [0; 64],
         }
@@ -198,7 +235,10 @@ mod tests {
         assert_eq!(bytes[64..128], [0xB2; 64]);
         assert_eq!(bytes[..64], header.signed());
         assert_eq!(Header::decode(&bytes), Ok(header));
+        // The check value of the checksum, around the field that is left out.
         assert_eq!(Header::new(1, b"123456789").crc, 0xCBF4_3926);
+        let policy = ::tests::Sample::random(::tests::small_config(), 1).emit();
+        assert_eq!(Header::new(1, policy.bytes()).crc, policy.crc());
     }
 
     #[test]

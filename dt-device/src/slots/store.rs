@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
 
-use super::header::{self, CRC, Header};
+use super::header::{self, Header, PolicyCrc};
 use super::layout::{ERASED, MARKED, MAX_UNIT, Place};
 use super::{Plant, planted};
 
@@ -177,11 +177,11 @@ impl<F: Flash> Store<F> {
         Ok(())
     }
 
-    /// CRC of what lies at `offsets`.
-    pub fn crc(&mut self, offsets: Range<u32>) -> Result<u32, FlashError> {
-        let mut digest = CRC.digest();
-        self.each(offsets, |bytes| digest.update(bytes))?;
-        Ok(digest.finalize())
+    /// Checksum of the policy that lies at `policy`.
+    pub fn crc(&mut self, policy: Range<u32>) -> Result<u32, FlashError> {
+        let mut crc = PolicyCrc::new();
+        self.each(policy, |bytes| crc.update(bytes))?;
+        Ok(crc.finalize())
     }
 }
 

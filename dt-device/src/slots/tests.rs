@@ -217,7 +217,7 @@ fn damage_is_found_wherever_it_is() {
         );
         assert!(matches!(
             slots.reason(1),
-            Some(Reason::Header(_) | Reason::Crc { .. })
+            Some(Reason::Header(_) | Reason::Crc { .. } | Reason::Unfit(_))
         ));
         // And it can be replaced.
         assert_eq!(send(&mut slots, new.bytes()).unwrap().slot, 1);
