@@ -6,8 +6,8 @@
 use core::fmt;
 
 use crate::slots::{
-    ERASED, Flash, FlashError, Header, MAX_UNIT, Place, Plant, Seal, Slots, Unfit, Untrusted,
-    planted,
+    ERASED, Fault, Flash, FlashError, Header, MAX_UNIT, Place, Plant, Seal, Slots, Unfit,
+    Untrusted, planted,
 };
 
 /// What a host says of a policy before it sends it.
@@ -397,7 +397,10 @@ impl Active {
         let trust = slots.trust;
         trust
             .check(&self.header, &mut slots.store, policy.clone())
-            .map_err(Refusal::Untrusted)?;
+            .map_err(|fault| match fault {
+                Fault::Untrusted(error) => Refusal::Untrusted(error),
+                Fault::Flash(error) => Refusal::Flash(error),
+            })?;
         let file = slots.store.flash.mapped(policy);
         slots.fit.check(file).map_err(Refusal::Unfit)?;
         if !planted(Plant::HeaderFirst) {
@@ -419,13 +422,11 @@ impl<F: Flash, const N: usize> Slots<F, N> {
         } else {
             self.newest()
         };
-        let sequence = newest.checked_add(1).ok_or(Refusal::Sequence)?;
-        Ok(Header {
-            sequence,
-            length: announcement.length,
-            crc: announcement.crc,
-            sha256: [0; 32],
-            signature: [0; 64],
-        })
+        let running = self.running().map_or(0, |candidate| candidate.sequence);
+        let &Announcement { length, crc, seal } = announcement;
+        self.trust
+            .header((length, crc), seal.as_ref(), running, newest)
+            .map_err(Refusal::Untrusted)?
+            .ok_or(Refusal::Sequence)
     }
 }

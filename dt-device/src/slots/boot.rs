@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::fit::{Fit, Unfit};
 use super::header::{Header, HeaderError};
 use super::layout::{Layout, Place, TRIALS};
-use super::seal::{Trust, Untrusted};
+use super::seal::{Fault, Trust, Untrusted};
 use super::store::{Flash, FlashError, Store};
 use super::{Plant, planted};
 
@@ -192,7 +192,10 @@ impl<F: Flash, const N: usize> Boot<F, N> {
         }
         self.trust
             .check(header, &mut self.store, policy.clone())
-            .map_err(Reason::Untrusted)?;
+            .map_err(|fault| match fault {
+                Fault::Untrusted(error) => Reason::Untrusted(error),
+                Fault::Flash(error) => Reason::Flash(error),
+            })?;
         let file = self.store.flash.mapped(policy);
         self.fit.check(file).map_err(Reason::Unfit)?;
         Ok(())

@@ -103,6 +103,16 @@ impl Header {
         }
     }
 
+    /// Of a policy file with the signature `seal`.
+    #[must_use]
+    pub fn sealed(policy: &[u8], seal: &Seal) -> Self {
+        Self {
+            sha256: seal.sha256,
+            signature: seal.signature,
+            ..Self::new(seal.sequence, policy)
+        }
+    }
+
     /// The bytes in flash.
     pub fn encode(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];

@@ -49,9 +49,12 @@ pub use fit::{Fit, Unfit};
 pub use header::{Header, HeaderError, LEN, MAGIC, SIGNED_LEN, Seal, VERSION};
 pub use layout::{Blocks, Layout, MAX_HEAD, MAX_UNIT, Region, TRIALS};
 pub use seal::{Trust, Untrusted};
+#[cfg(feature = "signed")]
+pub use seal::{public_key, sign};
 pub use store::{Flash, FlashError, Operation};
 
 pub(crate) use layout::{ERASED, Place};
+pub(crate) use seal::Fault;
 
 /// Mistakes that the tests of power cuts have to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use crate::nor::Nor;
 use crate::upload::{Announcement, Refusal, Stored, Upload};
 
 mod power;
+#[cfg(feature = "signed")]
+mod signed;
 
 std::thread_local! {
     /// The mistake that the code under test makes.
