@@ -7,7 +7,7 @@ use core::fmt;
 
 use crate::slots::{
     ERASED, Fault, Flash, FlashError, Header, MAX_UNIT, Place, Plant, Seal, Slots, Unfit,
-    Untrusted, planted,
+    Untrusted, planted, round_up,
 };
 
 /// What a host says of a policy before it sends it.
@@ -339,9 +339,9 @@ impl Active {
     /// Writes what is on its way, filled up to a whole unit.
     fn flush<F: Flash, const N: usize>(&mut self, slots: &mut Slots<F, N>) -> Result<(), Refusal> {
         let at = self.place.policy_start().saturating_add(self.written);
-        let len = self.staged.next_multiple_of(self.place.unit as usize);
-        self.erase_to(slots, at.saturating_add(len as u32))?;
-        let units = self.stage.get(..len).unwrap_or_default();
+        let len = round_up(self.staged as u32, self.place.unit);
+        self.erase_to(slots, at.saturating_add(len))?;
+        let units = self.stage.get(..len as usize).unwrap_or_default();
         slots.store.write(at, units)?;
         self.written = self.written.saturating_add(self.staged as u32);
         self.staged = 0;

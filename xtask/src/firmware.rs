@@ -209,6 +209,9 @@ pub enum Program {
     /// Links only if the control loop cannot panic
     #[value(name = "no_panic_loop", hide = true)]
     NoPanicLoop,
+    /// Links only if the slots for policies cannot panic
+    #[value(name = "no_panic_slots", hide = true)]
+    NoPanicSlots,
     /// Measures what `cargo xtask firmware bench` hands it
     #[value(hide = true)]
     Bench,
@@ -228,6 +231,7 @@ impl Program {
             Self::Robot => "robot",
             Self::NoPanic => "no_panic",
             Self::NoPanicLoop => "no_panic_loop",
+            Self::NoPanicSlots => "no_panic_slots",
             Self::Bench => "bench",
             Self::StackOverflow => "stack_overflow",
             Self::Kernels => "kernels",

@@ -112,6 +112,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             "the control loop cannot panic",
             host(&["xtask", "firmware", "build", "--bin", "no_panic_loop"]),
         ),
+        (
+            "the slots cannot panic",
+            host(&["xtask", "firmware", "build", "--bin", "no_panic_slots"]),
+        ),
         ("examples", host(&["xtask", "examples"])),
         ("dt-core can be published", host(&["xtask", "package"])),
         ("documentation", documentation),

@@ -209,7 +209,7 @@ impl<F: Flash, const N: usize> Iterator for Boot<F, N> {
     /// of this boot has been written.
     fn next(&mut self) -> Option<Candidate> {
         loop {
-            let unseen = self.entries.iter().enumerate().filter(|(_, e)| !e.seen);
+            let unseen = (0..N).zip(&self.entries).filter(|(_, e)| !e.seen);
             let newest = unseen.filter_map(|(slot, e)| Some((slot, e.place, e.header?)));
             let (slot, place, header) = newest.max_by_key(|(_, _, header)| header.sequence)?;
             let examined = self.examine(&place, &header);
@@ -287,8 +287,9 @@ impl<F: Flash, const N: usize> Slots<F, N> {
     pub(crate) fn free(&self) -> Option<(usize, Place)> {
         let running = self.running.as_ref().map(|candidate| candidate.slot);
         let touched = planted(Plant::RunningSlot) && running.is_some();
-        let entries = self.entries.iter().enumerate();
-        let free = entries.filter(|&(slot, _)| (running == Some(slot)) == touched);
+        let free = (0..N)
+            .zip(&self.entries)
+            .filter(|&(slot, _)| (running == Some(slot)) == touched);
         let (slot, entry) = free.min_by_key(|(_, entry)| entry.worth())?;
         Some((slot, entry.place))
     }

@@ -223,7 +223,7 @@ impl Place {
 }
 
 /// The next multiple of `step`, a power of two.
-pub(super) const fn round_up(a: u32, step: u32) -> u32 {
+pub(crate) const fn round_up(a: u32, step: u32) -> u32 {
     let mask = step.wrapping_sub(1);
     a.saturating_add(mask) & !mask
 }

@@ -53,7 +53,7 @@ pub use seal::{Trust, Untrusted};
 pub use seal::{public_key, sign};
 pub use store::{Flash, FlashError, Operation};
 
-pub(crate) use layout::{ERASED, Place};
+pub(crate) use layout::{ERASED, Place, round_up};
 pub(crate) use seal::Fault;
 
 /// Mistakes that the tests of power cuts have to find.

@@ -6,7 +6,7 @@ use core::ops::Range;
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
 
 use super::header::{self, Header, PolicyCrc};
-use super::layout::{ERASED, MARKED, MAX_UNIT, Place};
+use super::layout::{ERASED, MARKED, MAX_UNIT, Place, round_up};
 use super::{Plant, planted};
 
 /// Flash that can also be read in place, as a policy is.
@@ -79,7 +79,7 @@ impl fmt::Display for FlashError {
 impl core::error::Error for FlashError {}
 
 /// Bytes that are read at once.
-const CHUNK: usize = 64;
+const CHUNK: u32 = 64;
 
 /// The flash below slots.
 #[derive(Debug)]
@@ -163,16 +163,15 @@ impl<F: Flash> Store<F> {
         offsets: Range<u32>,
         mut take: impl FnMut(&[u8]),
     ) -> Result<(), FlashError> {
-        let mut buffer = [0; CHUNK];
-        for offset in offsets.clone().step_by(CHUNK) {
-            let left = offsets.end.saturating_sub(offset) as usize;
+        let mut buffer = [0; CHUNK as usize];
+        for offset in offsets.clone().step_by(CHUNK as usize) {
+            let left = offsets.end.saturating_sub(offset);
             let len = if left < CHUNK { left } else { CHUNK };
             // Whole words: there is room after the last byte, since slots consist of whole blocks.
-            let words = buffer
-                .get_mut(..len.next_multiple_of(4))
-                .unwrap_or_default();
+            let words = round_up(len, 4) as usize;
+            let words = buffer.get_mut(..words).unwrap_or_default();
             self.read(offset, words)?;
-            take(words.get(..len).unwrap_or_default());
+            take(words.get(..len as usize).unwrap_or_default());
         }
         Ok(())
     }
