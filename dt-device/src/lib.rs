@@ -33,3 +33,4 @@ pub mod upload;
 
 pub use board::{History, Indicator, Port, Sleep, Updates};
 pub use session::{Device, Loaded, Next, Wire};
+pub use upload::Updater;

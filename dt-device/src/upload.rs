@@ -5,6 +5,9 @@
 
 use core::fmt;
 
+use dt_link::{PolicyId, UploadRefusal};
+
+use crate::board::Updates;
 use crate::slots::{
     ERASED, Fault, Flash, FlashError, Header, MAX_UNIT, Place, Plant, Seal, Slots, Unfit,
     Untrusted, planted, round_up,
@@ -140,6 +143,100 @@ impl From<FlashError> for Refusal {
     fn from(error: FlashError) -> Self {
         Self::Flash(error)
     }
+}
+
+impl From<Refusal> for UploadRefusal {
+    /// What a host is told of it.
+    fn from(refusal: Refusal) -> Self {
+        let short = |dim| u16::try_from(dim).unwrap_or(u16::MAX);
+        match refusal {
+            Refusal::OnTrial => Self::OnTrial,
+            Refusal::NoFreeSlot => Self::NoSlot,
+            Refusal::Length { capacity, .. } => Self::TooLarge { max: capacity },
+            Refusal::Sequence | Refusal::Untrusted(Untrusted::Older { .. }) => Self::Older,
+            Refusal::Untrusted(_) => Self::Signature,
+            // The session asks before it calls: whoever moves has no upload.
+            Refusal::Busy | Refusal::NotBegun => Self::NotBegun,
+            Refusal::Gap { expected } | Refusal::Incomplete { expected } => {
+                Self::Offset { expected }
+            }
+            Refusal::TooMuch { .. } => Self::Length,
+            Refusal::Crc { .. } => Self::Crc,
+            Refusal::Unfit(Unfit::Dimensions { policy, .. }) => Self::Unfit {
+                state_dim: short(policy.0),
+                act_dim: short(policy.1),
+            },
+            Refusal::Unfit(_) => Self::NotAPolicy,
+            Refusal::Flash(_) => Self::Flash,
+        }
+    }
+}
+
+/// The slots of a device at a wire, for [`Device::new`](crate::Device::new).
+///
+/// A policy on trial is confirmed as soon as it has proved itself, between two ticks: one unit is written then, which takes 16 µs
+/// on an STM32F4 and up to 3 ms on the serial flash of an RP2040.
+#[derive(Debug)]
+pub struct Updater<F, const N: usize> {
+    slots: Slots<F, N>,
+    upload: Upload,
+}
+
+impl<F, const N: usize> Updater<F, N> {
+    /// No upload has begun.
+    pub const fn new(slots: Slots<F, N>) -> Self {
+        Self {
+            slots,
+            upload: Upload::new(),
+        }
+    }
+
+    /// The slots.
+    pub const fn slots(&mut self) -> &mut Slots<F, N> {
+        &mut self.slots
+    }
+}
+
+impl<F: Flash, const N: usize> Updates for Updater<F, N> {
+    fn begin(
+        &mut self,
+        policy: PolicyId,
+        seal: Option<dt_link::Seal<'_>>,
+    ) -> Result<u32, UploadRefusal> {
+        let seal = match seal {
+            Some(seal) => Some(owned(&seal).ok_or(UploadRefusal::Signature)?),
+            None => None,
+        };
+        let announcement = Announcement {
+            length: policy.len,
+            crc: policy.crc,
+            seal,
+        };
+        Ok(self.upload.begin(&mut self.slots, true, &announcement)?)
+    }
+
+    fn write(&mut self, offset: u32, data: &[u8]) -> Result<u32, UploadRefusal> {
+        Ok(self.upload.write(&mut self.slots, true, offset, data)?)
+    }
+
+    fn finish(&mut self) -> Result<(), UploadRefusal> {
+        self.upload.finish(&mut self.slots, true)?;
+        Ok(())
+    }
+
+    fn proved(&mut self) {
+        // If it cannot be marked, its trial goes on.
+        let _ = self.slots.confirm();
+    }
+}
+
+/// A seal from the wire, if its parts have their lengths.
+fn owned(seal: &dt_link::Seal<'_>) -> Option<Seal> {
+    Some(Seal {
+        sequence: seal.sequence,
+        sha256: seal.sha256.0.try_into().ok()?,
+        signature: seal.signature.0.try_into().ok()?,
+    })
 }
 
 /// Bytes that are written at once: whole units of any flash.

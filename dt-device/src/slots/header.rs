@@ -243,6 +243,7 @@ mod tests {
         );
         assert_eq!(bytes[32..64], [0xA1; 32]);
         assert_eq!(bytes[64..128], [0xB2; 64]);
+        assert_eq!(bytes[128..], [0x48, 0x2C, 0x98, 0x01]);
         assert_eq!(bytes[..64], header.signed());
         assert_eq!(Header::decode(&bytes), Ok(header));
         // The check value of the checksum, around the field that is left out.

@@ -1,9 +1,9 @@
 //! Slots for policies in flash: a new one beside the one that runs, and a power cut at any time leaves one that runs.
 //!
-//! [`SLOTS.md`](https://docs.rs/dt-device) of this crate has the layout by bytes and the states. In short: an update erases the
-//! slot that does *not* run, its header's block first, writes the policy and then, as the last thing, the header. At boot the
-//! newest policy whose header, checksum, signature, dimensions and self-test are good runs. One that has not been *confirmed* is on
-//! trial: each boot leaves a mark before it runs, and after [`TRIALS`] marks without a confirmation the older policy is back.
+//! An update erases the slot that does *not* run, its header's block first, writes the policy and then, as the last thing, the
+//! header. At boot the newest policy runs whose header, checksum, signature, dimensions and self-test are good. One that has not
+//! been *confirmed* is on trial: each boot leaves a mark before it runs, and after [`TRIALS`] marks without a confirmation the older
+//! policy is back. `SLOTS.md`, beside this crate's manifest, specifies it by the byte and draws the states.
 //!
 //! - [`Layout`] says where slots lie and [`parts`] has those of the boards;
 //! - [`Boot`] finds the policy to run, [`Slots`] is what the running device has of them;

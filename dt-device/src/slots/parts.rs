@@ -133,3 +133,49 @@ const _: () = {
     assert!(RP2040.capacity() >= PAPER_INT8 && RP2040.slots[1].end() == 2048 * KIB);
     assert!(RP2350.capacity() >= PAPER_INT8 && RP2350.slots[1].end() == 4096 * KIB);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_slots_md() {
+        let table = include_str!("../../SLOTS.md");
+        for (name, capacity, program_len) in [
+            ("F446", F446.capacity(), F446.program_len()),
+            (
+                "F446_SINGLE",
+                F446_SINGLE.capacity(),
+                F446_SINGLE.program_len(),
+            ),
+            ("F405", F405.capacity(), F405.program_len()),
+            (
+                "F405_SINGLE",
+                F405_SINGLE.capacity(),
+                F405_SINGLE.program_len(),
+            ),
+            ("H743", H743.capacity(), H743.program_len()),
+            ("NRF52840", NRF52840.capacity(), NRF52840.program_len()),
+            (
+                "NRF52840_SINGLE",
+                NRF52840_SINGLE.capacity(),
+                NRF52840_SINGLE.program_len(),
+            ),
+            ("RP2040", RP2040.capacity(), RP2040.program_len()),
+            ("RP2350", RP2350.capacity(), RP2350.program_len()),
+        ] {
+            let start = format!("| `{name}` |");
+            let line = table.lines().find(|line| line.starts_with(&start)).unwrap();
+            let digits = line.replace(',', "");
+            assert!(
+                digits.contains(&format!("| {capacity}")),
+                "{line}: {capacity}"
+            );
+            let program = match program_len / KIB {
+                1024 => "1 MiB".into(),
+                kib => format!("{kib} KiB"),
+            };
+            assert!(line.ends_with(&format!("| {program} |")), "{line}");
+        }
+    }
+}

@@ -3,12 +3,14 @@ use core::cell::Cell;
 use ::tests::{Sample, small_config};
 use dt_core::blob::BlobError;
 use dt_core::config::Config;
+use dt_link::{Bytes, PolicyId, UploadRefusal};
 use host_sim::policy_file::PolicyFile;
 
 use super::layout::{Blocks, Region};
 use super::*;
+use crate::board::Updates;
 use crate::nor::Nor;
-use crate::upload::{Announcement, Refusal, Stored, Upload};
+use crate::upload::{Announcement, Refusal, Stored, Updater, Upload};
 
 mod power;
 #[cfg(feature = "signed")]
@@ -87,6 +89,10 @@ fn boot(flash: Nor<4>) -> Device {
 }
 
 fn reset(mut slots: Device) -> Device {
+    reset_flash(&mut slots)
+}
+
+fn reset_flash(slots: &mut Device) -> Device {
     slots.flash().power_on();
     boot(slots.flash().clone())
 }
@@ -447,6 +453,57 @@ fn a_programmer_writes_what_boots() {
         let trial = (!confirmed).then_some(1);
         assert_eq!(running(&mut slots), (1, policy.bytes().to_vec(), trial));
     }
+}
+
+#[test]
+fn a_device_at_a_wire_is_updated_and_proves_the_policy() {
+    let (old, new) = (file(4, 1), file(160, 2));
+    let id = |file: &PolicyFile| PolicyId {
+        crc: file.crc(),
+        len: file.bytes().len() as u32,
+    };
+    let mut device = Updater::new(device(&old));
+    assert!(device.supported());
+    assert_eq!(device.write(0, &[1]), Err(UploadRefusal::NotBegun));
+    assert_eq!(device.begin(id(&new), None), Ok(0));
+    let (first, rest) = new.bytes().split_at(512);
+    assert_eq!(device.write(0, first), Ok(512));
+    let expected = UploadRefusal::Offset { expected: 512 };
+    assert_eq!(device.write(1024, first), Err(expected));
+    assert_eq!(device.finish(), Err(expected));
+    assert_eq!(device.begin(id(&new), None), Ok(512));
+    assert_eq!(device.write(512, rest), Ok(id(&new).len));
+    assert_eq!(device.finish(), Ok(()));
+    let mut device = Updater::new(reset_flash(device.slots()));
+    assert_eq!(device.begin(id(&old), None), Err(UploadRefusal::OnTrial));
+    device.proved();
+    assert!(!device.slots().is_pending());
+    let other = file_for(3, 4, 1);
+    device.begin(id(&other), None).unwrap();
+    device.write(0, other.bytes()).unwrap();
+    assert_eq!(
+        device.finish(),
+        Err(UploadRefusal::Unfit {
+            state_dim: 3,
+            act_dim: 1
+        })
+    );
+    let seal = dt_link::Seal {
+        sequence: 1,
+        sha256: Bytes(&[0; 32]),
+        signature: Bytes(&[0; 63]),
+    };
+    let begun = device.begin(id(&old), Some(seal));
+    assert_eq!(begun, Err(UploadRefusal::Signature));
+    let begun = device.begin(
+        PolicyId {
+            len: 10_000,
+            ..id(&old)
+        },
+        None,
+    );
+    let max = LAYOUT.capacity();
+    assert_eq!(begun, Err(UploadRefusal::TooLarge { max }));
 }
 
 #[test]
