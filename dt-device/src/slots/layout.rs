@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn blocks_of_several_sizes() {
-        let region = parts::F405.slots[0];
+        let region = parts::F405_COMPACT.slots[0];
         assert_eq!(region.block_at(0x1_0000), Some(0x1_0000..0x2_0000));
         assert_eq!(region.block_at(0x2_0000), Some(0x2_0000..0x4_0000));
         assert_eq!(region.block_at(0x6_0000), Some(0x6_0000..0x8_0000));

@@ -1,6 +1,7 @@
 //! The slots of the parts there are boards for. Offsets and blocks are those of the reference manuals.
 //!
-//! Each layout leaves the start of the flash to the program ([`Layout::program_len`]). The policies that fit are asserted
+//! The whole device of this project (control loop, link, slots, HAL) is a program of about 100 KB, so layouts that leave 64 KiB are for
+//! smaller ones. Each layout leaves the start of the flash to the program ([`Layout::program_len`]). The policies that fit are asserted
 //! below: one that says too much does not compile.
 
 use super::layout::{Blocks, Layout, Region};
@@ -43,8 +44,19 @@ pub const F446_SINGLE: Layout<1> = Layout {
 }
 .checked();
 
-/// STM32F405xG (RM0090, table 5): 4 × 16, 64, 7 × 128 KiB. The program has the first 64 KiB.
+/// STM32F405xG (RM0090, table 5): 4 × 16, 64, 7 × 128 KiB. The program has the first 128 KiB.
 pub const F405: Layout = Layout {
+    base: STM32,
+    unit: 4,
+    slots: [
+        region(128, &[blocks(3, 128)]),
+        region(512, &[blocks(4, 128)]),
+    ],
+}
+.checked();
+
+/// The same part with larger slots and 64 KiB for the program.
+pub const F405_COMPACT: Layout = Layout {
     base: STM32,
     unit: 4,
     slots: [
@@ -123,7 +135,8 @@ const PENDULUM: u32 = 127_552;
 const _: () = {
     assert!(F446.capacity() >= PENDULUM && F446.slots[1].end() == 512 * KIB);
     assert!(F446_SINGLE.capacity() >= PAPER_INT4 && F446_SINGLE.slots[0].end() == 512 * KIB);
-    assert!(F405.capacity() >= PAPER_INT4 && F405.slots[1].end() == 1024 * KIB);
+    assert!(F405.capacity() >= 3 * PENDULUM && F405.slots[1].end() == 1024 * KIB);
+    assert!(F405_COMPACT.capacity() >= PAPER_INT4 && F405_COMPACT.slots[1].end() == 1024 * KIB);
     assert!(F405_SINGLE.capacity() >= PAPER_INT8 && F405_SINGLE.slots[0].end() == 1024 * KIB);
     assert!(H743.capacity() >= PAPER_INT8 && H743.slots[1].end() <= 2048 * KIB);
     assert!(NRF52840.capacity() >= PAPER_INT4 && NRF52840.slots[1].end() == 1024 * KIB);
@@ -149,6 +162,11 @@ mod tests {
                 F446_SINGLE.program_len(),
             ),
             ("F405", F405.capacity(), F405.program_len()),
+            (
+                "F405_COMPACT",
+                F405_COMPACT.capacity(),
+                F405_COMPACT.program_len(),
+            ),
             (
                 "F405_SINGLE",
                 F405_SINGLE.capacity(),

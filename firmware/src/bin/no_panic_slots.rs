@@ -30,7 +30,7 @@ mod proof {
             arena_words: black_box(0),
         };
         loop {
-            let mut boot = Boot::new(Anything, parts::F405, fit, Trust::Anyone);
+            let mut boot = Boot::new(Anything, parts::F405_COMPACT, fit, Trust::Anyone);
             let candidate = boot.next();
             black_box(boot.reason(black_box(0)));
             let mut slots = boot.run(candidate);
