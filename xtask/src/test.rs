@@ -116,6 +116,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             "the device at a wire cannot panic, whatever comes over it",
             host(&["xtask", "firmware", "build", "--bin", "no_panic_device"]),
         ),
+        (
+            "the slots cannot panic",
+            host(&["xtask", "firmware", "build", "--bin", "no_panic_slots"]),
+        ),
         ("examples", host(&["xtask", "examples"])),
         ("dt-core can be published", host(&["xtask", "package"])),
         ("documentation", documentation),
