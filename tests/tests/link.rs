@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dt_control::{Board, FloatMode, Limits, PeriodTooLong, Processor, Tick, Watchdog};
+use dt_control::{Board, FloatMode, Limits, PeriodTooLong, Processor, ResetCause, Tick, Watchdog};
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{Actions, Config, Head};
 use dt_device::board::Port;
@@ -130,6 +130,7 @@ fn serve<const STATE: usize, const ACT: usize>(
         board: "thread",
         version: "0",
         silence_us: 10_000_000,
+        cause: ResetCause::Unknown,
     };
     let mut device = Device::new(wire, Some(loaded), (), ());
     let mut clock = Clock(Instant::now());

@@ -8,10 +8,10 @@ mod proof {
     use core::panic::PanicInfo;
 
     use dt_control::{
-        Board, FloatMode, PeriodTooLong, Processor, Record, ResetCause, Tick, Watchdog,
-        check_float_mode,
+        Board, FloatMode, PeriodTooLong, Processor, ResetCause, Tick, Watchdog, check_float_mode,
     };
-    use dt_device::board::{History, Indicator, Port, Sleep, Updates};
+    use dt_device::blackbox::BlackBox;
+    use dt_device::board::{Indicator, Port, Sleep, Updates};
     use dt_device::session::{Device, Loaded, Wire, limits, serve};
     use dt_link::{PolicyId, Seal, UploadRefusal};
 
@@ -28,20 +28,27 @@ mod proof {
     #[cfg_attr(target_arch = "riscv32", riscv_rt::entry)]
     fn main() -> ! {
         loop {
-            black_box(device(black_box(&[]), black_box(&mut [])));
+            black_box(device(
+                black_box(&[]),
+                black_box(&mut []),
+                black_box(&mut []),
+            ));
         }
     }
 
     /// Whether the device ended with a restart.
     #[inline(never)]
-    fn device(file: &[u8], arena: &mut [u32]) -> bool {
+    fn device(file: &[u8], arena: &mut [u32], memory: &mut [u8]) -> bool {
         let loaded = Loaded::<_, 3, 1>::boot(file, arena, limits).ok();
         let wire = Wire {
             board: black_box(""),
             version: black_box(""),
             silence_us: black_box(0),
+            cause: black_box(ResetCause::Unknown),
         };
-        let mut device = Device::new(wire, loaded, Anything, Anything);
+        let identity = loaded.as_ref().map(Loaded::identity::<Anything>);
+        let history = identity.and_then(|id| BlackBox::open(memory, id, wire.cause).ok());
+        let mut device = Device::new(wire, loaded, Anything, history);
         serve(&mut Anything, &mut Anything, &mut Anything, &mut device).is_ok()
     }
 
@@ -73,9 +80,6 @@ mod proof {
         fn feed_watchdog(&mut self) {}
         fn stop_watchdog(&mut self) -> Watchdog {
             black_box(Watchdog::Armed)
-        }
-        fn reset_cause(&mut self) -> ResetCause {
-            black_box(ResetCause::Unknown)
         }
     }
 
@@ -121,15 +125,6 @@ mod proof {
         fn proved(&mut self) {}
         fn supported(&self) -> bool {
             black_box(true)
-        }
-    }
-
-    impl History for Anything {
-        fn record(&mut self, record: &Record<'_>) {
-            black_box(record);
-        }
-        fn bytes(&self) -> &[u8] {
-            black_box(&[])
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use dt_control::{Board, FloatMode, PeriodTooLong, Processor, Tick, Watchdog};
+use dt_control::{Board, FloatMode, PeriodTooLong, Processor, ResetCause, Tick, Watchdog};
 use dt_device::board::Port;
 use dt_device::session::{Device, Next, Wire};
 use dt_link::{
@@ -152,6 +152,7 @@ fn serve(wire: &[u8]) {
         board: "fuzzed",
         version: "",
         silence_us: 1,
+        cause: ResetCause::Unknown,
     };
     let mut device = Device::<Vec<u32>, (), (), 3, 1>::new(about, None, (), ());
     let mut port = Queue(wire.iter().copied().collect(), Vec::new());
