@@ -36,7 +36,7 @@ pub trait Board: Processor {
     /// Proves to the watchdog that the control loop is alive.
     fn feed_watchdog(&mut self);
 
-    /// Why the controller has come out of reset, where the hardware tells and has not told yet.
+    /// Why the controller has last come out of reset, where the hardware tells; the same until the next one.
     fn reset_cause(&mut self) -> ResetCause {
         ResetCause::Unknown
     }

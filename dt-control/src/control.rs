@@ -116,6 +116,8 @@ pub struct ControlLoop<'a, A, const STATE: usize, const ACT: usize, const GROUPS
     max_change: [f32; STATE],
     /// Of random numbers, where the robot gives none.
     seed: u64,
+    /// Whether there has been a tick.
+    ticked: bool,
     state: State,
     target_return: f32,
     observation: [f32; STATE],
@@ -173,6 +175,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
             period_us: blob.manifest().control_period_us,
             limits,
             max_change: [f32::INFINITY; STATE],
+            ticked: false,
             state: State::Idle,
             target_return: 0.0,
             observation: [f32::NAN; STATE],
@@ -196,13 +199,17 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
     }
 
     /// To be told, before the first tick, why the controller has come out of reset: after its watchdog or a brown-out the
-    /// loop begins with that fault latched, so that somebody has to acknowledge it. [`run`](crate::run()) does this.
+    /// loop begins with that fault latched, so that somebody has to acknowledge it. Later it is old news, and nothing
+    /// happens. [`run`](crate::run()) does this.
     pub fn restarted(&mut self, cause: ResetCause) {
         let fault = match cause {
             ResetCause::Watchdog => Fault::WatchdogReset,
             ResetCause::BrownOut => Fault::BrownOut,
             _ => return,
         };
+        if self.ticked {
+            return;
+        }
         self.state = State::Started;
         self.guard.latch(fault);
     }
@@ -222,6 +229,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         self.observation = [f32::NAN; STATE];
         self.reading = Reading::default();
         self.stepped = None;
+        self.ticked = true;
 
         let request = robot.request();
         let mut refusal = None;

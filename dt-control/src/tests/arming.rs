@@ -161,8 +161,11 @@ fn a_restart_by_watchdog_or_brown_out_has_to_be_acknowledged() {
             requesting(1, Request::Shutdown),
         ]);
         world.reset_cause = cause;
-        let ended = run(&mut &world, &mut &world, &mut new_loop(&blob));
+        let mut control = new_loop(&blob);
+        let ended = run(&mut &world, &mut &world, &mut control);
         assert_eq!(ended, Ok(Watchdog::Stopped));
+        control.restarted(cause);
+        assert_eq!(control.mode(), Idle, "that has been acknowledged");
         let played = world.played.into_inner();
         assert_eq!(played[0].refusal, fault.map(Refusal::Faulted));
         use Mode::{Armed, Faulted, Idle};

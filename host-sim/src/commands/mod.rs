@@ -97,8 +97,11 @@ pub enum UsageError {
     #[error("--json and --record name the same file; give each its own")]
     SameFile,
     /// Likewise.
-    #[error("--out, --png and --json name the same file; give each its own")]
+    #[error("two of --out, --save, --png and --json name the same file; give each its own")]
     SameOutput,
+    /// No device of that name.
+    #[error("DEV: {0}")]
+    Device(String),
     /// The name of a picture's file.
     #[cfg(feature = "draw")]
     #[error("--render")]

@@ -123,6 +123,14 @@ impl Client {
         Ok(client)
     }
 
+    /// Begins another session at the same wire, as after a restart of the device.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn again(self) -> Result<Self, LinkError> {
+        Self::new(self.connection)
+    }
+
     fn begin(&mut self, session: u8, patience: Duration) -> Result<Greeting, LinkError> {
         self.sender.begin(session);
         self.receiver.begin(session);
