@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use dt_control::{Board, FloatMode, Limits, PeriodTooLong, Processor, ResetCause, Tick, Watchdog};
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{Actions, Config, Head};
+use dt_device::blackbox::BlackBox;
 use dt_device::board::Port;
 use dt_device::session::{Device, Loaded, Wire};
 use host_sim::Controller;
@@ -116,6 +117,16 @@ fn serve<const STATE: usize, const ACT: usize>(
     policy: &PolicyFile,
     damage: Option<usize>,
 ) {
+    serve_with::<STATE, ACT>(socket, policy, damage, &mut []);
+}
+
+/// The same with memory for a black box.
+fn serve_with<const STATE: usize, const ACT: usize>(
+    socket: UnixStream,
+    policy: &PolicyFile,
+    damage: Option<usize>,
+    memory: &mut [u8],
+) {
     socket
         .set_read_timeout(Some(Duration::from_millis(20)))
         .unwrap();
@@ -132,7 +143,8 @@ fn serve<const STATE: usize, const ACT: usize>(
         silence_us: 10_000_000,
         cause: ResetCause::Unknown,
     };
-    let mut device = Device::new(wire, Some(loaded), (), ());
+    let history = BlackBox::open(memory, loaded.identity::<Clock>(), wire.cause).ok();
+    let mut device = Device::new(wire, Some(loaded), (), history);
     let mut clock = Clock(Instant::now());
     let mut end = End {
         socket,
@@ -348,6 +360,51 @@ fn a_client_in_another_language_is_understood() {
         })
         .collect();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+/// By the command line alone: what a rollout did at the other end of a wire, fetched there and replayed.
+#[test]
+fn the_black_box_of_a_rollout_is_fetched_and_replayed_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let [file, saved, board] = ["policy.dtb", "box.bin", "board"].map(|n| folder.path().join(n));
+    fs::write(&file, policy.bytes()).unwrap();
+    let listener = UnixListener::bind(&board).unwrap();
+    thread::spawn(move || {
+        let mut memory = tests::life::memory(500);
+        // Each connection finds the device restarted.
+        for connection in listener.incoming() {
+            serve_with::<3, 1>(connection.unwrap(), &policy, None, &mut memory);
+        }
+    });
+    let serial = format!("serial:{}", board.display());
+    let plan = "--env pendulum --target-return -200 --episodes 2 --controller";
+    let plan: Vec<&str> = ["rollout"].into_iter().chain(plan.split(' ')).collect();
+    let rollout = host_sim(&file, &[&plan[..], &[&serial]].concat());
+    assert!(
+        rollout.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rollout.stderr)
+    );
+
+    let replay = |source: &str, more: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .current_dir(project())
+            .args(["run", "--quiet", "-p", "host-sim", "--", "blackbox", source])
+            .arg("--policy")
+            .arg(&file)
+            .args(more)
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{log}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let told = "400 steps equal to the bit, 0 differ, 0 not decidable";
+        assert!(text.contains(told), "{text}");
+    };
+    replay(&serial, &["--save", saved.to_str().unwrap()]);
+    replay(board.to_str().unwrap(), &[]);
+    replay(saved.to_str().unwrap(), &[]);
 }
 
 /// The image as a user builds it, in the emulator, through the command line: the same bytes of JSON.
