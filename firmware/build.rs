@@ -15,6 +15,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
+use dt_core::Blob;
+
 /// Boards by name, and where code and data lie: QEMU's MPS2 boards with a Cortex-M4F, M7, M3, which also runs what is compiled
 /// for an M0+, and M33; the MPS3 board with an M55; the RISC-V board.
 const BOARDS: [(&str, u32, u32); 6] = [
@@ -71,6 +73,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         policy_rs.as_deref(),
         NO_POLICY_RS,
     )?;
+    dimensions(&out, policy.as_deref())?;
     embed(
         &out.join("episodes.bin"),
         "DT_TRACE",
@@ -159,6 +162,34 @@ fn path_variable(name: &str) -> Result<Option<PathBuf>, Box<dyn Error>> {
     }
     println!("cargo:rerun-if-changed={}", path.display());
     Ok(Some(path))
+}
+
+/// Writes down which robot the policy is for. The image itself finds out what else is wrong with it.
+fn dimensions(out: &Path, policy: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    let (mut state, mut act, mut period_us, mut field) = (1, 1, 100_000, 1);
+    if let Some(path) = policy {
+        let bytes = fs::read(path)?;
+        let mut words = vec![0_u128; bytes.len().div_ceil(16)];
+        let aligned: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        aligned[..bytes.len()].copy_from_slice(&bytes);
+        if let Ok(blob) = Blob::parse(aligned) {
+            let config = blob.manifest().config;
+            (state, act) = (config.state_dim, config.action_len());
+            (period_us, field) = (blob.manifest().control_period_us, config.receptive_field());
+        }
+    }
+    let text = format!(
+        "/// Length of an observation.
+pub const STATE: usize = {state};
+/// Length of an action: 1 where the policy chooses.
+pub const ACT: usize = {act};
+/// Control period, in µs.
+pub const PERIOD_US: u32 = {period_us};
+/// Timesteps that an action depends on.
+pub const RECEPTIVE_FIELD: u32 = {field};
+"
+    );
+    Ok(fs::write(out.join("dimensions.rs"), text)?)
 }
 
 /// Copies `source` to where the image includes it from; without a source, writes `otherwise`.

@@ -36,6 +36,11 @@ pub trait Board: Processor {
     /// Proves to the watchdog that the control loop is alive.
     fn feed_watchdog(&mut self);
 
+    /// Why the controller has last come out of reset, where the hardware tells; the same until the next one.
+    fn reset_cause(&mut self) -> ResetCause {
+        ResetCause::Unknown
+    }
+
     /// Stops the watchdog, where the hardware lets it be stopped: asked for after a shutdown, with the safe
     /// action out. Many watchdogs run until the next reset once started (STM32's IWDG, the nRF52's WDT); a
     /// board that has such a one says [`Watchdog::Armed`].
@@ -63,6 +68,26 @@ pub struct Tick {
     pub at: u64,
     /// How many ticks had already passed unserved before this one: 0 if the loop was waiting in time.
     pub missed: u32,
+}
+
+/// Why a controller came out of reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ResetCause {
+    /// The hardware does not tell.
+    #[default]
+    Unknown,
+    /// It was switched on.
+    PowerOn,
+    /// By its reset pin.
+    Pin,
+    /// By its own software or a debugger.
+    Software,
+    /// The watchdog was not fed.
+    Watchdog,
+    /// The supply voltage dropped.
+    BrownOut,
 }
 
 /// What the watchdog does after the loop has ended.

@@ -7,8 +7,9 @@ use dt_core::golden::{self, SelfTestError};
 use dt_core::guard::{Fault, Guard};
 use dt_core::policy::{ActError, Policy};
 
-use crate::board::{Processor, Tick, counts};
-use crate::robot::{Reading, Record, Request, Robot};
+use crate::board::{Processor, ResetCause, Tick, counts};
+use crate::mode::{Mode, Refusal};
+use crate::robot::{Reading, Record, Request, Robot, Step};
 use crate::timing::Timing;
 
 /// Time limits of the loop, in µs. The control period is the policy file's.
@@ -26,30 +27,48 @@ pub struct Limits<const GROUPS: usize = 1> {
     pub silence_us: u32,
     /// Longest time without feeding before the watchdog stops the robot.
     pub watchdog_us: u32,
+    /// What ticks that nobody served mean.
+    pub missed: Missed,
+}
+
+/// What it means to the loop that ticks have passed unserved, when it serves the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Missed {
+    /// A fault.
+    #[default]
+    Fault,
+    /// A fault if there are more than these. Otherwise the applied action was held so much longer, and the step goes on:
+    /// *what a held action lasts is one timestep, however many periods that took*. The policy is told the action once, when
+    /// it is applied, and the reward once, for all of that time, with the reading that ends it; its timestep and context
+    /// do not know of the gap. So no reading is invented where there was none, no tick does the work of two, and the
+    /// policy gives the bits that it gives to the same readings without a gap.
+    Hold {
+        /// Unserved ticks in a row.
+        at_most: u32,
+    },
+}
+
+impl Missed {
+    fn tolerates(self, ticks: u32) -> bool {
+        match self {
+            Self::Fault => ticks == 0,
+            Self::Hold { at_most } => ticks <= at_most,
+        }
+    }
 }
 
 impl<const GROUPS: usize> Limits<GROUPS> {
-    /// Everything within one control period, the watchdog within two, a host's word within ten.
+    /// Everything within one control period, the watchdog within two, a host's word within ten, no tick missed.
     pub const fn of_period(period_us: u32) -> Self {
         Self {
             deadline_us: period_us,
             stale_us: [period_us; GROUPS],
             silence_us: period_us.saturating_mul(10),
             watchdog_us: period_us.saturating_mul(2),
+            missed: Missed::Fault,
         }
     }
-}
-
-/// What the loop does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Mode {
-    /// Safe action, waiting for a start.
-    Idle,
-    /// Acting by the policy.
-    Running,
-    /// Safe action, for the given reason.
-    Faulted(Fault),
 }
 
 /// Why a policy was not put into a loop. It must not move anything.
@@ -94,21 +113,41 @@ pub struct ControlLoop<'a, A, const STATE: usize, const ACT: usize, const GROUPS
     safe_action: [f32; ACT],
     period_us: u32,
     limits: Limits<GROUPS>,
+    max_change: [f32; STATE],
     /// Of random numbers, where the robot gives none.
     seed: u64,
-    started: bool,
+    /// Whether there has been a tick.
+    ticked: bool,
+    state: State,
+    target_return: f32,
     observation: [f32; STATE],
+    /// The last good one, if the tick before this one had one.
+    before: Option<[f32; STATE]>,
     reading: Reading,
+    /// The policy's action, and at which timestep and with which return-to-go it took it in this tick.
+    commanded: [f32; ACT],
+    stepped: Option<(u32, f32)>,
     action: [f32; ACT],
     /// Tick of the start, or of the last return-to-go from the host since.
     heard: u64,
     timing: Timing,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Arming {
+        left: u16,
+    },
+    Armed,
+    /// An episode, until a stop; the guard knows whether something is wrong with it.
+    Started,
+}
+
 impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: usize>
     ControlLoop<'a, A, STATE, ACT, GROUPS>
 {
-    /// A loop at rest, waiting for [`Request::Start`]. Runs the self-test of `policy`, which must have been
+    /// A loop at rest, waiting for [`Request::Arm`]. Runs the self-test of `policy`, which must have been
     /// made from `blob`.
     ///
     /// # Errors
@@ -135,13 +174,44 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
             safe_action,
             period_us: blob.manifest().control_period_us,
             limits,
-            started: false,
-            observation: [0.0; STATE],
+            max_change: [f32::INFINITY; STATE],
+            ticked: false,
+            state: State::Idle,
+            target_return: 0.0,
+            observation: [f32::NAN; STATE],
+            before: None,
             reading: Reading::default(),
+            commanded: safe_action,
+            stepped: None,
             action: safe_action,
             heard: 0,
             timing: Timing::default(),
         })
+    }
+
+    /// Limits how far each component of the observation may move within one control period, in its own units; in
+    /// `f32::INFINITY`, as all are without this, an angle may wrap and a switch flip. A reading after missed ticks has
+    /// the time of all of them.
+    #[must_use]
+    pub fn with_max_change(mut self, max_change: [f32; STATE]) -> Self {
+        self.max_change = max_change;
+        self
+    }
+
+    /// To be told, before the first tick, why the controller has come out of reset: after its watchdog or a brown-out the
+    /// loop begins with that fault latched, so that somebody has to acknowledge it. Later it is old news, and nothing
+    /// happens. [`run`](crate::run()) does this.
+    pub fn restarted(&mut self, cause: ResetCause) {
+        let fault = match cause {
+            ResetCause::Watchdog => Fault::WatchdogReset,
+            ResetCause::BrownOut => Fault::BrownOut,
+            _ => return,
+        };
+        if self.ticked {
+            return;
+        }
+        self.state = State::Started;
+        self.guard.latch(fault);
     }
 
     /// One control period, whose start is `tick`. Breaks after a shutdown.
@@ -156,22 +226,34 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
     ) -> ControlFlow<()> {
         let deadline = counts(P::CLOCK_HZ, self.limits.deadline_us);
         let jitter = since(tick, processor);
+        self.observation = [f32::NAN; STATE];
+        self.reading = Reading::default();
+        self.stepped = None;
+        self.ticked = true;
+
         let request = robot.request();
-        match request {
-            Some(Request::Start { target_return }) => {
-                self.start(target_return, robot.seed(), tick);
-            }
-            Some(Request::Stop | Request::Shutdown) => self.started = false,
-            None if tick.missed > 0 => self.miss(tick.missed),
-            None => {}
+        let mut refusal = None;
+        if tick.missed > 0 {
+            refusal = self.miss(tick.missed);
+        }
+        if let Some(request) = request {
+            refusal = refusal.or(self.obey(request, tick, robot).err());
         }
 
         let acting = self.mode() == Mode::Running;
-        if acting {
-            self.sense_and_act(tick, processor, robot);
-            if since(tick, processor) > deadline {
-                self.guard.latch(Fault::MissedDeadline);
+        match self.state {
+            State::Started if acting => {
+                self.sense_and_act(tick, processor, robot);
+                if since(tick, processor) > deadline {
+                    self.guard.latch(Fault::MissedDeadline);
+                }
             }
+            State::Arming { .. } | State::Armed => {
+                if let Err(fault) = self.warm_up(tick, processor, robot, deadline) {
+                    refusal = self.halt(fault);
+                }
+            }
+            State::Started | State::Idle => self.before = None,
         }
         self.actuate(robot);
         let latency = since(tick, processor);
@@ -189,13 +271,24 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         let busy = since(tick, processor);
         if acting {
             self.timing.jitter.add(jitter);
-            self.timing.slack.add(deadline.saturating_sub(latency));
+            self.timing
+                .add_slack(deadline.saturating_sub(latency), deadline);
             self.timing.busy.add(busy);
             let late = u32::from(latency > deadline);
             self.timing.late_actions = self.timing.late_actions.saturating_add(late);
         }
         robot.record(&Record {
+            at: tick.at,
             mode: self.mode(),
+            refusal,
+            missed: tick.missed,
+            step: self.stepped.map(|(timestep, return_to_go)| Step {
+                timestep,
+                target_return: self.target_return,
+                seed: self.policy.seed(),
+                return_to_go,
+                action: &self.commanded,
+            }),
             observation: &self.observation,
             reading: self.reading,
             action: &self.action,
@@ -211,10 +304,12 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
 
     /// What the loop does at the moment.
     pub fn mode(&self) -> Mode {
-        match (self.started, self.guard.fault()) {
-            (false, _) => Mode::Idle,
-            (true, None) => Mode::Running,
-            (true, Some(fault)) => Mode::Faulted(fault),
+        match (self.state, self.guard.fault()) {
+            (State::Idle, _) => Mode::Idle,
+            (State::Arming { left }, _) => Mode::Arming { left },
+            (State::Armed, _) => Mode::Armed,
+            (State::Started, None) => Mode::Running,
+            (State::Started, Some(fault)) => Mode::Faulted(fault),
         }
     }
 
@@ -243,19 +338,74 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         self.policy
     }
 
-    fn start(&mut self, target_return: f32, seed: Option<u64>, tick: Tick) {
-        self.started = true;
-        self.policy.set_seed(seed.unwrap_or(self.seed));
-        self.heard = tick.at;
-        // Where this fails, it has latched.
-        let _ = self.guard.restart(&mut self.policy, target_return);
+    fn obey<R: Robot>(
+        &mut self,
+        request: Request,
+        tick: Tick,
+        robot: &mut R,
+    ) -> Result<(), Refusal> {
+        match (request, self.mode()) {
+            (Request::Stop | Request::Shutdown, _) => self.state = State::Idle,
+            (Request::Halt(fault), _) => return self.halt(fault).map_or(Ok(()), Err),
+            (_, Mode::Running) => return Err(Refusal::Running),
+            (_, Mode::Faulted(fault)) => return Err(Refusal::Faulted(fault)),
+            (Request::Arm { warm_up }, _) => {
+                // What is checked in this tick counts.
+                self.state = State::Arming { left: warm_up };
+            }
+            (Request::Start { target_return }, Mode::Armed) => {
+                return self.start(target_return, tick, robot);
+            }
+            (Request::Start { .. }, Mode::Arming { left }) => {
+                return Err(Refusal::WarmingUp { left });
+            }
+            (Request::Start { .. }, _) => return Err(Refusal::NotArmed),
+        }
+        Ok(())
     }
 
-    fn miss(&mut self, ticks: u32) {
+    fn start<R: Robot>(
+        &mut self,
+        target_return: f32,
+        tick: Tick,
+        robot: &mut R,
+    ) -> Result<(), Refusal> {
+        self.guard
+            .restart(&mut self.policy, target_return)
+            .map_err(|_| Refusal::TargetReturn)?;
+        self.policy.set_seed(robot.seed().unwrap_or(self.seed));
+        self.target_return = target_return;
+        self.heard = tick.at;
+        self.state = State::Started;
+        Ok(())
+    }
+
+    /// Ticks have passed unserved.
+    fn miss(&mut self, ticks: u32) -> Option<Refusal> {
         if self.mode() == Mode::Running {
             self.timing.missed_ticks = self.timing.missed_ticks.saturating_add(ticks);
         }
-        self.guard.latch(Fault::MissedDeadline);
+        if self.limits.missed.tolerates(ticks) {
+            None
+        } else {
+            self.halt(Fault::MissedDeadline)
+        }
+    }
+
+    /// Something is wrong: a fault while running, and not armed any more where it would become one.
+    fn halt(&mut self, fault: Fault) -> Option<Refusal> {
+        match self.state {
+            State::Idle => None,
+            State::Started => {
+                self.guard.latch(fault);
+                None
+            }
+            State::Arming { .. } | State::Armed => {
+                self.state = State::Idle;
+                self.before = None;
+                Some(Refusal::Disarmed(fault))
+            }
+        }
     }
 
     /// Leaves the policy's action in `self.action`, or a fault in the guard.
@@ -265,41 +415,93 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         processor: &mut P,
         robot: &mut R,
     ) {
-        if processor.float_mode().is_err() {
-            return self.guard.latch(Fault::FloatingPointMode);
-        }
-        if let Err(fault) = self.sense::<P, R>(tick, robot) {
+        let sensed = self.sense(tick, processor, robot);
+        if let Err(fault) = sensed.and_then(|()| self.tell::<P>(tick)) {
             return self.guard.latch(fault);
         }
+        let (timestep, return_to_go) = (self.policy.timestep(), self.policy.return_to_go());
         let command = self.guard.step(&mut self.policy, &self.observation);
         for (action, commanded) in self.action.iter_mut().zip(command.action) {
             *action = *commanded;
         }
+        if command.fault.is_none() {
+            self.commanded = self.action;
+            self.stepped = Some((timestep, return_to_go));
+        }
     }
 
-    /// Leaves a fresh observation in `self.observation`, and tells the policy what came with it.
-    fn sense<P: Processor, R: Robot>(&mut self, tick: Tick, robot: &mut R) -> Result<(), Fault> {
-        // Neither what the robot forgets to write nor what it once wrote passes for a measurement.
-        self.observation = [f32::NAN; STATE];
+    /// Checks a reading, of which `left` were still needed.
+    fn warm_up<P: Processor, R: Robot>(
+        &mut self,
+        tick: Tick,
+        processor: &mut P,
+        robot: &mut R,
+        deadline: u64,
+    ) -> Result<(), Fault> {
+        self.sense(tick, processor, robot)?;
+        if since(tick, processor) > deadline {
+            return Err(Fault::MissedDeadline);
+        }
+        if let State::Arming { left } = self.state {
+            self.state = match left.saturating_sub(1) {
+                0 => State::Armed,
+                left => State::Arming { left },
+            };
+        }
+        Ok(())
+    }
+
+    /// Leaves a fresh and plausible observation in `self.observation`.
+    fn sense<P: Processor, R: Robot>(
+        &mut self,
+        tick: Tick,
+        processor: &mut P,
+        robot: &mut R,
+    ) -> Result<(), Fault> {
+        if processor.float_mode().is_err() {
+            return Err(Fault::FloatingPointMode);
+        }
+        let before = self.before.take();
+        // Neither what the robot forgets to write nor what it once wrote passes for a measurement: the observation is
+        // NaN until then.
         let mut ages_us = [u32::MAX; GROUPS];
         let reading = robot.sense(&mut self.observation, &mut ages_us);
         self.reading = reading.ok_or(Fault::NoReading)?;
-        let limits = &self.limits;
         let stale = |(age, oldest): (&u32, &u32)| age > oldest;
-        if let Some(group) = ages_us.iter().zip(&limits.stale_us).position(stale) {
+        let mut ages = ages_us.iter().zip(&self.limits.stale_us);
+        if let Some(group) = ages.position(stale) {
             return Err(Fault::StaleSensor { group });
         }
+        self.guard.plausible(&self.observation)?;
+        if let Some(before) = before {
+            let periods = tick.missed.saturating_add(1) as f32;
+            let changes = before.iter().zip(&self.observation).map(|(b, o)| o - b);
+            let mut changes = changes.zip(&self.max_change);
+            // Whatever is not within a limit that is no number.
+            let within = |change: f32, most: f32| change <= most && -change <= most;
+            if let Some(index) = changes.position(|(change, most)| !within(change, most * periods))
+            {
+                return Err(Fault::TooFast { index });
+            }
+        }
+        self.before = Some(self.observation);
+        Ok(())
+    }
+
+    /// Tells the policy what came with the observation.
+    fn tell<P: Processor>(&mut self, tick: Tick) -> Result<(), Fault> {
         if self.policy.awaits_reward() {
             let reward = self.reading.reward.ok_or(ActError::MissingReward);
             let observed = reward.and_then(|reward| self.policy.observe_reward(reward));
             observed.map_err(Fault::Act)?;
         }
         if self.policy.reward_mode() == RewardMode::External {
+            let silence = counts(P::CLOCK_HZ, self.limits.silence_us);
             if let Some(return_to_go) = self.reading.return_to_go {
                 self.heard = tick.at;
                 let set = self.policy.set_return_to_go(return_to_go);
                 set.map_err(Fault::Act)?;
-            } else if tick.at.saturating_sub(self.heard) > counts(P::CLOCK_HZ, limits.silence_us) {
+            } else if tick.at.saturating_sub(self.heard) > silence {
                 return Err(Fault::LostLink);
             }
         }

@@ -26,8 +26,11 @@
 //!   late is not used; if the actuators made it late, the safe action follows it.
 //! - **Stale**: a reading older than allowed for its group of sensors; the robot may have moved on.
 //! - **Safe action**: the action of the policy file that brings the robot to rest.
+//! - **Arming**: checking, before anything moves, that readings are fresh and plausible, as many in a row as the
+//!   operator wants. Only an *armed* loop starts; a bad reading, a stop or a fault disarms it.
 //! - **Fault**: a reason not to trust the next action. It *latches*: from the tick in which it is noticed the
-//!   loop applies the safe action, until an explicit [`Request::Start`], which begins a new episode.
+//!   loop applies the safe action, until an explicit [`Request::Stop`]. What comes after arming again is a new episode.
+//! - **Hold**: leave the applied action out for ticks that nobody served, where [`Missed`] allows it.
 //! - **Jitter**: time from the tick until the loop begins. **Slack**: time left until the deadline when the
 //!   action is out.
 //! - **Watchdog**: hardware that stops the robot if the loop itself stops.
@@ -36,6 +39,7 @@
 //!
 //! - [`ControlLoop`] is the loop's state; [`tick`](ControlLoop::tick) is one control period. It waits for
 //!   nothing, so it fits a timer interrupt or a task of any executor ([`control`]).
+//! - [`Mode`] is what it does, with a diagram; [`Refusal`] what it refuses to do ([`mode`]).
 //! - [`run()`] and [`run_async()`] call it at every tick and keep the watchdog ([`mod@run`]).
 //! - [`Robot`] is what the loop is attached to: sensors, actuators, an operator ([`robot`]).
 //! - [`Processor`] and [`Board`] are the hardware below: clock, floating-point mode, timer, watchdog ([`board`]).
@@ -43,17 +47,18 @@
 //!
 //! ```
 //! use core::ops::ControlFlow;
-//! use dt_control::{ControlLoop, FloatMode, Limits, Processor, Reading, Record, Request, Robot, Tick};
-//! use dt_core::{Blob, Policy};
+//! use dt_control::{ControlLoop, FloatMode, Limits, Mode, Processor, Reading, Record, Request, Robot, Tick};
+//! use dt_core::{Blob, Fault, Policy};
 //!
 //! # #[repr(C, align(16))]
 //! # struct Aligned<T: ?Sized>(T);
 //! # static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!("../../dt-core/examples/pendulum.dtb"));
-//! struct Pendulum { torque: f32, starting: bool }
+//! struct Pendulum { torque: f32, requests: [Option<Request>; 3] }
 //!
 //! impl Robot for Pendulum {
 //!     fn request(&mut self) -> Option<Request> {
-//!         core::mem::take(&mut self.starting).then_some(Request::Start { target_return: -150.0 })
+//!         self.requests.rotate_left(1);
+//!         self.requests[2].take() // what was first
 //!     }
 //!     fn sense(&mut self, observation: &mut [f32], ages_us: &mut [u32]) -> Option<Reading> {
 //!         observation.copy_from_slice(&[-1.0, 0.0, 0.0]); // It hangs down at rest.
@@ -81,30 +86,37 @@
 //! // Refuses a policy that fails its self-test or is for another robot.
 //! let mut control = ControlLoop::<_, 3, 1>::new(&blob, policy, limits)?;
 //!
-//! let mut robot = Pendulum { torque: 0.0, starting: true };
+//! let arm = Request::Arm { warm_up: 1 };
+//! let start = Request::Start { target_return: -150.0 };
+//! let mut robot = Pendulum { torque: 0.0, requests: [Some(arm), Some(start), None] };
 //! let tick = Tick { at: 0, missed: 0 }; // from the timer
 //! assert_eq!(control.tick(tick, &mut Clock(40), &mut robot), ControlFlow::Continue(()));
+//! assert_eq!((control.mode(), robot.torque), (Mode::Armed, 0.0));
+//! let tick = Tick { at: 50_000, missed: 0 };
+//! let _ = control.tick(tick, &mut Clock(50_040), &mut robot);
 //! assert!(robot.torque != 0.0);
 //! // A tick that nobody served: from now on the safe action.
-//! let tick = Tick { at: 100_000, missed: 1 };
-//! let _ = control.tick(tick, &mut Clock(100_040), &mut robot);
-//! assert_eq!(robot.torque, 0.0);
+//! let tick = Tick { at: 150_000, missed: 1 };
+//! let _ = control.tick(tick, &mut Clock(150_040), &mut robot);
+//! assert_eq!((control.mode(), robot.torque), (Mode::Faulted(Fault::MissedDeadline), 0.0));
 //! # Ok(())
 //! # }
 //! ```
 
 pub mod board;
 pub mod control;
+pub mod mode;
 pub mod robot;
 pub mod run;
 pub mod timing;
 
 pub use board::{
-    AsyncBoard, BlockingBoard, Board, FloatMode, PeriodTooLong, Processor, Tick, Watchdog,
-    check_float_mode, counts,
+    AsyncBoard, BlockingBoard, Board, FloatMode, PeriodTooLong, Processor, ResetCause, Tick,
+    Watchdog, check_float_mode, counts,
 };
-pub use control::{ControlLoop, Limits, Mode, SetupError};
-pub use robot::{Reading, Record, Request, Robot};
+pub use control::{ControlLoop, Limits, Missed, SetupError};
+pub use mode::{Mode, Refusal};
+pub use robot::{Reading, Record, Request, Robot, Step};
 pub use run::{run, run_async};
 pub use timing::{Spans, Timing};
 

@@ -1,6 +1,8 @@
 //! What the control loop is attached to: sensors, actuators, an operator.
 
-use crate::control::Mode;
+use dt_core::guard::Fault;
+
+use crate::mode::{Mode, Refusal};
 
 /// A robot. None of its functions may wait for long: all but [`record`](Robot::record) count towards the
 /// deadline.
@@ -8,7 +10,7 @@ pub trait Robot {
     /// The operator's wish, asked for at every tick. `None`: go on.
     fn request(&mut self) -> Option<Request>;
 
-    /// Key of the random numbers of the episode that [`Request::Start`] begins, asked for right then: with the same key and
+    /// Key of the random numbers of the episode that [`Request::Start`] begins, asked for when that is accepted: with the same key and
     /// the same observations a policy that draws its actions ([`Choice::Sampled`](dt_core::blob::Choice::Sampled)) draws the
     /// same ones. `None`, unless a robot says something else: the key in the policy file, in every episode.
     fn seed(&mut self) -> Option<u64> {
@@ -30,18 +32,26 @@ pub trait Robot {
     fn record(&mut self, record: &Record<'_>);
 }
 
-/// What an operator can ask for.
+/// What an operator can ask for; see the diagram of [`Mode`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Request {
-    /// Start an episode; the only way to leave a fault behind.
+    /// Get ready to start: check the readings of this and the next ticks, `warm_up` in a row and at least one.
+    Arm {
+        /// How many.
+        warm_up: u16,
+    },
+    /// Start an episode. Accepted only while [`Mode::Armed`].
     Start {
         /// Return to aim for, in the environment's units.
         target_return: f32,
     },
-    /// Apply the safe action until the next start.
+    /// Apply the safe action until the next start, which needs arming; the only way to leave a fault behind.
     Stop,
+    /// A reason of the robot's own, or of who speaks for it, not to trust the next action: latches while running, and
+    /// disarms.
+    Halt(Fault),
     /// Apply the safe action and leave the loop.
     Shutdown,
 }
@@ -61,11 +71,19 @@ pub struct Reading {
 /// One tick, as it went. Times are counts of the processor's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record<'a> {
+    /// When the tick was due.
+    pub at: u64,
     /// What the loop does.
     pub mode: Mode,
-    /// What was sensed (state_dim); of no meaning unless running.
+    /// Why it did not do what was asked for in this tick, or is no longer armed.
+    pub refusal: Option<Refusal>,
+    /// Ticks that passed unserved before this one.
+    pub missed: u32,
+    /// The policy's step, if it took one in this tick.
+    pub step: Option<Step<'a>>,
+    /// What was sensed (state_dim); NaN unless something was.
     pub observation: &'a [f32],
-    /// What came with it; of no meaning unless running.
+    /// What came with it; of no meaning unless something was sensed.
     pub reading: Reading,
     /// What was applied (act_dim, or the index of a choice).
     pub action: &'a [f32],
@@ -75,4 +93,20 @@ pub struct Record<'a> {
     pub latency: u64,
     /// From the tick until all was done, with what was computed ahead.
     pub busy: u64,
+}
+
+/// A step of the policy: with the observation, all that it takes to repeat it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step<'a> {
+    /// Steps of the episode before this one.
+    pub timestep: u32,
+    /// What the episode aims at, in the environment's units.
+    pub target_return: f32,
+    /// Key of its random numbers.
+    pub seed: u64,
+    /// What was still wanted, in the environment's units.
+    pub return_to_go: f32,
+    /// The policy's action (act_dim, or the index of a choice). What was applied may be less, or in the tick of a fault
+    /// the safe action.
+    pub action: &'a [f32],
 }

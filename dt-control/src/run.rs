@@ -60,8 +60,9 @@ where
 
 fn start<A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: usize>(
     board: &mut impl Board,
-    control: &ControlLoop<'_, A, STATE, ACT, GROUPS>,
+    control: &mut ControlLoop<'_, A, STATE, ACT, GROUPS>,
 ) -> Result<(), PeriodTooLong> {
+    control.restarted(board.reset_cause());
     board.start_ticks(control.period_us())?;
     board.start_watchdog(control.limits().watchdog_us);
     Ok(())

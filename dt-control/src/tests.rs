@@ -13,6 +13,9 @@ use host_sim::policy_file::PolicyFile;
 
 use super::*;
 
+mod arming;
+mod schedules;
+
 const STATE: usize = 3;
 const ACT: usize = 2;
 const GROUPS: usize = 2;
@@ -84,6 +87,9 @@ fn healthy(i: usize) -> Plan {
 #[derive(Clone, Debug, PartialEq)]
 struct Played {
     mode: Mode,
+    refusal: Option<Refusal>,
+    /// Timestep, return-to-go and action of the policy's step.
+    step: Option<(u32, f32, [f32; ACT])>,
     /// Everything the actuators were commanded to do, in order.
     commanded: Vec<[f32; ACT]>,
     /// Observations asked for.
@@ -102,6 +108,7 @@ struct World {
     played: RefCell<Vec<Played>>,
     longest_us: u32,
     stoppable: bool,
+    reset_cause: ResetCause,
     ticking_us: Cell<Option<u32>>,
     watchdog_us: Cell<Option<u32>>,
     /// How many ticks had been played at each feeding.
@@ -117,6 +124,7 @@ impl World {
             played: RefCell::default(),
             longest_us: u32::MAX,
             stoppable: true,
+            reset_cause: ResetCause::PowerOn,
             ticking_us: Cell::new(None),
             watchdog_us: Cell::new(None),
             fed: RefCell::default(),
@@ -138,7 +146,9 @@ impl World {
         let at = self.now.get().next_multiple_of(period);
         self.now.set(at + self.plan().waking_us);
         self.played.borrow_mut().push(Played {
-            mode: Mode::Idle,
+            mode: Mode::Boot,
+            refusal: None,
+            step: None,
             commanded: Vec::new(),
             sensed: 0,
             jitter: 0,
@@ -184,6 +194,9 @@ impl Board for &World {
     }
     fn feed_watchdog(&mut self) {
         self.fed.borrow_mut().push(self.ticks.get());
+    }
+    fn reset_cause(&mut self) -> ResetCause {
+        self.reset_cause
     }
     fn stop_watchdog(&mut self) -> Watchdog {
         if self.stoppable {
@@ -253,6 +266,15 @@ impl Robot for &World {
     fn record(&mut self, record: &Record<'_>) {
         self.change(|played| {
             played.mode = record.mode;
+            played.refusal = record.refusal;
+            let step = |step: Step<'_>| {
+                (
+                    step.timestep,
+                    step.return_to_go,
+                    step.action.try_into().unwrap(),
+                )
+            };
+            played.step = record.step.map(step);
             played.jitter = record.jitter;
             played.latency = record.latency;
             played.busy = record.busy;
@@ -260,8 +282,30 @@ impl Robot for &World {
     }
 }
 
-/// Plays the plans, and checks of each that it commanded something.
+const ARM: Request = Request::Arm { warm_up: 1 };
+
+/// Plays the plans, a stop and arming before each start, and returns what became of the plans alone.
 fn play(control: &mut Loop<'_>, plans: &[Plan]) -> Vec<Played> {
+    let before = |request| Plan {
+        request: Some(request),
+        ..healthy(1)
+    };
+    let mut all = Vec::new();
+    for plan in plans {
+        if matches!(plan.request, Some(Request::Start { .. })) {
+            all.extend([(before(Request::Stop), false), (before(ARM), false)]);
+        }
+        all.push((*plan, true));
+    }
+    let (plans, wanted): (Vec<Plan>, Vec<bool>) = all.into_iter().unzip();
+    let mut wanted = wanted.into_iter();
+    let mut played = play_exactly(control, &plans);
+    played.retain(|_| wanted.next() == Some(true));
+    played
+}
+
+/// Plays the plans, and checks of each that it commanded something.
+fn play_exactly(control: &mut Loop<'_>, plans: &[Plan]) -> Vec<Played> {
     let world = World::new(plans);
     for plan in plans {
         let tick = world.tick();
@@ -291,12 +335,18 @@ fn new_policy<'a>(blob: &Blob<'a>) -> Policy<'a, Vec<u32>> {
 }
 
 fn new_loop<'a>(blob: &Blob<'a>) -> Loop<'a> {
-    let limits = Limits {
+    loop_with(blob, |_| {})
+}
+
+fn loop_with<'a>(blob: &Blob<'a>, change: impl FnOnce(&mut Limits<GROUPS>)) -> Loop<'a> {
+    let mut limits = Limits {
         deadline_us: DEADLINE_US,
         stale_us: STALE_US,
         silence_us: SILENCE_US,
         watchdog_us: WATCHDOG_US,
+        missed: Missed::Fault,
     };
+    change(&mut limits);
     Loop::new(blob, new_policy(blob), limits).unwrap()
 }
 
@@ -371,7 +421,7 @@ fn the_policy_is_told_what_was_really_applied() {
 }
 
 #[test]
-fn every_fault_latches_the_safe_action_in_its_tick_until_a_start() {
+fn every_fault_latches_the_safe_action_in_its_tick_until_a_stop() {
     use RewardMode::{Constant, External, Observed};
     let with = |change: fn(&mut Plan)| change;
     let observation = |index| Fault::Act(ActError::Observation { index });
@@ -646,16 +696,20 @@ fn a_latched_loop_does_not_sense() {
 }
 
 #[test]
-fn a_target_that_is_no_number_is_a_fault() {
+fn a_target_that_is_no_number_starts_nothing() {
     let file = policy_file(RewardMode::Observed);
-    let mut plans: Vec<_> = (0..2).map(healthy).collect();
-    plans[0].request = Some(Request::Start {
+    let blob = file.blob();
+    let mut plans: Vec<_> = (0..4).map(healthy).collect();
+    plans[0].request = Some(ARM);
+    plans[1].request = Some(Request::Start {
         target_return: f32::NAN,
     });
-    for played in play(&mut new_loop(&file.blob()), &plans) {
-        assert_eq!(played.mode, Mode::Faulted(Fault::Act(ActError::Return)));
-        assert_eq!(played.commanded, [SAFE]);
-    }
+    plans[2].request = Some(START);
+    let played = play_exactly(&mut new_loop(&blob), &plans);
+    assert_eq!(played[1].mode, Mode::Armed);
+    assert_eq!(played[1].refusal, Some(Refusal::TargetReturn));
+    assert_eq!(played[1].commanded, [SAFE]);
+    assert_eq!((played[2].mode, played[2].refusal), (Mode::Running, None));
 }
 
 #[test]
@@ -675,10 +729,14 @@ fn nothing_but_the_safe_action_before_a_start_and_after_a_stop() {
     }
 }
 
-/// Five healthy ticks and a shutdown.
+/// Arming, five healthy ticks and a shutdown.
 fn to_the_end() -> Vec<Plan> {
-    let mut plans: Vec<_> = (0..6).map(healthy).collect();
-    plans[5].request = Some(Request::Shutdown);
+    let mut plans = vec![Plan {
+        request: Some(ARM),
+        ..healthy(1)
+    }];
+    plans.extend((0..6).map(healthy));
+    plans[6].request = Some(Request::Shutdown);
     plans
 }
 
@@ -686,14 +744,14 @@ fn check_ended(world: &World, ended: Result<Watchdog, PeriodTooLong>, blob: &Blo
     assert_eq!(ended, Ok(Watchdog::Stopped));
     assert_eq!(world.ticking_us.get(), Some(PERIOD_US));
     assert_eq!(world.watchdog_us.get(), None, "it was stopped");
-    assert_eq!(*world.fed.borrow(), [1, 2, 3, 4, 5], "once per tick");
+    assert_eq!(*world.fed.borrow(), [1, 2, 3, 4, 5, 6], "once per tick");
     let played = world.played.borrow();
     let expected = expected_actions(blob, 5, f32::INFINITY);
-    for (played, expected) in played.iter().zip(expected) {
+    for (played, expected) in played[1..].iter().zip(expected) {
         assert_eq!(played.commanded, [expected]);
     }
-    assert_eq!(played[5].commanded, [SAFE]);
-    assert_eq!(played[5].mode, Mode::Idle);
+    assert_eq!(played[6].commanded, [SAFE]);
+    assert_eq!(played[6].mode, Mode::Idle);
 }
 
 #[test]
@@ -724,7 +782,7 @@ fn run_async_does_what_run_does() {
             assert_eq!(world.watchdog_us.get(), Some(WATCHDOG_US), "armed");
         }
     };
-    assert_eq!(polls, 7, "it gives way while it waits for each of 6 ticks");
+    assert_eq!(polls, 8, "it gives way while it waits for each of 7 ticks");
     check_ended(&world, ended, &blob);
 }
 
@@ -833,12 +891,12 @@ fn a_loop_gives_its_memory_to_the_next() {
 fn episodes_draw_with_the_robots_key_or_the_files() {
     struct Chooser {
         seed: Option<u64>,
-        start: bool,
+        requests: std::vec::IntoIter<Request>,
         chosen: Vec<f32>,
     }
     impl Robot for Chooser {
         fn request(&mut self) -> Option<Request> {
-            core::mem::take(&mut self.start).then_some(START)
+            self.requests.next()
         }
         fn seed(&mut self) -> Option<u64> {
             self.seed
@@ -887,15 +945,15 @@ fn episodes_draw_with_the_robots_key_or_the_files() {
     let mut by_loop = |seed| {
         let mut robot = Chooser {
             seed,
-            start: true,
+            requests: vec![Request::Stop, ARM, START].into_iter(),
             chosen: Vec::new(),
         };
-        for _ in 0..30 {
+        for _ in 0..32 {
             let tick = Tick { at: 0, missed: 0 };
             assert!(control.tick(tick, &mut Still, &mut robot).is_continue());
-            assert_eq!(control.mode(), Mode::Running);
         }
-        robot.chosen
+        assert_eq!(control.mode(), Mode::Running);
+        robot.chosen.split_off(2)
     };
     let alone = |seed| -> Vec<f32> {
         let mut policy = policy();

@@ -8,12 +8,30 @@ pub struct Timing {
     pub jitter: Spans,
     /// From the action being out until the deadline; 0 if it was late.
     pub slack: Spans,
+    /// How many actions were out in which eighth of the time until the deadline, by what was left: the first counts
+    /// slacks of less than an eighth, late actions included, the last those of seven eighths and more.
+    pub slack_eighths: [u32; 8],
     /// From the tick until all was done, with what was computed ahead.
     pub busy: Spans,
     /// Ticks that passed unserved while acting.
     pub missed_ticks: u32,
     /// Actions that were not out at the deadline.
     pub late_actions: u32,
+}
+
+impl Timing {
+    /// Adds the slack of one action.
+    pub(crate) fn add_slack(&mut self, slack: u64, deadline: u64) {
+        self.slack.add(slack);
+        let mut bound = deadline;
+        for (eighth, count) in (1..=8u32).zip(&mut self.slack_eighths) {
+            if slack.saturating_mul(8) < bound || eighth == 8 {
+                *count = count.saturating_add(1);
+                return;
+            }
+            bound = bound.saturating_add(deadline);
+        }
+    }
 }
 
 /// Minimum, mean and maximum of a clocked span.
@@ -107,6 +125,16 @@ mod tests {
         let scaled = spans.scaled(125, 4);
         // 437 / 3: the factor is applied before rounding.
         assert_eq!((scaled.min, scaled.mean(), scaled.max), (93, 146, 218));
+    }
+
+    #[test]
+    fn slacks_are_counted_in_eighths_of_the_deadline() {
+        let mut timing = Timing::default();
+        for slack in [0, 124, 125, 499, 500, 874, 875, 1000] {
+            timing.add_slack(slack, 1000);
+        }
+        assert_eq!(timing.slack_eighths, [2, 1, 0, 1, 1, 0, 1, 2]);
+        assert_eq!((timing.slack.len, timing.slack.max), (8, 1000));
     }
 
     /// 49 days of ticks at 1 kHz, and then some.

@@ -302,6 +302,18 @@ impl Config {
         Ok(())
     }
 
+    /// Timesteps that an action depends on, its own included: K where attention is over a window; where it streams, every
+    /// layer reaches K − 1 further back.
+    pub const fn receptive_field(&self) -> u32 {
+        let layers = match self.attention {
+            Attention::Window => 1,
+            Attention::Streaming => self.n_layer,
+        };
+        layers
+            .saturating_mul(self.context_len.saturating_sub(1))
+            .saturating_add(1)
+    }
+
     /// Whether queries and projections are folded away ([`Mixer::Folded`]).
     pub const fn is_folded(&self) -> bool {
         matches!(self.mixer, Mixer::Folded)

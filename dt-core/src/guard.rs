@@ -35,6 +35,22 @@ pub enum Fault {
     LostLink,
     /// The floating-point unit rounds or flushes in another way than the policy was made for.
     FloatingPointMode,
+    /// A component of the observation has changed by more than the robot can do in that time.
+    TooFast {
+        /// Which one.
+        index: usize,
+    },
+    /// No policy has passed its self-test.
+    SelfTest,
+    /// The controller has been reset by its watchdog.
+    WatchdogReset,
+    /// The controller has been reset by a drop of its supply voltage.
+    BrownOut,
+    /// A reason of the robot's own: an emergency stop, a hot motor.
+    Robot {
+        /// What the robot calls it.
+        code: u8,
+    },
 }
 
 impl core::fmt::Display for Fault {
@@ -53,6 +69,15 @@ impl core::fmt::Display for Fault {
             Self::MissedDeadline => f.write_str("the action was not out in time"),
             Self::LostLink => f.write_str("the host that sends the return-to-go is silent"),
             Self::FloatingPointMode => f.write_str("unexpected floating-point mode"),
+            Self::TooFast { index } => {
+                write!(f, "component {index} of the observation changes too fast")
+            }
+            Self::SelfTest => f.write_str("no policy has passed its self-test"),
+            Self::WatchdogReset => f.write_str("the watchdog has reset the controller"),
+            Self::BrownOut => {
+                f.write_str("the supply voltage has dropped and reset the controller")
+            }
+            Self::Robot { code } => write!(f, "the robot reports fault {code}"),
         }
     }
 }
@@ -166,11 +191,11 @@ impl<'a> Guard<'a> {
         self.safe_action
     }
 
-    fn check<A: AsMut<[u32]>>(
-        &self,
-        policy: &Policy<'_, A>,
-        observation: &[f32],
-    ) -> Result<(), Fault> {
+    /// Whether an observation (state_dim) can be one: finite, and within state_low..state_high.
+    ///
+    /// # Errors
+    /// The first component that is not; nothing is latched.
+    pub fn plausible(&self, observation: &[f32]) -> Result<(), Fault> {
         if let Some(index) = observation.iter().position(|value| !value.is_finite()) {
             return Err(Fault::Act(ActError::Observation { index }));
         }
@@ -179,6 +204,15 @@ impl<'a> Guard<'a> {
         if let Some(index) = observation.iter().zip(bounds).position(outside) {
             return Err(Fault::OutOfRange { index });
         }
+        Ok(())
+    }
+
+    fn check<A: AsMut<[u32]>>(
+        &self,
+        policy: &Policy<'_, A>,
+        observation: &[f32],
+    ) -> Result<(), Fault> {
+        self.plausible(observation)?;
         let return_to_go = policy.return_to_go();
         let beyond = |ReturnLimits { low, high, .. }| return_to_go < low || return_to_go > high;
         if self.return_limits.is_some_and(beyond) {

@@ -196,6 +196,18 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         Ok(())
     }
 
+    /// Goes on at `timestep` of an episode of whose past nothing is known, wanting `return_to_go` (in the environment's
+    /// units): for replaying the end of one. From the [receptive field](Config::receptive_field) on, counted from here,
+    /// actions are to the bit those of the whole episode; those before are not.
+    ///
+    /// # Errors
+    /// As [`reset`](Self::reset).
+    pub fn reset_at(&mut self, return_to_go: f32, timestep: u32) -> Result<(), ActError> {
+        self.reset(return_to_go)?;
+        self.timestep = timestep;
+        Ok(())
+    }
+
     /// The action (act_dim, or the index of a choice) for an observation (state_dim), both in the environment's units;
     /// always finite and within the action bounds.
     ///

@@ -15,7 +15,6 @@ pub struct Simulated<'p, 't, E, I, const ACT: usize> {
     target_return: f32,
     recorded: I,
     expected: Option<trace::Record<'t>>,
-    started: bool,
     action: [f32; ACT],
     reward: Option<f32>,
     return_to_go: f32,
@@ -25,7 +24,7 @@ pub struct Simulated<'p, 't, E, I, const ACT: usize> {
 /// How an episode went.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
-    /// What the loop did last; [`Mode::Running`] if all went well.
+    /// What the loop did last, [`Mode::Boot`] before its first tick; [`Mode::Running`] if all went well.
     pub mode: Mode,
     /// Steps of the plant.
     pub steps: u32,
@@ -51,12 +50,11 @@ impl<'p, 't, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize>
             target_return,
             recorded,
             expected: None,
-            started: false,
             action: [0.0; ACT],
             reward: None,
             return_to_go: target_return,
             outcome: Outcome {
-                mode: Mode::Idle,
+                mode: Mode::Boot,
                 steps: 0,
                 total_reward: 0.0,
                 differing_bits: 0,
@@ -89,17 +87,18 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
     for Simulated<'_, 't, E, I, ACT>
 {
     fn request(&mut self) -> Option<Request> {
-        let start = !core::mem::replace(&mut self.started, true);
         self.expected = match self.outcome.mode {
-            Mode::Faulted(_) => None,
-            Mode::Idle | Mode::Running => self.recorded.next(),
+            Mode::Armed | Mode::Running => self.recorded.next(),
+            _ => None,
         };
-        if self.expected.is_none() {
-            return Some(Request::Shutdown);
+        match (self.outcome.mode, self.expected) {
+            (Mode::Boot, _) => Some(Request::Arm { warm_up: 1 }),
+            (_, None) => Some(Request::Shutdown),
+            (Mode::Armed, _) => Some(Request::Start {
+                target_return: self.target_return,
+            }),
+            _ => None,
         }
-        start.then_some(Request::Start {
-            target_return: self.target_return,
-        })
     }
 
     /// As `host_sim`'s controller of policy files.
@@ -125,7 +124,11 @@ impl<'t, E: Env, I: Iterator<Item = trace::Record<'t>>, const ACT: usize> Robot
 
     fn record(&mut self, record: &Record<'_>) {
         let Some(expected) = self.expected else {
-            return; // The tick of the shutdown.
+            // The tick of arming, which succeeds or ends it all, or that of the shutdown.
+            if self.outcome.mode == Mode::Boot {
+                self.outcome.mode = record.mode;
+            }
+            return;
         };
         self.outcome.mode = record.mode;
         self.outcome.differing_bits += differing_bits(expected.action, record.action);
@@ -280,7 +283,7 @@ mod tests {
     fn a_fault_ends_the_episode() {
         let (outcome, _) = relive(RewardMode::Observed, TARGET, Some(11), |_, _, _| {});
         assert_eq!(outcome.mode, Mode::Faulted(Fault::MissedDeadline));
-        assert_eq!(outcome.steps, 11);
-        assert_eq!(outcome.busy.len, 10);
+        assert_eq!(outcome.steps, 10);
+        assert_eq!(outcome.busy.len, 9);
     }
 }

@@ -16,8 +16,10 @@
 //! - [`registry`]: environments by name.
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
 //! - [`evaluation`]: returns and their statistics, as JSON and as a table.
+//! - [`blackbox`]: what a controller has recorded, replayed to the bit.
 //! - [`replay`]: states and rewards for given actions, to compare with other simulators.
 //! - `stage` (feature `draw`): episodes as pictures; `film`: in files; `view`: in a window, while they run.
+//! - [`link`]: policies on controllers, real or emulated, at the other end of a wire.
 //! - `mujoco` (feature of that name): MuJoCo environments, described by data.
 //! - [`atomic`]: output files that are never half-written; [`progress`]: the progress bar; [`console`]: results and errors.
 //!
@@ -66,6 +68,8 @@
 
 #[cfg(feature = "std")]
 pub mod atomic;
+#[cfg(feature = "std")]
+pub mod blackbox;
 pub mod cartpole;
 #[cfg(feature = "std")]
 pub mod console;
@@ -78,6 +82,8 @@ pub mod env;
 pub mod evaluation;
 #[cfg(feature = "draw")]
 pub mod film;
+#[cfg(feature = "std")]
+pub mod link;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
 pub mod pendulum;

@@ -165,18 +165,24 @@ fn wrong_usage_exits_with_two() {
     wrong("--seed 7", "--seed x", "--seed");
     wrong(
         "--seed 7",
-        "--controller qemu",
-        "--controller qemu is not built yet",
-    );
-    wrong(
-        "--seed 7",
-        "--controller serial:/dev/ttyACM0",
-        "is not built yet",
-    );
-    wrong(
-        "--seed 7",
         "--controller cloud",
-        "expected host, qemu or serial:DEV",
+        "expected host, qemu, qemu:BOARD or serial:DEV",
+    );
+    wrong(
+        "--seed 7",
+        "--controller qemu:m5",
+        "no board `m5` is emulated with a wire; known: m4f, m7, m3, m0plus, m33",
+    );
+    wrong(
+        "--seed 7",
+        "--controller serial:/dev/ttyACM0@fast",
+        "`fast` is no baud rate; write e.g. /dev/ttyACM0@115200",
+    );
+    wrong("--seed 7", "--controller pico", "serial:SOCKET");
+    wrong(
+        "--seed 7",
+        "--image robot",
+        "--image is of use with --controller qemu only",
     );
     #[cfg(feature = "draw")]
     wrong(

@@ -5,6 +5,7 @@ pub mod emulator;
 pub mod image;
 pub mod prove;
 pub mod recording;
+pub mod sign;
 pub mod size;
 pub mod stack;
 pub mod targets;
@@ -29,6 +30,10 @@ pub enum Command {
     Size(Selection),
     /// Instructions, estimated cycles, flash and RAM of several models; fails if one has become slower
     Bench(bench::Arguments),
+    /// Make the key that policies are signed with
+    Keygen(sign::Keygen),
+    /// Sign a policy for devices that take no other
+    Sign(sign::Sign),
     /// Compiles `dt-core` for every kind of target and checks which kernels each gets
     #[command(hide = true)]
     Targets,
@@ -201,12 +206,20 @@ pub enum Program {
     /// Runs the control loop with the plant on the controller
     #[value(name = "closed_loop", alias = "closed-loop")]
     ClosedLoop,
+    /// The control loop at a serial line, for `host-sim rollout --controller qemu`
+    Robot,
     /// Links only if `dt-core` cannot panic; `size` bounds the stack that `dt-core` needs
     #[value(name = "no_panic", hide = true)]
     NoPanic,
     /// Links only if the control loop cannot panic
     #[value(name = "no_panic_loop", hide = true)]
     NoPanicLoop,
+    /// Links only if the device at a wire cannot panic
+    #[value(name = "no_panic_device", hide = true)]
+    NoPanicDevice,
+    /// Links only if the slots for policies cannot panic
+    #[value(name = "no_panic_slots", hide = true)]
+    NoPanicSlots,
     /// Measures what `cargo xtask firmware bench` hands it
     #[value(hide = true)]
     Bench,
@@ -223,8 +236,11 @@ impl Program {
         match self {
             Self::Replay => "replay",
             Self::ClosedLoop => "closed_loop",
+            Self::Robot => "robot",
             Self::NoPanic => "no_panic",
             Self::NoPanicLoop => "no_panic_loop",
+            Self::NoPanicDevice => "no_panic_device",
+            Self::NoPanicSlots => "no_panic_slots",
             Self::Bench => "bench",
             Self::StackOverflow => "stack_overflow",
             Self::Kernels => "kernels",
@@ -237,7 +253,9 @@ impl Program {
 /// # Errors
 /// If set-up, the build or the image fails.
 pub fn run(command: Command) -> Result<()> {
-    setup::ensure()?;
+    if !matches!(command, Command::Keygen(_) | Command::Sign(_)) {
+        setup::ensure()?;
+    }
     match command {
         Command::Build(selection) => println!("{}", image::build(&selection, None)?.display()),
         Command::Size(selection) => {
@@ -269,6 +287,8 @@ pub fn run(command: Command) -> Result<()> {
             report.check()?;
         }
         Command::Bench(arguments) => bench::run(&arguments)?,
+        Command::Keygen(arguments) => sign::keygen(&arguments)?,
+        Command::Sign(arguments) => sign::sign(&arguments)?,
         Command::Targets => targets::check()?,
         Command::Prove => prove::prove()?,
     }

@@ -80,15 +80,19 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             ]),
         ),
         (
-            "lints of dt-core and dt-control with defmt",
+            "lints of what a controller runs with defmt",
             host(&[
                 "clippy",
                 "-p",
                 "dt-core",
                 "-p",
                 "dt-control",
+                "-p",
+                "dt-link",
+                "-p",
+                "dt-device",
                 "--features",
-                "dt-core/defmt,dt-control/defmt",
+                "dt-device/defmt",
                 "--",
                 "-D",
                 "warnings",
@@ -107,6 +111,14 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         (
             "the control loop cannot panic",
             host(&["xtask", "firmware", "build", "--bin", "no_panic_loop"]),
+        ),
+        (
+            "the device at a wire cannot panic, whatever comes over it",
+            host(&["xtask", "firmware", "build", "--bin", "no_panic_device"]),
+        ),
+        (
+            "the slots cannot panic",
+            host(&["xtask", "firmware", "build", "--bin", "no_panic_slots"]),
         ),
         ("examples", host(&["xtask", "examples"])),
         ("dt-core can be published", host(&["xtask", "package"])),
@@ -129,14 +141,25 @@ fn fuzz_stages(long: bool) -> Result<Vec<(&'static str, Command)>> {
         );
         return Ok(Vec::new());
     }
-    let (policies, kernels, seconds) = if long {
-        ("fuzzing policies, 30 min", "fuzzing kernels, 30 min", 1800)
+    let (policies, kernels, link, seconds) = if long {
+        (
+            "fuzzing policies, 30 min",
+            "fuzzing kernels, 30 min",
+            "fuzzing the link, 30 min",
+            1800,
+        )
     } else {
-        ("fuzzing policies, 10 s", "fuzzing kernels, 10 s", 10)
+        (
+            "fuzzing policies, 10 s",
+            "fuzzing kernels, 10 s",
+            "fuzzing the link, 10 s",
+            10,
+        )
     };
     Ok(vec![
         (policies, fuzz("parse_and_run", seconds)?),
         (kernels, fuzz("kernels", seconds)?),
+        (link, fuzz("link", seconds)?),
     ])
 }
 

@@ -369,6 +369,46 @@ fn streaming_has_the_stated_receptive_field() {
     }
 }
 
+/// From the receptive field on the end of an episode has the bits of the whole one, whatever the engine; before that it
+/// has not, so there is something to see.
+#[test]
+fn an_episode_replayed_from_its_middle_is_the_same_from_the_receptive_field_on() {
+    for config in configs() {
+        let field = config.receptive_field() as usize;
+        let steps = 2 * field + 7;
+        let file = Fixture::new(config, 3).emit().unwrap();
+        let blob = Blob::parse(bytes(&file)).unwrap();
+        let run = |from: usize, told: &[(f32, u32)]| -> Vec<(f32, u32)> {
+            let mut random = Random::new(4);
+            let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+            let start = told.get(from).map_or(-100.0, |told| told.0);
+            policy.reset_at(start, from as u32).unwrap();
+            let mut acted = Vec::new();
+            for t in 0..steps {
+                let observation = observation(&mut random);
+                let reward = random.unit();
+                if t < from {
+                    continue;
+                }
+                let action = policy.act(&observation).unwrap()[0].to_bits();
+                acted.push((policy.return_to_go(), action));
+                let applied = told.get(t).map_or(action, |told| told.1);
+                policy.absorb(&[f32::from_bits(applied)]).unwrap();
+                policy.observe_reward(reward).unwrap();
+            }
+            acted
+        };
+        let whole = run(0, &[]);
+        let from = field + 3;
+        let end = run(from, &whole);
+        let differ = |t: &usize| end[*t] != whole[from + t];
+        assert_eq!((field - 1..end.len()).find(differ), None, "{config:?}");
+        // A choice hides small differences.
+        let hidden = config.actions == Actions::Discrete;
+        assert!(hidden || (0..field - 1).any(|t| differ(&t)), "{config:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

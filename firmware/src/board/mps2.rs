@@ -5,16 +5,19 @@
 //!   is 40, 50 or 31.25 instructions.
 //! - Control tick: SysTick, from the same clock, restarted whenever the loop waits for it (see [`BlockingBoard::wait_for_tick`]).
 //! - Watchdog: CMSDK APB watchdog, raising the non-maskable interrupt.
+//! - Wire: CMSDK APB UART 0, the emulator's first `-serial`.
 //! - Log: defmt over semihosting. Exit status: semihosting.
 //! - Stack: at the bottom of RAM; overflowing it faults.
 
 mod fault;
 mod machine;
 mod stack;
+mod uart;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::Unusable;
+use cortex_m::asm;
 use cortex_m::interrupt;
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
@@ -22,6 +25,7 @@ use cortex_m_rt::exception;
 use dt_control::{
     BlockingBoard, Board, FloatMode, PeriodTooLong, Processor, Tick, Watchdog, counts,
 };
+use dt_device::board::Sleep;
 use machine::CLOCK_HZ;
 
 pub use cortex_m::singleton;
@@ -29,6 +33,7 @@ pub use cortex_m_rt::entry;
 
 pub use super::semihosted::exit;
 pub use stack::{stack_len, stack_used};
+pub use uart::Uart;
 
 /// Name of the board the image was built for, as in `--board` and QEMU's `-M`.
 pub const NAME: &str = env!("DT_BOARD");
@@ -124,6 +129,35 @@ impl BlockingBoard for Mps2 {
         let missed = ticks.wrapping_sub(self.ticks_seen);
         self.ticks_seen = ticks;
         Tick { at, missed }
+    }
+}
+
+impl Sleep for Mps2 {
+    /// In the time of the emulator's clock, which stands still for nobody here: somebody at the other end of the wire waits.
+    fn sleep(&mut self) -> Option<Tick> {
+        loop {
+            // Masked, so that nothing comes between looking and sleeping; a pending interrupt wakes nevertheless.
+            let woken = critical_section::with(|_| {
+                let ticks = TICKS.load(Ordering::Relaxed);
+                let passed = ticks.wrapping_sub(self.ticks_seen);
+                if passed > 0 {
+                    self.ticks_seen = ticks;
+                    // SysTick counts down from its reload value since the last tick.
+                    let since = SYST::get_reload().saturating_sub(SYST::get_current());
+                    let at = now().saturating_sub(u64::from(since));
+                    let missed = passed - 1;
+                    return Some(Some(Tick { at, missed }));
+                }
+                if uart::has_received() {
+                    return Some(None);
+                }
+                asm::wfi();
+                None
+            });
+            if let Some(tick) = woken {
+                return tick;
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use host_sim::atomic;
 use host_sim::console;
@@ -12,6 +13,7 @@ use host_sim::env::EnvSpec;
 use host_sim::evaluation::{Evaluation, Table, to_json};
 #[cfg(feature = "draw")]
 use host_sim::film::{self, Actions, Format, Scene};
+use host_sim::link::{Client, Connection, Place, Remote, Shared};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::{Episode, Plan, Recorder, rollout};
 use host_sim::trace::{self, Tape};
@@ -42,9 +44,15 @@ pub struct Args {
     /// Seed of the first episode; episode i uses S + i
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Where the policy runs: host, qemu or serial:DEV
-    #[arg(long, value_name = "WHERE", default_value = "host", hide = true)]
+    /// Where the policy runs: host, or in lock step on a board that runs firmware's `robot` program with this policy:
+    /// qemu[:BOARD], an emulated one (m4f, m7, m3, m0plus or m33), or serial:DEV[@BAUD], DEV being a serial device, a
+    /// pseudo-terminal or a Unix socket
+    #[arg(long, value_name = "WHERE", default_value = "host")]
     controller: Location,
+    /// With --controller qemu, the image that the board runs [default: where `cargo xtask firmware build --bin robot`
+    /// leaves it]
+    #[arg(long, value_name = "ELF")]
+    image: Option<PathBuf>,
     /// Write the result as JSON; - is stdout (the table then goes to stderr)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -66,19 +74,21 @@ pub struct Args {
 #[derive(Clone, Debug)]
 enum Location {
     Host,
-    Qemu,
-    Serial,
+    Board(Place),
 }
 
 impl FromStr for Location {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "host" => Ok(Self::Host),
-            "qemu" => Ok(Self::Qemu),
-            _ => match text.strip_prefix("serial:") {
-                Some(device) if !device.is_empty() => Ok(Self::Serial),
-                _ => Err("expected host, qemu or serial:DEV"),
+            "pico" => Err(
+                "the Pico's emulator is a program of its own: start it, and give its socket as serial:SOCKET".into(),
+            ),
+            _ => match text.parse() {
+                Ok(place) => Ok(Self::Board(place)),
+                Err(error) if text.starts_with("qemu") || text.starts_with("serial") => Err(error),
+                Err(_) => Err("expected host, qemu, qemu:BOARD or serial:DEV".into()),
             },
         }
     }
@@ -101,15 +111,22 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             atomic::check(output, args.force)?;
         }
     }
+    let remote = remote(args, &policy)?;
     let evaluations = match &args.record {
-        None => evaluate::<()>(args, &blueprint, &policy)?.0,
+        None => evaluate::<()>(args, &blueprint, &policy, remote.as_ref())?.0,
         Some(file) => {
-            let (evaluations, tapes) = evaluate::<Tape>(args, &blueprint, &policy)?;
+            let (evaluations, tapes) =
+                evaluate::<Tape>(args, &blueprint, &policy, remote.as_ref())?;
             let bytes = recording(&env.spec(), &policy, &evaluations, &tapes)?;
             atomic::write(file, args.force, &bytes)?;
             evaluations
         }
     };
+    if let Some(remote) = remote {
+        let mut remote = remote.into_inner().unwrap_or_else(PoisonError::into_inner);
+        remote.stop()?;
+        eprintln!("{}: {}", remote.greeting().board, remote.round_trips());
+    }
     print(args, &evaluations)?;
     #[cfg(feature = "draw")]
     draw(args, &blueprint, &policy)?;
@@ -145,20 +162,9 @@ fn draw(args: &Args, blueprint: &Blueprint, policy: &PolicyFile) -> anyhow::Resu
 }
 
 fn check_usage(args: &Args) -> Result<(), UsageError> {
-    match args.controller {
-        Location::Host => {}
-        Location::Qemu => {
-            return Err(UsageError::NotBuiltYet(
-                "--controller qemu is not built yet: it will run each control step on the \
-                 emulated board; use `cargo xtask firmware run` until then",
-            ));
-        }
-        Location::Serial => {
-            return Err(UsageError::NotBuiltYet(
-                "--controller serial:DEV is not built yet: it will run each control step on a \
-                 board behind a serial link",
-            ));
-        }
+    let emulated = matches!(args.controller, Location::Board(Place::Qemu { .. }));
+    if args.image.is_some() && !emulated {
+        return Err(UsageError::Image);
     }
     if args.json.is_some() && args.json == args.record {
         return Err(UsageError::SameFile);
@@ -176,11 +182,28 @@ fn check_usage(args: &Args) -> Result<(), UsageError> {
     Ok(())
 }
 
+/// The board, with this very policy, where there is one.
+fn remote(args: &Args, policy: &PolicyFile) -> anyhow::Result<Option<Mutex<Remote>>> {
+    let mut place = match &args.controller {
+        Location::Host => return Ok(None),
+        Location::Board(place) => place.clone(),
+    };
+    if let Place::Qemu { image, .. } = &mut place {
+        image.clone_from(&args.image);
+    }
+    let client = Client::new(Connection::open(&place)?)?;
+    if let Place::Qemu { machine, .. } = place {
+        machine.check(&client.greeting().board)?;
+    }
+    Ok(Some(Mutex::new(Remote::new(client, policy)?)))
+}
+
 /// All targets' episodes, with what was recorded of each.
 fn evaluate<R: Recorder + Default + Send>(
     args: &Args,
     blueprint: &Blueprint,
     policy: &PolicyFile,
+    remote: Option<&Mutex<Remote>>,
 ) -> anyhow::Result<(Vec<Evaluation>, Vec<R>)> {
     let env = blueprint.make();
     let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
@@ -190,14 +213,14 @@ fn evaluate<R: Recorder + Default + Send>(
             target_return,
             episodes: args.episodes,
             seed: args.seed,
-            threads: args.threads,
+            // There is one board.
+            threads: if remote.is_some() { 1 } else { args.threads },
         };
-        let done = rollout(
-            &plan,
-            || blueprint.make(),
-            policy.controllers(),
-            |_| bar.inc(1),
-        )?;
+        let make_env = || blueprint.make();
+        let done = match remote {
+            None => rollout(&plan, make_env, policy.controllers(), |_| bar.inc(1))?,
+            Some(remote) => rollout(&plan, make_env, || Shared::new(remote), |_| bar.inc(1))?,
+        };
         let (episodes, records): (Vec<Episode>, Vec<(Opinions, R)>) = done.into_iter().unzip();
         let (opinions, records): (Vec<Opinions>, Vec<R>) = records.into_iter().unzip();
         let name = args.policy.display().to_string();

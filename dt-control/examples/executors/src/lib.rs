@@ -8,10 +8,10 @@ mod robot;
 
 use robot::Robot;
 
-/// A robot that starts at once.
+/// A robot that starts as soon as the loop is armed.
 pub struct Pendulum {
     robot: Robot,
-    starting: bool,
+    mode: Mode,
 }
 
 impl Pendulum {
@@ -19,7 +19,7 @@ impl Pendulum {
     pub fn new() -> Self {
         Self {
             robot: Robot::new(),
-            starting: true,
+            mode: Mode::Idle,
         }
     }
 
@@ -37,14 +37,20 @@ impl Default for Pendulum {
 
 impl dt_control::Robot for Pendulum {
     fn request(&mut self) -> Option<Request> {
-        let start = Request::Start {
-            target_return: -150.0,
-        };
-        core::mem::take(&mut self.starting).then_some(start)
+        match self.mode {
+            Mode::Idle => Some(Request::Arm { warm_up: 3 }),
+            Mode::Armed => Some(Request::Start {
+                target_return: -150.0,
+            }),
+            _ => None,
+        }
     }
 
     fn sense(&mut self, observation: &mut [f32], ages_us: &mut [u32]) -> Option<Reading> {
-        self.robot.wait_for_tick();
+        // The simulated world stands still until the start.
+        if matches!(self.mode, Mode::Armed | Mode::Running) {
+            self.robot.wait_for_tick();
+        }
         let (state, reward) = self.robot.sense();
         for (value, state) in observation.iter_mut().zip(state) {
             *value = state;
@@ -65,6 +71,7 @@ impl dt_control::Robot for Pendulum {
 
     /// A robot would go on with the safe action and tell somebody.
     fn record(&mut self, record: &Record<'_>) {
+        self.mode = record.mode;
         if let Mode::Faulted(fault) = record.mode {
             self.robot.refuse_to_move(fault);
         }

@@ -14,6 +14,9 @@ mod mps2 {
     pub const TIMER: usize = 0x4000_0000;
     pub const WATCHDOG: usize = 0x4000_8000;
     pub const WATCHDOG_HZ: u32 = CLOCK_HZ;
+    pub const UART: usize = 0x4000_4000;
+    /// Of the receiver; the transmitter's is the next.
+    pub const UART_INTERRUPT: u16 = 0;
 }
 
 /// Arm DAI 0505; the secure aliases.
@@ -23,6 +26,9 @@ mod an505 {
     pub const TIMER: usize = 0x5000_0000;
     pub const WATCHDOG: usize = 0x5008_1000;
     pub const WATCHDOG_HZ: u32 = CLOCK_HZ;
+    pub const UART: usize = 0x5020_0000;
+    /// Of the receiver; the transmitter's is the next.
+    pub const UART_INTERRUPT: u16 = 32;
 }
 
 /// Arm DAI 0547; the secure aliases.
@@ -34,6 +40,9 @@ mod an547 {
     /// The one of the slow clock: the only one that the emulator has.
     pub const WATCHDOG: usize = 0x5802_E000;
     pub const WATCHDOG_HZ: u32 = 32_000;
+    pub const UART: usize = 0x5930_3000;
+    /// Of the receiver; the transmitter's is the next.
+    pub const UART_INTERRUPT: u16 = 33;
 
     /// From now on exceptions come through the image's own table: the core boots from another place, where there is only its
     /// beginning (`memory/an547.x`).

@@ -1,0 +1,516 @@
+//! Hardware in the loop: the plant and the rollout loop on the host, the policy at the other end of a wire.
+//!
+//! Most of it runs against a device in a thread of its own, behind a socket; the last test emulates the image.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dt_control::{Board, FloatMode, Limits, PeriodTooLong, Processor, ResetCause, Tick, Watchdog};
+use dt_core::blob::{Choice, RewardMode, Sampling};
+use dt_core::config::{Actions, Config, Head};
+use dt_device::blackbox::BlackBox;
+use dt_device::board::Port;
+use dt_device::session::{Device, Loaded, Wire};
+use host_sim::Controller;
+use host_sim::link::{Client, Connection, LinkError, Remote, Shared};
+use host_sim::policy_file::PolicyFile;
+use host_sim::rollout::{Episode, EpisodeError, Plan, rollout};
+use host_sim::trace::Tape;
+use tests::{Sample, episodes, small_config};
+
+const PLAN: Plan = Plan {
+    target_return: -200.0,
+    episodes: 3,
+    seed: 5,
+    threads: 1,
+};
+
+/// The host's clock as a board.
+struct Clock(Instant);
+
+impl Processor for Clock {
+    const CLOCK_HZ: u32 = 1_000_000;
+
+    fn now(&mut self) -> u64 {
+        self.0.elapsed().as_micros() as u64
+    }
+    fn float_mode(&mut self) -> Result<(), FloatMode> {
+        Ok(())
+    }
+}
+
+impl Board for Clock {
+    fn start_ticks(&mut self, _: u32) -> Result<(), PeriodTooLong> {
+        Ok(())
+    }
+    fn start_watchdog(&mut self, _: u32) {}
+    fn feed_watchdog(&mut self) {}
+    fn stop_watchdog(&mut self) -> Watchdog {
+        Watchdog::Armed
+    }
+}
+
+/// The device's end of the wire; with `damage`, of so many bytes that arrive one is changed.
+struct End {
+    socket: UnixStream,
+    arrived: VecDeque<u8>,
+    damage: Option<usize>,
+    received: usize,
+}
+
+impl End {
+    /// Waits for bytes, for a while; `false` when the host has gone.
+    fn wait(&mut self) -> bool {
+        let mut buffer = [0; 1024];
+        match self.socket.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(len) => {
+                for byte in &buffer[..len] {
+                    self.received += 1;
+                    let hit = self
+                        .damage
+                        .is_some_and(|every| self.received.is_multiple_of(every));
+                    self.arrived
+                        .push_back(if hit { byte ^ 0x10 } else { *byte });
+                }
+                true
+            }
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
+}
+
+impl Port for End {
+    fn receive(&mut self, buffer: &mut [u8]) -> usize {
+        let len = buffer.len().min(self.arrived.len());
+        for (target, byte) in buffer.iter_mut().zip(self.arrived.drain(..len)) {
+            *target = byte;
+        }
+        len
+    }
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        // Where nobody is any more, it does not matter.
+        self.socket.write(bytes).unwrap_or(bytes.len())
+    }
+}
+
+/// A device with this policy, in a thread of its own, until the connection is dropped.
+fn device<const STATE: usize, const ACT: usize>(
+    policy: &PolicyFile,
+    damage: Option<usize>,
+) -> Connection {
+    let (host, socket) = UnixStream::pair().unwrap();
+    let policy = policy.clone();
+    thread::spawn(move || serve::<STATE, ACT>(socket, &policy, damage));
+    Connection::over(host)
+}
+
+fn serve<const STATE: usize, const ACT: usize>(
+    socket: UnixStream,
+    policy: &PolicyFile,
+    damage: Option<usize>,
+) {
+    serve_with::<STATE, ACT>(socket, policy, damage, &mut []);
+}
+
+/// The same with memory for a black box.
+fn serve_with<const STATE: usize, const ACT: usize>(
+    socket: UnixStream,
+    policy: &PolicyFile,
+    damage: Option<usize>,
+    memory: &mut [u8],
+) {
+    socket
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
+    let arena = vec![0; policy.blob().manifest().config.arena_words()];
+    // This machine may be busy with other things.
+    let patient = |period| Limits {
+        deadline_us: 10_000_000,
+        ..Limits::of_period(period)
+    };
+    let loaded = Loaded::<_, STATE, ACT>::boot(policy.bytes(), arena, patient).unwrap();
+    let wire = Wire {
+        board: "thread",
+        version: "0",
+        silence_us: 10_000_000,
+        cause: ResetCause::Unknown,
+    };
+    let history = BlackBox::open(memory, loaded.identity::<Clock>(), wire.cause).ok();
+    let mut device = Device::new(wire, Some(loaded), (), history);
+    let mut clock = Clock(Instant::now());
+    let mut end = End {
+        socket,
+        arrived: VecDeque::new(),
+        damage,
+        received: 0,
+    };
+    while end.wait() {
+        let at = clock.now();
+        let mut tick = Some(Tick { at, missed: 0 });
+        while tick.is_some() || !end.arrived.is_empty() {
+            let _ = device.step(&mut clock, &mut end, &mut (), tick.take());
+        }
+    }
+}
+
+fn remote<const STATE: usize, const ACT: usize>(policy: &PolicyFile) -> Mutex<Remote> {
+    let client = Client::new(device::<STATE, ACT>(policy, None)).unwrap();
+    Mutex::new(Remote::new(client, policy).unwrap())
+}
+
+type Done<E> = Result<Vec<(Episode, Tape)>, EpisodeError<E>>;
+
+fn here(policy: &PolicyFile, env: &str) -> Vec<(Episode, Tape)> {
+    let make_env = host_sim::maker(env).unwrap();
+    rollout(&PLAN, make_env, policy.controllers(), |_| {}).unwrap()
+}
+
+fn there(remote: &Mutex<Remote>, env: &str) -> Done<LinkError> {
+    let make_env = host_sim::maker(env).unwrap();
+    rollout(&PLAN, make_env, || Shared::new(remote), |_| {})
+}
+
+#[test]
+fn episodes_at_the_other_end_of_a_wire_are_the_same_to_the_bit() {
+    for mode in [
+        RewardMode::Observed,
+        RewardMode::Constant,
+        RewardMode::External,
+    ] {
+        let policy = episodes::policy(small_config(), mode, 3);
+        let remote = remote::<3, 1>(&policy);
+        let expected = here(&policy, "pendulum");
+        assert_eq!(there(&remote, "pendulum").unwrap(), expected, "{mode:?}");
+        // Once more: what was before leaves nothing behind.
+        assert_eq!(there(&remote, "pendulum").unwrap(), expected, "{mode:?}");
+        let remote = remote.into_inner().unwrap();
+        assert_eq!(remote.round_trips().times.len(), 2 * 3 * 200);
+        assert_eq!(remote.round_trips().repeated, 0);
+        assert!(remote.round_trips().least_slack_us.unwrap() > 0);
+    }
+}
+
+/// The seed travels, too: draws are the same.
+#[test]
+fn choices_drawn_at_the_other_end_are_the_same() {
+    let config = Config {
+        actions: Actions::Discrete,
+        head: Head::Linear,
+        max_ep_len: 500,
+        ..small_config()
+    };
+    let spec = host_sim::cartpole::SPEC;
+    let sample = Sample {
+        choice: Choice::Sampled(Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            seed: 1,
+        }),
+        ..episodes::sample_in(&spec, config, RewardMode::Observed, 3)
+    };
+    let policy = episodes::proven(&sample, spec.id, 3, |_| {});
+    let remote = remote::<4, 1>(&policy);
+    assert_eq!(
+        there(&remote, "cartpole").unwrap(),
+        here(&policy, "cartpole")
+    );
+}
+
+/// Damaged questions are asked again, and change nothing.
+#[test]
+fn a_bad_wire_makes_it_slower_but_not_different() {
+    let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let client = Client::new(device::<3, 1>(&policy, Some(9001))).unwrap();
+    let remote = Mutex::new(
+        Remote::new(client, &policy)
+            .unwrap()
+            .with_retry(Duration::from_millis(100)),
+    );
+    assert_eq!(
+        there(&remote, "pendulum").unwrap(),
+        here(&policy, "pendulum")
+    );
+    let repeated = remote.into_inner().unwrap().round_trips().repeated;
+    assert!(repeated > 0, "the wire was not bad");
+}
+
+#[test]
+fn another_policy_and_another_robot_are_refused() {
+    let ours = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let other = episodes::policy(small_config(), RewardMode::Observed, 4);
+    let client = Client::new(device::<3, 1>(&other, None)).unwrap();
+    let error = Remote::new(client, &ours).err().unwrap().to_string();
+    let names = |policy: &PolicyFile| format!("{:08x}", policy.crc());
+    assert!(
+        error.contains(&names(&ours)) && error.contains(&names(&other)),
+        "{error}"
+    );
+    assert!(error.contains("cargo xtask firmware flash"), "{error}");
+}
+
+/// A fault at the other end ends the rollout with its reason: here the observation leaves the policy's limits.
+#[test]
+fn a_fault_at_the_other_end_is_told() {
+    let spec = host_sim::pendulum::SPEC;
+    let mut sample = episodes::sample_in(&spec, small_config(), RewardMode::Observed, 3);
+    sample.state[3][2] = 1.0; // The pendulum soon turns faster.
+    let policy = episodes::proven(&sample, spec.id, 3, |_| {});
+    let error = there(&remote::<3, 1>(&policy), "pendulum").unwrap_err();
+    let text = error.source.to_string();
+    assert!(
+        text.contains("component 2 of the observation is out of range"),
+        "{text}"
+    );
+}
+
+/// A start that the device refuses is no fault of the robot, and is told as what it is.
+#[test]
+fn a_refused_start_is_told() {
+    let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let make_env = host_sim::maker("pendulum").unwrap();
+    let remote = remote::<3, 1>(&policy);
+    let plan = Plan {
+        target_return: f32::INFINITY,
+        ..PLAN
+    };
+    let done = rollout::<_, ()>(&plan, make_env, || Shared::new(&remote), |_| {});
+    let text = done.unwrap_err().source.to_string();
+    assert!(
+        text.contains("the start was refused: the target return is NaN, infinite"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nobody_at_the_other_end_is_an_error() {
+    let (host, device) = UnixStream::pair().unwrap();
+    drop(device);
+    let error = Client::new(Connection::over(host)).err().unwrap();
+    assert!(matches!(error, LinkError::Wire { .. }), "{error}");
+    // Somebody of another version.
+    let (host, mut device) = UnixStream::pair().unwrap();
+    let content = [(dt_link::VERSION + 1) | 0x80, 1, 0, 0, 0];
+    let crc = dt_link_crc(&content).to_le_bytes();
+    // COBS by hand: each zero ends a block.
+    let mut wire = vec![3, content[0], content[1], 1, 1];
+    wire.push(5);
+    wire.extend(crc);
+    wire.push(0);
+    assert!(!crc.contains(&0));
+    device.write_all(&wire).unwrap();
+    let error = Client::new(Connection::over(host))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("speaks version 2") && error.contains("flash it"),
+        "{error}"
+    );
+}
+
+fn dt_link_crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| match crc & 1 {
+            0 => crc >> 1,
+            _ => crc >> 1 ^ 0xEDB8_8320,
+        })
+    })
+}
+
+/// The Python client gets the same actions.
+#[test]
+fn a_client_in_another_language_is_understood() {
+    let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("board");
+    let listener = UnixListener::bind(&path).unwrap();
+    let board = policy.clone();
+    thread::spawn(move || serve::<3, 1>(listener.accept().unwrap().0, &board, None));
+
+    let seen: Vec<[f32; 3]> = (0..12)
+        .map(|step| [(0.3 * step as f32).cos(), (0.3 * step as f32).sin(), 0.25])
+        .collect();
+    let output = Command::new(project().join(".deps/python"))
+        .arg(project().join("dt-link/examples/link.py"))
+        .arg(&path)
+        .arg("-200")
+        .args(seen.iter().map(|[x, y, z]| format!("{x},{y},{z}")))
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("thread with policy"), "{log}");
+
+    let mut host = policy.controllers()();
+    host.reset(0, -200.0).unwrap();
+    let expected: String = seen
+        .iter()
+        .map(|observation| {
+            let action = host.act(observation).unwrap().to_vec();
+            host.feedback(&action, 0.0).unwrap();
+            format!("{:?}\n", f64::from(action[0]))
+        })
+        .collect();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+/// By the command line alone: what a rollout did at the other end of a wire, fetched there and replayed.
+#[test]
+fn the_black_box_of_a_rollout_is_fetched_and_replayed_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let [file, saved, board] = ["policy.dtb", "box.bin", "board"].map(|n| folder.path().join(n));
+    fs::write(&file, policy.bytes()).unwrap();
+    let listener = UnixListener::bind(&board).unwrap();
+    thread::spawn(move || {
+        let mut memory = tests::life::memory(500);
+        // Each connection finds the device restarted.
+        for connection in listener.incoming() {
+            serve_with::<3, 1>(connection.unwrap(), &policy, None, &mut memory);
+        }
+    });
+    let serial = format!("serial:{}", board.display());
+    let plan = "--env pendulum --target-return -200 --episodes 2 --controller";
+    let plan: Vec<&str> = ["rollout"].into_iter().chain(plan.split(' ')).collect();
+    let rollout = host_sim(&file, &[&plan[..], &[&serial]].concat());
+    assert!(
+        rollout.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rollout.stderr)
+    );
+
+    let replay = |source: &str, more: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .current_dir(project())
+            .args(["run", "--quiet", "-p", "host-sim", "--", "blackbox", source])
+            .arg("--policy")
+            .arg(&file)
+            .args(more)
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{log}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let told = "400 steps equal to the bit, 0 differ, 0 not decidable";
+        assert!(text.contains(told), "{text}");
+    };
+    replay(&serial, &["--save", saved.to_str().unwrap()]);
+    replay(board.to_str().unwrap(), &[]);
+    replay(saved.to_str().unwrap(), &[]);
+}
+
+/// The image as a user builds it, in the emulator, through the command line: the same bytes of JSON.
+#[test]
+fn rollouts_on_the_emulated_board_give_the_hosts_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let file = folder.path().join("policy.dtb");
+    fs::write(&file, policy.bytes()).unwrap();
+    let words = policy.blob().manifest().config.arena_words();
+    let constants = format!("/// Of a random policy.\npub const ARENA_WORDS: usize = {words};\n");
+    fs::write(folder.path().join("policy.rs"), constants).unwrap();
+    let image = build(&file, "m4f");
+    let run = |more: &[&str]| {
+        let command = [
+            "rollout",
+            "--env",
+            "pendulum",
+            "--target-return",
+            "-200,-400",
+        ];
+        host_sim(
+            &file,
+            &[&command[..], &["--episodes", "2", "--json", "-"], more].concat(),
+        )
+    };
+    let expected = run(&[]);
+    let emulated = run(&["--controller", "qemu", "--image", image.to_str().unwrap()]);
+    let log = String::from_utf8(emulated.stderr).unwrap();
+    assert!(emulated.status.success(), "{log}");
+    assert!(log.contains("mps2-an386: 800 round trips"), "{log}");
+    assert_eq!(
+        String::from_utf8(emulated.stdout).unwrap(),
+        String::from_utf8(expected.stdout).unwrap()
+    );
+
+    // Another policy, another board, no image.
+    let other = folder.path().join("other.dtb");
+    fs::write(
+        &other,
+        episodes::policy(small_config(), RewardMode::Observed, 4).bytes(),
+    )
+    .unwrap();
+    let refused = |file: &Path, controller: &str, image: &Path, why: &str| {
+        let command = [
+            "rollout",
+            "--env",
+            "pendulum",
+            "--target-return",
+            "-200",
+            "--episodes",
+            "1",
+        ];
+        let place = [
+            "--controller",
+            controller,
+            "--image",
+            image.to_str().unwrap(),
+        ];
+        let output = host_sim(file, &[&command[..], &place].concat());
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(output.stdout.is_empty() && log.contains(why), "{log}");
+    };
+    refused(&other, "qemu", &image, "the board runs policy");
+    refused(
+        &file,
+        "qemu:m7",
+        &image,
+        "the image is for board mps2-an386, not mps2-an500",
+    );
+    refused(
+        &file,
+        "qemu",
+        &folder.path().join("robot"),
+        "--bin robot --board m4f",
+    );
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn build(policy: &Path, board: &str) -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(project())
+        .args([
+            "xtask", "firmware", "build", "--bin", "robot", "--board", board,
+        ])
+        .arg("--policy")
+        .arg(policy)
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    stdout.lines().next_back().unwrap().into()
+}
+
+fn host_sim(policy: &Path, arguments: &[&str]) -> Output {
+    let (command, rest) = arguments.split_first().unwrap();
+    Command::new(env!("CARGO"))
+        .current_dir(project())
+        .args(["run", "--quiet", "-p", "host-sim", "--", command])
+        .arg(policy)
+        .args(rest)
+        .output()
+        .unwrap()
+}
