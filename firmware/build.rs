@@ -166,7 +166,7 @@ fn path_variable(name: &str) -> Result<Option<PathBuf>, Box<dyn Error>> {
 
 /// Writes down which robot the policy is for. The image itself finds out what else is wrong with it.
 fn dimensions(out: &Path, policy: Option<&Path>) -> Result<(), Box<dyn Error>> {
-    let mut dims = (1, 1);
+    let (mut state, mut act, mut period_us, mut field) = (1, 1, 100_000, 1);
     if let Some(path) = policy {
         let bytes = fs::read(path)?;
         let mut words = vec![0_u128; bytes.len().div_ceil(16)];
@@ -174,12 +174,20 @@ fn dimensions(out: &Path, policy: Option<&Path>) -> Result<(), Box<dyn Error>> {
         aligned[..bytes.len()].copy_from_slice(&bytes);
         if let Ok(blob) = Blob::parse(aligned) {
             let config = blob.manifest().config;
-            dims = (config.state_dim, config.action_len());
+            (state, act) = (config.state_dim, config.action_len());
+            (period_us, field) = (blob.manifest().control_period_us, config.receptive_field());
         }
     }
-    let (state, act) = dims;
     let text = format!(
-        "/// Length of an observation.\npub const STATE: usize = {state};\n\n/// Length of an action: 1 where the policy chooses.\npub const ACT: usize = {act};\n"
+        "/// Length of an observation.
+pub const STATE: usize = {state};
+/// Length of an action: 1 where the policy chooses.
+pub const ACT: usize = {act};
+/// Control period, in µs.
+pub const PERIOD_US: u32 = {period_us};
+/// Timesteps that an action depends on.
+pub const RECEPTIVE_FIELD: u32 = {field};
+"
     );
     Ok(fs::write(out.join("dimensions.rs"), text)?)
 }

@@ -270,6 +270,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
             self.timing.late_actions = self.timing.late_actions.saturating_add(late);
         }
         robot.record(&Record {
+            at: tick.at,
             mode: self.mode(),
             refusal,
             missed: tick.missed,
@@ -393,6 +394,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
             }
             State::Arming { .. } | State::Armed => {
                 self.state = State::Idle;
+                self.before = None;
                 Some(Refusal::Disarmed(fault))
             }
         }

@@ -71,6 +71,8 @@ pub struct Reading {
 /// One tick, as it went. Times are counts of the processor's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record<'a> {
+    /// When the tick was due.
+    pub at: u64,
     /// What the loop does.
     pub mode: Mode,
     /// Why it did not do what was asked for in this tick, or is no longer armed.

@@ -14,6 +14,7 @@ use host_sim::policy_file::PolicyFile;
 use super::*;
 
 mod arming;
+mod schedules;
 
 const STATE: usize = 3;
 const ACT: usize = 2;

@@ -3,6 +3,8 @@
 use dt_control::{Board, Mode, Record, Tick};
 use dt_link::{PolicyId, Seal, UploadRefusal};
 
+use crate::blackbox::BlackBox;
+
 /// The link's wire, as interrupts or DMA fill and empty it. Neither function waits.
 pub trait Port {
     /// Moves bytes that have arrived into `buffer` and says how many: 0 if there are none.
@@ -90,5 +92,26 @@ impl History for () {
     fn record(&mut self, _: &Record<'_>) {}
     fn bytes(&self) -> &[u8] {
         &[]
+    }
+}
+
+impl History for BlackBox<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        self.record(record);
+    }
+    fn bytes(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+/// A device that may have one.
+impl<H: History> History for Option<H> {
+    fn record(&mut self, record: &Record<'_>) {
+        if let Some(history) = self {
+            history.record(record);
+        }
+    }
+    fn bytes(&self) -> &[u8] {
+        self.as_ref().map_or(&[], H::bytes)
     }
 }

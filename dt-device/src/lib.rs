@@ -13,12 +13,14 @@
 //! What stands around the control loop in a machine: no hardware, no executor, no allocation.
 //!
 //! - [`session`]: the device, a control loop at a wire, which every board's main runs.
+//! - [`blackbox`]: the last seconds, kept over a fault and a warm reset.
 //! - [`slots`]: policies in flash, and which of them runs; [`upload`]: how a new one gets there.
 //! - [`board`]: what it asks of a board.
 
 #[cfg(any(test, feature = "emulated"))]
 extern crate std;
 
+pub mod blackbox;
 pub mod board;
 #[cfg(any(test, feature = "emulated"))]
 #[allow(

@@ -15,8 +15,8 @@
 use core::ops::Range;
 
 use dt_control::{
-    Board, ControlLoop, Limits, Mode, PeriodTooLong, Reading, Record, Request, ResetCause, Robot,
-    SetupError, Tick, counts,
+    Board, ControlLoop, Limits, Mode, PeriodTooLong, Processor, Reading, Record, Request,
+    ResetCause, Robot, SetupError, Tick, counts,
 };
 use dt_core::blob::{Blob, BlobError, Manifest, RewardMode};
 use dt_core::config::Actions;
@@ -28,6 +28,7 @@ use dt_link::{
     Refusal, Refused, Sender, Side, ToDevice, ToHost, UploadRefusal, Values,
 };
 
+use crate::blackbox::Identity;
 use crate::board::{History, Indicator, Port, Sleep, Updates};
 
 /// Ticks that a policy has to act for, in a row and without a fault, until it has proved itself
@@ -46,6 +47,9 @@ pub struct Wire {
     pub version: &'static str,
     /// Longest time without an observation while an episode runs, or is about to, in µs.
     pub silence_us: u32,
+    /// Why the controller has come out of reset ([`Board::reset_cause`]). After its watchdog or a brown-out the device begins
+    /// with that fault latched.
+    pub cause: ResetCause,
 }
 
 /// The policy that a device runs, and the loop around it.
@@ -113,6 +117,22 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize> Loaded<'a, A, ST
     }
 }
 
+impl<A: AsMut<[u32]>, const STATE: usize, const ACT: usize> Loaded<'_, A, STATE, ACT> {
+    /// What a black box is to remember it by, on a processor of this clock.
+    pub fn identity<P: Processor>(&self) -> Identity {
+        let config = &self.manifest.config;
+        Identity {
+            state_dim: config.state_dim,
+            action_len: config.action_len(),
+            policy_crc: self.policy.crc,
+            policy_len: self.policy.len,
+            period_us: self.control.period_us(),
+            clock_hz: P::CLOCK_HZ,
+            deadline_us: self.control.limits().deadline_us,
+        }
+    }
+}
+
 /// What names a policy: the CRC field of its file (BLOB.md) and its length.
 pub fn policy_id(blob: &Blob<'_>, file: &[u8]) -> PolicyId {
     let crc = file.get(12..).and_then(<[u8]>::first_chunk);
@@ -147,7 +167,6 @@ where
     U: Updates,
     H: History,
 {
-    device.restarted(board.reset_cause());
     board.start_ticks(device.period_us())?;
     board.start_watchdog(device.watchdog_us());
     let mut tick = None;
@@ -166,7 +185,6 @@ pub struct Device<'a, A, U, H, const STATE: usize, const ACT: usize> {
 /// All but the receiver, whose messages are borrowed while they are served.
 struct Served<'a, A, U, H, const STATE: usize, const ACT: usize> {
     wire: Wire,
-    cause: Cause,
     loaded: Option<Loaded<'a, A, STATE, ACT>>,
     robot: Remote<H, STATE, ACT>,
     updates: U,
@@ -195,15 +213,17 @@ where
     /// A device at rest. Without a policy it only talks, and takes another one.
     pub fn new(
         wire: Wire,
-        loaded: Option<Loaded<'a, A, STATE, ACT>>,
+        mut loaded: Option<Loaded<'a, A, STATE, ACT>>,
         updates: U,
         history: H,
     ) -> Self {
+        if let Some(loaded) = &mut loaded {
+            loaded.control.restarted(wire.cause);
+        }
         Self {
             receiver: Receiver::new(Direction::ToDevice),
             served: Served {
                 wire,
-                cause: Cause::Unknown,
                 loaded,
                 robot: Remote::new(history),
                 updates,
@@ -217,22 +237,6 @@ where
                 trial: Some(0),
                 restarting: false,
             },
-        }
-    }
-
-    /// To be told, before the first step, why the controller has come out of reset; [`serve`] does this. After its watchdog
-    /// or a brown-out the device begins with that fault latched.
-    pub fn restarted(&mut self, cause: ResetCause) {
-        self.served.cause = match cause {
-            ResetCause::PowerOn => Cause::PowerOn,
-            ResetCause::Pin => Cause::Pin,
-            ResetCause::Software => Cause::Software,
-            ResetCause::Watchdog => Cause::Watchdog,
-            ResetCause::BrownOut => Cause::BrownOut,
-            _ => Cause::Unknown,
-        };
-        if let Some(loaded) = &mut self.served.loaded {
-            loaded.control.restarted(cause);
         }
     }
 
@@ -367,7 +371,8 @@ where
         let to = header.sequence;
         let done = match message {
             ToDevice::Hello => {
-                if self.mode() != Mode::Idle {
+                // A fault is left for a stop to acknowledge.
+                if self.is_moving() {
                     self.tick_now(board, Request::Stop);
                 }
                 // The answer to that was for the last session.
@@ -526,11 +531,18 @@ where
         Ok(true)
     }
 
-    /// Nothing moves and nothing is about to.
-    fn at_rest(&self) -> Result<(), Refusal> {
+    /// Something moves, or is about to.
+    fn is_moving(&self) -> bool {
         match self.mode() {
-            Mode::Arming { .. } | Mode::Armed | Mode::Running => Err(Refusal::Running),
-            Mode::Boot | Mode::SelfTest | Mode::Idle | Mode::Faulted(_) => Ok(()),
+            Mode::Arming { .. } | Mode::Armed | Mode::Running => true,
+            Mode::Boot | Mode::SelfTest | Mode::Idle | Mode::Faulted(_) => false,
+        }
+    }
+
+    fn at_rest(&self) -> Result<(), Refusal> {
+        match self.is_moving() {
+            true => Err(Refusal::Running),
+            false => Ok(()),
         }
     }
 
@@ -566,7 +578,6 @@ where
     fn hello(&mut self) {
         let Self {
             wire,
-            cause,
             loaded,
             output,
             ..
@@ -588,7 +599,14 @@ where
             wants_return_to_go: false,
             target_return: 0.0,
             mode,
-            cause: *cause,
+            cause: match wire.cause {
+                ResetCause::PowerOn => Cause::PowerOn,
+                ResetCause::Pin => Cause::Pin,
+                ResetCause::Software => Cause::Software,
+                ResetCause::Watchdog => Cause::Watchdog,
+                ResetCause::BrownOut => Cause::BrownOut,
+                _ => Cause::Unknown,
+            },
         };
         if let Some(Loaded {
             control,
@@ -847,7 +865,13 @@ impl Output {
 
     /// Without room the message is lost, as on the wire: the host asks again.
     fn push(&mut self, message: &ToHost<'_>) {
-        self.bytes.copy_within(self.range.clone(), 0);
+        // `copy_within` would panic, for all that the compiler knows.
+        for (to, from) in self.range.clone().enumerate() {
+            let byte = self.bytes.get(from).copied().unwrap_or_default();
+            if let Some(target) = self.bytes.get_mut(to) {
+                *target = byte;
+            }
+        }
         self.range = 0..self.range.len();
         let room = self.bytes.get_mut(self.range.end..).unwrap_or_default();
         if let Ok(len) = self.sender.encode(message, room) {

@@ -9,7 +9,7 @@ pub const CHUNK: usize = 512;
 /// From the host to the device. Each message gets one answer, [`ToHost::Done`] where there is nothing else to say.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToDevice<'a> {
-    /// Begins a session; whatever ran stops. Answer: [`ToHost::Hello`].
+    /// Begins a session; whatever ran stops, and a fault stays. Answer: [`ToHost::Hello`].
     Hello,
     /// Asks what component `index` of an observation or action is. Answer: [`ToHost::Component`].
     Component {

@@ -6,6 +6,7 @@ use dt_control::{ControlLoop, Limits, Processor, SetupError, Spans};
 use dt_core::blob::Blob;
 use dt_core::golden;
 use dt_core::policy::Policy;
+use dt_device::blackbox::{memory_len, records_for};
 use host_sim::trace::Trace;
 
 use crate::board::emulated::{self, singleton};
@@ -19,7 +20,7 @@ pub use exported::ARENA_WORDS;
 mod dimensions {
     include!(concat!(env!("OUT_DIR"), "/dimensions.rs"));
 }
-pub use dimensions::{ACT, STATE};
+pub use dimensions::{ACT, PERIOD_US, RECEPTIVE_FIELD, STATE};
 
 mod layout {
     include!(concat!(env!("OUT_DIR"), "/layout.rs"));
@@ -62,6 +63,27 @@ fn policy_file() -> &'static [u8] {
 pub fn policy_and_arena() -> Option<(&'static [u8], &'static mut [u32])> {
     let arena = singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS])?;
     Some((policy_file(), arena))
+}
+
+/// Bytes of RAM for a black box: what the last seconds take, if arena, queues and frames leave as much.
+pub const BLACK_BOX_LEN: usize = {
+    let wanted = memory_len(STATE, ACT, records_for(PERIOD_US, RECEPTIVE_FIELD));
+    let left = RAM_FOR_POLICY
+        .saturating_sub(4 * ARENA_WORDS)
+        .saturating_sub(6 * 1024);
+    if wanted < left { wanted } else { left }
+};
+
+/// Memory that a warm reset leaves as it is; `None` the second time.
+pub fn black_box_memory() -> Option<&'static mut [u8]> {
+    #[unsafe(link_section = ".uninit.black_box")]
+    static mut MEMORY: [u8; BLACK_BOX_LEN] = [0; BLACK_BOX_LEN];
+
+    singleton!(: () = ())?;
+    // The start-up code does not write zeros there, of which the compiler is not to know: any bytes are a black box or none.
+    let memory = black_box(&raw mut MEMORY);
+    // SAFETY: the one reference to it that there will ever be, since the second call does not get here.
+    Some(unsafe { &mut *memory })
 }
 
 /// A policy whose memory is the image's static arena.

@@ -16,6 +16,7 @@
 //! - [`registry`]: environments by name.
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
 //! - [`evaluation`]: returns and their statistics, as JSON and as a table.
+//! - [`blackbox`]: what a controller has recorded, replayed to the bit.
 //! - [`replay`]: states and rewards for given actions, to compare with other simulators.
 //! - `stage` (feature `draw`): episodes as pictures; `film`: in files; `view`: in a window, while they run.
 //! - [`link`]: policies on controllers, real or emulated, at the other end of a wire.
@@ -67,6 +68,8 @@
 
 #[cfg(feature = "std")]
 pub mod atomic;
+#[cfg(feature = "std")]
+pub mod blackbox;
 pub mod cartpole;
 #[cfg(feature = "std")]
 pub mod console;

@@ -4,6 +4,7 @@
 //! vectors those made in `data/`.
 
 pub mod episodes;
+pub mod life;
 pub mod recorded;
 
 use std::collections::BTreeMap;

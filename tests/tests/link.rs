@@ -5,18 +5,19 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dt_control::{Board, FloatMode, Limits, PeriodTooLong, Processor, Tick, Watchdog};
+use dt_control::{Board, FloatMode, Limits, PeriodTooLong, Processor, ResetCause, Tick, Watchdog};
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{Actions, Config, Head};
 use dt_device::board::Port;
 use dt_device::session::{Device, Loaded, Wire};
+use host_sim::Controller;
 use host_sim::link::{Client, Connection, LinkError, Remote, Shared};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::{Episode, EpisodeError, Plan, rollout};
@@ -105,40 +106,47 @@ fn device<const STATE: usize, const ACT: usize>(
     damage: Option<usize>,
 ) -> Connection {
     let (host, socket) = UnixStream::pair().unwrap();
+    let policy = policy.clone();
+    thread::spawn(move || serve::<STATE, ACT>(socket, &policy, damage));
+    Connection::over(host)
+}
+
+fn serve<const STATE: usize, const ACT: usize>(
+    socket: UnixStream,
+    policy: &PolicyFile,
+    damage: Option<usize>,
+) {
     socket
         .set_read_timeout(Some(Duration::from_millis(20)))
         .unwrap();
-    let policy = policy.clone();
-    thread::spawn(move || {
-        let arena = vec![0; policy.blob().manifest().config.arena_words()];
-        // This machine may be busy with other things.
-        let patient = |period| Limits {
-            deadline_us: 10_000_000,
-            ..Limits::of_period(period)
-        };
-        let loaded = Loaded::<_, STATE, ACT>::boot(policy.bytes(), arena, patient).unwrap();
-        let wire = Wire {
-            board: "thread",
-            version: "0",
-            silence_us: 10_000_000,
-        };
-        let mut device = Device::new(wire, Some(loaded), (), ());
-        let mut clock = Clock(Instant::now());
-        let mut end = End {
-            socket,
-            arrived: VecDeque::new(),
-            damage,
-            received: 0,
-        };
-        while end.wait() {
-            let at = clock.now();
-            let mut tick = Some(Tick { at, missed: 0 });
-            while tick.is_some() || !end.arrived.is_empty() {
-                let _ = device.step(&mut clock, &mut end, &mut (), tick.take());
-            }
+    let arena = vec![0; policy.blob().manifest().config.arena_words()];
+    // This machine may be busy with other things.
+    let patient = |period| Limits {
+        deadline_us: 10_000_000,
+        ..Limits::of_period(period)
+    };
+    let loaded = Loaded::<_, STATE, ACT>::boot(policy.bytes(), arena, patient).unwrap();
+    let wire = Wire {
+        board: "thread",
+        version: "0",
+        silence_us: 10_000_000,
+        cause: ResetCause::Unknown,
+    };
+    let mut device = Device::new(wire, Some(loaded), (), ());
+    let mut clock = Clock(Instant::now());
+    let mut end = End {
+        socket,
+        arrived: VecDeque::new(),
+        damage,
+        received: 0,
+    };
+    while end.wait() {
+        let at = clock.now();
+        let mut tick = Some(Tick { at, missed: 0 });
+        while tick.is_some() || !end.arrived.is_empty() {
+            let _ = device.step(&mut clock, &mut end, &mut (), tick.take());
         }
-    });
-    Connection::over(host)
+    }
 }
 
 fn remote<const STATE: usize, const ACT: usize>(policy: &PolicyFile) -> Mutex<Remote> {
@@ -303,6 +311,43 @@ fn dt_link_crc(bytes: &[u8]) -> u32 {
             _ => crc >> 1 ^ 0xEDB8_8320,
         })
     })
+}
+
+/// The Python client gets the same actions.
+#[test]
+fn a_client_in_another_language_is_understood() {
+    let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("board");
+    let listener = UnixListener::bind(&path).unwrap();
+    let board = policy.clone();
+    thread::spawn(move || serve::<3, 1>(listener.accept().unwrap().0, &board, None));
+
+    let seen: Vec<[f32; 3]> = (0..12)
+        .map(|step| [(0.3 * step as f32).cos(), (0.3 * step as f32).sin(), 0.25])
+        .collect();
+    let output = Command::new(project().join(".deps/python"))
+        .arg(project().join("dt-link/examples/link.py"))
+        .arg(&path)
+        .arg("-200")
+        .args(seen.iter().map(|[x, y, z]| format!("{x},{y},{z}")))
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("thread with policy"), "{log}");
+
+    let mut host = policy.controllers()();
+    host.reset(0, -200.0).unwrap();
+    let expected: String = seen
+        .iter()
+        .map(|observation| {
+            let action = host.act(observation).unwrap().to_vec();
+            host.feedback(&action, 0.0).unwrap();
+            format!("{:?}\n", f64::from(action[0]))
+        })
+        .collect();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }
 
 /// The image as a user builds it, in the emulator, through the command line: the same bytes of JSON.

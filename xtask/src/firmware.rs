@@ -214,6 +214,9 @@ pub enum Program {
     /// Links only if the control loop cannot panic
     #[value(name = "no_panic_loop", hide = true)]
     NoPanicLoop,
+    /// Links only if the device at a wire cannot panic
+    #[value(name = "no_panic_device", hide = true)]
+    NoPanicDevice,
     /// Links only if the slots for policies cannot panic
     #[value(name = "no_panic_slots", hide = true)]
     NoPanicSlots,
@@ -236,6 +239,7 @@ impl Program {
             Self::Robot => "robot",
             Self::NoPanic => "no_panic",
             Self::NoPanicLoop => "no_panic_loop",
+            Self::NoPanicDevice => "no_panic_device",
             Self::NoPanicSlots => "no_panic_slots",
             Self::Bench => "bench",
             Self::StackOverflow => "stack_overflow",

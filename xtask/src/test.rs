@@ -113,6 +113,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             host(&["xtask", "firmware", "build", "--bin", "no_panic_loop"]),
         ),
         (
+            "the device at a wire cannot panic, whatever comes over it",
+            host(&["xtask", "firmware", "build", "--bin", "no_panic_device"]),
+        ),
+        (
             "the slots cannot panic",
             host(&["xtask", "firmware", "build", "--bin", "no_panic_slots"]),
         ),
@@ -137,14 +141,25 @@ fn fuzz_stages(long: bool) -> Result<Vec<(&'static str, Command)>> {
         );
         return Ok(Vec::new());
     }
-    let (policies, kernels, seconds) = if long {
-        ("fuzzing policies, 30 min", "fuzzing kernels, 30 min", 1800)
+    let (policies, kernels, link, seconds) = if long {
+        (
+            "fuzzing policies, 30 min",
+            "fuzzing kernels, 30 min",
+            "fuzzing the link, 30 min",
+            1800,
+        )
     } else {
-        ("fuzzing policies, 10 s", "fuzzing kernels, 10 s", 10)
+        (
+            "fuzzing policies, 10 s",
+            "fuzzing kernels, 10 s",
+            "fuzzing the link, 10 s",
+            10,
+        )
     };
     Ok(vec![
         (policies, fuzz("parse_and_run", seconds)?),
         (kernels, fuzz("kernels", seconds)?),
+        (link, fuzz("link", seconds)?),
     ])
 }
 

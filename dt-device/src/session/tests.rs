@@ -195,10 +195,19 @@ impl<'a> Rig<'a> {
     }
 
     fn with(loaded: Option<Loaded<'a, Vec<u32>, STATE, ACT>>, slot: &'a mut Slot) -> Self {
+        Self::after(ResetCause::Unknown, loaded, slot)
+    }
+
+    fn after(
+        cause: ResetCause,
+        loaded: Option<Loaded<'a, Vec<u32>, STATE, ACT>>,
+        slot: &'a mut Slot,
+    ) -> Self {
         let wire = Wire {
             board: "bench",
             version: "0",
             silence_us: SILENCE_US,
+            cause,
         };
         let mut rig = Self {
             device: Device::new(wire, loaded, slot, Ticks::default()),
@@ -845,6 +854,7 @@ fn a_device_without_slots_says_so() {
         board: "bench",
         version: "0",
         silence_us: SILENCE_US,
+        cause: ResetCause::Unknown,
     };
     let mut slot = Slot::default();
     let mut rig = Rig::new(&file, &mut slot);
@@ -958,9 +968,12 @@ fn a_policy_has_proved_itself_after_so_many_ticks_in_a_row() {
 #[test]
 fn a_device_that_its_watchdog_has_reset_says_so_until_a_stop() {
     let (file, mut slot) = (policy(), Slot::default());
-    let mut rig = Rig::new(&file, &mut slot);
-    rig.device.restarted(ResetCause::Watchdog);
+    let loaded = Loaded::boot(file.bytes(), arena(&file), limits).unwrap();
+    let policy = loaded.policy;
+    let mut rig = Rig::after(ResetCause::Watchdog, Some(loaded), &mut slot);
+    rig.policy = policy;
     let fault = Mode::Faulted(Fault::WatchdogReset);
+    assert_eq!(rig.say(&ToDevice::Hello), [Heard::Hello(policy, fault)]);
     assert!(is_refused(
         &rig.arm(Pace::Lockstep),
         Refusal::Faulted(mode_bytes(fault))

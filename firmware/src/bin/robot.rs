@@ -5,14 +5,19 @@
 #[cfg(all(target_os = "none", target_arch = "arm"))]
 #[firmware::board::emulated::entry]
 fn main() -> ! {
+    use dt_control::Board;
+    use dt_device::blackbox::BlackBox;
     use dt_device::session::{Device, Loaded, Wire, limits, serve};
     use firmware::board::emulated::{self, Uart};
     use firmware::board::{Emulated, emulated::exit};
-    use firmware::image::{ACT, STATE, policy_and_arena};
+    use firmware::image::{ACT, STATE, black_box_memory, policy_and_arena};
 
-    let (Ok(mut board), Some(mut port), Some((file, arena))) =
-        (Emulated::take(), Uart::take(), policy_and_arena())
-    else {
+    let (Ok(mut board), Some(mut port), Some((file, arena)), Some(memory)) = (
+        Emulated::take(),
+        Uart::take(),
+        policy_and_arena(),
+        black_box_memory(),
+    ) else {
         defmt::error!("the board is unusable");
         exit(false)
     };
@@ -31,8 +36,12 @@ fn main() -> ! {
         version: env!("CARGO_PKG_VERSION"),
         // Of the emulator's clock, which goes on while the host simulates or is busy with something else.
         silence_us: 5_000_000,
+        cause: board.reset_cause(),
     };
-    let mut device = Device::new(wire, loaded, (), ());
+    let identity = loaded.as_ref().map(Loaded::identity::<Emulated>);
+    // Without a policy there is nothing to remember.
+    let history = identity.and_then(|identity| BlackBox::open(memory, identity, wire.cause).ok());
+    let mut device = Device::new(wire, loaded, (), history);
     if let Err(error) = serve(&mut board, &mut port, &mut (), &mut device) {
         defmt::error!("{}", error);
         exit(false)

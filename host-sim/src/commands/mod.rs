@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use host_sim::policy_file::PolicyFile;
 use host_sim::{Blueprint, MakeError};
 
+mod blackbox;
 mod replay;
 mod rollout;
 #[cfg(feature = "draw")]
@@ -31,6 +32,8 @@ enum Command {
     /// Show a policy file in an environment, in a window and in real time
     #[cfg(feature = "draw")]
     View(view::Args),
+    /// Replay a controller's black box with its policy file, to the bit; draw it; make training data of it
+    Blackbox(blackbox::Args),
     /// Print what an environment does from a given state under given actions
     Replay(replay::Args),
 }
@@ -45,6 +48,7 @@ impl Cli {
             Command::Rollout(args) => rollout::run(&args),
             #[cfg(feature = "draw")]
             Command::View(args) => view::run(&args),
+            Command::Blackbox(args) => blackbox::run(&args),
             Command::Replay(args) => replay::run(&args),
         }
     }
@@ -92,6 +96,9 @@ pub enum UsageError {
     /// Two results would replace each other.
     #[error("--json and --record name the same file; give each its own")]
     SameFile,
+    /// Likewise.
+    #[error("--out, --png and --json name the same file; give each its own")]
+    SameOutput,
     /// The name of a picture's file.
     #[cfg(feature = "draw")]
     #[error("--render")]
@@ -100,7 +107,7 @@ pub enum UsageError {
     #[error("--image is of use with --controller qemu only")]
     Image,
     /// Specified, but not in this build.
-    #[cfg(not(feature = "draw"))]
+    #[cfg(not(all(feature = "draw", feature = "hdf5")))]
     #[error("{0}")]
     NotBuiltYet(&'static str),
 }

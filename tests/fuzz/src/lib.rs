@@ -3,6 +3,7 @@
 //! Kept out of the targets themselves so that a stable compiler can replay the committed corpus.
 
 mod file;
+mod link;
 mod policy;
 mod script;
 
@@ -47,6 +48,14 @@ pub fn kernels(input: &[u8]) {
         let outcome = suite.run_one(&kernels, input);
         assert!(outcome.is_ok(), "{}: {outcome:?}", kernels.name);
     }
+}
+
+/// Puts `input` on the wire of the link; see `link.rs`.
+///
+/// # Panics
+/// If `dt-link` or `dt-device` breaks a promise.
+pub fn link(input: &[u8]) {
+    link::run(input);
 }
 
 /// What a target says when it is run by itself.

@@ -35,3 +35,8 @@ fn parse_and_run() {
 fn kernels() {
     replay("kernels", fuzz::kernels);
 }
+
+#[test]
+fn link() {
+    replay("link", fuzz::link);
+}
