@@ -19,7 +19,8 @@ from rp2040py.peripherals import ssi
 
 TICKS = 110  # more than dt_device::session::TRIAL
 PIECE = 512
-TRIES = 20
+TRIES = 100
+PATIENCE = 0.1  # virtual seconds until a question is asked again
 HELLO, ARM, START, STOP, OBSERVATION, BEGIN, CHUNK, FINISH = 0, 3, 4, 5, 6, 7, 8, 9
 IS_HELLO, IS_DONE, IS_REFUSAL, IS_ACTION, IS_UPLOAD = 0, 3, 4, 5, 6
 RUNNING = 5
@@ -31,6 +32,10 @@ class PowerCut(Exception):
 
 class Wrong(Exception):
     """Something that must not happen."""
+
+
+class Refused(Wrong):
+    """The device said no."""
 
 
 class Power:
@@ -141,14 +146,14 @@ class Device:
         """What the device answers, after the number of its message. What is sent `before` is answered at the same time."""
         for _ in range(TRIES):
             waiting = before + self.frame(message)
-            patience = self.pico.seconds + 1.0
+            patience = self.pico.seconds + PATIENCE
             while self.pico.seconds < patience:
                 waiting = self.pico.run(waiting)
                 for answer in self.hear():
                     if answer[0] == wanted:
                         return answer[1:]
                     if answer[0] == IS_REFUSAL:
-                        raise Wrong(f"message {message[0]} is refused: {answer[1:].hex(' ')}")
+                        raise Refused(f"message {message[0]} is refused: {answer[1:].hex(' ')}")
         raise Wrong(f"message {message[0]} is not answered")
 
     def hear(self):
@@ -215,20 +220,25 @@ class Bench:
             raise Wrong(f"policy {self.device.policy[0]:08x} runs")
 
     def update(self, policy):
-        """Sends a policy, lets it prove itself, and looks whether it stays."""
+        """Sends a policy, and looks whether it runs."""
         self.device.send(policy)
         self.switch_on(self.pico.flash, policy)
+
+    def live(self, flash, before, policy):
+        """An update that proves itself."""
+        self.switch_on(flash, before)
+        self.update(policy)
         self.device.prove()
         self.switch_on(self.pico.flash, policy)
 
-    def live(self, flash):
-        self.switch_on(flash, self.old)
-        self.update(self.new)
-
     def recover(self, flash, *allowed):
+        """Whatever runs, the next update works; if the policy that runs is on trial, after it has proved itself."""
         self.switch_on(flash, *allowed)
-        self.device.prove()
-        self.update(self.next)
+        try:
+            self.update(self.next)
+        except Refused:
+            self.device.prove()
+            self.update(self.next)
 
     def cut(self, steps, life, *arguments):
         """What the flash holds if the power fails in this step of a life."""
@@ -260,10 +270,10 @@ def main():
     bench = Bench(policies, Power(noise))
     factory = Pico()
     factory.load(arguments.image)
-    bench.switch_on(factory.flash, b"")
-    bench.update(bench.old)
+    bench.live(factory.flash, b"", bench.old)
     flash = bench.pico.flash
-    life = bench.steps(bench.live, flash)
+    update = (flash, bench.old, bench.new)
+    life = bench.steps(bench.live, *update)
     recovery = bench.steps(bench.recover, flash, bench.old)
 
     first = second = 0
@@ -271,12 +281,11 @@ def main():
         step = (first + noise.randrange(2) * life // 2) % life
         where = f"step {step} of {life}"
         try:
-            left = bench.cut(step, bench.live, flash)
+            left = bench.cut(step, bench.live, *update)
             first += 1
             allowed = [bench.old, bench.new]
             if first % 2 == 0:
-                # The shortest recovery has a few steps less than the longest.
-                again = noise.randrange(recovery - 2)
+                again = noise.randrange(recovery)
                 where += f", then step {again} of {recovery}"
                 left = bench.cut(again, bench.recover, left, *allowed)
                 second += 1
