@@ -1,7 +1,9 @@
 //! `cargo xtask firmware`: builds, measures and runs the controller's images.
 
 pub mod bench;
+pub mod boards;
 pub mod emulator;
+pub mod flash;
 pub mod image;
 pub mod prove;
 pub mod recording;
@@ -34,6 +36,10 @@ pub enum Command {
     Keygen(sign::Keygen),
     /// Sign a policy for devices that take no other
     Sign(sign::Sign),
+    /// Put a policy, and the program that runs it, into a board
+    Flash(flash::Arguments),
+    /// Build the program for boards that people own, and print what it takes and leaves of their memory
+    Boards(boards::Arguments),
     /// Compiles `dt-core` for every kind of target and checks which kernels each gets
     #[command(hide = true)]
     Targets,
@@ -253,6 +259,9 @@ impl Program {
 /// # Errors
 /// If set-up, the build or the image fails.
 pub fn run(command: Command) -> Result<()> {
+    if let Command::Flash(arguments) = &command {
+        return flash::flash(arguments); // Sets up what it needs, if it has to build anything.
+    }
     if !matches!(command, Command::Keygen(_) | Command::Sign(_)) {
         setup::ensure()?;
     }
@@ -289,6 +298,8 @@ pub fn run(command: Command) -> Result<()> {
         Command::Bench(arguments) => bench::run(&arguments)?,
         Command::Keygen(arguments) => sign::keygen(&arguments)?,
         Command::Sign(arguments) => sign::sign(&arguments)?,
+        Command::Flash(_) => {}
+        Command::Boards(arguments) => boards::run(&arguments)?,
         Command::Targets => targets::check()?,
         Command::Prove => prove::prove()?,
     }
