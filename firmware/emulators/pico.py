@@ -74,6 +74,7 @@ class Pico:
         alarm = self.chip.ppb.systick_alarm
         self._systick = alarm.callback
         alarm.callback = self._on_systick
+        self.asleep = False
         self.resets = 0
         self._watchdog = self.chip.watchdog.on_watchdog_trigger
         self.chip.watchdog.on_watchdog_trigger = self._on_watchdog
@@ -83,6 +84,7 @@ class Pico:
         self.simulator.stopped = True
 
     def _on_systick(self):
+        self.asleep = self.chip.core.waiting
         self._systick()
         self.chip.core.waiting = False  # This interrupt alone does not wake the emulated core.
         self.simulator.stopped = True
@@ -154,11 +156,13 @@ def uf2(path):
         yield fields[3], block[32 : 32 + 256]
 
 
-def serve(pico, server, rtt):
-    """Passes bytes between the board and whoever connects, one at a time, until the process is ended."""
+def serve(pico, server, rtt, until_idle):
+    """Passes bytes between the board and whoever connects, one at a time, until the process is ended, or the board at rest."""
     host, waiting = None, b""
     ahead = pico.seconds - time.monotonic()
-    while True:
+    rested = 0
+    while not until_idle or rested < 200:
+        rested = rested + 1 if pico.asleep else 0
         waiting = pico.run(waiting)
         if host and pico.sent:
             try:
@@ -189,6 +193,7 @@ def main():
     arguments.add_argument("image", nargs="*", help="ELF or UF2 files, written to flash one after the other")
     arguments.add_argument("--serial", metavar="SOCKET", required=True, help="Unix socket to make for UART0")
     arguments.add_argument("--flash", metavar="FILE", help="keeps the flash's content; is made if it is not there")
+    arguments.add_argument("--until", choices=["idle"], help="end when the board has been at rest for a fifth of a second")
     arguments.add_argument("--rtt", metavar="FILE", help="the log as defmt frames, for defmt-print; - for stdout")
     arguments = arguments.parse_args()
     kept = arguments.flash and os.path.exists(arguments.flash)
@@ -208,7 +213,7 @@ def main():
     if arguments.rtt:
         rtt = sys.stdout.buffer if arguments.rtt == "-" else open(arguments.rtt, "wb")
     try:
-        serve(pico, server, rtt)
+        serve(pico, server, rtt, arguments.until == "idle")
     except (KeyboardInterrupt, BrokenPipeError):
         pass
     finally:

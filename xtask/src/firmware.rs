@@ -5,6 +5,7 @@ pub mod boards;
 pub mod emulator;
 pub mod flash;
 pub mod image;
+pub mod pico;
 pub mod prove;
 pub mod recording;
 pub mod sign;
@@ -40,6 +41,8 @@ pub enum Command {
     Flash(flash::Arguments),
     /// Build the program for boards that people own, and print what it takes and leaves of their memory
     Boards(boards::Arguments),
+    /// Emulate a Raspberry Pi Pico that runs a policy, its UART a socket
+    Pico(pico::Arguments),
     /// Compiles `dt-core` for every kind of target and checks which kernels each gets
     #[command(hide = true)]
     Targets,
@@ -299,7 +302,8 @@ pub fn run(command: Command) -> Result<()> {
         Command::Keygen(arguments) => sign::keygen(&arguments)?,
         Command::Sign(arguments) => sign::sign(&arguments)?,
         Command::Flash(_) => {}
-        Command::Boards(arguments) => boards::run(&arguments)?,
+        Command::Pico(arguments) => pico::pico(&arguments)?,
+        Command::Boards(arguments) => boards::measure(&arguments)?,
         Command::Targets => targets::check()?,
         Command::Prove => prove::prove()?,
     }

@@ -80,7 +80,7 @@ impl<D: Dog> Board for Controller<D> {
     }
 
     fn reset_cause(&mut self) -> ResetCause {
-        core::mem::take(&mut self.reset_cause)
+        self.reset_cause
     }
 
     fn stop_watchdog(&mut self) -> Watchdog {

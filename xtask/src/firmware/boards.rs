@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -9,8 +10,8 @@ use dt_core::Blob;
 
 use super::image::{executable, target_directory};
 use super::size;
-use crate::process::output;
-use crate::setup::cortex_m::cargo_for_target;
+use crate::process::{cargo, output, run};
+use crate::setup::cortex_m::{Toolchain, cargo_for_target, recorded};
 
 #[path = "../../../firmware/boards/layout.rs"]
 mod layout;
@@ -116,7 +117,14 @@ impl Policy {
 /// # Errors
 /// If the build fails, for instance because the image does not fit.
 pub fn build(board: &Board, robot: Robot) -> Result<PathBuf> {
-    let mut cargo = cargo_for_target("build", board.target)?;
+    let mut cargo = cargo_for("build", board, robot)?;
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    executable(&output(&mut cargo)?).context("cargo built no image")
+}
+
+/// The command that does something with a board's package.
+fn cargo_for(subcommand: &str, board: &Board, robot: Robot) -> Result<Command> {
+    let mut cargo = cargo_for_target(subcommand, board.target)?;
     if let Some(processor) = board.processor {
         let target = board.target;
         cargo.arg("--config").arg(format!(
@@ -126,7 +134,6 @@ pub fn build(board: &Board, robot: Robot) -> Result<PathBuf> {
     cargo
         .args(["--manifest-path", PACKAGE, "--locked", "--release"])
         .args(["--features", board.name])
-        .args(["--message-format", "json-render-diagnostics"])
         .env("CARGO_TARGET_DIR", target_directory()?.join("boards"))
         .env(
             "DEFMT_LOG",
@@ -134,14 +141,29 @@ pub fn build(board: &Board, robot: Robot) -> Result<PathBuf> {
         )
         .env("DT_STATE", robot.state.to_string())
         .env("DT_ACT", robot.act.to_string());
-    executable(&output(&mut cargo)?).context("cargo built no image")
+    Ok(cargo)
+}
+
+/// Checks the format of the package and its lints for some boards.
+///
+/// # Errors
+/// If one is not kept.
+pub fn lint(boards: &[&Board]) -> Result<()> {
+    run(cargo().args(["fmt", "--manifest-path", PACKAGE, "--check"]))?;
+    for board in boards {
+        if recorded() != Some(Toolchain::Distribution) {
+            let mut clippy = cargo_for("clippy", board, HOPPER)?;
+            run(clippy.args(["--quiet", "--", "-D", "warnings"]))?;
+        }
+    }
+    Ok(())
 }
 
 /// Builds the images and prints what each takes and leaves.
 ///
 /// # Errors
 /// If an image does not build.
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub fn measure(arguments: &Arguments) -> Result<()> {
     let all = BOARDS.iter().collect::<Vec<_>>();
     let boards = match arguments.boards.is_empty() {
         true => &all,
@@ -150,6 +172,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut table = String::from(
         "| board | flash, bytes of | RAM without arena, bytes | arena up to, bytes | stack, bytes | two slots of, bytes | fit twice |\n|---|---|---|---|---|---|---|\n",
     );
+    lint(boards)?;
     for board in boards {
         let sizes = size::measure(&build(board, HOPPER)?)?;
         let arena = u64::from(4 * board.arena_words());

@@ -57,14 +57,8 @@ pub fn flash(arguments: &Arguments) -> Result<()> {
             Some(boards::build(board, policy.robot)?)
         }
     };
-    let folder = boards::folder(board)?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let mut pieces = Vec::new();
-    if let Some(image) = &image {
-        pieces.push(("program", program(image, &board.flash)?));
-    }
-    let [first, second] = slots(&board.flash, &policy.file)?;
-    pieces.extend([("slot-0", first), ("slot-1", second)]);
+    let pieces = pieces(board, image.as_deref(), &policy)?;
+    let folder = folder(board)?;
     for (index, step) in steps(board, &way, &pieces, &folder)?
         .into_iter()
         .enumerate()
@@ -78,6 +72,44 @@ pub fn flash(arguments: &Arguments) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes the file in the UF2 format of a board that takes such files, with its program or with a policy alone, and gives its place.
+///
+/// # Errors
+/// If the image is none of this board, or the file cannot be written.
+pub fn uf2_file(board: &Board, image: Option<&Path>, policy: &Policy) -> Result<PathBuf> {
+    let Boot::Uf2 { family, .. } = board.boot else {
+        bail!("the {} takes no UF2 files", board.title);
+    };
+    let path = folder(board)?.join("robot.uf2");
+    let pieces = pieces(board, image, policy)?;
+    let contents = pieces.into_iter().map(|(_, piece)| piece);
+    fs::write(&path, uf2(&contents.collect::<Vec<_>>(), family))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// The folder for a board's files.
+fn folder(board: &Board) -> Result<PathBuf> {
+    let folder = boards::folder(board)?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// What is written, by name.
+fn pieces(
+    board: &Board,
+    image: Option<&Path>,
+    policy: &Policy,
+) -> Result<Vec<(&'static str, Piece)>> {
+    let mut pieces = Vec::new();
+    if let Some(image) = image {
+        pieces.push(("program", program(image, &board.flash)?));
+    }
+    let [first, second] = slots(&board.flash, &policy.file)?;
+    pieces.extend([("slot-0", first), ("slot-1", second)]);
+    Ok(pieces)
 }
 
 /// How the bytes get into the board.
