@@ -58,8 +58,9 @@ fn constants(board: &Board, out: &Path) -> Result<(), Box<dyn Error>> {
     let name = board.name;
     let (state, act) = (dimension("DT_STATE")?, dimension("DT_ACT")?);
     let arena = board.arena_words();
+    let black_box = 1024 * board.black_box_kib;
     let text = format!(
-        "/// The board, as in `--board`.\npub const NAME: &str = {name:?};\n\n/// Length of an observation.\npub const STATE: usize = {state};\n\n/// Length of an action.\npub const ACT: usize = {act};\n\n/// 32-bit words of memory for a policy.\npub const ARENA_WORDS: usize = {arena};\n"
+        "/// The board, as in `--board`.\npub const NAME: &str = {name:?};\n\n/// Length of an observation.\npub const STATE: usize = {state};\n\n/// Length of an action.\npub const ACT: usize = {act};\n\n/// 32-bit words of memory for a policy.\npub const ARENA_WORDS: usize = {arena};\n\n/// Bytes of memory for the black box.\npub const BLACK_BOX_LEN: usize = {black_box};\n"
     );
     Ok(fs::write(out.join("constants.rs"), text)?)
 }

@@ -1,6 +1,6 @@
 //! The boards' names and memory: for `build.rs`, which links by them, and for `cargo xtask firmware`, which builds and flashes.
 
-use dt_device::slots::{Blocks, Layout, Region, parts};
+use dt_device::slots::{Layout, parts};
 
 /// A board that people own.
 #[derive(Debug, PartialEq)]
@@ -21,19 +21,21 @@ pub struct Board {
     pub flash: Layout,
     /// Where RAM begins and how many KiB it has.
     pub ram: (u32, u32),
+    /// KiB of it for the black box.
+    pub black_box_kib: u32,
 }
 
 /// KiB of RAM for the stack.
 pub const STACK_KIB: u32 = 12;
 
-/// KiB of RAM for all else but the policy's arena: queues of the wire, the log, the black box.
-pub const STATICS_KIB: u32 = 32;
+/// KiB of RAM for queues of the wire, the log and other statics.
+pub const STATICS_KIB: u32 = 8;
 
 impl Board {
     /// 32-bit words of RAM that a policy may have.
     pub fn arena_words(&self) -> u32 {
         let (_, ram_kib) = self.ram;
-        (ram_kib - STACK_KIB - STATICS_KIB) * 1024 / 4
+        (ram_kib - STACK_KIB - STATICS_KIB - self.black_box_kib) * 1024 / 4
     }
 }
 
@@ -74,6 +76,7 @@ const PICO: Board = Board {
     },
     flash: parts::RP2040,
     ram: (0x2000_0000, 256),
+    black_box_kib: 96,
 };
 
 const PICO2: Board = Board {
@@ -89,6 +92,7 @@ const PICO2: Board = Board {
     },
     flash: parts::RP2350,
     ram: (0x2000_0000, 512),
+    black_box_kib: 96,
 };
 
 const NUCLEO_H743ZI: Board = Board {
@@ -103,6 +107,7 @@ const NUCLEO_H743ZI: Board = Board {
     flash: parts::H743,
     // The memory beside the core: no cache lies between, so that a debug probe sees the log.
     ram: (0x2000_0000, 128),
+    black_box_kib: 32,
 };
 
 const NUCLEO_F446RE: Board = Board {
@@ -116,28 +121,7 @@ const NUCLEO_F446RE: Board = Board {
     },
     flash: parts::F446,
     ram: (0x2000_0000, 128),
-};
-
-/// STM32F405xG: 4 × 16, 64, 7 × 128 KiB. The program has the first 128 KiB: it does not fit the 64 KiB of [`parts::F405`].
-pub const F405: Layout = Layout {
-    base: 0x0800_0000,
-    unit: 4,
-    slots: [
-        Region {
-            start: 0x2_0000,
-            blocks: &[THREE],
-        },
-        Region {
-            start: 0x8_0000,
-            blocks: &[THREE],
-        },
-    ],
-}
-.checked();
-
-const THREE: Blocks = Blocks {
-    count: 3,
-    len: 0x2_0000,
+    black_box_kib: 32,
 };
 
 const FEATHER_F405: Board = Board {
@@ -149,8 +133,9 @@ const FEATHER_F405: Board = Board {
     boot: Boot::Dfu {
         enter: "connect the pin B0 to 3.3V, plug the board in by USB, press reset",
     },
-    flash: F405,
+    flash: parts::F405,
     ram: (0x2000_0000, 128),
+    black_box_kib: 32,
 };
 
 const NRF52840_DK: Board = Board {
@@ -162,6 +147,7 @@ const NRF52840_DK: Board = Board {
     boot: Boot::Hex { drive: "JLINK" },
     flash: parts::NRF52840,
     ram: (0x2000_0000, 256),
+    black_box_kib: 96,
 };
 
 /// All boards.

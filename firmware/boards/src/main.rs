@@ -7,18 +7,17 @@ mod clock;
 mod controller;
 mod flash;
 mod lamp;
-#[path = "../layout.rs"]
-#[allow(dead_code)] // The rest is for those who link and flash.
-mod layout;
 mod wire;
 
 use core::convert::Infallible;
+use core::hint::black_box;
 
 use cortex_m::{asm, singleton};
 use cortex_m_rt::entry;
 use defmt_rtt as _;
-use dt_control::Mode;
+use dt_control::{Mode, Processor};
 use dt_device::Updater;
+use dt_device::blackbox::{BlackBox, Identity};
 use dt_device::board::Indicator;
 use dt_device::session::{Device, Loaded, Wire, limits, serve};
 use dt_device::slots::{Boot, Fit, Trust};
@@ -33,7 +32,7 @@ use wire::Queues;
 mod constants {
     include!(concat!(env!("OUT_DIR"), "/constants.rs"));
 }
-use constants::{ACT, ARENA_WORDS, NAME, STATE};
+use constants::{ACT, ARENA_WORDS, BLACK_BOX_LEN, NAME, STATE};
 
 /// Longest time without an observation while an episode runs.
 const SILENCE_US: u32 = 500_000;
@@ -101,11 +100,33 @@ fn run() -> Option<Infallible> {
         board: NAME,
         version: env!("CARGO_PKG_VERSION"),
         silence_us: SILENCE_US,
+        cause: reset_cause,
     };
-    let mut device = Device::new(wire, loaded, updates, ());
+    let identity = loaded.as_ref().map(|loaded| identity(&board, loaded));
+    let memory = black_box_memory()?;
+    // Without a policy there is nothing to remember.
+    let history = identity.and_then(|identity| BlackBox::open(memory, identity, reset_cause).ok());
+    let mut device = Device::new(wire, loaded, updates, history);
     if let Err(error) = serve(&mut board, &mut port, &mut lamp, &mut device) {
         defmt::error!("{}", error);
         return None;
     }
     board.restart()
+}
+
+/// What the black box has to know.
+fn identity<P: Processor, A: AsMut<[u32]>>(_: &P, loaded: &Loaded<'_, A, STATE, ACT>) -> Identity {
+    loaded.identity::<P>()
+}
+
+/// Memory that a warm reset leaves as it is; `None` the second time.
+fn black_box_memory() -> Option<&'static mut [u8]> {
+    #[unsafe(link_section = ".uninit.black_box")]
+    static mut MEMORY: [u8; BLACK_BOX_LEN] = [0; BLACK_BOX_LEN];
+
+    singleton!(: () = ())?;
+    // The start-up code does not write zeros there, of which the compiler is not to know: any bytes are a black box or none.
+    let memory = black_box(&raw mut MEMORY);
+    // SAFETY: the one reference to it that there will ever be, since the second call does not get here.
+    Some(unsafe { &mut *memory })
 }

@@ -4,7 +4,7 @@
 //! - LED: the red one, PC1.
 
 use cortex_m::Peripherals;
-use dt_device::slots::Layout;
+use dt_device::slots::{Layout, parts};
 use embassy_stm32::gpio::{Level, Output, Speed};
 use embassy_stm32::peripherals::{IWDG, USART3};
 use embassy_stm32::rcc::{
@@ -20,7 +20,6 @@ pub use super::stm32::see_flash;
 use super::stm32::{Flash, Iwdg, Uart, reset_cause, settings};
 use crate::flash::Rom;
 use crate::lamp::Lamp;
-use crate::layout::F405;
 use crate::wire::{Queues, Wire};
 
 /// The core's clock.
@@ -33,7 +32,7 @@ bind_interrupts!(struct Interrupts {
 });
 
 /// Where policies lie.
-pub const SLOTS: Layout = F405;
+pub const SLOTS: Layout = parts::F405;
 
 /// Starts clocks and pins.
 pub fn start(
