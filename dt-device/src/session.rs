@@ -277,6 +277,9 @@ where
             let mut bytes = [0; GULP];
             let len = port.receive(&mut bytes);
             for byte in bytes.iter().take(len) {
+                if served.restarting {
+                    break;
+                }
                 let counts = *receiver.counts();
                 match receiver.feed(*byte) {
                     None => {}

@@ -144,6 +144,11 @@ impl Remote {
         self.client.greeting()
     }
 
+    /// The device, to be asked other things between episodes.
+    pub const fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     /// Brings the device to rest.
     ///
     /// # Errors
