@@ -297,14 +297,14 @@ impl Upload {
         {
             return Ok(active.received());
         }
-        if slots.is_pending() && !planted(Plant::UpdateOnTrial) {
-            return Err(Refusal::OnTrial);
-        }
         let (length, capacity) = (announcement.length, slots.capacity());
         if length == 0 || length > capacity {
             return Err(Refusal::Length { length, capacity });
         }
-        let (slot, place) = slots.free().ok_or(Refusal::NoFreeSlot)?;
+        let (slot, place, worth) = slots.free().ok_or(Refusal::NoFreeSlot)?;
+        if slots.is_pending() && worth > 0 && !planted(Plant::UpdateOnTrial) {
+            return Err(Refusal::OnTrial);
+        }
         let header = slots.header_of(announcement)?;
         self.stored = None;
         self.active = None;

@@ -17,6 +17,12 @@ pub fn pictures(pictures: u64) -> ProgressBar {
     bar_of(pictures, "pictures")
 }
 
+/// The same for a policy of `len` bytes on its way to a controller.
+#[must_use]
+pub fn upload(len: u64) -> ProgressBar {
+    of(Some(len), "{bar:40} {bytes}/{total_bytes} sent, {eta} left")
+}
+
 /// The same for what is read of an input of `len` bytes, if that is known. Hidden where results go to the terminal, which
 /// show by themselves how it goes on.
 #[must_use]

@@ -17,7 +17,10 @@ use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{Actions, Config, Head};
 use dt_device::blackbox::BlackBox;
 use dt_device::board::Port;
-use dt_device::session::{Device, Loaded, Wire};
+use dt_device::nor::Nor;
+use dt_device::session::{Device, Loaded, Next, Wire};
+use dt_device::slots::{self, Boot, Fit, Flash, Header, Trust, parts};
+use dt_device::upload::Updater;
 use host_sim::Controller;
 use host_sim::link::{Client, Connection, LinkError, Remote, Shared};
 use host_sim::policy_file::PolicyFile;
@@ -482,6 +485,138 @@ fn rollouts_on_the_emulated_board_give_the_hosts_json() {
         &folder.path().join("robot"),
         "--bin robot --board m4f",
     );
+}
+
+/// A device with slots behind a socket, one host after the other; a restart is a boot. Its flash has `policy` in slot 0.
+fn updated(listener: &UnixListener, policy: &PolicyFile, trust: Trust) {
+    let header = match trust {
+        Trust::Key { .. } => {
+            Header::sealed(policy.bytes(), &slots::sign(&SECRET, 1, policy.bytes()))
+        }
+        _ => Header::new(1, policy.bytes()),
+    };
+    let mut flash = Nor::<256>::new(&parts::RP2040, 1);
+    let mut buffer = [0; slots::MAX_HEAD];
+    let head = parts::RP2040.head(&header, true, &mut buffer).unwrap();
+    let [start, at] = [
+        parts::RP2040.policy(0).unwrap().start,
+        parts::RP2040.slots[0].start,
+    ];
+    flash.bytes_mut()[at as usize..][..head.len()].copy_from_slice(head);
+    flash.bytes_mut()[start as usize..][..policy.bytes().len()].copy_from_slice(policy.bytes());
+    let fit = Fit {
+        state_dim: 3,
+        action_len: 1,
+        arena_words: policy.blob().manifest().config.arena_words(),
+    };
+    for socket in listener.incoming() {
+        let socket = socket.unwrap();
+        let timeout = Some(Duration::from_millis(20));
+        socket.set_read_timeout(timeout).unwrap();
+        flash.run(None);
+        let mut boot = Boot::new(&mut flash, parts::RP2040, fit, trust);
+        let candidate = boot.next().unwrap();
+        let place = candidate.policy.clone();
+        let mut slots = boot.run(Some(candidate));
+        let file = PolicyFile::from_bytes(slots.flash().mapped(place.clone())).unwrap();
+        slots.flash().run(Some(place));
+        let arena = vec![0; fit.arena_words];
+        let loaded = Loaded::<_, 3, 1>::boot(file.bytes(), arena, Limits::of_period).unwrap();
+        let wire = Wire {
+            board: "thread",
+            version: "0",
+            silence_us: 10_000_000,
+            cause: ResetCause::Unknown,
+        };
+        let mut device = Device::new(wire, Some(loaded), Updater::new(slots), ());
+        let mut clock = Clock(Instant::now());
+        let mut end = End {
+            socket,
+            arrived: VecDeque::new(),
+            damage: None,
+            received: 0,
+        };
+        'connected: while end.wait() {
+            while !end.arrived.is_empty() {
+                if let Next::Restart = device.step(&mut clock, &mut end, &mut (), None) {
+                    break 'connected;
+                }
+            }
+        }
+    }
+}
+
+const SECRET: [u8; 32] = [3; 32];
+
+#[test]
+fn a_policy_is_replaced_over_the_wire() {
+    let folder = tempfile::tempdir().unwrap();
+    let [board, closed] = ["board", "closed"].map(|name| folder.path().join(name));
+    let policy = |seed| episodes::policy(small_config(), RewardMode::Observed, seed);
+    let public = slots::public_key(&SECRET);
+    for (path, trust) in [
+        (&board, Trust::Anyone),
+        (&closed, Trust::Key { public, oldest: 1 }),
+    ] {
+        let listener = UnixListener::bind(path).unwrap();
+        thread::spawn(move || updated(&listener, &policy(3), trust));
+    }
+    let [new, seal, other] =
+        ["new.dtb", "new.seal", "other.dtb"].map(|name| folder.path().join(name));
+    fs::write(&new, policy(4).bytes()).unwrap();
+    let upload = |file: &Path, board: &Path, seal: Option<&Path>| {
+        let place = format!("serial:{}", board.display());
+        let mut arguments = vec!["upload", &place];
+        if let Some(seal) = seal {
+            arguments.extend(["--seal", seal.to_str().unwrap()]);
+        }
+        host_sim(file, &arguments)
+    };
+    let sent = |output: Output| -> bool {
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{log}");
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result["policy"], format!("{:08x}", policy(4).crc()));
+        result["sent"].as_bool().unwrap()
+    };
+    let refused = |output: Output, why: &str| {
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(output.stdout.is_empty() && log.contains(why), "{log}");
+    };
+    let wide = Config {
+        state_dim: 4,
+        ..small_config()
+    };
+    fs::write(&other, Sample::random(wide, 1).emit().bytes()).unwrap();
+    refused(upload(&other, &board, None), "states of length 4");
+    assert!(sent(upload(&new, &board, None)));
+    assert!(!sent(upload(&new, &board, None)));
+    // Every connection is a boot here: this is the last one of the trial.
+    fs::write(&other, policy(5).bytes()).unwrap();
+    refused(upload(&other, &board, None), "has not proved itself");
+
+    refused(upload(&new, &closed, None), "signed with the device's key");
+    let bytes = fs::read(&new).unwrap();
+    let sign = |secret, sequence| {
+        let header = Header::sealed(&bytes, &slots::sign(secret, sequence, &bytes));
+        fs::write(&seal, header.encode()).unwrap();
+        Some(seal.as_path())
+    };
+    refused(upload(&other, &closed, sign(&SECRET, 2)), "is of policy");
+    refused(
+        upload(&new, &closed, sign(&[4; 32], 2)),
+        "signed with the device's key",
+    );
+    refused(
+        upload(&new, &closed, sign(&SECRET, 1)),
+        "older than the device's",
+    );
+    assert!(sent(upload(&new, &closed, sign(&SECRET, 2))));
+    fs::write(&seal, [0; 132]).unwrap();
+    refused(upload(&new, &closed, Some(&seal)), "is no seal");
+    fs::write(&seal, [0; 131]).unwrap();
+    refused(upload(&new, &closed, Some(&seal)), "132 bytes");
 }
 
 fn project() -> &'static Path {

@@ -1,8 +1,11 @@
 //! `cargo xtask firmware`: builds, measures and runs the controller's images.
 
 pub mod bench;
+pub mod boards;
 pub mod emulator;
+pub mod flash;
 pub mod image;
+pub mod pico;
 pub mod prove;
 pub mod recording;
 pub mod sign;
@@ -34,6 +37,12 @@ pub enum Command {
     Keygen(sign::Keygen),
     /// Sign a policy for devices that take no other
     Sign(sign::Sign),
+    /// Put a policy, and the program that runs it, into a board
+    Flash(flash::Arguments),
+    /// Build the program for boards that people own, and print what it takes and leaves of their memory
+    Boards(boards::Arguments),
+    /// Emulate a Raspberry Pi Pico that runs a policy, its UART a socket
+    Pico(pico::Arguments),
     /// Compiles `dt-core` for every kind of target and checks which kernels each gets
     #[command(hide = true)]
     Targets,
@@ -253,6 +262,9 @@ impl Program {
 /// # Errors
 /// If set-up, the build or the image fails.
 pub fn run(command: Command) -> Result<()> {
+    if let Command::Flash(arguments) = &command {
+        return flash::flash(arguments); // Sets up what it needs, if it has to build anything.
+    }
     if !matches!(command, Command::Keygen(_) | Command::Sign(_)) {
         setup::ensure()?;
     }
@@ -289,6 +301,9 @@ pub fn run(command: Command) -> Result<()> {
         Command::Bench(arguments) => bench::run(&arguments)?,
         Command::Keygen(arguments) => sign::keygen(&arguments)?,
         Command::Sign(arguments) => sign::sign(&arguments)?,
+        Command::Flash(_) => {}
+        Command::Pico(arguments) => pico::pico(&arguments)?,
+        Command::Boards(arguments) => boards::measure(&arguments)?,
         Command::Targets => targets::check()?,
         Command::Prove => prove::prove()?,
     }

@@ -71,8 +71,16 @@ pub fn run_openly(command: &mut Command) -> Result<()> {
 /// # Errors
 /// If it cannot be started, does not succeed, or prints something that is not text.
 pub fn output(command: &mut Command) -> Result<String> {
+    output_of(command, Stdio::null())
+}
+
+/// The same, of a program that reads `input`.
+///
+/// # Errors
+/// As [`output`].
+pub fn output_of(command: &mut Command, input: impl Into<Stdio>) -> Result<String> {
     let output = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| cannot_start(command))?;

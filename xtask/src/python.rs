@@ -160,14 +160,19 @@ fn wheels(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// What the package is compared with.
-struct Counterpart {
-    host_sim: PathBuf,
+pub struct Counterpart {
+    /// The program.
+    pub host_sim: PathBuf,
     /// Policies of several kinds.
-    policies: PathBuf,
+    pub policies: PathBuf,
 }
 
 impl Counterpart {
-    fn build(target: &Path, policies: PathBuf) -> Result<Self> {
+    /// Builds it, and writes the policies into a folder.
+    ///
+    /// # Errors
+    /// If it does not build.
+    pub fn build(target: &Path, policies: PathBuf) -> Result<Self> {
         // Together with all else, as the tests are built, so that what they have compiled is not compiled again.
         run(cargo()
             .args(["build", "--quiet", "--features", "tests/host"])

@@ -7,6 +7,7 @@ pub mod cortex_m;
 pub mod defmt_print;
 mod links;
 pub mod python;
+pub mod rp2040py;
 mod system;
 
 use std::path::{Path, PathBuf};

@@ -283,15 +283,16 @@ impl<F: Flash, const N: usize> Slots<F, N> {
         &mut self.store.flash
     }
 
-    /// The slot for the next policy: of those that do not run the one that is worth least.
-    pub(crate) fn free(&self) -> Option<(usize, Place)> {
+    /// The slot for the next policy: of those that do not run the one that is worth least; and its sequence number, or 0 if it is
+    /// worth nothing.
+    pub(crate) fn free(&self) -> Option<(usize, Place, u32)> {
         let running = self.running.as_ref().map(|candidate| candidate.slot);
         let touched = planted(Plant::RunningSlot) && running.is_some();
         let free = (0..N)
             .zip(&self.entries)
             .filter(|&(slot, _)| (running == Some(slot)) == touched);
         let (slot, entry) = free.min_by_key(|(_, entry)| entry.worth())?;
-        Some((slot, entry.place))
+        Some((slot, entry.place, entry.worth()))
     }
 
     /// The highest sequence number in any header.

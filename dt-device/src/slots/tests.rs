@@ -182,6 +182,21 @@ fn a_policy_that_is_never_confirmed_gives_way_to_the_old_one() {
 }
 
 #[test]
+fn a_policy_on_trial_is_replaced_where_nothing_is_lost() {
+    let (first, second) = (file(4, 1), file(4, 2));
+    let mut slots = boot(Nor::new(&LAYOUT, 1));
+    send(&mut slots, first.bytes()).unwrap();
+    let mut slots = reset(slots);
+    assert!(slots.is_pending());
+    let stored = send(&mut slots, second.bytes()).unwrap();
+    assert_eq!((stored.slot, stored.sequence), (1, 2));
+    // Now there is something to lose, although neither is known to be good.
+    let mut slots = reset(slots);
+    assert_eq!(running(&mut slots), (1, second.bytes().to_vec(), Some(1)));
+    assert_eq!(send(&mut slots, first.bytes()), Err(Refusal::OnTrial));
+}
+
+#[test]
 fn a_policy_that_fails_its_self_test_gives_way_at_once() {
     let (old, new) = (file(4, 1), file(4, 2));
     let mut slots = device(&old);

@@ -10,6 +10,7 @@ use host_sim::{Blueprint, MakeError};
 mod blackbox;
 mod replay;
 mod rollout;
+mod upload;
 #[cfg(feature = "draw")]
 mod view;
 
@@ -34,6 +35,8 @@ enum Command {
     View(view::Args),
     /// Replay a controller's black box with its policy file, to the bit; draw it; make training data of it
     Blackbox(blackbox::Args),
+    /// Give a controller another policy, which runs after a restart
+    Upload(upload::Args),
     /// Print what an environment does from a given state under given actions
     Replay(replay::Args),
 }
@@ -49,6 +52,7 @@ impl Cli {
             #[cfg(feature = "draw")]
             Command::View(args) => view::run(&args),
             Command::Blackbox(args) => blackbox::run(&args),
+            Command::Upload(args) => upload::run(&args),
             Command::Replay(args) => replay::run(&args),
         }
     }

@@ -156,7 +156,7 @@ impl Step for Environment {
 }
 
 /// Held until the file is dropped, or the process ends in whatever way.
-fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -171,7 +171,7 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn python_version() -> Result<(u32, u32)> {
+pub(super) fn python_version() -> Result<(u32, u32)> {
     let printed =
         output(command("python3").args(["-I", "-c", "import sys; print(*sys.version_info[:2])"]))?;
     let mut numbers = printed.split_whitespace().map(str::parse);
@@ -182,7 +182,7 @@ fn python_version() -> Result<(u32, u32)> {
 }
 
 /// A folder name from everything that decides what is in the environment.
-fn key(requirements: &str, (major, minor): (u32, u32)) -> String {
+pub(super) fn key(requirements: &str, (major, minor): (u32, u32)) -> String {
     let hash = fnv1a(requirements.as_bytes());
     format!(
         "python{major}.{minor}-{}-{hash:016x}",

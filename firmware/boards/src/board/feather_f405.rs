@@ -1,0 +1,82 @@
+//! Adafruit Feather STM32F405 (STM32F405RG).
+//!
+//! - Link: USART3, TX (PB10) and RX (PB11).
+//! - LED: the red one, PC1.
+
+use cortex_m::Peripherals;
+use dt_device::slots::{Layout, parts};
+use embassy_stm32::gpio::{Level, Output, Speed};
+use embassy_stm32::peripherals::{IWDG, USART3};
+use embassy_stm32::rcc::{
+    AHBPrescaler, APBPrescaler, Hse, HseMode, Pll, PllMul, PllPDiv, PllPreDiv, PllSource, Sysclk,
+};
+use embassy_stm32::time::Hertz;
+use embassy_stm32::usart::{self, BufferedUart};
+use embassy_stm32::{Config, bind_interrupts};
+use embedded_hal::digital::PinState;
+
+use super::Parts;
+pub use super::stm32::see_flash;
+use super::stm32::{Flash, Iwdg, Uart, reset_cause, settings};
+use crate::flash::Rom;
+use crate::lamp::Lamp;
+use crate::wire::{Queues, Wire};
+
+/// The core's clock.
+pub const CLOCK_HZ: u32 = 168_000_000;
+/// SysTick goes on while the core sleeps.
+pub const SLEEPS: bool = true;
+
+bind_interrupts!(struct Interrupts {
+    USART3 => usart::BufferedInterruptHandler<USART3>;
+});
+
+/// Where policies lie.
+pub const SLOTS: Layout = parts::F405;
+
+/// Starts clocks and pins.
+pub fn start(
+    _: &mut Peripherals,
+    queues: Queues,
+) -> Option<Parts<Iwdg<IWDG>, Uart, Output<'static>, Flash>> {
+    let mut config = Config::default();
+    // A crystal of 12 MHz.
+    config.rcc.hse = Some(Hse {
+        freq: Hertz(12_000_000),
+        mode: HseMode::Oscillator,
+    });
+    config.rcc.pll_src = PllSource::HSE;
+    config.rcc.pll = Some(Pll {
+        prediv: PllPreDiv::DIV6,
+        mul: PllMul::MUL168,
+        divp: Some(PllPDiv::DIV2),
+        divq: None,
+        divr: None,
+    });
+    config.rcc.sys = Sysclk::PLL1_P;
+    config.rcc.ahb_pre = AHBPrescaler::DIV1;
+    config.rcc.apb1_pre = APBPrescaler::DIV4;
+    config.rcc.apb2_pre = APBPrescaler::DIV2;
+    let part = embassy_stm32::init(config);
+    see_flash();
+    let Queues { sending, received } = queues;
+    let uart = BufferedUart::new(
+        part.USART3,
+        part.PB11,
+        part.PB10,
+        sending,
+        received,
+        Interrupts,
+        settings(),
+    );
+    Some(Parts {
+        reset_cause: reset_cause(),
+        flash: Rom(Flash::new_blocking(part.FLASH)),
+        dog: Iwdg::new(part.IWDG),
+        wire: Wire(uart.ok()?),
+        lamp: Lamp::new(
+            Output::new(part.PC1, Level::Low, Speed::Low),
+            PinState::High,
+        ),
+    })
+}

@@ -1,0 +1,114 @@
+//! Raspberry Pi Pico (RP2040) and Pico 2 (RP2350).
+//!
+//! - Link: UART0, GP0 transmits and GP1 receives.
+//! - LED: GP25.
+
+use cortex_m::{Peripherals, asm};
+use dt_control::{ResetCause, Watchdog};
+use dt_device::slots::{Layout, parts};
+use embassy_rp::gpio::{Level, Output};
+use embassy_rp::peripherals::{FLASH, UART0};
+use embassy_rp::uart::{BufferedInterruptHandler, BufferedUart, Config};
+use embassy_rp::{bind_interrupts, flash, watchdog};
+use embassy_time::Duration;
+use embedded_hal::digital::PinState;
+
+use super::Parts;
+use crate::controller::Dog;
+use crate::flash::Rom;
+use crate::lamp::Lamp;
+use crate::wire::{BAUD, Queues, Wire};
+
+/// The core's clock.
+pub const CLOCK_HZ: u32 = if cfg!(feature = "pico") {
+    125_000_000
+} else {
+    150_000_000
+};
+/// SysTick goes on while the core sleeps.
+pub const SLEEPS: bool = true;
+
+bind_interrupts!(struct Interrupts {
+    UART0_IRQ => BufferedInterruptHandler<UART0>;
+});
+
+/// Where policies lie.
+#[cfg(feature = "pico")]
+pub const SLOTS: Layout = parts::RP2040;
+/// Where policies lie.
+#[cfg(feature = "pico2")]
+pub const SLOTS: Layout = parts::RP2350;
+
+/// Bytes of the flash chip.
+const FLASH_BYTES: usize = SLOTS.slots[1].end() as usize;
+
+/// The driver empties the cache above the flash.
+pub fn see_flash() {}
+
+/// Starts clocks and pins.
+pub fn start(
+    _: &mut Peripherals,
+    queues: Queues,
+) -> Option<Parts<Rp, BufferedUart, Output<'static>, RpFlash>> {
+    let part = embassy_rp::init(Default::default());
+    let mut config = Config::default();
+    config.baudrate = BAUD;
+    let uart = BufferedUart::new(
+        part.UART0,
+        part.PIN_0,
+        part.PIN_1,
+        Interrupts,
+        queues.sending,
+        queues.received,
+        config,
+    );
+    let watchdog = watchdog::Watchdog::new(part.WATCHDOG);
+    Some(Parts {
+        reset_cause: match watchdog.reset_reason() {
+            Some(watchdog::ResetReason::TimedOut) => ResetCause::Watchdog,
+            Some(watchdog::ResetReason::Forced) => ResetCause::Software,
+            None => ResetCause::Unknown,
+        },
+        dog: Rp {
+            watchdog,
+            timeout: Duration::MIN,
+        },
+        wire: Wire(uart),
+        lamp: Lamp::new(Output::new(part.PIN_25, Level::Low), PinState::High),
+        flash: Rom(flash::Flash::new_blocking(part.FLASH)),
+    })
+}
+
+/// The flash chip beside the part.
+pub type RpFlash = flash::Flash<'static, FLASH, flash::Blocking, FLASH_BYTES>;
+
+/// The part's watchdog.
+pub struct Rp {
+    watchdog: watchdog::Watchdog,
+    timeout: Duration,
+}
+
+impl Dog for Rp {
+    fn start(&mut self, timeout_us: u32) {
+        const LONGEST: u32 = 0xFF_FFFF / 2; // The RP2040 counts twice a microsecond (its erratum E1).
+        self.timeout = Duration::from_micros(u64::from(timeout_us.min(LONGEST)));
+        self.watchdog.start(self.timeout);
+    }
+
+    fn feed(&mut self) {
+        self.watchdog.feed(self.timeout);
+    }
+
+    fn stop(&mut self) -> Watchdog {
+        self.watchdog.stop();
+        Watchdog::Stopped
+    }
+
+    /// By the watchdog, which resets the peripherals too.
+    fn restart(&mut self) -> ! {
+        self.watchdog.trigger_reset();
+        loop {
+            asm::nop();
+        }
+    }
+}

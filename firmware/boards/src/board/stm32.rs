@@ -1,0 +1,99 @@
+//! What the STM32 boards share.
+
+#[cfg(not(feature = "nucleo-h743zi"))]
+use dt_control::ResetCause;
+use dt_control::Watchdog;
+use embassy_stm32::Peri;
+use embassy_stm32::usart::{BufferedUart, Config};
+use embassy_stm32::wdg::{IndependentWatchdog, Instance};
+#[cfg(not(feature = "nucleo-h743zi"))]
+use embassy_stm32::{flash, pac};
+
+use crate::controller::Dog;
+use crate::wire::BAUD;
+
+/// The UART's settings.
+pub fn settings() -> Config {
+    let mut config = Config::default();
+    config.baudrate = BAUD;
+    config
+}
+
+/// The independent watchdog: once started it runs until the next reset.
+pub struct Iwdg<T: Instance + 'static> {
+    part: Option<Peri<'static, T>>,
+    running: Option<IndependentWatchdog<'static, T>>,
+}
+
+impl<T: Instance> Iwdg<T> {
+    /// Not started yet.
+    pub fn new(part: Peri<'static, T>) -> Self {
+        Self {
+            part: Some(part),
+            running: None,
+        }
+    }
+}
+
+impl<T: Instance> Dog for Iwdg<T> {
+    fn start(&mut self, timeout_us: u32) {
+        const SHORTEST: u32 = 1_000;
+        const LONGEST: u32 = 32_000_000; // 4096 counts of 256 periods of 32 kHz
+        if let Some(part) = self.part.take() {
+            let timeout_us = timeout_us.clamp(SHORTEST, LONGEST);
+            self.running
+                .insert(IndependentWatchdog::new(part, timeout_us))
+                .unleash();
+        }
+        self.feed();
+    }
+
+    fn feed(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.pet();
+        }
+    }
+
+    fn stop(&mut self) -> Watchdog {
+        match self.running {
+            None => Watchdog::Stopped,
+            Some(_) => Watchdog::Armed,
+        }
+    }
+}
+
+/// The flash of an STM32F4.
+#[cfg(not(feature = "nucleo-h743zi"))]
+pub type Flash = flash::Flash<'static, flash::Blocking>;
+
+/// Turns on an STM32F4's caches above the flash, with nothing in them.
+#[cfg(not(feature = "nucleo-h743zi"))]
+pub fn see_flash() {
+    let acr = pac::FLASH.acr();
+    acr.modify(|acr| acr.set_dcen(false));
+    acr.modify(|acr| acr.set_dcrst(true));
+    acr.modify(|acr| acr.set_dcrst(false));
+    acr.modify(|acr| {
+        acr.set_dcen(true);
+        acr.set_icen(true);
+        acr.set_prften(true);
+    });
+}
+
+/// Why an STM32F4 has come out of reset.
+#[cfg(not(feature = "nucleo-h743zi"))]
+pub fn reset_cause() -> ResetCause {
+    let flags = pac::RCC.csr().read();
+    pac::RCC.csr().modify(|csr| csr.set_rmvf(true));
+    match flags {
+        _ if flags.wdgrstf() => ResetCause::Watchdog,
+        _ if flags.sftrstf() => ResetCause::Software,
+        _ if flags.porrstf() => ResetCause::PowerOn,
+        _ if flags.borrstf() => ResetCause::BrownOut,
+        _ if flags.padrstf() => ResetCause::Pin,
+        _ => ResetCause::Unknown,
+    }
+}
+
+/// The link's UART.
+pub type Uart = BufferedUart<'static>;
