@@ -461,7 +461,6 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
         if processor.float_mode().is_err() {
             return Err(Fault::FloatingPointMode);
         }
-        let before = self.before.take();
         // Neither what the robot forgets to write nor what it once wrote passes for a measurement: the observation is
         // NaN until then.
         let mut ages_us = [u32::MAX; GROUPS];
@@ -473,7 +472,7 @@ impl<'a, A: AsMut<[u32]>, const STATE: usize, const ACT: usize, const GROUPS: us
             return Err(Fault::StaleSensor { group });
         }
         self.guard.plausible(&self.observation)?;
-        if let Some(before) = before {
+        if let Some(before) = &self.before {
             let periods = tick.missed.saturating_add(1) as f32;
             let changes = before.iter().zip(&self.observation).map(|(b, o)| o - b);
             let mut changes = changes.zip(&self.max_change);

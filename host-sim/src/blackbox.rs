@@ -449,7 +449,7 @@ impl fmt::Display for Summary {
         for step in differing.take(10) {
             writeln!(
                 f,
-                "  record {}, timestep {}: {} bits differ",
+                "  record {}, timestep {}: {} differing bit(s)",
                 step.sequence, step.timestep, step.differing_bits
             )?;
         }

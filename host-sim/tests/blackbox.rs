@@ -280,9 +280,9 @@ fn what_cannot_be_replayed_is_refused_by_name() {
     w.write("altered.bin", &altered);
     w.run("blackbox altered.bin --policy p.dtb")
         .code(1)
-        .stdout(contains("timestep 99: 1 bits differ"))
+        .stdout(contains("timestep 99: 1 differing bit(s)"))
         .stderr(contains(
-            "1 of 64 steps do not have the bits of p.dtb: 1 bits differ",
+            "1 of 64 steps do not have the bits of p.dtb: 1 differing bit(s)",
         ));
     // A ring that is too short for the policy to say anything.
     let file = PolicyFile::load(&w.path("p.dtb")).unwrap();

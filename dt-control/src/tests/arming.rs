@@ -116,6 +116,14 @@ fn an_episode_or_a_fault_has_to_be_stopped_first() {
     plans[2].request = Some(Request::Halt(Fault::Robot { code: 1 }));
     let played = play(&mut control, &plans);
     assert_eq!(played[1].refusal, Some(Refusal::Running));
+    let again = [
+        requesting(1, Request::Stop),
+        requesting(1, ARM),
+        requesting(1, START),
+        requesting(1, START),
+    ];
+    let refused = play_exactly(&mut control, &again)[3].refusal;
+    assert_eq!(refused, Some(Refusal::Running));
     assert_eq!(played[1].mode, Running, "and goes on");
     let halted = Faulted(Fault::Robot { code: 1 });
     assert_eq!(

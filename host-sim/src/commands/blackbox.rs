@@ -41,7 +41,7 @@ pub struct Args {
 #[derive(Debug, thiserror::Error)]
 enum NotTheBits {
     #[error(
-        "{differing} of {steps} steps do not have the bits of {policy}: {differing_bits} bits differ"
+        "{differing} of {steps} steps do not have the bits of {policy}: {differing_bits} differing bit(s)"
     )]
     Differ {
         differing: usize,
