@@ -10,6 +10,7 @@ use ::tests::{Sample, episodes, small_config};
 use dt_control::ResetCause;
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{Attention, Config, Dtype};
+use dt_device::blackbox::{SECONDS, TAIL, records_for};
 use host_sim::blackbox::{BlackBox, Replayed, Verdict, replay, seconds};
 use host_sim::policy_file::PolicyFile;
 use predicates::prelude::*;
@@ -87,7 +88,7 @@ fn of_an_episode_without_its_beginning_the_end_is_decided() {
         for reward in REWARDS {
             let file = policy(config, reward);
             for records in [field - 1, field, 50] {
-                let tail = usize::from(dt_device::blackbox::TAIL);
+                let tail = usize::from(TAIL);
                 let mut memory = memory(records + tail);
                 live(&file, &mut memory, &[(100, End::NoReading)]);
                 let replayed = replayed(&memory, &file);
@@ -102,6 +103,24 @@ fn of_an_episode_without_its_beginning_the_end_is_decided() {
                 }
             }
         }
+    }
+}
+
+/// The room that `records_for` makes: every step of the last five seconds before the fault is decided.
+#[test]
+fn the_last_seconds_are_decided_in_a_ring_made_for_them() {
+    for attention in [Attention::Streaming, Attention::Window] {
+        let config = Config {
+            attention,
+            ..small_config()
+        };
+        let file = policy(config, RewardMode::Observed);
+        let period_us = file.blob().manifest().control_period_us;
+        let mut memory = memory(records_for(period_us, config.receptive_field()));
+        live(&file, &mut memory, &[(300, End::NoReading)]);
+        let equal = count(&replayed(&memory, &file), Verdict::Equal);
+        let steps = SECONDS * 1_000_000 / period_us;
+        assert!((steps..steps + 3).contains(&(equal as u32)), "{equal}");
     }
 }
 
