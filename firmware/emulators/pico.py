@@ -161,7 +161,7 @@ def serve(pico, server, rtt, until_idle):
     host, waiting = None, b""
     ahead = pico.seconds - time.monotonic()
     rested = 0
-    while not until_idle or rested < 200:
+    while not until_idle or rested < 20:
         rested = rested + 1 if pico.asleep else 0
         waiting = pico.run(waiting)
         if host and pico.sent:
@@ -193,7 +193,7 @@ def main():
     arguments.add_argument("image", nargs="*", help="ELF or UF2 files, written to flash one after the other")
     arguments.add_argument("--serial", metavar="SOCKET", required=True, help="Unix socket to make for UART0")
     arguments.add_argument("--flash", metavar="FILE", help="keeps the flash's content; is made if it is not there")
-    arguments.add_argument("--until", choices=["idle"], help="end when the board has been at rest for a fifth of a second")
+    arguments.add_argument("--until", choices=["idle"], help="end when the board has been asleep for 20 ms in a row")
     arguments.add_argument("--rtt", metavar="FILE", help="the log as defmt frames, for defmt-print; - for stdout")
     arguments = arguments.parse_args()
     kept = arguments.flash and os.path.exists(arguments.flash)

@@ -36,6 +36,10 @@ pub fn run(long: bool) -> Result<()> {
             "cost: every activation and head",
             host(&["xtask", "firmware", "bench", "--heads"]),
         ));
+        all.push((
+            "every board that people own builds and fits",
+            host(&["xtask", "firmware", "boards"]),
+        ));
     }
     all.extend(fuzz_stages(long)?);
     for (name, mut command) in all {
@@ -125,6 +129,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),
         ("the Python package", host(&["xtask", "python"])),
+        (
+            "a Pico, emulated as the chip it is",
+            host(&["xtask", "firmware", "pico", "--check"]),
+        ),
         (
             "cost: instructions of a control step",
             host(&["xtask", "firmware", "bench", "--quick"]),

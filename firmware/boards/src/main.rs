@@ -20,7 +20,7 @@ use dt_device::Updater;
 use dt_device::blackbox::{BlackBox, Identity};
 use dt_device::board::Indicator;
 use dt_device::session::{Device, Loaded, Wire, limits, serve};
-use dt_device::slots::{Boot, Fit, Trust};
+use dt_device::slots::{Boot, Fit, Reason, Trust};
 use panic_probe as _;
 
 use board::{Parts, SLOTS};
@@ -91,8 +91,10 @@ fn run() -> Option<Infallible> {
         }
     };
     for slot in 0..SLOTS.slots.len() {
-        if let Some(reason) = boot.reason(slot) {
-            defmt::warn!("slot {=usize}: {}", slot, reason);
+        match boot.reason(slot) {
+            None => {}
+            Some(Reason::Header(_)) => defmt::info!("slot {=usize}: no policy", slot),
+            Some(reason) => defmt::warn!("slot {=usize}: {}", slot, reason),
         }
     }
     let updates = Updater::new(boot.run(running));

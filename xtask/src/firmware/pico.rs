@@ -160,10 +160,7 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
         pico == host,
         "the episode on the Pico is not the host's: {pico} and {host}"
     );
-    println!(
-        "pico: an episode of Pendulum is the host's to the last digit: {}",
-        host.trim()
-    );
+    println!("pico: an episode of Pendulum is the host's to the last digit");
     Ok(())
 }
 
