@@ -26,7 +26,7 @@ pub struct Board {
 }
 
 /// KiB of RAM for the stack.
-pub const STACK_KIB: u32 = 12;
+pub const STACK_KIB: u32 = 16;
 
 /// KiB of RAM for queues of the wire, the log and other statics.
 pub const STATICS_KIB: u32 = 8;

@@ -6,7 +6,7 @@ use core::slice;
 use dt_device::slots::Flash;
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 
-use crate::board::{SLOTS, see_flash};
+use crate::board::{SLOTS, hold_watchdog, see_flash};
 
 /// The flash of the board.
 pub struct Rom<F>(pub F);
@@ -56,10 +56,12 @@ impl<F: NorFlash> NorFlash for Rom<F> {
     const ERASE_SIZE: usize = F::ERASE_SIZE;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        hold_watchdog(); // Nobody feeds it until a block is erased, which takes up to some seconds.
         self.0.erase(from, to)
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        hold_watchdog();
         self.0.write(offset, bytes)
     }
 }

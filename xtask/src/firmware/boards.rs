@@ -166,13 +166,15 @@ pub fn lint(boards: &[&Board]) -> Result<()> {
 pub fn measure(arguments: &Arguments) -> Result<()> {
     let all = BOARDS.iter().collect::<Vec<_>>();
     let boards = match arguments.boards.is_empty() {
-        true => &all,
+        true => {
+            lint(&all)?;
+            &all
+        }
         false => &arguments.boards,
     };
     let mut table = String::from(
         "| board | flash, bytes of | RAM without arena, bytes | arena up to, bytes | stack, bytes | two slots of, bytes | fit twice |\n|---|---|---|---|---|---|---|\n",
     );
-    lint(boards)?;
     for board in boards {
         let sizes = size::measure(&build(board, HOPPER)?)?;
         let arena = u64::from(4 * board.arena_words());

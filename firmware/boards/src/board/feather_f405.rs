@@ -16,8 +16,8 @@ use embassy_stm32::{Config, bind_interrupts};
 use embedded_hal::digital::PinState;
 
 use super::Parts;
-pub use super::stm32::see_flash;
 use super::stm32::{Flash, Iwdg, Uart, reset_cause, settings};
+pub use super::stm32::{hold_watchdog, see_flash};
 use crate::flash::Rom;
 use crate::lamp::Lamp;
 use crate::wire::{Queues, Wire};

@@ -13,7 +13,7 @@ mod chosen;
 ))]
 mod stm32;
 
-pub use chosen::{CLOCK_HZ, SLEEPS, SLOTS, see_flash, start};
+pub use chosen::{CLOCK_HZ, SLEEPS, SLOTS, hold_watchdog, see_flash, start};
 
 use dt_control::ResetCause;
 

@@ -72,6 +72,9 @@ pub fn start(
     })
 }
 
+/// The watchdog waits for as long as a page takes to erase in any case.
+pub fn hold_watchdog() {}
+
 /// Nothing lies between the core and the flash.
 pub fn see_flash() {}
 
@@ -100,7 +103,9 @@ impl Dog for Nrf {
             // It may have been running since before a reset that did not stop it: then as it was.
             let config = wdt::Config::try_new(&part).unwrap_or_else(|| {
                 let mut config = wdt::Config::default();
-                config.timeout_ticks = (u64::from(timeout_us) * 32_768 / 1_000_000) as u32;
+                // A page takes up to 90 ms to erase, during which nobody feeds it, nor can it be told so.
+                let timeout_us = u64::from(timeout_us.max(200_000));
+                config.timeout_ticks = (timeout_us * 32_768 / 1_000_000) as u32;
                 config
             });
             self.running = wdt::Watchdog::try_new(part, config)

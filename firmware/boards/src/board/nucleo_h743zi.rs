@@ -25,6 +25,7 @@ use embedded_storage::nor_flash::{
 };
 
 use super::Parts;
+pub use super::stm32::hold_watchdog;
 use super::stm32::{Iwdg, Uart, settings};
 use crate::flash::Rom;
 use crate::lamp::Lamp;

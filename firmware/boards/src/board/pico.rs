@@ -9,7 +9,7 @@ use dt_device::slots::{Layout, parts};
 use embassy_rp::gpio::{Level, Output};
 use embassy_rp::peripherals::{FLASH, UART0};
 use embassy_rp::uart::{BufferedInterruptHandler, BufferedUart, Config};
-use embassy_rp::{bind_interrupts, flash, watchdog};
+use embassy_rp::{bind_interrupts, flash, pac, watchdog};
 use embassy_time::Duration;
 use embedded_hal::digital::PinState;
 
@@ -44,6 +44,14 @@ const FLASH_BYTES: usize = SLOTS.slots[1].end() as usize;
 
 /// The driver empties the cache above the flash.
 pub fn see_flash() {}
+
+/// The longest time that the watchdog can be given, in µs: the RP2040 counts twice a microsecond (its erratum E1).
+const LONGEST_US: u32 = 0xFF_FFFF / 2;
+
+/// Gives the watchdog, if it runs, the longest time there is; the next feeding gives it its own again.
+pub fn hold_watchdog() {
+    pac::WATCHDOG.load().write(|load| load.set_load(0xFF_FFFF));
+}
 
 /// Starts clocks and pins.
 pub fn start(
@@ -90,8 +98,7 @@ pub struct Rp {
 
 impl Dog for Rp {
     fn start(&mut self, timeout_us: u32) {
-        const LONGEST: u32 = 0xFF_FFFF / 2; // The RP2040 counts twice a microsecond (its erratum E1).
-        self.timeout = Duration::from_micros(u64::from(timeout_us.min(LONGEST)));
+        self.timeout = Duration::from_micros(u64::from(timeout_us.min(LONGEST_US)));
         self.watchdog.start(self.timeout);
     }
 

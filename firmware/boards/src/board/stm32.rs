@@ -37,7 +37,8 @@ impl<T: Instance> Iwdg<T> {
 
 impl<T: Instance> Dog for Iwdg<T> {
     fn start(&mut self, timeout_us: u32) {
-        const SHORTEST: u32 = 1_000;
+        // A block of 128 KiB takes up to 2 s to erase, during which nobody feeds the watchdog, nor can it be told so.
+        const SHORTEST: u32 = 4_000_000;
         const LONGEST: u32 = 32_000_000; // 4096 counts of 256 periods of 32 kHz
         if let Some(part) = self.part.take() {
             let timeout_us = timeout_us.clamp(SHORTEST, LONGEST);
@@ -94,6 +95,9 @@ pub fn reset_cause() -> ResetCause {
         _ => ResetCause::Unknown,
     }
 }
+
+/// The watchdog waits for as long as a block takes to erase in any case.
+pub fn hold_watchdog() {}
 
 /// The link's UART.
 pub type Uart = BufferedUart<'static>;
