@@ -9,13 +9,16 @@ slots are those of dt-device/SLOTS.md. The last line of the output is one JSON o
 
 import argparse
 import json
+import os
 import random
 import struct
 import sys
 import zlib
 
-from pico import Pico
 from rp2040py.peripherals import ssi
+
+sys.path.insert(0, os.path.dirname(__file__))  # Python leaves it out where it runs isolated.
+from pico import Pico  # noqa: E402
 
 TICKS = 110  # more than dt_device::session::TRIAL
 PIECE = 512

