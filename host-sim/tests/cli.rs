@@ -148,6 +148,39 @@ fn target_returns_that_are_not_finite_are_refused() {
     }
 }
 
+/// What goes wrong with a board says what to type.
+#[test]
+fn boards_that_are_not_there_are_named() {
+    let w = workplace();
+    let on = |controller: &str, message: &str| {
+        w.run(&format!("{ROLLOUT} --controller {controller}"))
+            .code(1)
+            .stdout("")
+            .stderr(contains(message));
+    };
+    on("serial:nowhere", "cannot open nowhere: No such file");
+    on("serial:nowhere", "ls /dev/ttyACM*");
+    on(
+        "qemu:m7 --image robot",
+        "--image: there is no robot; build it with `cargo xtask firmware build --bin robot --board m7 --policy F.dtb`",
+    );
+    // A file is no device.
+    on("serial:pendulum.dtb", "cannot open pendulum.dtb");
+}
+
+#[cfg(feature = "monitor")]
+#[test]
+fn the_monitor_wants_a_terminal() {
+    let w = workplace();
+    w.run("monitor /dev/null")
+        .code(1)
+        .stdout("")
+        .stderr(contains("the monitor draws on a terminal"));
+    w.run("monitor qemu:m5")
+        .code(2)
+        .stderr(contains("known: m4f"));
+}
+
 #[test]
 fn wrong_usage_exits_with_two() {
     let w = workplace();

@@ -8,6 +8,8 @@ use host_sim::policy_file::PolicyFile;
 use host_sim::{Blueprint, MakeError};
 
 mod blackbox;
+#[cfg(feature = "monitor")]
+mod monitor;
 mod replay;
 mod rollout;
 mod upload;
@@ -37,6 +39,9 @@ enum Command {
     Blackbox(blackbox::Args),
     /// Give a controller another policy, which runs after a restart
     Upload(upload::Args),
+    /// Watch a controller in a terminal: mode, faults, slack, and with --env its observations and actions
+    #[cfg(feature = "monitor")]
+    Monitor(monitor::Args),
     /// Print what an environment does from a given state under given actions
     Replay(replay::Args),
 }
@@ -53,6 +58,8 @@ impl Cli {
             Command::View(args) => view::run(&args),
             Command::Blackbox(args) => blackbox::run(&args),
             Command::Upload(args) => upload::run(&args),
+            #[cfg(feature = "monitor")]
+            Command::Monitor(args) => monitor::run(&args),
             Command::Replay(args) => replay::run(&args),
         }
     }

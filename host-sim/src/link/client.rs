@@ -43,6 +43,8 @@ pub struct Greeting {
     pub state_dim: u16,
     /// Length of an action.
     pub act_dim: u16,
+    /// Number of choices; 0 where actions are vectors.
+    pub choices: u16,
     /// Control period, in µs.
     pub period_us: u32,
     /// From the tick until an action must be out, in µs.
@@ -66,6 +68,7 @@ impl From<Hello<'_>> for Greeting {
             env: hello.env.to_owned(),
             state_dim: hello.state_dim,
             act_dim: hello.act_dim,
+            choices: hello.choices,
             period_us: hello.period_us,
             deadline_us: hello.deadline_us,
             wants_reward: hello.wants_reward,
@@ -97,6 +100,7 @@ impl Client {
             env: String::new(),
             state_dim: 0,
             act_dim: 0,
+            choices: 0,
             period_us: 0,
             deadline_us: 0,
             wants_reward: false,

@@ -39,7 +39,9 @@ pub struct Remote {
 pub struct RoundTrips {
     /// From an observation sent to its action received, in order.
     pub times: Vec<Duration>,
-    /// Least time left until the device's deadline, in µs.
+    /// Time left until the device's deadline when its last action was out, in µs.
+    pub slack_us: u32,
+    /// Least of these.
     pub least_slack_us: Option<u32>,
     /// Its deadline, in µs.
     pub deadline_us: u32,
@@ -107,22 +109,29 @@ impl Remote {
                 });
             }
         }
+        Ok(Self::trusting(client))
+    }
+
+    /// The device with whatever policy it runs.
+    #[must_use]
+    pub fn trusting(client: Client) -> Self {
+        let greeting = client.greeting();
         let round_trips = RoundTrips {
             deadline_us: greeting.deadline_us,
             ..RoundTrips::default()
         };
-        Ok(Self {
-            policy: id,
+        Self {
+            policy: greeting.policy,
             target_return: 0.0,
             return_to_go: 0.0,
             seed: 0,
             step: None,
             reward: None,
-            action: vec![0.0; config.action_len() as usize],
+            action: vec![0.0; greeting.act_dim.into()],
             retry: RETRY,
             round_trips,
             client,
-        })
+        }
     }
 
     /// The same, sending observations again after `retry` without an answer.
@@ -136,6 +145,12 @@ impl Remote {
     #[must_use]
     pub const fn round_trips(&self) -> &RoundTrips {
         &self.round_trips
+    }
+
+    /// The last action.
+    #[must_use]
+    pub fn action(&self) -> &[f32] {
+        &self.action
     }
 
     /// What it said of itself.
@@ -266,6 +281,7 @@ impl Remote {
                 if mode == Mode::Running {
                     let least = self.round_trips.least_slack_us.unwrap_or(slack_us);
                     self.round_trips.least_slack_us = Some(least.min(slack_us));
+                    self.round_trips.slack_us = slack_us;
                     self.round_trips.times.push(took);
                 }
                 Ok(())

@@ -5,9 +5,12 @@
 //! - [`Client`] asks and waits for answers, and asks again where none comes ([`client`]).
 //! - [`Shared`] and [`Remote`] sit at the controls of a [`rollout`](fn@crate::rollout::rollout): each control step is an
 //!   observation sent and an action received, in lock step ([`controller`]).
+//! - `monitor` (feature of that name): what they do, drawn in a terminal.
 
 pub mod client;
 pub mod controller;
+#[cfg(feature = "monitor")]
+pub mod monitor;
 pub mod qemu;
 pub mod wire;
 

@@ -65,6 +65,19 @@ impl FromStr for Place {
     }
 }
 
+impl Place {
+    /// As [`FromStr`], but a path alone is a serial device.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of(text: &str) -> Result<Self, String> {
+        match text.split_once(':').map_or(text, |(kind, _)| kind) {
+            "qemu" | "serial" => text.parse(),
+            _ => format!("serial:{text}").parse(),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
