@@ -120,6 +120,11 @@ pub enum UsageError {
     /// An image for something that is not emulated.
     #[error("--image is of use with --controller qemu only")]
     Image,
+    /// It needs a policy, and this command has none.
+    #[error(
+        "start the emulated Pico with `cargo xtask firmware pico --policy F.dtb`, and give its socket"
+    )]
+    PicoElsewhere,
     /// Specified, but not in this build.
     #[cfg(not(all(feature = "draw", feature = "hdf5")))]
     #[error("{0}")]

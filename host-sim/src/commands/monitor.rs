@@ -81,7 +81,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut place = args.device.clone();
     match &mut place {
         Place::Qemu { image, .. } => image.clone_from(&args.image),
-        Place::Serial { .. } if args.image.is_some() => return Err(UsageError::Image.into()),
+        _ if args.image.is_some() => return Err(UsageError::Image.into()),
+        Place::Pico { .. } => return Err(UsageError::PicoElsewhere.into()),
         Place::Serial { .. } => {}
     }
     let env = args.env.as_ref().map(|env| {

@@ -45,8 +45,8 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Where the policy runs: host, or in lock step on a board that runs firmware's `robot` program with this policy:
-    /// qemu[:BOARD], an emulated one (m4f, m7, m3, m0plus or m33), or serial:DEV[@BAUD], DEV being a serial device, a
-    /// pseudo-terminal or a Unix socket
+    /// qemu[:BOARD], an emulated one (m4f, m7, m3, m0plus or m33), pico, an emulated Raspberry Pi Pico (in the project's
+    /// folder), or serial:DEV[@BAUD], DEV being a serial device, a pseudo-terminal or a Unix socket
     #[arg(long, value_name = "WHERE", default_value = "host")]
     controller: Location,
     /// With --controller qemu, the image that the board runs [default: where `cargo xtask firmware build --bin robot`
@@ -82,13 +82,10 @@ impl FromStr for Location {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "host" => Ok(Self::Host),
-            "pico" => Err(
-                "the Pico's emulator is a program of its own: start it, and give its socket as serial:SOCKET".into(),
-            ),
             _ => match text.parse() {
                 Ok(place) => Ok(Self::Board(place)),
                 Err(error) if text.starts_with("qemu") || text.starts_with("serial") => Err(error),
-                Err(_) => Err("expected host, qemu, qemu:BOARD or serial:DEV".into()),
+                Err(_) => Err("expected host, qemu, qemu:BOARD, pico or serial:DEV".into()),
             },
         }
     }
@@ -188,8 +185,10 @@ fn remote(args: &Args, policy: &PolicyFile) -> anyhow::Result<Option<Mutex<Remot
         Location::Host => return Ok(None),
         Location::Board(place) => place.clone(),
     };
-    if let Place::Qemu { image, .. } = &mut place {
-        image.clone_from(&args.image);
+    match &mut place {
+        Place::Qemu { image, .. } => image.clone_from(&args.image),
+        Place::Pico { policy } => policy.clone_from(&args.policy),
+        Place::Serial { .. } => {}
     }
     let client = Client::new(Connection::open(&place)?)?;
     if let Place::Qemu { machine, .. } = place {

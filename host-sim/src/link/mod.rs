@@ -1,7 +1,7 @@
 //! Controllers at the other end of a wire: real boards, and emulated ones, that run `dt-device`.
 //!
 //! - [`Place`] says where one is; [`Connection`] is the wire to it ([`wire`]), which for an emulated board also runs the
-//!   emulator ([`qemu`]).
+//!   emulator ([`qemu`], [`pico`]).
 //! - [`Client`] asks and waits for answers, and asks again where none comes ([`client`]).
 //! - [`Shared`] and [`Remote`] sit at the controls of a [`rollout`](fn@crate::rollout::rollout): each control step is an
 //!   observation sent and an action received, in lock step ([`controller`]).
@@ -9,8 +9,10 @@
 
 pub mod client;
 pub mod controller;
+mod emulator;
 #[cfg(feature = "monitor")]
 pub mod monitor;
+pub mod pico;
 pub mod qemu;
 pub mod wire;
 

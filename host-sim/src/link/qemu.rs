@@ -3,14 +3,13 @@
 use std::io::{self, ErrorKind};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use super::LinkError;
+use super::emulator::Emulator;
 
 const PROGRAM: &str = "qemu-system-arm";
 
@@ -117,13 +116,6 @@ impl FromStr for Machine {
     }
 }
 
-/// A running emulator; ends with this value.
-pub struct Emulator {
-    child: Child,
-    /// Its socket's.
-    _folder: TempDir,
-}
-
 /// Starts `image` on the board, with its wire connected.
 ///
 /// One instruction takes one nanosecond of the board's time, so that deadlines do not depend on how busy this machine is.
@@ -161,10 +153,7 @@ pub fn start(machine: Machine, image: Option<&Path>) -> Result<(Emulator, UnixSt
             )),
             _ => failed(PROGRAM, error),
         })?;
-    let mut emulator = Emulator {
-        child,
-        _folder: folder,
-    };
+    let mut emulator = Emulator::new(PROGRAM, child, folder);
     let start = Instant::now();
     loop {
         match listener.accept() {
@@ -186,23 +175,5 @@ pub fn start(machine: Machine, image: Option<&Path>) -> Result<(Emulator, UnixSt
             return Err(LinkError::Emulator(text));
         }
         thread::sleep(Duration::from_millis(5));
-    }
-}
-
-impl Emulator {
-    /// How it ended, if it has.
-    pub fn ended(&mut self) -> Option<LinkError> {
-        let status = self.child.try_wait().ok().flatten()?;
-        Some(LinkError::Emulator(format!(
-            "the emulated board has stopped ({PROGRAM}: {status}); `cargo xtask firmware run` shows its log"
-        )))
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::LinkError;
-use super::qemu::{self, Emulator, Machine};
+use super::emulator::Emulator;
+use super::qemu::{self, Machine};
+use super::{LinkError, pico};
 
 /// Baud rate where none is given.
 const BAUD: u32 = 115_200;
@@ -23,6 +24,11 @@ pub enum Place {
         machine: Machine,
         /// The image; by default where cargo leaves it.
         image: Option<PathBuf>,
+    },
+    /// `pico`: an emulated Raspberry Pi Pico, which boots what a user flashes.
+    Pico {
+        /// The policy file to flash.
+        policy: PathBuf,
     },
     /// `serial:DEV`, `serial:DEV@BAUD`: a serial device, a pseudo-terminal or a Unix socket.
     Serial {
@@ -46,6 +52,9 @@ impl FromStr for Place {
                 },
                 image: None,
             }),
+            ("pico", "") => Ok(Self::Pico {
+                policy: PathBuf::new(),
+            }),
             ("serial", device) if !device.is_empty() => {
                 let (device, baud) = match device.rsplit_once('@') {
                     None => (device, BAUD),
@@ -60,7 +69,7 @@ impl FromStr for Place {
                     baud,
                 })
             }
-            _ => Err("expected qemu, qemu:BOARD or serial:DEV".into()),
+            _ => Err("expected qemu, qemu:BOARD, pico or serial:DEV".into()),
         }
     }
 }
@@ -72,7 +81,7 @@ impl Place {
     /// What is wrong with it.
     pub fn of(text: &str) -> Result<Self, String> {
         match text.split_once(':').map_or(text, |(kind, _)| kind) {
-            "qemu" | "serial" => text.parse(),
+            "qemu" | "pico" | "serial" => text.parse(),
             _ => format!("serial:{text}").parse(),
         }
     }
@@ -82,6 +91,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Qemu { machine, .. } => write!(f, "qemu:{}", machine.name()),
+            Self::Pico { .. } => f.write_str("pico"),
             Self::Serial { device, .. } => write!(f, "{}", device.display()),
         }
     }
@@ -121,6 +131,10 @@ impl Connection {
         let (wire, emulator): (Box<dyn Wire>, _) = match place {
             Place::Qemu { machine, image } => {
                 let (emulator, stream) = qemu::start(*machine, image.as_deref())?;
+                (Box::new(stream), Some(emulator))
+            }
+            Place::Pico { policy } => {
+                let (emulator, stream) = pico::start(policy)?;
                 (Box::new(stream), Some(emulator))
             }
             Place::Serial { device, baud } => (serial(device, *baud)?, None),
