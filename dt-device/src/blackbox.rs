@@ -152,8 +152,7 @@ pub struct BlackBox<'m> {
 
 impl<'m> BlackBox<'m> {
     /// Takes `memory` over, with what a controller has left there before its reset, for which `cause` is the reason. What
-    /// was recorded of a policy of other dimensions is lost; of another policy of the same, it is kept until this one takes
-    /// its first step.
+    /// was recorded of another policy is kept until this one takes its first step.
     ///
     /// # Errors
     /// [`TooSmall`].
@@ -181,22 +180,14 @@ impl<'m> BlackBox<'m> {
             left: 1,
             foreign: false,
         };
-        let left_there = Log::parse(opened.memory)
-            .ok()
-            .filter(|log| {
-                let there = (log.identity.state_dim, log.identity.action_len);
-                log.records == records && there == (identity.state_dim, identity.action_len)
-            })
-            .map(|log| {
-                let newest = log.iter().max_by_key(|entry| entry.sequence);
-                (
-                    log.identity,
-                    newest.map(|entry| (entry.sequence, entry.boot)),
-                )
-            });
+        let left_there = Log::parse(opened.memory).ok().map(|log| {
+            let newest = log.iter().max_by_key(|entry| entry.sequence);
+            let foreign = log.identity != identity || log.records != records;
+            (foreign, newest.map(|entry| (entry.sequence, entry.boot)))
+        });
         match left_there {
-            Some((there, newest)) => {
-                opened.foreign = there != identity;
+            Some((foreign, newest)) => {
+                opened.foreign = foreign;
                 if let Some((sequence, boot)) = newest {
                     opened.next = sequence.saturating_add(1);
                     opened.boot = boot.wrapping_add(1);

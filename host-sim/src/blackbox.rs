@@ -98,12 +98,10 @@ impl<'b> BlackBox<'b> {
             };
             let follows = |piece: &Range<usize>| {
                 let before = &self.entries[piece.end - 1];
+                let next = |number: u32| number.checked_add(1);
                 piece.end == place
-                    && (before.sequence + 1, before.boot) == (entry.sequence, entry.boot)
-                    && before
-                        .timestep
-                        .is_some_and(|t| t.checked_add(1) == Some(timestep))
-                    && before.seed == entry.seed
+                    && next(before.sequence) == Some(entry.sequence)
+                    && before.timestep.and_then(next) == Some(timestep)
             };
             match pieces.last_mut() {
                 Some(piece) if follows(piece) => piece.end = place + 1,

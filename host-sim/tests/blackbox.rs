@@ -172,6 +172,58 @@ fn what_is_not_what_the_policy_did_is_found() {
     }
 }
 
+/// The lowest bit of a return-to-go is lost in quantizing, but it is not what the policy had.
+#[test]
+fn a_return_to_go_that_does_not_follow_is_found() {
+    for reward in [RewardMode::Observed, RewardMode::Constant] {
+        let file = policy(small_config(), reward);
+        let mut memory = memory(200);
+        live(&file, &mut memory, &[(60, End::Stop)]);
+        let record = 52 + 4 * (3 + 2);
+        alter(&mut memory[64 + 21 * record..][..record], 24);
+        let replayed = replayed(&memory, &file);
+        let differs = |step: &&Replayed| matches!(step.verdict, Verdict::Differs { .. });
+        let first = replayed.iter().find(differs).map(|step| step.timestep);
+        assert_eq!(first, Some(20), "{reward:?}");
+        assert!(replayed.iter().filter(differs).count() <= 2);
+    }
+}
+
+/// Where all between two steps of two episodes is lost, the timesteps may fit by chance; they are not one episode.
+#[test]
+fn steps_of_two_episodes_do_not_become_one() {
+    let file = policy(small_config(), RewardMode::Constant);
+    let field = small_config().receptive_field() as usize;
+    let mut memory = memory(200);
+    live(&file, &mut memory, &[(12, End::Stop), (40, End::Stop)]);
+    // Boot, 12 steps, the tail, 12 steps: the next has timestep 12.
+    let record = 52 + 4 * (3 + 2);
+    for lost in 13..13 + usize::from(TAIL) + 12 {
+        memory[64 + lost * record] ^= 1;
+    }
+    let replayed = replayed(&memory, &file);
+    let timesteps: Vec<u32> = replayed.iter().map(|step| step.timestep).collect();
+    assert_eq!(timesteps, Vec::from_iter(0..40));
+    for (i, step) in replayed.iter().enumerate() {
+        let unknown = (12..12 + field - 1).contains(&i);
+        let expected = if unknown {
+            Verdict::Undecidable
+        } else {
+            Verdict::Equal
+        };
+        assert_eq!(step.verdict, expected, "{i}");
+    }
+}
+
+/// Changes a record so that its CRC is right.
+fn alter(record: &mut [u8], offset: usize) {
+    record[offset] ^= 1;
+    let (content, crc) = record.split_last_chunk_mut::<4>().unwrap();
+    *crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC)
+        .checksum(content)
+        .to_le_bytes();
+}
+
 #[test]
 fn drawn_actions_are_drawn_again() {
     use dt_core::config::{Actions, Head};

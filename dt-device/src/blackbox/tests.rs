@@ -272,13 +272,68 @@ fn another_policys_records_stay_until_this_one_takes_a_step() {
     assert_eq!(Log::parse(box_.bytes()).unwrap().identity(), &other);
     assert_eq!(read(box_.bytes()), [(1, 7.0)]);
 
-    // Records of other dimensions cannot be left where these are to go.
-    let wider = Identity {
+    // Of one with other dimensions as well, though its records have other places.
+    let other_len = Identity {
         state_dim: 3,
         ..IDENTITY
     };
-    let box_ = BlackBox::open(&mut memory, wider, ResetCause::Software).unwrap();
-    assert_eq!(read(box_.bytes()), []);
+    let same_len = Identity {
+        state_dim: 0,
+        action_len: 2,
+        ..IDENTITY
+    };
+    for wider in [other_len, same_len] {
+        let mut memory = memory.clone();
+        let mut box_ = BlackBox::open(&mut memory, wider, ResetCause::Software).unwrap();
+        tick(&mut box_, 0, None, Mode::Idle);
+        assert_eq!(read(box_.bytes()), [(1, 7.0)]);
+        steps(&mut box_, 8..9);
+        let log = Log::parse(box_.bytes()).unwrap();
+        assert_eq!((log.identity(), log.iter().count()), (&wider, 1));
+    }
+}
+
+/// What does not come with a reading is not made up.
+#[test]
+fn rewards_and_returns_are_there_or_not() {
+    let mut memory = memory(4);
+    let mut box_ = open(&mut memory);
+    for (i, (reward, return_to_go)) in [
+        (None, None),
+        (Some(2.0), None),
+        (None, Some(5.0)),
+        (Some(0.0), Some(5.0)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        box_.record(&Record {
+            at: 0,
+            mode: Mode::Running,
+            refusal: None,
+            missed: 300,
+            step: Some(Step {
+                timestep: i as u32,
+                target_return: 0.0,
+                seed: 1,
+                return_to_go: 0.0,
+                action: &[0.0],
+            }),
+            observation: &[0.0; 2],
+            reading: Reading {
+                reward,
+                return_to_go,
+            },
+            action: &[0.0],
+            jitter: 0,
+            latency: 0,
+            busy: 0,
+        });
+        let log = Log::parse(box_.bytes()).unwrap();
+        let entry = log.iter().nth(i).unwrap();
+        let told = (entry.reward, entry.told_return, entry.missed);
+        assert_eq!(told, (reward, return_to_go.is_some(), 255));
+    }
 }
 
 #[test]
