@@ -36,7 +36,7 @@ class Board:
             self.wire = wire.makefile("rwb", buffering=0)
         else:
             import serial
-            self.wire = serial.Serial(path, 115200, timeout=10)
+            self.wire = serial.Serial(path, 921600, timeout=10)
         self.session, self.number = os.urandom(1)[0] | 1, 0
 
     def tell(self, message):

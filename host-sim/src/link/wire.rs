@@ -13,7 +13,7 @@ use super::qemu::{self, Machine};
 use super::{LinkError, pico};
 
 /// Baud rate where none is given.
-const BAUD: u32 = 115_200;
+const BAUD: u32 = 921_600;
 
 /// Where a controller is.
 #[derive(Clone, Debug, PartialEq, Eq)]

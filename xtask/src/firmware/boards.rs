@@ -173,21 +173,22 @@ pub fn measure(arguments: &Arguments) -> Result<()> {
         false => &arguments.boards,
     };
     let mut table = String::from(
-        "| board | flash, bytes of | RAM without arena, bytes | arena up to, bytes | stack, bytes | two slots of, bytes | fit twice |\n|---|---|---|---|---|---|---|\n",
+        "| board | program, of bytes | statics | black box | stack | a policy's arena, up to | two slots of bytes | fit twice |\n|---|---|---|---|---|---|---|---|\n",
     );
     for board in boards {
         let sizes = size::measure(&build(board, HOPPER)?)?;
         let arena = u64::from(4 * board.arena_words());
+        let black_box = u64::from(1024 * board.black_box_kib);
         let capacity = board.flash.capacity();
         let fit = MODELS.iter().filter(|(_, bytes)| *bytes <= capacity);
         let fit = fit.map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         writeln!(
             table,
-            "| {} | {} of {} | {} | {arena} | {} | {capacity} | {fit} |",
+            "| {} | {} of {} | {} | {black_box} | {} | {arena} | {capacity} | {fit} |",
             board.title,
             sizes.flash_total(),
             board.flash.program_len(),
-            sizes.ram_total() - arena,
+            sizes.ram_total() - arena - black_box,
             1024 * STACK_KIB,
         )?;
     }
