@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use dt_device::slots::{self, Boot, Fit, Flash, Header, Trust, parts};
 use dt_device::upload::Updater;
 use host_sim::Controller;
 use host_sim::link::{Client, Connection, LinkError, Remote, Shared};
+#[cfg(feature = "mujoco")]
+use host_sim::link::{Place, qemu::Machine};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::{Episode, EpisodeError, Plan, rollout};
 use host_sim::trace::Tape;
@@ -415,11 +417,7 @@ fn the_black_box_of_a_rollout_is_fetched_and_replayed_to_the_bit() {
 fn rollouts_on_the_emulated_board_give_the_hosts_json() {
     let folder = tempfile::tempdir().unwrap();
     let policy = episodes::policy(small_config(), RewardMode::Observed, 3);
-    let file = folder.path().join("policy.dtb");
-    fs::write(&file, policy.bytes()).unwrap();
-    let words = policy.blob().manifest().config.arena_words();
-    let constants = format!("/// Of a random policy.\npub const ARENA_WORDS: usize = {words};\n");
-    fs::write(folder.path().join("policy.rs"), constants).unwrap();
+    let file = write(&policy, folder.path());
     let image = build(&file, "m4f");
     let run = |more: &[&str]| {
         let command = [
@@ -482,7 +480,7 @@ fn rollouts_on_the_emulated_board_give_the_hosts_json() {
     refused(
         &file,
         "qemu",
-        &folder.path().join("robot"),
+        &folder.path().join("nothing"),
         "--bin robot --board m4f",
     );
 }
@@ -619,11 +617,46 @@ fn a_policy_is_replaced_over_the_wire() {
     refused(upload(&new, &closed, Some(&seal)), "132 bytes");
 }
 
+/// MuJoCo on the host, another robot's policy on the emulated board: the same episodes to the bit.
+#[cfg(feature = "mujoco")]
+#[test]
+fn a_hopper_hops_the_same_with_its_policy_on_the_emulated_board() {
+    let spec = host_sim::make("hopper").unwrap();
+    let policy = episodes::policy_in(
+        &spec.spec(),
+        small_config(),
+        RewardMode::Observed,
+        3,
+        |_| {},
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::Qemu {
+        machine: Machine::M4f,
+        image: Some(build(&write(&policy, folder.path()), "m4f")),
+    };
+    let client = Client::new(Connection::open(&place).unwrap()).unwrap();
+    let remote = Mutex::new(Remote::new(client, &policy).unwrap());
+    assert_eq!(there(&remote, "hopper").unwrap(), here(&policy, "hopper"));
+}
+
+/// The policy file and the constants beside it.
+fn write(policy: &PolicyFile, folder: &Path) -> PathBuf {
+    let file = folder.join("policy.dtb");
+    fs::write(&file, policy.bytes()).unwrap();
+    let words = policy.blob().manifest().config.arena_words();
+    let constants = format!("/// Of a random policy.\npub const ARENA_WORDS: usize = {words};\n");
+    fs::write(folder.join("policy.rs"), constants).unwrap();
+    file
+}
+
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
+/// Builds the image, and copies it beside the policy: the next test's goes to the same place.
 fn build(policy: &Path, board: &str) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let output = Command::new(env!("CARGO"))
         .current_dir(project())
         .args([
@@ -636,7 +669,9 @@ fn build(policy: &Path, board: &str) -> PathBuf {
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
     let stdout = String::from_utf8(output.stdout).unwrap();
-    stdout.lines().next_back().unwrap().into()
+    let image = policy.with_file_name("robot");
+    fs::copy(stdout.lines().next_back().unwrap(), &image).unwrap();
+    image
 }
 
 fn host_sim(policy: &Path, arguments: &[&str]) -> Output {
