@@ -6,6 +6,13 @@
 //! |---|---|
 //! | `DT_STATE` | length of an observation |
 //! | `DT_ACT` | length of an action, 1 where the policy chooses |
+//!
+//! With feature `signed`, which it sets where there is a key, these are whoever's who calls it:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `DT_PUBLIC_KEY` | whose policies run: 64 hexadecimal digits, as `cargo xtask firmware keygen` prints them |
+//! | `DT_OLDEST` | the lowest sequence number that runs; 1 where it is not set |
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -59,8 +66,9 @@ fn constants(board: &Board, out: &Path) -> Result<(), Box<dyn Error>> {
     let (state, act) = (dimension("DT_STATE")?, dimension("DT_ACT")?);
     let arena = board.arena_words();
     let black_box = 1024 * board.black_box_kib;
+    let trust = trust()?;
     let text = format!(
-        "/// The board, as in `--board`.\npub const NAME: &str = {name:?};\n\n/// Length of an observation.\npub const STATE: usize = {state};\n\n/// Length of an action.\npub const ACT: usize = {act};\n\n/// 32-bit words of memory for a policy.\npub const ARENA_WORDS: usize = {arena};\n\n/// Bytes of memory for the black box.\npub const BLACK_BOX_LEN: usize = {black_box};\n"
+        "/// The board, as in `--board`.\npub const NAME: &str = {name:?};\n\n/// Length of an observation.\npub const STATE: usize = {state};\n\n/// Length of an action.\npub const ACT: usize = {act};\n\n/// 32-bit words of memory for a policy.\npub const ARENA_WORDS: usize = {arena};\n\n/// Bytes of memory for the black box.\npub const BLACK_BOX_LEN: usize = {black_box};\n\n/// Whose policies run.\npub const TRUST: dt_device::slots::Trust = dt_device::slots::Trust::{trust};\n"
     );
     Ok(fs::write(out.join("constants.rs"), text)?)
 }
@@ -71,6 +79,26 @@ fn dimension(name: &str) -> Result<usize, Box<dyn Error>> {
     let text = env::var(name).unwrap_or_default();
     let number = text.parse().ok().filter(|&number| number > 0);
     number.ok_or_else(|| format!("{name} is {text:?}; set it to a length, as `cargo xtask firmware` does from a policy file").into())
+}
+
+/// Whose policies run, as source.
+fn trust() -> Result<String, Box<dyn Error>> {
+    println!("cargo:rerun-if-env-changed=DT_PUBLIC_KEY");
+    println!("cargo:rerun-if-env-changed=DT_OLDEST");
+    if !has_feature("signed") {
+        return Ok("Anyone".into());
+    }
+    let key = env::var("DT_PUBLIC_KEY").unwrap_or_default();
+    let byte = |i: usize| u8::from_str_radix(key.get(2 * i..2 * i + 2)?, 16).ok();
+    let public = (0..32).map(byte).collect::<Option<Vec<_>>>();
+    let Some(public) = public.filter(|_| key.len() == 64) else {
+        return Err(format!("DT_PUBLIC_KEY is {key:?}; set it to the 64 digits that `cargo xtask firmware keygen` printed").into());
+    };
+    let oldest = env::var("DT_OLDEST").unwrap_or_else(|_| "1".into());
+    let oldest: u32 = oldest
+        .parse()
+        .map_err(|_| format!("DT_OLDEST is {oldest:?}; set it to a sequence number"))?;
+    Ok(format!("Key {{ public: {public:?}, oldest: {oldest} }}"))
 }
 
 /// Writes the linker script and passes the linker its arguments.

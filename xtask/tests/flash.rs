@@ -49,6 +49,16 @@ impl Tools {
     }
 
     fn flash(&self, board: &str, arguments: &[&str]) -> assert_cmd::assert::Assert {
+        self.flash_with_key("", board, arguments)
+    }
+
+    /// Where images that are built run only what `key` has signed.
+    fn flash_with_key(
+        &self,
+        key: &str,
+        board: &str,
+        arguments: &[&str],
+    ) -> assert_cmd::assert::Assert {
         let path = format!(
             "{}:{}",
             self.0.path().display(),
@@ -59,6 +69,7 @@ impl Tools {
             .args(["firmware", "flash", "--board", board, "--policy", POLICY])
             .args(arguments)
             .env("PATH", path)
+            .env("DT_PUBLIC_KEY", key)
             .assert()
     }
 
@@ -108,12 +119,9 @@ fn a_probe_writes_program_and_policy_where_they_belong() {
             "probe-rs reset --chip STM32F446RE".to_owned(),
         ]
     );
-    let folder = Path::new(env!("CARGO_BIN_EXE_xtask"))
-        .ancestors()
-        .find(|folder| folder.join("boards/flash/nucleo-f446re").is_dir());
-    let folder = folder.unwrap().join("boards/flash/nucleo-f446re");
-    assert_eq!(fs::read(folder.join("program.bin")).unwrap(), b"a program");
-    let slot = fs::read(folder.join("slot-0.bin")).unwrap();
+    let read = |name| fs::read(written("nucleo-f446re", name)).unwrap();
+    assert_eq!(read("program.bin"), b"a program");
+    let slot = read("slot-0.bin");
     assert!(slot.ends_with(&fs::read(POLICY).unwrap()));
 }
 
@@ -195,4 +203,59 @@ fn what_does_not_fit_is_refused_with_a_remedy() {
         .assert()
         .code(1)
         .stderr(contains("not-a-policy.dtb is no usable policy file"));
+}
+
+/// A file that was written for a board.
+fn written(board: &str, name: &str) -> PathBuf {
+    let folder = Path::new("boards/flash").join(board);
+    let target = Path::new(env!("CARGO_BIN_EXE_xtask"))
+        .ancestors()
+        .find(|target| target.join(&folder).is_dir());
+    target.unwrap().join(folder).join(name)
+}
+
+/// A seal takes the place of the header that the device would count; without one, nothing goes to a board that would not run it.
+#[test]
+fn a_seal_goes_into_the_slot_and_is_asked_for() {
+    let tools = Tools::new();
+    let folder = tempfile::tempdir().unwrap();
+    let [key, seal] = ["robot.key", "F.seal"].map(|name| folder.path().join(name));
+    let xtask = |arguments: &[&str]| {
+        let mut command = Command::cargo_bin("xtask").unwrap();
+        command.arg("firmware").args(arguments).assert().success();
+    };
+    xtask(&["keygen", "--out", key.to_str().unwrap()]);
+    let (key, seal) = (key.to_str().unwrap(), seal.to_str().unwrap());
+    xtask(&[
+        "sign",
+        POLICY,
+        "--key",
+        key,
+        "--sequence",
+        "7",
+        "--out",
+        seal,
+    ]);
+    tools
+        .flash("pico", &["--policy-only", "--seal", seal])
+        .success();
+    let uf2 = fs::read(written("pico", "robot.uf2")).unwrap();
+    let header = fs::read(seal).unwrap();
+    assert_eq!(
+        uf2[32..32 + header.len()],
+        header[..],
+        "the first block's content"
+    );
+
+    let mut other = header.clone();
+    other[20] ^= 1; // the policy's checksum, which the header's own no longer covers
+    fs::write(seal, other).unwrap();
+    tools
+        .flash("pico", &["--policy-only", "--seal", seal])
+        .failure()
+        .stderr(contains("is no seal"));
+    tools
+        .flash_with_key(&"1f".repeat(32), "pico", &["--policy-only"])
+        .failure()
+        .stderr(contains("give its --seal"));
 }

@@ -20,7 +20,7 @@ use dt_device::Updater;
 use dt_device::blackbox::{BlackBox, Identity};
 use dt_device::board::Indicator;
 use dt_device::session::{Device, Loaded, Wire, limits, serve};
-use dt_device::slots::{Boot, Fit, Reason, Trust};
+use dt_device::slots::{Boot, Fit, Reason};
 use panic_probe as _;
 
 use board::{Parts, SLOTS};
@@ -32,7 +32,7 @@ use wire::Queues;
 mod constants {
     include!(concat!(env!("OUT_DIR"), "/constants.rs"));
 }
-use constants::{ACT, ARENA_WORDS, BLACK_BOX_LEN, NAME, STATE};
+use constants::{ACT, ARENA_WORDS, BLACK_BOX_LEN, NAME, STATE, TRUST};
 
 /// Longest time without an observation while an episode runs.
 const SILENCE_US: u32 = 500_000;
@@ -71,7 +71,7 @@ fn run() -> Option<Infallible> {
         action_len: ACT,
         arena_words: ARENA_WORDS,
     };
-    let mut boot = Boot::new(flash, SLOTS, fit, Trust::Anyone);
+    let mut boot = Boot::new(flash, SLOTS, fit, TRUST);
     let (running, loaded) = loop {
         let Some(candidate) = boot.next() else {
             break (None, None);

@@ -134,6 +134,7 @@ fn cargo_for(subcommand: &str, board: &Board, robot: Robot) -> Result<Command> {
     cargo
         .args(["--manifest-path", PACKAGE, "--locked", "--release"])
         .args(["--features", board.name])
+        .args(asks_for_signatures().then_some("--features=signed"))
         .env("CARGO_TARGET_DIR", target_directory()?.join("boards"))
         .env(
             "DEFMT_LOG",
@@ -142,6 +143,11 @@ fn cargo_for(subcommand: &str, board: &Board, robot: Robot) -> Result<Command> {
         .env("DT_STATE", robot.state.to_string())
         .env("DT_ACT", robot.act.to_string());
     Ok(cargo)
+}
+
+/// Whether the images that are built run only what a key has signed (`DT_PUBLIC_KEY`).
+pub fn asks_for_signatures() -> bool {
+    std::env::var_os("DT_PUBLIC_KEY").is_some_and(|key| !key.is_empty())
 }
 
 /// Checks the format of the package and its lints for some boards.

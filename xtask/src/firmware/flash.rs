@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use dt_device::slots::Header;
 
 use super::boards::{self, Board, Boot, Policy};
+use super::sign;
 use crate::process::{command, run, show};
 use crate::setup;
 use content::{Piece, hex, program, slots, uf2};
@@ -26,6 +28,9 @@ pub struct Arguments {
     /// The policy that it runs from now on
     #[arg(long, value_name = "F.dtb")]
     policy: PathBuf,
+    /// The policy's signature, for boards that run nothing without (DT_PUBLIC_KEY, firmware/boards/README.md)
+    #[arg(long, value_name = "F.seal")]
+    seal: Option<PathBuf>,
     /// Leave the program as it is
     #[arg(long)]
     policy_only: bool,
@@ -44,6 +49,13 @@ pub struct Arguments {
 pub fn flash(arguments: &Arguments) -> Result<()> {
     let board = arguments.board;
     let policy = Policy::read(&arguments.policy, board)?;
+    let header = match &arguments.seal {
+        Some(path) => sign::seal(path, &policy.file)?,
+        None if boards::asks_for_signatures() => bail!(
+            "DT_PUBLIC_KEY is set, so the board is to run only what is signed: cargo xtask firmware sign, and give its --seal"
+        ),
+        None => Header::new(1, &policy.file),
+    };
     let way = way(
         board,
         arguments.probe.as_deref(),
@@ -57,7 +69,7 @@ pub fn flash(arguments: &Arguments) -> Result<()> {
             Some(boards::build(board, policy.robot)?)
         }
     };
-    let pieces = pieces(board, image.as_deref(), &policy)?;
+    let pieces = pieces(board, image.as_deref(), &header, &policy)?;
     let folder = folder(board)?;
     for (index, step) in steps(board, &way, &pieces, &folder)?
         .into_iter()
@@ -83,7 +95,7 @@ pub fn uf2_file(board: &Board, image: Option<&Path>, policy: &Policy) -> Result<
         bail!("the {} takes no UF2 files", board.title);
     };
     let path = folder(board)?.join("robot.uf2");
-    let pieces = pieces(board, image, policy)?;
+    let pieces = pieces(board, image, &Header::new(1, &policy.file), policy)?;
     let contents = pieces.into_iter().map(|(_, piece)| piece);
     fs::write(&path, uf2(&contents.collect::<Vec<_>>(), family))
         .with_context(|| format!("cannot write {}", path.display()))?;
@@ -101,13 +113,14 @@ fn folder(board: &Board) -> Result<PathBuf> {
 fn pieces(
     board: &Board,
     image: Option<&Path>,
+    header: &Header,
     policy: &Policy,
 ) -> Result<Vec<(&'static str, Piece)>> {
     let mut pieces = Vec::new();
     if let Some(image) = image {
         pieces.push(("program", program(image, &board.flash)?));
     }
-    let [first, second] = slots(&board.flash, &policy.file)?;
+    let [first, second] = slots(&board.flash, header, &policy.file)?;
     pieces.extend([("slot-0", first), ("slot-1", second)]);
     Ok(pieces)
 }

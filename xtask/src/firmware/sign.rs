@@ -72,10 +72,31 @@ pub fn keygen(arguments: &Keygen) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("public key: {}", hexadecimal(&slots::public_key(&secret)));
     println!(
-        "in the image: Trust::Key {{ public: {:?}, oldest: 1 }}",
+        "images of firmware/boards run only what it has signed if built with DT_PUBLIC_KEY set to that; other programs: Trust::Key {{ public: {:?}, oldest: 1 }}",
         slots::public_key(&secret)
     );
     Ok(())
+}
+
+/// The header that [`sign`] wrote for this policy file.
+///
+/// # Errors
+/// If it cannot be read, is none, or is another file's.
+pub fn seal(path: &Path, policy: &[u8]) -> Result<Header> {
+    let name = path.display();
+    let bytes = fs::read(path).with_context(|| format!("--seal: cannot read {name}"))?;
+    let header = <&[u8; slots::LEN]>::try_from(&bytes[..])
+        .ok()
+        .and_then(|bytes| Header::decode(bytes).ok())
+        .with_context(|| {
+            format!("--seal: {name} is no seal; sign the policy: cargo xtask firmware sign")
+        })?;
+    let own = Header::new(1, policy);
+    ensure!(
+        (header.crc, header.length) == (own.crc, own.length),
+        "--seal: {name} is another policy's; sign this one: cargo xtask firmware sign"
+    );
+    Ok(header)
 }
 
 /// Signs a policy file and writes the seal.

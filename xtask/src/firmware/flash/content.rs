@@ -55,14 +55,14 @@ pub fn program(image: &Path, layout: &Layout) -> Result<Piece> {
     })
 }
 
-/// A policy in the first slot, confirmed, and the second one without a header, so that it is the only one.
+/// A policy in the first slot under `header`, confirmed, and the second one without a header, so that it is the only one.
 ///
 /// # Errors
 /// If the layout has no such slots.
-pub fn slots(layout: &Layout, policy: &[u8]) -> Result<[Piece; 2]> {
+pub fn slots(layout: &Layout, header: &Header, policy: &[u8]) -> Result<[Piece; 2]> {
     let [first, second] = &layout.slots;
     let mut buffer = [0; MAX_HEAD];
-    let head = layout.head(&Header::new(1, policy), true, &mut buffer);
+    let head = layout.head(header, true, &mut buffer);
     let offsets = layout.policy(0).context("there is no slot")?;
     let mut bytes = head.context("a head fits its buffer")?.to_vec();
     bytes.resize((offsets.start - first.start) as usize, ERASED);
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_slot_holds_the_policy_where_the_device_looks_for_it() {
         for layout in [parts::RP2040, parts::F405, parts::H743] {
-            let [first, second] = slots(&layout, &[7; 1000]).unwrap();
+            let [first, second] = slots(&layout, &Header::new(1, &[7; 1000]), &[7; 1000]).unwrap();
             let offsets = layout.policy(0).unwrap();
             let start = (layout.base + offsets.start - first.address) as usize;
             assert_eq!(first.bytes[..8], *b"DTSLOT\r\n");
