@@ -99,8 +99,7 @@ impl<'b> BlackBox<'b> {
             let follows = |piece: &Range<usize>| {
                 let before = &self.entries[piece.end - 1];
                 let next = |number: u32| number.checked_add(1);
-                piece.end == place
-                    && next(before.sequence) == Some(entry.sequence)
+                next(before.sequence) == Some(entry.sequence)
                     && before.timestep.and_then(next) == Some(timestep)
             };
             match pieces.last_mut() {
