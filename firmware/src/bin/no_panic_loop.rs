@@ -9,7 +9,7 @@ mod proof {
 
     use dt_control::{
         BlockingBoard, Board, ControlLoop, FloatMode, Limits, PeriodTooLong, Processor, Reading,
-        Record, Request, Robot, Tick, Watchdog, check_float_mode, run,
+        Record, Request, ResetCause, Robot, Tick, Watchdog, check_float_mode, run,
     };
     use dt_core::{Blob, Policy};
 
@@ -45,9 +45,10 @@ mod proof {
         let Ok(policy) = Policy::new(&blob, arena) else {
             return false;
         };
-        let Ok(mut control) = ControlLoop::<_, 3, 1, 2>::new(&blob, policy, limits) else {
+        let Ok(control) = ControlLoop::<_, 3, 1, 2>::new(&blob, policy, limits) else {
             return false;
         };
+        let mut control = control.with_max_change(black_box([0.0; 3]));
         let ended = run(&mut Anything, &mut Anything, &mut control);
         black_box(control.timing().slack.mean());
         ended == Ok(Watchdog::Stopped)
@@ -79,6 +80,9 @@ mod proof {
             black_box(timeout_us);
         }
         fn feed_watchdog(&mut self) {}
+        fn reset_cause(&mut self) -> ResetCause {
+            black_box(ResetCause::Unknown)
+        }
         fn stop_watchdog(&mut self) -> Watchdog {
             black_box(Watchdog::Armed)
         }
