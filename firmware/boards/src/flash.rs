@@ -13,7 +13,6 @@ pub struct Rom<F>(pub F);
 
 impl<F: NorFlash> Flash for Rom<F> {
     fn mapped(&self, offsets: Range<u32>) -> &[u8] {
-        see_flash();
         in_place(offsets)
     }
 }
@@ -57,11 +56,15 @@ impl<F: NorFlash> NorFlash for Rom<F> {
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
         hold_watchdog(); // Nobody feeds it until a block is erased, which takes up to some seconds.
-        self.0.erase(from, to)
+        let result = self.0.erase(from, to);
+        see_flash();
+        result
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
         hold_watchdog();
-        self.0.write(offset, bytes)
+        let result = self.0.write(offset, bytes);
+        see_flash();
+        result
     }
 }

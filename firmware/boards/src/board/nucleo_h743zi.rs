@@ -144,7 +144,6 @@ impl ReadNorFlash for Flash {
     const READ_SIZE: usize = <flash::Flash<'static, flash::Blocking> as ReadNorFlash>::READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
-        see_flash();
         let (result, torn) = without_bus_faults(|| self.0.blocking_read(offset, bytes));
         match torn {
             false => result.map_err(FlashError::Driver),
