@@ -205,7 +205,7 @@ fn wrong_usage_exits_with_two() {
     wrong(
         "--seed 7",
         "--controller qemu:m5",
-        "no board `m5` is emulated with a wire; known: m4f, m7, m3, m0plus, m33",
+        "no board `m5` is emulated with a wire; known: m4f, m7, m3, m0plus, m33, m55",
     );
     wrong(
         "--seed 7",

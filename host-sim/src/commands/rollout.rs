@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Where the policy runs: host, or in lock step on a board that runs firmware's `robot` program with this policy:
-    /// qemu[:BOARD], an emulated one (m4f, m7, m3, m0plus or m33), pico, an emulated Raspberry Pi Pico (in the project's
+    /// qemu[:BOARD], an emulated one (m4f, m7, m3, m0plus, m33 or m55), pico, an emulated Raspberry Pi Pico (in the project's
     /// folder), or serial:DEV[@BAUD], DEV being a serial device, a pseudo-terminal or a Unix socket
     #[arg(long, value_name = "WHERE", default_value = "host")]
     controller: Location,

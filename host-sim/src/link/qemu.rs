@@ -30,15 +30,18 @@ pub enum Machine {
     M0plus,
     /// Cortex-M33.
     M33,
+    /// Cortex-M55.
+    M55,
 }
 
 /// All of them.
-const MACHINES: [Machine; 5] = [
+const MACHINES: [Machine; 6] = [
     Machine::M4f,
     Machine::M7,
     Machine::M3,
     Machine::M0plus,
     Machine::M33,
+    Machine::M55,
 ];
 
 impl Machine {
@@ -51,6 +54,7 @@ impl Machine {
             Self::M3 => "m3",
             Self::M0plus => "m0plus",
             Self::M33 => "m33",
+            Self::M55 => "m55",
         }
     }
 
@@ -62,6 +66,7 @@ impl Machine {
             Self::M7 => "mps2-an500",
             Self::M3 | Self::M0plus => "mps2-an385",
             Self::M33 => "mps2-an505",
+            Self::M55 => "mps3-an547",
         }
     }
 
@@ -86,7 +91,7 @@ impl Machine {
             Self::M4f | Self::M7 => "thumbv7em-none-eabihf",
             Self::M3 => "thumbv7m-none-eabi",
             Self::M0plus => "thumbv6m-none-eabi",
-            Self::M33 => "thumbv8m.main-none-eabihf",
+            Self::M33 | Self::M55 => "thumbv8m.main-none-eabihf",
         }
     }
 
