@@ -67,7 +67,7 @@ impl core::fmt::Display for Fault {
                 write!(f, "the reading of sensor group {group} is too old")
             }
             Self::MissedDeadline => f.write_str("the action was not out in time"),
-            Self::LostLink => f.write_str("the host that sends the return-to-go is silent"),
+            Self::LostLink => f.write_str("the host is silent"),
             Self::FloatingPointMode => f.write_str("unexpected floating-point mode"),
             Self::TooFast { index } => {
                 write!(f, "component {index} of the observation changes too fast")

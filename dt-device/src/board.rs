@@ -12,6 +12,10 @@ pub trait Port {
 
     /// Takes bytes to be sent and says how many of them: fewer than all where its queue is full.
     fn send(&mut self, bytes: &[u8]) -> usize;
+
+    /// Whether all bytes taken by [`send`](Self::send) have left the queue that it fills; a few may still be in the
+    /// hardware's own.
+    fn is_drained(&mut self) -> bool;
 }
 
 /// A lamp that says what the control loop does.

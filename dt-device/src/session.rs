@@ -24,8 +24,8 @@ use dt_core::engine::ArenaTooSmall;
 use dt_core::guard::Fault;
 use dt_core::policy::Policy;
 use dt_link::{
-    Bytes, CHUNK, Cause, Counts, Direction, Header, Hello, MAX_WIRE, Pace, PolicyId, Receiver,
-    Refusal, Refused, Sender, Side, ToDevice, ToHost, UploadRefusal, Values,
+    Bytes, CHUNK, Cause, Counts, Direction, FrameError, Header, Hello, MAX_VALUES, MAX_WIRE, Pace,
+    PolicyId, Receiver, Refusal, Refused, Sender, Side, ToDevice, ToHost, UploadRefusal, Values,
 };
 
 use crate::blackbox::Identity;
@@ -190,6 +190,8 @@ struct Served<'a, A, U, H, const STATE: usize, const ACT: usize> {
     updates: U,
     output: Output,
     pace: Pace,
+    /// Asked for, and to begin with the next observation.
+    arming: Option<u16>,
     /// Distinct observations since arming, and how many it takes.
     fresh: u16,
     warm_up: u16,
@@ -201,7 +203,10 @@ struct Served<'a, A, U, H, const STATE: usize, const ACT: usize> {
     heard: u64,
     /// Ticks in a row in which the policy acted; `None` once it has proved itself.
     trial: Option<u32>,
-    restarting: bool,
+    /// A restart was asked for: so many ticks are still to pass once the answer is on its way.
+    restarting: Option<u8>,
+    /// An end of another version has been told of this one.
+    version_told: bool,
 }
 
 impl<'a, A, U, H, const STATE: usize, const ACT: usize> Device<'a, A, U, H, STATE, ACT>
@@ -217,6 +222,12 @@ where
         updates: U,
         history: H,
     ) -> Self {
+        const {
+            assert!(
+                STATE <= MAX_VALUES && ACT <= MAX_VALUES,
+                "observations and actions of this robot do not fit a message of the link"
+            );
+        }
         if let Some(loaded) = &mut loaded {
             loaded.control.restarted(wire.cause);
         }
@@ -229,13 +240,15 @@ where
                 updates,
                 output: Output::new(),
                 pace: Pace::Timer,
+                arming: None,
                 fresh: 0,
                 warm_up: 0,
                 starting: None,
                 next_step: 0,
                 heard: 0,
                 trial: Some(0),
-                restarting: false,
+                restarting: None,
+                version_told: false,
             },
         }
     }
@@ -272,12 +285,15 @@ where
             board.feed_watchdog();
         }
         served.output.send(port);
+        if served.may_restart(port, tick.is_some()) {
+            return Next::Restart;
+        }
         // With room for two answers, which is what one message makes of them at most.
-        if served.output.has_room() && !served.restarting {
+        if served.output.has_room() && served.restarting.is_none() {
             let mut bytes = [0; GULP];
             let len = port.receive(&mut bytes);
             for byte in bytes.iter().take(len) {
-                if served.restarting {
+                if served.restarting.is_some() {
                     break;
                 }
                 let counts = *receiver.counts();
@@ -290,14 +306,12 @@ where
                     Some(Err(Refused::Message(header))) => {
                         served.refused(header.sequence, Refusal::Unknown)
                     }
+                    Some(Err(Refused::Frame(FrameError::Version { .. }))) => served.tell_version(),
                     Some(Err(_)) => {}
                 }
             }
         }
-        match served.restarting && served.output.is_empty() {
-            true => Next::Restart,
-            false => Next::Step,
-        }
+        Next::Step
     }
 }
 
@@ -309,6 +323,25 @@ where
 {
     fn mode(&self) -> Mode {
         mode(&self.loaded)
+    }
+
+    /// Whether the answer to a restart has left: the port's queue by its own word, the hardware's by the time of two ticks.
+    fn may_restart(&mut self, port: &mut impl Port, is_tick: bool) -> bool {
+        let Some(ticks) = &mut self.restarting else {
+            return false;
+        };
+        if is_tick && self.output.is_empty() && port.is_drained() {
+            *ticks = ticks.saturating_sub(1);
+        }
+        *ticks == 0
+    }
+
+    /// Any frame will do: its first byte says it. Once, so that two devices do not talk for ever.
+    fn tell_version(&mut self) {
+        if !self.version_told {
+            self.version_told = true;
+            self.refused(0, Refusal::Unknown);
+        }
     }
 
     /// The board's timer: a control tick, or in lock step a look at the clock.
@@ -378,6 +411,11 @@ where
                 if self.is_moving() {
                     self.tick_now(board, Request::Stop);
                 }
+                self.arming = None;
+                self.starting = None;
+                self.robot.request = None;
+                self.robot.forget();
+                self.version_told = false;
                 // The answer to that was for the last session.
                 self.output.sender.begin(header.session);
                 self.output.clear();
@@ -392,9 +430,17 @@ where
                 act_dim,
                 warm_up,
                 pace,
-            } => self
-                .may_arm(policy, state_dim, act_dim)
-                .map(|()| self.arm(board.now(), warm_up, pace)),
+            } => match self.may_arm(policy, state_dim, act_dim) {
+                Ok(()) => {
+                    // Whatever has been armed before.
+                    if self.is_moving() {
+                        self.tick_now(board, Request::Stop);
+                    }
+                    self.arm(warm_up, pace);
+                    Ok(())
+                }
+                Err(why) => Err(why),
+            },
             ToDevice::Start {
                 target_return,
                 seed,
@@ -410,6 +456,7 @@ where
                 Err(why) => Err(why),
             },
             ToDevice::Stop => {
+                self.arming = None;
                 self.tick_now(board, Request::Stop);
                 Ok(())
             }
@@ -451,7 +498,7 @@ where
                 Ok(()) => return self.black_box(offset),
                 Err(why) => Err(why),
             },
-            ToDevice::Restart => self.at_rest().map(|()| self.restarting = true),
+            ToDevice::Restart => self.at_rest().map(|()| self.restarting = Some(2)),
         };
         match done {
             Ok(()) => self.done(to),
@@ -479,12 +526,11 @@ where
         }
     }
 
-    fn arm(&mut self, now: u64, warm_up: u16, pace: Pace) {
-        self.heard = now;
+    /// The loop arms with the first observation from now on: before it, the board's timer would find none.
+    fn arm(&mut self, warm_up: u16, pace: Pace) {
         self.warm_up = if warm_up == 0 { 1 } else { warm_up };
-        self.robot.request = Some(Request::Arm {
-            warm_up: self.warm_up,
-        });
+        self.arming = Some(self.warm_up);
+        self.robot.request = None;
         self.robot.forget();
         self.starting = None;
         self.pace = pace;
@@ -500,8 +546,10 @@ where
             Mode::Armed => Ok(()),
             Mode::Running => Err(Refusal::Running),
             Mode::Faulted(fault) => Err(Refusal::Faulted(mode_bytes(Mode::Faulted(fault)))),
-            Mode::Boot | Mode::SelfTest | Mode::Idle => match self.robot.request {
-                Some(Request::Arm { warm_up }) => Err(Refusal::WarmingUp { left: warm_up }),
+            Mode::Boot | Mode::SelfTest | Mode::Idle => match (self.arming, self.robot.request) {
+                (Some(left), _) | (_, Some(Request::Arm { warm_up: left })) => {
+                    Err(Refusal::WarmingUp { left })
+                }
                 _ => Err(Refusal::NotArmed),
             },
         }
@@ -528,6 +576,9 @@ where
             };
         }
         self.robot.take(to, at, step, age_us, reading, values)?;
+        if let Some(warm_up) = self.arming.take() {
+            self.robot.request = Some(Request::Arm { warm_up });
+        }
         self.heard = at;
         self.fresh = self.fresh.saturating_add(1);
         self.next_step = step.wrapping_add(1);
@@ -644,6 +695,8 @@ where
         let component = components.and_then(|components| components.iter().nth(index.into()));
         let (name, unit) = component.unwrap_or_default();
         output.push(&ToHost::Component {
+            of,
+            index,
             name: clip(name),
             unit: clip(unit),
         });
@@ -782,6 +835,7 @@ impl<H, const STATE: usize, const ACT: usize> Remote<H, STATE, ACT> {
             // Two observations between two ticks: what the first one brought is not lost.
             let rewards = earlier.reward.zip(reading.reward);
             newest.reward = rewards.map(|(earlier, reward)| earlier + reward);
+            newest.return_to_go = reading.return_to_go.or(earlier.return_to_go);
         }
         self.newest = Some(newest);
         self.sequence = sequence;

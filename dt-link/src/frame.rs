@@ -12,6 +12,9 @@ use crate::message::CHUNK;
 /// Longest message: a [`CHUNK`] with what belongs to it, or the greeting of a device with long names.
 pub const MAX_MESSAGE: usize = CHUNK + 48;
 
+/// Most numbers in an observation or action: four bytes each, and 23 for what else an observation can say.
+pub const MAX_VALUES: usize = (MAX_MESSAGE - 23) / 4;
+
 /// Bytes of the header: version and direction, session, sequence number.
 const HEADER: usize = 4;
 /// Bytes of the CRC.

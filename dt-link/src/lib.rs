@@ -64,8 +64,8 @@ pub mod message;
 pub mod session;
 
 pub use frame::{
-    Decoder, Direction, Frame, FrameError, Header, MAX_FRAME, MAX_MESSAGE, MAX_WIRE, TooLong,
-    encode,
+    Decoder, Direction, Frame, FrameError, Header, MAX_FRAME, MAX_MESSAGE, MAX_VALUES, MAX_WIRE,
+    TooLong, encode,
 };
 pub use message::{
     Bytes, CHUNK, Cause, Hello, Mode, Pace, PolicyId, Refusal, Seal, Side, ToDevice, ToHost,

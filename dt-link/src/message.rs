@@ -91,8 +91,12 @@ pub enum ToDevice<'a> {
 pub enum ToHost<'a> {
     /// Who is there.
     Hello(#[serde(borrow)] Hello<'a>),
-    /// What a component is; both are empty where the policy file does not say, or there is none of this index.
+    /// What a component is; name and unit are empty where the policy file does not say, or there is none of this index.
     Component {
+        /// Of what.
+        of: Side,
+        /// From 0.
+        index: u16,
         /// Its name.
         name: &'a str,
         /// Its unit.

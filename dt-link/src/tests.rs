@@ -135,7 +135,7 @@ proptest! {
         };
         for message in [
             ToHost::Hello(hello),
-            ToHost::Component { name: &name, unit: "rad/s" },
+            ToHost::Component { of: Side::Observation, index: to, name: &name, unit: "rad/s" },
             ToHost::Status { mode, refused: step, lost: total, late: 0, missed: 1 },
             ToHost::Done { to },
             ToHost::Refusal { to, why },
@@ -402,4 +402,33 @@ fn a_chunk_fits_with_everything_around_it() {
         data: Bytes(&data),
     };
     journey::<ToHost<'static>>(Direction::ToHost, &message);
+}
+
+#[test]
+fn so_many_numbers_fit_a_message_and_no_more() {
+    let values = [-1.5; MAX_VALUES + 1];
+    let mut wire = [0; MAX_WIRE];
+    for (len, fits) in [(MAX_VALUES, true), (MAX_VALUES + 1, false)] {
+        let message = ToDevice::Observation {
+            step: u32::MAX,
+            age_us: u32::MAX,
+            reward: Some(1.0),
+            return_to_go: Some(1.0),
+            values: Values::new(&values[..len]),
+        };
+        let encoded = host(1).encode(&message, &mut wire);
+        assert_eq!(encoded.is_ok(), fits, "{len}");
+    }
+    let message = ToHost::Action {
+        step: u32::MAX,
+        mode: Mode([0; 4]),
+        latency_us: u32::MAX,
+        slack_us: u32::MAX,
+        values: Values::new(&values[..MAX_VALUES]),
+    };
+    assert!(
+        Sender::new(Direction::ToHost)
+            .encode(&message, &mut wire)
+            .is_ok()
+    );
 }

@@ -21,6 +21,7 @@ use dt_device::nor::Nor;
 use dt_device::session::{Device, Loaded, Next, Wire};
 use dt_device::slots::{self, Boot, Fit, Flash, Header, Trust, parts};
 use dt_device::upload::Updater;
+use dt_link::{Direction, Hello, MAX_WIRE, PolicyId, Receiver, Sender, ToDevice, ToHost};
 use host_sim::Controller;
 use host_sim::link::{Client, Connection, LinkError, Remote, Shared};
 #[cfg(feature = "mujoco")]
@@ -103,6 +104,9 @@ impl Port for End {
     fn send(&mut self, bytes: &[u8]) -> usize {
         // Where nobody is any more, it does not matter.
         self.socket.write(bytes).unwrap_or(bytes.len())
+    }
+    fn is_drained(&mut self) -> bool {
+        true
     }
 }
 
@@ -258,7 +262,7 @@ fn another_policy_and_another_robot_are_refused() {
         error.contains(&names(&ours)) && error.contains(&names(&other)),
         "{error}"
     );
-    assert!(error.contains("cargo xtask firmware flash"), "{error}");
+    assert!(error.contains("host-sim upload"), "{error}");
 }
 
 /// A fault at the other end ends the rollout with its reason: here the observation leaves the policy's limits.
@@ -292,6 +296,75 @@ fn a_refused_start_is_told() {
         text.contains("the start was refused: the target return is NaN, infinite"),
         "{text}"
     );
+}
+
+/// A device that answers everything twice, and a restart not at all, since that comes before its answer has left.
+#[test]
+fn an_upload_takes_no_answer_for_another_and_a_restart_needs_none() {
+    let (host, mut socket) = UnixStream::pair().unwrap();
+    let device = thread::spawn(move || {
+        let mut receiver = Receiver::<ToDevice<'static>>::new(Direction::ToDevice);
+        let mut sender = Sender::new(Direction::ToHost);
+        let mut offsets = Vec::new();
+        let mut byte = [0];
+        while socket.read_exact(&mut byte).is_ok() {
+            let Some(Ok((header, message))) = receiver.feed(byte[0]) else {
+                continue;
+            };
+            let hello;
+            let answer = match message {
+                ToDevice::Hello => {
+                    sender.begin(header.session);
+                    hello = greeting();
+                    ToHost::Hello(hello)
+                }
+                ToDevice::UploadBegin { .. } => ToHost::Upload { next: 0 },
+                ToDevice::UploadChunk { offset, data } => {
+                    offsets.push(offset);
+                    ToHost::Upload {
+                        next: offset + data.0.len() as u32,
+                    }
+                }
+                ToDevice::UploadFinish => ToHost::Done {
+                    to: header.sequence,
+                },
+                _ => continue,
+            };
+            for _ in 0..2 {
+                let mut wire = [0; MAX_WIRE];
+                let len = sender.encode(&answer, &mut wire).unwrap();
+                socket.write_all(&wire[..len]).unwrap();
+            }
+        }
+        offsets
+    });
+    let mut client = Client::new(Connection::over(host)).unwrap();
+    let policy = PolicyId { crc: 1, len: 1300 };
+    client.upload(&[7; 1300], policy, None, |_, _| {}).unwrap();
+    client.restart().unwrap();
+    drop(client);
+    assert_eq!(device.join().unwrap(), [0, 512, 1024]);
+}
+
+fn greeting() -> Hello<'static> {
+    Hello {
+        board: "twice",
+        version: "0",
+        policy: PolicyId::default(),
+        env: "",
+        state_dim: 3,
+        act_dim: 1,
+        choices: 0,
+        period_us: 50_000,
+        deadline_us: 50_000,
+        stale_us: 50_000,
+        silence_us: 50_000,
+        wants_reward: false,
+        wants_return_to_go: false,
+        target_return: 0.0,
+        mode: dt_link::Mode([2, 0, 0, 0]),
+        cause: dt_link::Cause::Unknown,
+    }
 }
 
 #[test]

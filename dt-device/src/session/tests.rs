@@ -23,7 +23,7 @@ const SEED: u64 = 11;
 #[derive(Clone, Debug, PartialEq)]
 enum Heard {
     Hello(PolicyId, Mode),
-    Component(String, String),
+    Component(Side, u16, String, String),
     Status(Mode, u32),
     Done(u16),
     Refusal(u16, Refusal),
@@ -37,7 +37,12 @@ impl From<ToHost<'_>> for Heard {
         let mode = |mode: dt_link::Mode| Mode::from_bytes(mode.0).unwrap();
         match message {
             ToHost::Hello(hello) => Self::Hello(hello.policy, mode(hello.mode)),
-            ToHost::Component { name, unit } => Self::Component(name.into(), unit.into()),
+            ToHost::Component {
+                of,
+                index,
+                name,
+                unit,
+            } => Self::Component(of, index, name.into(), unit.into()),
             ToHost::Status {
                 mode: now, refused, ..
             } => Self::Status(mode(now), refused),
@@ -95,6 +100,8 @@ struct Queues {
     to_device: VecDeque<u8>,
     to_host: Vec<u8>,
     room: usize,
+    /// The queue keeps what it has taken.
+    undrained: bool,
 }
 
 impl Port for Queues {
@@ -109,6 +116,9 @@ impl Port for Queues {
         let len = bytes.len().min(self.room);
         self.to_host.extend_from_slice(&bytes[..len]);
         len
+    }
+    fn is_drained(&mut self) -> bool {
+        !self.undrained
     }
 }
 
@@ -220,6 +230,7 @@ impl<'a> Rig<'a> {
                 to_device: VecDeque::new(),
                 to_host: Vec::new(),
                 room: usize::MAX,
+                undrained: false,
             },
             lamp: Lamp::default(),
             sender: Sender::new(Direction::ToDevice),
@@ -372,12 +383,15 @@ fn a_device_says_what_it_is() {
     let mut rig = Rig::new(&file, &mut slot);
     assert_eq!(rig.policy.crc, file.crc());
     assert_eq!(rig.policy.len as usize, file.bytes().len());
-    let components = file
-        .blob()
-        .manifest()
-        .observation
-        .iter()
-        .map(|(name, unit)| Heard::Component(name.to_owned(), unit.to_owned()));
+    let components =
+        file.blob()
+            .manifest()
+            .observation
+            .iter()
+            .zip(0..)
+            .map(|((name, unit), index)| {
+                Heard::Component(Side::Observation, index, name.to_owned(), unit.to_owned())
+            });
     let expected: Vec<Heard> = components.collect();
     for (index, component) in expected.iter().enumerate() {
         let of = Side::Observation;
@@ -387,7 +401,7 @@ fn a_device_says_what_it_is() {
             std::slice::from_ref(component)
         );
     }
-    let none = Heard::Component(String::new(), String::new());
+    let none = Heard::Component(Side::Action, 77, String::new(), String::new());
     let asked = ToDevice::Component {
         of: Side::Action,
         index: 77,
@@ -724,18 +738,91 @@ fn a_warm_up_takes_as_many_observations_whatever_the_ticks() {
         rig.tick(PERIOD_US);
     }
     assert_eq!(rig.say(&START), []);
-    // What came before the arming does not count.
+    // What came before the arming does not count, and until something comes after it the timer finds nothing amiss.
     rig.say(&ToDevice::Stop);
-    let arm = rig.arming(Pace::Timer, 1);
     rig.say(&observation(3, None));
-    rig.say(&arm);
-    let heard = rig.tick(0);
-    let disarmed = Refusal::Disarmed(mode_bytes(Mode::Faulted(Fault::NoReading)));
-    assert!(
-        matches!(&heard[..], [Heard::Refusal(_, why), ..] if *why == disarmed),
-        "{heard:?}"
-    );
-    assert!(is_refused(&rig.say(&START), Refusal::NotArmed));
+    let arm = rig.arming(Pace::Timer, 1);
+    for armed_before in [false, true] {
+        assert!(matches!(rig.say(&arm)[..], [.., Heard::Done(_)]));
+        for _ in 0..10 {
+            assert_eq!(rig.tick(PERIOD_US), [], "{armed_before}");
+        }
+        assert!(is_refused(&rig.say(&START), Refusal::WarmingUp { left: 1 }));
+        rig.say(&observation(4, None));
+        assert_eq!(
+            rig.tick(0),
+            [Heard::Action(4, Mode::Armed, vec![0.0])],
+            "{armed_before}"
+        );
+    }
+}
+
+/// Nothing of the session before happens in the next one.
+#[test]
+fn a_greeting_forgets_what_was_about_to_happen() {
+    let (file, mut slot) = (policy(), Slot::default());
+    let mut rig = Rig::new(&file, &mut slot);
+    let greet = |rig: &mut Rig<'_>, session| {
+        rig.begin(session);
+        let greeting = Heard::Hello(rig.policy, Mode::Idle);
+        assert_eq!(rig.say(&ToDevice::Hello), [greeting]);
+        rig.say(&observation(0, None));
+        assert_eq!(rig.tick(PERIOD_US), []);
+        assert_eq!(rig.device.mode(), Mode::Idle);
+    };
+    rig.arm(Pace::Timer);
+    greet(&mut rig, 2);
+    rig.arm(Pace::Timer);
+    rig.say(&observation(0, None));
+    greet(&mut rig, 3);
+}
+
+#[test]
+fn a_return_to_go_is_not_lost_with_the_observation_that_brought_it() {
+    let (file, mut slot) = (policy_of(RewardMode::External), Slot::default());
+    let mut rig = Rig::new(&file, &mut slot);
+    run_by_the_timer(&mut rig);
+    let mut host = file.controllers()();
+    host.reset(SEED, TARGET).unwrap();
+    host.act(&seen(0)).unwrap();
+    for (step, return_to_go) in [(1, Some(-77.0)), (2, None)] {
+        let values = seen(step);
+        rig.say(&ToDevice::Observation {
+            step,
+            age_us: 0,
+            reward: None,
+            return_to_go,
+            values: Values::new(&values),
+        });
+    }
+    let heard = rig.tick(PERIOD_US);
+    let policy = host.policy_mut();
+    policy.absorb_commanded().unwrap();
+    policy.set_return_to_go(-77.0).unwrap();
+    let expected = policy.act(&seen(2)).unwrap().to_vec();
+    let [Heard::Action(2, Mode::Running, action)] = &heard[..] else {
+        panic!("{heard:?}");
+    };
+    assert_eq!(bits(action), bits(&expected));
+}
+
+#[test]
+fn an_end_of_another_version_is_told_of_this_one_once() {
+    let (file, mut slot) = (policy(), Slot::default());
+    let mut rig = Rig::new(&file, &mut slot);
+    // A sound frame of version 2, from the host: COBS by hand, the CRC of `02 01 07 07 07`.
+    let content = [2, 1, 7, 7, 7];
+    let crc = !content.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc: u32, _| match crc & 1 {
+            0 => crc >> 1,
+            _ => crc >> 1 ^ 0xEDB8_8320,
+        })
+    });
+    let body = [&content[..], &crc.to_le_bytes()].concat();
+    assert!(!body.contains(&0));
+    let wire = [&[body.len() as u8 + 1][..], &body, &[0]].concat();
+    assert_eq!(rig.send(&wire), [Heard::Refusal(0, Refusal::Unknown)]);
+    assert_eq!(rig.send(&wire), []);
 }
 
 #[test]
@@ -907,8 +994,19 @@ fn a_restart_is_answered_first() {
     assert_eq!(rig.send(&wire[..len]), []);
     assert_eq!(rig.next, Next::Step);
     rig.port.room = usize::MAX;
+    // In the port's queue it is not on the wire yet.
+    rig.port.undrained = true;
     rig.step(None);
     assert!(matches!(rig.hear()[..], [Heard::Done(1)]));
+    for _ in 0..10 {
+        rig.tick(PERIOD_US);
+        assert_eq!(rig.next, Next::Step);
+    }
+    // Out of that, the hardware's own takes no longer than two ticks.
+    rig.port.undrained = false;
+    rig.tick(PERIOD_US);
+    assert_eq!(rig.next, Next::Step);
+    rig.tick(PERIOD_US);
     assert_eq!(rig.next, Next::Restart);
 }
 

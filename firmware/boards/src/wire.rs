@@ -41,6 +41,12 @@ impl<U: Read + Write> Port for Wire<U> {
     fn send(&mut self, bytes: &[u8]) -> usize {
         at_once(self.0.write(bytes))
     }
+
+    fn is_drained(&mut self) -> bool {
+        pin!(self.0.flush())
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
 }
 
 /// What is there without waiting.

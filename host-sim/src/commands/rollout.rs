@@ -46,7 +46,8 @@ pub struct Args {
     seed: u64,
     /// Where the policy runs: host, or in lock step on a board that runs firmware's `robot` program with this policy:
     /// qemu[:BOARD], an emulated one (m4f, m7, m3, m0plus, m33 or m55), pico, an emulated Raspberry Pi Pico (in the project's
-    /// folder), or serial:DEV[@BAUD], DEV being a serial device, a pseudo-terminal or a Unix socket
+    /// folder), or serial:DEV[@BAUD], DEV being a serial device, a
+    /// pseudo-terminal or a Unix socket. Boards send actions and not what they predict: the JSON has no `critic` then
     #[arg(long, value_name = "WHERE", default_value = "host")]
     controller: Location,
     /// With --controller qemu, the image that the board runs [default: where `cargo xtask firmware build --bin robot`

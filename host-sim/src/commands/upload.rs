@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use dt_device::slots::{Header, LEN};
-use dt_link::{Bytes, PolicyId, Seal, ToDevice};
+use dt_link::{Bytes, PolicyId, Seal};
 use host_sim::link::{Client, Connection, LinkError, Place};
 use host_sim::policy_file::PolicyFile;
 use host_sim::{console, progress};
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
-        client.order("a restart", &ToDevice::Restart)?;
+        client.restart()?;
         drop(client);
         client = again(&args.place)?;
     }

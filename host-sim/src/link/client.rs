@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use dt_link::{
-    Bytes, CHUNK, Direction, FrameError, Hello, MAX_WIRE, Mode, PolicyId, Receiver, Refusal,
-    Refused, Seal, Sender, Side, ToDevice, ToHost,
+    Bytes, CHUNK, Direction, FrameError, Hello, MAX_WIRE, Mode, PolicyId, Receiver, Refused, Seal,
+    Sender, Side, ToDevice, ToHost,
 };
 
 use super::{Connection, LinkError};
@@ -169,8 +169,9 @@ impl Client {
         let mut wire = [0; MAX_WIRE];
         let number = self.sender.next();
         let len = self.sender.encode(message, &mut wire);
-        // Lengths are checked by those who make messages of files.
-        let len = len.expect("a message that fits a frame");
+        let len = len.map_err(|_| LinkError::TooLong {
+            place: self.place(),
+        })?;
         self.connection.send(&wire[..len])?;
         Ok(number)
     }
@@ -261,6 +262,25 @@ impl Client {
         })
     }
 
+    /// Restarts the device. Its answer may be lost on the way: silence is consent.
+    ///
+    /// # Errors
+    /// [`LinkError`], if it refuses.
+    pub fn restart(&mut self) -> Result<(), LinkError> {
+        let number = self.tell(&ToDevice::Restart)?;
+        let deadline = Instant::now() + RETRY;
+        self.hear(
+            "a restart",
+            number,
+            deadline,
+            |number, message| match message {
+                ToHost::Done { to } if *to == number => Answer::Is(()),
+                _ => Answer::Other,
+            },
+        )?;
+        Ok(())
+    }
+
     /// Name and unit of a component; both empty where the policy does not say.
     ///
     /// # Errors
@@ -268,7 +288,12 @@ impl Client {
     pub fn component(&mut self, of: Side, index: u16) -> Result<(String, String), LinkError> {
         let message = ToDevice::Component { of, index };
         self.ask("a component's name", &message, |_, message| match message {
-            ToHost::Component { name, unit } => {
+            ToHost::Component {
+                of: side,
+                index: at,
+                name,
+                unit,
+            } if (*side, *at) == (of, index) => {
                 Answer::Is(((*name).to_owned(), (*unit).to_owned()))
             }
             _ => Answer::Other,
@@ -326,23 +351,21 @@ impl Client {
             &ToDevice::UploadBegin { policy, seal },
             is_next,
         )?;
+        // What was asked twice is answered twice: only progress is the answer to the newest question.
         while at < file.len() {
             let end = file.len().min(at + CHUNK);
             let message = ToDevice::UploadChunk {
                 offset: at as u32,
                 data: Bytes(&file[at..end]),
             };
-            let next = self.ask("a piece of the upload", &message, is_next)?;
-            if next <= at {
-                let why = Refusal::Upload(dt_link::UploadRefusal::Offset {
-                    expected: next as u32,
-                });
-                return Err(LinkError::Refused {
-                    place: self.place(),
-                    asked: "a piece of the upload",
-                    why,
-                });
-            }
+            let next = self.ask(
+                "a piece of the upload",
+                &message,
+                |_, message| match message {
+                    ToHost::Upload { next } if *next as usize > at => Answer::Is(*next as usize),
+                    _ => Answer::Other,
+                },
+            )?;
             at = next;
             progress(at, file.len());
         }

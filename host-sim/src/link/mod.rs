@@ -94,9 +94,18 @@ pub enum LinkError {
         /// Why not.
         why: Refusal,
     },
+    /// More numbers than a message of the link holds.
+    #[error(
+        "{place}: an observation does not fit a message of the link, which holds {} numbers",
+        dt_link::MAX_VALUES
+    )]
+    TooLong {
+        /// Where.
+        place: String,
+    },
     /// The device runs another policy.
     #[error(
-        "{place}: the board runs policy {has}, not {expected}; give it this one: `cargo xtask firmware flash --policy F.dtb`, or for an emulated board `cargo xtask firmware build --bin robot --policy F.dtb`"
+        "{place}: the board runs policy {has}, not {expected}; give it this one: `host-sim upload F.dtb serial:DEV`, or for an emulated board `cargo xtask firmware build --bin robot --policy F.dtb`"
     )]
     OtherPolicy {
         /// Where.
@@ -108,7 +117,7 @@ pub enum LinkError {
     },
     /// No policy in the device has passed its self-test.
     #[error(
-        "{place}: no policy in the board has passed its self-test; flash one: `cargo xtask firmware flash --policy F.dtb`"
+        "{place}: no policy in the board has passed its self-test; give it one: `host-sim upload F.dtb serial:DEV`"
     )]
     NoPolicy {
         /// Where.

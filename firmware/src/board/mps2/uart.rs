@@ -91,6 +91,10 @@ impl Port for Uart {
         }
         sent
     }
+
+    fn is_drained(&mut self) -> bool {
+        register::read(STATE) & TRANSMIT_FULL == 0
+    }
 }
 
 /// Every interrupt of the board that has no handler of its own: those of the UART are the only ones enabled.
