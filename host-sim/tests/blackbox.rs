@@ -345,9 +345,7 @@ fn what_cannot_be_replayed_is_refused_by_name() {
     let slot = (last.last().unwrap().sequence as usize - 1) % 80;
     let mut altered = bytes.clone();
     let place = &mut altered[64 + slot * record..][..record];
-    place[60] ^= 1;
-    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&place[..record - 4]);
-    place[record - 4..].copy_from_slice(&crc.to_le_bytes());
+    alter(place, 60);
     w.write("altered.bin", &altered);
     w.run("blackbox altered.bin --policy p.dtb")
         .code(1)
@@ -363,6 +361,14 @@ fn what_cannot_be_replayed_is_refused_by_name() {
     w.run("blackbox shallow.bin --policy p.dtb")
         .code(1)
         .stderr(contains("none of 2 steps can be compared"));
+    // One in which nothing has happened proves nothing.
+    let mut idle = memory(80);
+    live(&file, &mut idle, &[(0, End::Reset(ResetCause::PowerOn))]);
+    w.write("idle.bin", &idle);
+    w.run("blackbox idle.bin").success();
+    w.run("blackbox idle.bin --policy p.dtb")
+        .code(1)
+        .stderr(contains("the black box holds no step"));
 }
 
 /// What `dt-train train --data` reads: each transition once, with the reward that the next reading brought.
@@ -400,6 +406,20 @@ fn the_log_is_training_data() {
     assert!(!flags("terminals").contains(&true));
     let env: hdf5::types::VarLenUnicode = file.attr("env").unwrap().read_scalar().unwrap();
     assert_eq!(env.as_str(), "pendulum");
+
+    // Where no reward came, the transition is left out, and nothing seems to follow on it.
+    let mut gap = bytes.clone();
+    let record = 52 + 4 * (3 + 2);
+    let place = &mut gap[64 + 9 * record..][..record];
+    alter(place, 12); // one of its bits says that there is a reward
+    w.write("gap.bin", &gap);
+    w.run("blackbox gap.bin --out gap.hdf5").success();
+    let file = hdf5::File::open(w.path("gap.hdf5")).unwrap();
+    let timeouts: Vec<bool> = file.dataset("timeouts").unwrap().read_raw().unwrap();
+    let more = timeouts.iter().filter(|end| **end).count();
+    assert_eq!((timeouts.len(), more), (61, ends.len() + 1));
+    let gap = timeouts.iter().position(|end| *end).unwrap();
+    assert!(gap < ends[0]);
 
     let file = policy(small_config(), RewardMode::Constant);
     let mut lone = ::tests::life::memory(80);

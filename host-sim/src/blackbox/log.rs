@@ -70,20 +70,29 @@ fn transitions(log: &BlackBox<'_>) -> Transitions {
         let before = all.rewards.len();
         for pair in log.entries()[piece].windows(2) {
             let [step, next] = pair else { continue };
-            let Some(reward) = next.reward else { continue };
+            let Some(reward) = next.reward else {
+                // What comes after the gap does not follow on what is before it.
+                all.end_since(before);
+                continue;
+            };
             all.observations.extend(step.observation());
             all.actions.extend(step.applied());
             all.rewards.push(reward);
             all.next_observations.extend(next.observation());
             all.timeouts.push(false);
         }
-        if all.rewards.len() > before
-            && let Some(last) = all.timeouts.last_mut()
-        {
+        all.end_since(before);
+    }
+    all
+}
+
+impl Transitions {
+    /// Ends the sequence that has at least the row `first`, if there is one.
+    fn end_since(&mut self, first: usize) {
+        if let Some(last) = self.timeouts.get_mut(first..).and_then(<[bool]>::last_mut) {
             *last = true;
         }
     }
-    all
 }
 
 fn fill(path: &Path, transitions: &Transitions, env: &str, choices: bool) -> hdf5::Result<()> {

@@ -53,6 +53,10 @@ enum NotTheBits {
         "none of {steps} steps can be compared: the ring does not reach back by the policy's receptive field; give the black box more memory (`dt_device::blackbox::records_for`)"
     )]
     Undecidable { steps: usize },
+    #[error(
+        "the black box holds no step, so nothing was compared: it is empty after a loss of power, and until its policy has acted"
+    )]
+    NoStep,
 }
 
 /// Runs the command.
@@ -116,6 +120,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             differing_bits,
         }
         .into());
+    }
+    if steps == 0 && args.policy.is_some() {
+        return Err(NotTheBits::NoStep.into());
     }
     if steps > 0 && summary.undecidable == steps {
         return Err(NotTheBits::Undecidable { steps }.into());
