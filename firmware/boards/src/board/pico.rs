@@ -75,7 +75,7 @@ pub fn start(
         reset_cause: match watchdog.reset_reason() {
             Some(watchdog::ResetReason::TimedOut) => ResetCause::Watchdog,
             Some(watchdog::ResetReason::Forced) => ResetCause::Software,
-            None => ResetCause::Unknown,
+            None => chip_reset(),
         },
         dog: Rp {
             watchdog,
@@ -85,6 +85,29 @@ pub fn start(
         lamp: Lamp::new(Output::new(part.PIN_25, Level::Low), PinState::High),
         flash: Rom(flash::Flash::new_blocking(part.FLASH)),
     })
+}
+
+/// Why the whole chip was reset. A brown-out is no other reason than power that came.
+#[cfg(feature = "pico")]
+fn chip_reset() -> ResetCause {
+    let flags = pac::VREG_AND_CHIP_RESET.chip_reset().read();
+    match flags {
+        _ if flags.had_por() => ResetCause::PowerOn,
+        _ if flags.had_run() => ResetCause::Pin,
+        _ => ResetCause::Unknown,
+    }
+}
+
+/// Why the whole chip was reset.
+#[cfg(feature = "pico2")]
+fn chip_reset() -> ResetCause {
+    let flags = pac::POWMAN.chip_reset().read();
+    match flags {
+        _ if flags.had_bor() => ResetCause::BrownOut,
+        _ if flags.had_por() => ResetCause::PowerOn,
+        _ if flags.had_run_low() => ResetCause::Pin,
+        _ => ResetCause::Unknown,
+    }
 }
 
 /// The flash chip beside the part.
