@@ -1,6 +1,8 @@
 //! Time and control tick from SysTick, the timer that every Cortex-M has, so that no board has to bring one.
 //!
-//! It interrupts every millisecond and counts core cycles in between: time to the cycle, for any control period.
+//! It interrupts every millisecond and counts core cycles in between: time to the cycle, for any control period. While interrupts are
+//! masked or the core waits for its flash for longer than that, milliseconds are lost: about two where a page of the RP2040's flash is
+//! written, which happens once while a policy acts, when it is confirmed.
 
 use core::cell::Cell;
 

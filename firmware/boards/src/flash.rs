@@ -13,6 +13,7 @@ pub struct Rom<F>(pub F);
 
 impl<F: NorFlash> Flash for Rom<F> {
     fn mapped(&self, offsets: Range<u32>) -> &[u8] {
+        hold_watchdog(); // It is about to be parsed.
         in_place(offsets)
     }
 }
@@ -42,6 +43,7 @@ impl<F: ReadNorFlash> ReadNorFlash for Rom<F> {
     const READ_SIZE: usize = F::READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        hold_watchdog(); // All of a slot is read in one go.
         self.0.read(offset, bytes)
     }
 

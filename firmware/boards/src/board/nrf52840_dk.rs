@@ -103,8 +103,9 @@ impl Dog for Nrf {
             // It may have been running since before a reset that did not stop it: then as it was.
             let config = wdt::Config::try_new(&part).unwrap_or_else(|| {
                 let mut config = wdt::Config::default();
-                // A page takes up to 90 ms to erase, during which nobody feeds it, nor can it be told so.
-                let timeout_us = u64::from(timeout_us.max(200_000));
+                // A page takes up to 90 ms to erase, and a policy longer to be checked, during which nobody feeds it, nor can it
+                // be told so.
+                let timeout_us = u64::from(timeout_us.max(1_000_000));
                 config.timeout_ticks = (timeout_us * 32_768 / 1_000_000) as u32;
                 config
             });
