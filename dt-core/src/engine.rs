@@ -251,6 +251,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// Runs a group of tokens through the network and appends them to the cache.
+    #[inline(never)]
     fn forward(
         &mut self,
         work: &mut Work<'_>,
@@ -258,116 +259,28 @@ impl<'a> Stepper<'a> {
         probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
         let (computed, quantized) = (&mut *work.computed, &mut *work.quantized);
-
         // x (T, d_model): the embedded tokens; `tokens`: where each goes in the cache and what it
         // sees there.
-        let tokens = self.embed(group, work.x, computed, quantized, probe)?;
-        let count = tokens.len();
-        let model = &self.model;
-        let config = &model.config;
-        let (d, ff) = (config.d_model as usize, config.d_ff as usize);
-        let (dtype, eps) = (config.dtype, config.layer_norm_eps);
-        let mut x = leading_mut(work.x, count, d);
-
-        let last = (config.n_layer as usize).saturating_sub(1);
+        let mut tokens = Tokens::new();
+        self.embed(group, work.x, &mut tokens, computed, quantized, probe)?;
+        let (model, count) = (&self.model, tokens.len());
+        // In the end something follows from the action token, the predictions, and from the state token, the action: the last. Of
+        // the others the last block only needs keys and values.
+        let asking = plus(usize::from(group.predict), usize::from(group.act));
+        let last = (model.config.n_layer as usize).saturating_sub(1);
         for index in 0..=last {
-            let layer = model.layer(index);
-            let cache = layer_cache(config, work.cache, index);
-
-            // Keys and values of all tokens, (T, 2·d_model) and for folded attention a bias, go into the cache.
-            probe.enter(Phase::Norm);
-            layer.ln_1.forward(eps, x, computed)?;
-            probe.enter(Phase::Quantize);
-            let mut input = Input::new(dtype, leading(computed, count, d), d, quantized)?;
-            probe.enter(Phase::Qkv);
-            let (queries, keys_values) =
-                computed.split_at_mut_checked(times(GROUP, d)).guaranteed();
-            let to_keys_values = match &layer.mixer {
-                Mixing::Attention { qkv, .. } => qkv.outputs(d..times(3, d)),
-                Mixing::Folded { key_value, .. } => *key_value,
-            };
-            to_keys_values.forward(&input, keys_values);
-            probe.enter(Phase::Attention);
-            let factor = attention::score_factor(config);
-            for (row, token) in rows(keys_values, to_keys_values.rows).zip(&tokens) {
-                cache::store(config, cache, token.slot, row, factor, words(queries))?;
+            let going_on = if index == last { asking } else { count };
+            mix(model, index, work, &tokens, going_on, probe)?;
+            if going_on > 0 {
+                mlp(model, index, work, count, going_on, probe)?;
             }
-
-            // The last layer's output is only needed at the action token, for predictions, and at the state token, for the
-            // action: the last ones.
-            let asking = match index == last {
-                false => count,
-                true => plus(usize::from(group.predict), usize::from(group.act)),
-            };
-            if asking == 0 {
-                return Ok(());
-            }
-            let first = count.saturating_sub(asking);
-            x = x.get_mut(times(first, d)..).guaranteed();
-            if asking < count {
-                input = input.last(d, asking);
-            }
-
-            // Queries (T, d_model) become the heads' outputs, then a part of x.
-            probe.enter(Phase::Qkv);
-            let queries = leading_mut(queries, asking, d);
-            let query_scales = match &layer.mixer {
-                Mixing::Attention { qkv, .. } => {
-                    qkv.outputs(0..d).forward(&input, queries);
-                    None
-                }
-                Mixing::Folded { .. } => {
-                    input.copy_floats(queries);
-                    input.scales()
-                }
-            };
-            probe.enter(Phase::Attention);
-            let visible = tokens.get(first..).guaranteed();
-            let scores = words(keys_values);
-            attention::forward(
-                config,
-                queries,
-                query_scales,
-                visible,
-                cache,
-                quantized,
-                scores,
-            )?;
-            match &layer.mixer {
-                Mixing::Attention { proj, .. } => {
-                    probe.enter(Phase::Quantize);
-                    let input = Input::new(dtype, queries, d, quantized)?;
-                    probe.enter(Phase::Projection);
-                    proj.forward(&input, computed);
-                }
-                Mixing::Folded { bias, .. } => {
-                    probe.enter(Phase::Projection);
-                    for output in rows_mut(queries, d) {
-                        kernels::add(output, bias);
-                    }
-                }
-            }
-            kernels::add(x, computed);
-
-            // MLP: x (T, d_model) → hidden (T, d_ff) → a part of x.
-            probe.enter(Phase::Norm);
-            layer.ln_2.forward(eps, x, computed)?;
-            probe.enter(Phase::Quantize);
-            let input = Input::new(dtype, leading(computed, asking, d), d, quantized)?;
-            probe.enter(Phase::Mlp);
-            let hidden = leading_mut(computed, asking, ff);
-            layer.mlp_fc.forward(&input, hidden);
-            ops::activate(config.activation, config.math, hidden);
-            probe.enter(Phase::Quantize);
-            let input = Input::new(dtype, hidden, ff, quantized)?;
-            probe.enter(Phase::Mlp);
-            layer.mlp_proj.forward(&input, computed);
-            kernels::add(x, computed);
         }
 
-        // All that is left in x are these tokens.
+        let (computed, quantized) = (&mut *work.computed, &mut *work.quantized);
+        let d = model.config.d_model as usize;
+        let x = leading(work.x, count, d);
         if group.predict {
-            let x = leading(x, 1, d);
+            let x = x.get(times(minus(count, asking), d)..).guaranteed();
             predict(model, x, computed, quantized, work.predicted, probe)?;
         }
         if group.act {
@@ -385,15 +298,15 @@ impl<'a> Stepper<'a> {
         &mut self,
         group: &Group<'_>,
         x: &mut [f32],
+        tokens: &mut Tokens,
         computed: &mut [f32],
         quantized: &mut [u32],
         probe: &mut impl Probe,
-    ) -> Result<Tokens, NonFinite> {
+    ) -> Result<(), NonFinite> {
         probe.enter(Phase::Embed);
         let embedding = self.model.embedding();
         let config = &self.model.config;
         let last = (config.max_ep_len as usize).saturating_sub(1);
-        let mut tokens = Tokens::new();
         let d = config.d_model as usize;
         let mut embed = |ring: &Ring, position: usize, timestep: u32, input: &[f32]| {
             // Tokens share nothing but the cache, so their order in x is free: those that something follows from come last.
@@ -423,15 +336,140 @@ impl<'a> Stepper<'a> {
             embed(&self.ring, STATE, group.timestep, state)?;
         }
         if let ([action, return_to_go, ..], Some(_), Some(_)) =
-            (&mut *tokens, group.action, group.return_to_go)
+            (&mut **tokens, group.action, group.return_to_go)
         {
             core::mem::swap(action, return_to_go);
         }
         probe.enter(Phase::Norm);
         let x = leading_mut(x, tokens.len(), d);
-        embedding.ln.forward(config.layer_norm_eps, computed, x)?;
-        Ok(tokens)
+        embedding.ln.forward(config.layer_norm_eps, computed, x)
     }
+}
+
+/// The first half of a block: the tokens in [`Work::x`] (T, d_model) go into the cache, and the last `going_on` of them learn from
+/// what they see there.
+///
+/// Not inlined, as [`act`] is not.
+#[inline(never)]
+fn mix(
+    model: &Model<'_>,
+    index: usize,
+    work: &mut Work<'_>,
+    tokens: &[Visible],
+    going_on: usize,
+    probe: &mut impl Probe,
+) -> Result<(), NonFinite> {
+    let (computed, quantized) = (&mut *work.computed, &mut *work.quantized);
+    let (config, count) = (&model.config, tokens.len());
+    let d = config.d_model as usize;
+    let (dtype, eps) = (config.dtype, config.layer_norm_eps);
+    let mut x = leading_mut(work.x, count, d);
+    let layer = model.layer(index);
+    let cache = layer_cache(config, work.cache, index);
+
+    // Keys and values of all tokens, (T, 2·d_model) and for folded attention a bias, go into the cache.
+    probe.enter(Phase::Norm);
+    layer.ln_1.forward(eps, x, computed)?;
+    probe.enter(Phase::Quantize);
+    let mut input = Input::new(dtype, leading(computed, count, d), d, quantized)?;
+    probe.enter(Phase::Qkv);
+    let (queries, keys_values) = computed.split_at_mut_checked(times(GROUP, d)).guaranteed();
+    let to_keys_values = match &layer.mixer {
+        Mixing::Attention { qkv, .. } => qkv.outputs(d..times(3, d)),
+        Mixing::Folded { key_value, .. } => *key_value,
+    };
+    to_keys_values.forward(&input, keys_values);
+    probe.enter(Phase::Attention);
+    let factor = attention::score_factor(config);
+    for (row, token) in rows(keys_values, to_keys_values.rows).zip(tokens) {
+        cache::store(config, cache, token.slot, row, factor, words(queries))?;
+    }
+
+    if going_on == 0 {
+        return Ok(());
+    }
+    let first = count.saturating_sub(going_on);
+    x = x.get_mut(times(first, d)..).guaranteed();
+    if going_on < count {
+        input = input.last(d, going_on);
+    }
+
+    // Queries (T, d_model) become the heads' outputs, then a part of x.
+    probe.enter(Phase::Qkv);
+    let queries = leading_mut(queries, going_on, d);
+    let query_scales = match &layer.mixer {
+        Mixing::Attention { qkv, .. } => {
+            qkv.outputs(0..d).forward(&input, queries);
+            None
+        }
+        Mixing::Folded { .. } => {
+            input.copy_floats(queries);
+            input.scales()
+        }
+    };
+    probe.enter(Phase::Attention);
+    let visible = tokens.get(first..).guaranteed();
+    let scores = words(keys_values);
+    attention::forward(
+        config,
+        queries,
+        query_scales,
+        visible,
+        cache,
+        quantized,
+        scores,
+    )?;
+    match &layer.mixer {
+        Mixing::Attention { proj, .. } => {
+            probe.enter(Phase::Quantize);
+            let input = Input::new(dtype, queries, d, quantized)?;
+            probe.enter(Phase::Projection);
+            proj.forward(&input, computed);
+        }
+        Mixing::Folded { bias, .. } => {
+            probe.enter(Phase::Projection);
+            for output in rows_mut(queries, d) {
+                kernels::add(output, bias);
+            }
+        }
+    }
+    kernels::add(x, computed);
+    Ok(())
+}
+
+/// The second half, of the last `going_on` of `count` tokens.
+///
+/// Not inlined, as [`act`] is not.
+#[inline(never)]
+fn mlp(
+    model: &Model<'_>,
+    index: usize,
+    work: &mut Work<'_>,
+    count: usize,
+    going_on: usize,
+    probe: &mut impl Probe,
+) -> Result<(), NonFinite> {
+    let (computed, quantized) = (&mut *work.computed, &mut *work.quantized);
+    let (config, layer) = (&model.config, model.layer(index));
+    let (d, ff) = (config.d_model as usize, config.d_ff as usize);
+    let (dtype, eps) = (config.dtype, config.layer_norm_eps);
+    let x = leading_mut(work.x, count, d);
+    let x = x.get_mut(times(minus(count, going_on), d)..).guaranteed();
+    // MLP: x (T, d_model) → hidden (T, d_ff) → a part of x.
+    probe.enter(Phase::Norm);
+    layer.ln_2.forward(eps, x, computed)?;
+    probe.enter(Phase::Quantize);
+    let input = Input::new(dtype, leading(computed, going_on, d), d, quantized)?;
+    probe.enter(Phase::Mlp);
+    let hidden = leading_mut(computed, going_on, ff);
+    layer.mlp_fc.forward(&input, hidden);
+    ops::activate(config.activation, config.math, hidden);
+    probe.enter(Phase::Quantize);
+    let input = Input::new(dtype, hidden, ff, quantized)?;
+    probe.enter(Phase::Mlp);
+    layer.mlp_proj.forward(&input, computed);
+    kernels::add(x, computed);
+    Ok(())
 }
 
 /// The unscaled action (act_dim) that follows from the state token's x (1, d_model).

@@ -132,6 +132,7 @@ impl<'a> Linear<'a> {
         }
     }
 
+    #[inline(never)]
     fn forward_f32(&self, weights: &[f32], x: &[f32], y: &mut [f32]) {
         for (x, y) in rows(x, self.cols).zip(rows_mut(y, self.rows)) {
             for ((y, w), b) in y.iter_mut().zip(rows(weights, self.cols)).zip(self.bias) {
