@@ -292,7 +292,7 @@ impl<'a> Stepper<'a> {
 
     /// Makes room in the ring for the tokens of a group and embeds them: x (T, d_model).
     ///
-    /// Not inlined, as [`act`] is not: the embedding's tensors would lie on the stack of the layers as well.
+    /// Not inlined, as no part of a step is: one after the other they use the same stack.
     #[inline(never)]
     fn embed(
         &mut self,
@@ -349,7 +349,7 @@ impl<'a> Stepper<'a> {
 /// The first half of a block: the tokens in [`Work::x`] (T, d_model) go into the cache, and the last `going_on` of them learn from
 /// what they see there.
 ///
-/// Not inlined, as [`act`] is not.
+/// Not inlined, as no part of a step is.
 #[inline(never)]
 fn mix(
     model: &Model<'_>,
@@ -439,7 +439,7 @@ fn mix(
 
 /// The second half, of the last `going_on` of `count` tokens.
 ///
-/// Not inlined, as [`act`] is not.
+/// Not inlined, as no part of a step is.
 #[inline(never)]
 fn mlp(
     model: &Model<'_>,
@@ -474,7 +474,7 @@ fn mlp(
 
 /// The unscaled action (act_dim) that follows from the state token's x (1, d_model).
 ///
-/// Not inlined: its tensors would lie on the stack of the layers as well.
+/// Not inlined, as no part of a step is.
 #[inline(never)]
 fn act(
     model: &Model<'_>,
@@ -516,7 +516,7 @@ fn act(
 /// What follows from the action token's x (1, d_model): the next state (state_dim) and return-to-go, as far as the network
 /// predicts them.
 ///
-/// Not inlined, as [`act`] is not.
+/// Not inlined, as no part of a step is.
 #[inline(never)]
 fn predict(
     model: &Model<'_>,

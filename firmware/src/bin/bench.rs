@@ -78,10 +78,7 @@ mod image {
             "{{\"measure\":\"arena\",\"mean\":{=usize}}}",
             4 * config.arena_words()
         );
-        defmt::println!(
-            "{{\"measure\":\"stack\",\"mean\":{=usize}}}",
-            stack_used
-        );
+        defmt::println!("{{\"measure\":\"stack\",\"mean\":{=usize}}}", stack_used);
         Ok(())
     }
 
