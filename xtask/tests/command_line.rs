@@ -23,7 +23,7 @@ fn an_unknown_board_is_refused_with_the_known_ones() {
 fn an_unknown_program_is_refused_with_the_known_ones() {
     let refusal = xtask(&["firmware", "run", "--bin", "blink"]).code(2);
     refusal.stderr(
-        contains("'blink'").and(contains("[possible values: replay, closed_loop, kernels]")),
+        contains("'blink'").and(contains("[possible values: replay, closed_loop, robot, kernels]")),
     );
 }
 
