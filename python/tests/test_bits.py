@@ -148,6 +148,5 @@ def test_choices_are_drawn_with_an_episodes_seed(policies, host_sim, tmp_path, g
 
 def test_golden_vectors_come_out(policies):
     for file in policies.glob("*.dtb"):
-        # Twice the context and three more.
-        context = 2 if file.stem.startswith("quick") else 5
-        assert Policy(file).self_test() == 2 * context + 3
+        policy = Policy(file)
+        assert policy.self_test() == 2 * policy.context_len + 3

@@ -15,7 +15,7 @@ pub mod targets;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -264,6 +264,13 @@ impl Program {
 pub fn run(command: Command) -> Result<()> {
     if let Command::Flash(arguments) = &command {
         return flash::flash(arguments); // Sets up what it needs, if it has to build anything.
+    }
+    if let Command::Run(arguments) = &command
+        && arguments.selection.bin == Program::Robot
+    {
+        bail!(
+            "robot waits for a host at its serial line: `cargo xtask firmware build --bin robot --policy F.dtb`, then `host-sim rollout F.dtb … --controller qemu`"
+        );
     }
     if !matches!(command, Command::Keygen(_) | Command::Sign(_)) {
         setup::ensure()?;

@@ -22,9 +22,17 @@ fn an_unknown_board_is_refused_with_the_known_ones() {
 #[test]
 fn an_unknown_program_is_refused_with_the_known_ones() {
     let refusal = xtask(&["firmware", "run", "--bin", "blink"]).code(2);
-    refusal.stderr(
-        contains("'blink'").and(contains("[possible values: replay, closed_loop, robot, kernels]")),
-    );
+    refusal.stderr(contains("'blink'").and(contains(
+        "[possible values: replay, closed_loop, robot, kernels]",
+    )));
+}
+
+/// It would wait for ever.
+#[test]
+fn what_waits_for_a_host_is_not_run_alone() {
+    xtask(&["firmware", "run", "--bin", "robot", "--policy", "p.dtb"])
+        .code(1)
+        .stderr(contains("--controller qemu"));
 }
 
 #[test]
