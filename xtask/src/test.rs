@@ -21,12 +21,14 @@ pub fn run(long: bool) -> Result<()> {
     let mut all = stages()?;
     if long {
         all.push((
-            "exp and tanh of version 1 on all inputs",
+            "exp and tanh of version 1 on all inputs; many power cuts",
             host(&[
                 "test",
                 "--release",
                 "-p",
                 "dt-core",
+                "-p",
+                "dt-device",
                 "--lib",
                 "--",
                 "--ignored",

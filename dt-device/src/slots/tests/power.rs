@@ -378,7 +378,7 @@ fn rp2040_survives_power_cuts() {
 
 /// What the documents quote: `cargo test -p dt-device --lib -- --ignored --nocapture`.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "a minute: cargo xtask test --long"]
 fn all_survive_many_power_cuts() {
     const MANY: core::ops::Range<u64> = 1..9;
     survives::<4>(F446, MANY);

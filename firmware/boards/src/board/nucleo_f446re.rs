@@ -5,18 +5,16 @@
 
 use cortex_m::Peripherals;
 use dt_device::slots::{Layout, parts};
+use embassy_stm32::bind_interrupts;
 use embassy_stm32::gpio::{Level, Output, Speed};
 use embassy_stm32::peripherals::{IWDG, USART2};
-use embassy_stm32::rcc::{
-    AHBPrescaler, APBPrescaler, Hse, HseMode, Pll, PllMul, PllPDiv, PllPreDiv, PllSource, Sysclk,
-};
+use embassy_stm32::rcc::{Hse, HseMode, PllMul, PllPreDiv};
 use embassy_stm32::time::Hertz;
 use embassy_stm32::usart::{self, BufferedUart};
-use embassy_stm32::{Config, bind_interrupts};
 use embedded_hal::digital::PinState;
 
 use super::Parts;
-use super::stm32::{Flash, Iwdg, Uart, reset_cause, settings};
+use super::stm32::{Flash, Iwdg, Uart, full_speed, reset_cause, settings};
 pub use super::stm32::{hold_watchdog, see_flash};
 use crate::flash::Rom;
 use crate::lamp::Lamp;
@@ -39,25 +37,12 @@ pub fn start(
     _: &mut Peripherals,
     queues: Queues,
 ) -> Option<Parts<Iwdg<IWDG>, Uart, Output<'static>, Flash>> {
-    let mut config = Config::default();
     // 8 MHz from the ST-LINK.
-    config.rcc.hse = Some(Hse {
+    let hse = Hse {
         freq: Hertz(8_000_000),
         mode: HseMode::Bypass,
-    });
-    config.rcc.pll_src = PllSource::HSE;
-    config.rcc.pll = Some(Pll {
-        prediv: PllPreDiv::DIV4,
-        mul: PllMul::MUL180,
-        divp: Some(PllPDiv::DIV2),
-        divq: None,
-        divr: None,
-    });
-    config.rcc.sys = Sysclk::PLL1_P;
-    config.rcc.ahb_pre = AHBPrescaler::DIV1;
-    config.rcc.apb1_pre = APBPrescaler::DIV4;
-    config.rcc.apb2_pre = APBPrescaler::DIV2;
-    let part = embassy_stm32::init(config);
+    };
+    let part = embassy_stm32::init(full_speed(hse, PllPreDiv::DIV4, PllMul::MUL180));
     see_flash();
     let Queues { sending, received } = queues;
     let uart = BufferedUart::new(

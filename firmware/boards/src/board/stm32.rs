@@ -4,6 +4,10 @@
 use dt_control::ResetCause;
 use dt_control::Watchdog;
 use embassy_stm32::Peri;
+#[cfg(not(feature = "nucleo-h743zi"))]
+use embassy_stm32::rcc::{
+    AHBPrescaler, APBPrescaler, Hse, Pll, PllMul, PllPDiv, PllPreDiv, PllSource, Sysclk,
+};
 use embassy_stm32::usart::{BufferedUart, Config};
 use embassy_stm32::wdg::{IndependentWatchdog, Instance};
 #[cfg(not(feature = "nucleo-h743zi"))]
@@ -79,6 +83,26 @@ pub fn see_flash() {
         acr.set_icen(true);
         acr.set_prften(true);
     });
+}
+
+/// An STM32F4 at its full speed: `mul` MHz, of a crystal or clock of `2 · prediv` MHz, which is divided to 2 MHz, multiplied and halved.
+#[cfg(not(feature = "nucleo-h743zi"))]
+pub fn full_speed(hse: Hse, prediv: PllPreDiv, mul: PllMul) -> embassy_stm32::Config {
+    let mut config = embassy_stm32::Config::default();
+    config.rcc.hse = Some(hse);
+    config.rcc.pll_src = PllSource::HSE;
+    config.rcc.pll = Some(Pll {
+        prediv,
+        mul,
+        divp: Some(PllPDiv::DIV2),
+        divq: None,
+        divr: None,
+    });
+    config.rcc.sys = Sysclk::PLL1_P;
+    config.rcc.ahb_pre = AHBPrescaler::DIV1;
+    config.rcc.apb1_pre = APBPrescaler::DIV4;
+    config.rcc.apb2_pre = APBPrescaler::DIV2;
+    config
 }
 
 /// Why an STM32F4 has come out of reset.
