@@ -289,12 +289,13 @@ mod tests {
             let cycles = part.cycles_per_instruction();
             cycles.map(|cycles| cell(&part, &cost, cycles).into_string())
         };
-        // 12.5 ms by counting, 1 % more by the bound, 8 % more by the most cycles per instruction.
-        assert!(
-            at("STM32F405").unwrap().contains("13.7 ms"),
-            "{:?}",
-            at("STM32F405")
-        );
+        // 12.5 ms by counting; at most 1 % more by the bound and 8 % more by the most cycles per instruction.
+        let cell = at("STM32F405").unwrap();
+        let ms: f64 = cell
+            .split(['>', ' '])
+            .find_map(|word| word.parse().ok())
+            .unwrap();
+        assert!((12.5..=13.8).contains(&ms), "{cell}");
         assert!(at("STM32F411").unwrap().contains("too large for the flash"));
         assert!(at("nRF52840").unwrap().contains("Hz"));
         assert_eq!(at("RP2040"), None);
