@@ -20,10 +20,13 @@
 //!     and of the action token, where states or returns are predicted
 //!     or, gated: values, gates (1, 2d), of which computed has room: it takes q, k and v of T tokens
 //! ```
+//!
+//! A perceptron has the states it sees (context_len · state_dim) in `history`, and one hidden layer at a time in `computed` (ff),
+//! each quantized before the next.
 
 use crate::attention;
 use crate::cache::layer_words;
-use crate::config::{Attention, Config};
+use crate::config::{Attention, Config, Network};
 use crate::linear::{GROUP, Input};
 use crate::slices::{Guaranteed, floats, part, plus, take, times};
 
@@ -47,6 +50,28 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) const fn new(config: &Config) -> Self {
+        match config.network {
+            Network::Transformer => Self::transformer(config),
+            Network::Mlp => Self::mlp(config),
+        }
+    }
+
+    const fn mlp(config: &Config) -> Self {
+        let (seen, width) = (config.seen_len() as usize, config.d_ff as usize);
+        Self {
+            cache: 0,
+            x: 0,
+            computed: width,
+            quantized: Input::words(config.dtype, 1, max(seen, width)),
+            state: config.state_dim as usize,
+            action: config.act_dim as usize,
+            predicted: 0,
+            history: seen,
+            timesteps: 0,
+        }
+    }
+
+    const fn transformer(config: &Config) -> Self {
         let d = config.d_model as usize;
         let ff = config.d_ff as usize;
         let s = config.state_dim as usize;
@@ -67,7 +92,7 @@ impl Layout {
                 plus(times(GROUP, d), keys_values_or_scores),
                 times(GROUP, ff),
             ),
-            quantized: Input::words(config.dtype, widest),
+            quantized: Input::words(config.dtype, GROUP, widest),
             state: s,
             action: a,
             predicted: config.predictions_len() as usize,
@@ -97,7 +122,7 @@ pub(crate) struct Memory<'m> {
     pub(crate) state: &'m mut [f32],
     /// Scaled action last applied (act_dim).
     pub(crate) action: &'m mut [f32],
-    /// Window attention: a ring of K records `[return-to-go, state, action]`.
+    /// Window attention: a ring of K records `[return-to-go, state, action]`. A perceptron: the last K states, the newest last.
     pub(crate) history: &'m mut [f32],
     /// Their timesteps (K).
     pub(crate) timesteps: &'m mut [u32],

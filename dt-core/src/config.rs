@@ -83,6 +83,19 @@ pub enum Activation {
     Tanh,
 }
 
+/// What kind of network it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Network {
+    /// A Decision Transformer, told which return is wanted (Chen et al. 2021).
+    #[default]
+    Transformer,
+    /// A multilayer perceptron from the last `context_len` states to the action: what behaviour cloning and actor-critics
+    /// train. Before an episode's first state come zeros, the mean state. It knows no returns and no actions.
+    Mlp,
+}
+
 /// What is applied to the output of the action head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -154,13 +167,13 @@ pub struct Config {
     pub act_dim: u32,
     /// Width of the residual stream; a multiple of `4 · n_head`.
     pub d_model: u32,
-    /// Transformer blocks.
+    /// Transformer blocks, or a perceptron's hidden layers.
     pub n_layer: u32,
     /// Attention heads per block.
     pub n_head: u32,
-    /// Width of the MLP's hidden layer; a multiple of 4 (GPT-2: `4 · d_model`).
+    /// Width of the MLP's hidden layer (GPT-2: `4 · d_model`), or of each hidden layer of a perceptron; a multiple of 4.
     pub d_ff: u32,
-    /// K: timesteps a token attends to.
+    /// K: timesteps a token attends to, or states a perceptron sees.
     pub context_len: u32,
     /// Rows of the timestep table; 0: the model has none.
     pub max_ep_len: u32,
@@ -188,6 +201,10 @@ pub struct Config {
     /// What else is predicted. Costs the last block of one more token.
     #[serde(skip)]
     pub predictions: Predictions,
+    /// What kind of network it is. What only a transformer has is 0, or the first of its kind, in a perceptron, whose
+    /// [`Config::mlp`] is the plain one; `attention` is [`Attention::Window`].
+    #[serde(skip)]
+    pub network: Network,
 }
 
 /// Why a [`Config`] cannot be run.
@@ -220,6 +237,11 @@ pub enum ConfigError {
         /// Attention heads.
         n_head: u32,
     },
+    /// A multilayer perceptron does not have that.
+    NotInMlp {
+        /// What it has a value for.
+        field: &'static str,
+    },
     /// `layer_norm_eps` is not a positive finite number.
     Epsilon,
     /// Choices are made by logits, of which tanh would leave no more than ±1.
@@ -241,6 +263,10 @@ impl core::fmt::Display for ConfigError {
             Self::Folded { n_head } => {
                 write!(f, "folded attention has one head, but n_head is {n_head}")
             }
+            Self::NotInMlp { field } => write!(
+                f,
+                "a multilayer perceptron has no {field}; leave it as in Config::mlp"
+            ),
             Self::Epsilon => f.write_str("layer_norm_eps must be a positive finite number"),
             Self::TanhLogits => {
                 f.write_str("actions are discrete, so the head must be linear instead of tanh")
@@ -257,20 +283,31 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the first field that is off.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let bounded = [
+        for (field, value, max) in [
             ("state_dim", self.state_dim, MAX_DIM),
             ("act_dim", self.act_dim, MAX_DIM),
-            ("d_model", self.d_model, MAX_DIM),
             ("n_layer", self.n_layer, MAX_LAYERS as u32),
-            ("n_head", self.n_head, MAX_DIM),
             ("d_ff", self.d_ff, MAX_DIM),
             ("context_len", self.context_len, MAX_CONTEXT_LEN),
-        ];
-        for (field, value, max) in bounded {
-            if value == 0 || value > max {
-                return Err(ConfigError::OutOfRange { field, value, max });
-            }
+        ] {
+            within(field, value, max)?;
         }
+        match self.network {
+            Network::Transformer => self.validate_transformer()?,
+            Network::Mlp => self.validate_mlp()?,
+        }
+        if !self.d_ff.is_multiple_of(4) {
+            return Err(ConfigError::MlpSize { d_ff: self.d_ff });
+        }
+        if self.actions == Actions::Discrete && self.head == Head::Tanh {
+            return Err(ConfigError::TanhLogits);
+        }
+        Ok(())
+    }
+
+    fn validate_transformer(&self) -> Result<(), ConfigError> {
+        within("d_model", self.d_model, MAX_DIM)?;
+        within("n_head", self.n_head, MAX_DIM)?;
         if self.max_ep_len > MAX_EP_LEN {
             return Err(ConfigError::OutOfRange {
                 field: "max_ep_len",
@@ -285,9 +322,6 @@ impl Config {
                 n_head: self.n_head,
             });
         }
-        if !self.d_ff.is_multiple_of(4) {
-            return Err(ConfigError::MlpSize { d_ff: self.d_ff });
-        }
         if self.is_folded() && self.n_head != 1 {
             return Err(ConfigError::Folded {
                 n_head: self.n_head,
@@ -296,10 +330,88 @@ impl Config {
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
             return Err(ConfigError::Epsilon);
         }
-        if self.actions == Actions::Discrete && self.head == Head::Tanh {
-            return Err(ConfigError::TanhLogits);
+        Ok(())
+    }
+
+    fn validate_mlp(&self) -> Result<(), ConfigError> {
+        within("context_len * state_dim", self.seen_len(), MAX_DIM)?;
+        // One network, one description: a value that means nothing would make two files of it.
+        for (field, is_there) in [
+            ("d_model", self.d_model != 0),
+            ("n_head", self.n_head != 0),
+            ("max_ep_len", self.max_ep_len != 0),
+            ("attention", self.attention != Attention::Window),
+            ("mixer", self.is_folded()),
+            ("layer_norm_eps", self.layer_norm_eps.to_bits() != 0),
+            ("glu", self.glu),
+            ("predictions", self.predictions.any()),
+        ] {
+            if is_there {
+                return Err(ConfigError::NotInMlp { field });
+            }
         }
         Ok(())
+    }
+
+    /// A multilayer perceptron in f32 with ReLUs and tanh at its end, to be filled in with struct update syntax: `n_layer`
+    /// hidden layers of `d_ff` between the last `context_len` states and the action.
+    pub const fn mlp(
+        [state_dim, act_dim]: [u32; 2],
+        [n_layer, d_ff]: [u32; 2],
+        context_len: u32,
+    ) -> Self {
+        Self {
+            state_dim,
+            act_dim,
+            d_model: 0,
+            n_layer,
+            n_head: 0,
+            d_ff,
+            context_len,
+            max_ep_len: 0,
+            dtype: Dtype::F32,
+            attention: Attention::Window,
+            mixer: Mixer::Attention,
+            activation: Activation::Relu,
+            head: Head::Tanh,
+            math: Math::Polynomial,
+            layer_norm_eps: 0.0,
+            glu: false,
+            actions: Actions::Continuous,
+            predictions: Predictions::NONE,
+            network: Network::Mlp,
+        }
+    }
+
+    /// Whether it is a multilayer perceptron ([`Network::Mlp`]).
+    pub const fn is_mlp(&self) -> bool {
+        matches!(self.network, Network::Mlp)
+    }
+
+    /// Values that a perceptron sees at once: context_len · state_dim.
+    pub const fn seen_len(&self) -> u32 {
+        self.context_len.saturating_mul(self.state_dim)
+    }
+
+    /// Outputs and inputs of a perceptron's hidden layer number `index`, and what its weights are: the first reads the states,
+    /// as an embedding does.
+    pub(crate) const fn hidden(&self, index: usize) -> (Dtype, [usize; 2]) {
+        let width = self.d_ff as usize;
+        match index {
+            0 => (
+                self.dtype.outside_blocks(),
+                [width, self.seen_len() as usize],
+            ),
+            _ => (self.dtype, [width, width]),
+        }
+    }
+
+    /// Width of what the head reads.
+    pub(crate) const fn head_inputs(&self) -> u32 {
+        match self.network {
+            Network::Transformer => self.d_model,
+            Network::Mlp => self.d_ff,
+        }
     }
 
     /// Timesteps that an action depends on, its own included: K where attention is over a window; where it streams, every
@@ -375,6 +487,14 @@ impl Config {
     /// A `const fn`, so that firmware can size a `static` with it.
     pub const fn arena_words(&self) -> usize {
         crate::arena::Layout::new(self).words()
+    }
+}
+
+fn within(field: &'static str, value: u32, max: u32) -> Result<(), ConfigError> {
+    match value {
+        0 => Err(ConfigError::OutOfRange { field, value, max }),
+        _ if value > max => Err(ConfigError::OutOfRange { field, value, max }),
+        _ => Ok(()),
     }
 }
 

@@ -64,6 +64,9 @@ const OUTCOME: u64 = 4;
 const EMBED: (u64, u64) = (14, 40);
 const EMBEDDED: u64 = 250;
 const PORT: u64 = 160;
+/// Of a perceptron: for each value that it sees, to be moved by a state's length; for each hidden layer.
+const SHIFT: u64 = 6;
+const HIDDEN: u64 = 200;
 /// A choice that is drawn among the largest logits, the dearest kind: by itself, and for each logit.
 const CHOICE: (u64, u64) = (1800, 560);
 
@@ -71,6 +74,11 @@ impl Config {
     /// Multiplications with weights in a control step whose tokens go through the network together, once the ring is full.
     /// Padding does not count; what nothing needs is not computed and does not count either.
     pub const fn step_macs(&self) -> u64 {
+        if self.is_mlp() {
+            let (f, a) = (self.d_ff as u64, self.act_dim as u64);
+            let between = (self.n_layer as u64).saturating_sub(1) * f * f;
+            return f * self.seen_len() as u64 + between + a * f;
+        }
         let (d, f, layers) = (self.d_model as u64, self.d_ff as u64, self.n_layer as u64);
         let (s, a) = (self.state_dim as u64, self.act_dim as u64);
         let steps = self.steps();
@@ -98,6 +106,9 @@ impl Config {
             (Dtype::Int8 | Dtype::Int4, Math::Polynomial) => {}
             _ => return None,
         }
+        if self.is_mlp() {
+            return Some(self.perceive() + self.choice());
+        }
         let (d, layers) = (self.d_model as u64, self.n_layer as u64);
         let (s, a) = (self.state_dim as u64, self.act_dim as u64);
         let table = match self.dtype {
@@ -119,11 +130,25 @@ impl Config {
         } else {
             0
         };
-        let choice = match self.actions {
+        Some(self.steps() * (embed + blocks + head) + self.choice() + predictions)
+    }
+
+    /// Of a perceptron: the states it sees, its hidden layers, its head.
+    const fn perceive(&self) -> u64 {
+        let (seen, f) = (self.seen_len() as u64, self.d_ff as u64);
+        let (s, a) = (self.state_dim as u64, self.act_dim as u64);
+        let between = (self.n_layer as u64).saturating_sub(1);
+        let first = seen * SHIFT + quantize(1, seen) + int8(f, seen, 1);
+        let others = between * self.linear(f, f, 1);
+        let each = HIDDEN + half(f * self.activated()) + quantize(1, f);
+        first + others + (between + 1) * each + int8(a, f, 1) + (s + a) * PORT
+    }
+
+    const fn choice(&self) -> u64 {
+        match self.actions {
             Actions::Continuous => 0,
-            Actions::Discrete => CHOICE.0 + a * CHOICE.1,
-        };
-        Some(self.steps() * (embed + blocks + head) + choice + predictions)
+            Actions::Discrete => CHOICE.0 + self.act_dim as u64 * CHOICE.1,
+        }
     }
 
     /// Values predicted in a step besides the action.
@@ -300,6 +325,45 @@ mod tests {
             window.step_macs(),
             layers + 128 * (20 * 12 + 19 * 3) + 128 * 3
         );
+    }
+
+    #[test]
+    fn a_perceptron_multiplies_its_matrices() {
+        let bc = Config::mlp([11, 3], [3, 128], 20);
+        assert_eq!(bc.step_macs(), 128 * 220 + 2 * 128 * 128 + 3 * 128);
+        let int8 = Config {
+            dtype: Dtype::Int8,
+            ..bc
+        };
+        assert_eq!(bc.step_instructions(), None);
+        let bound = |config: Config| config.step_instructions().unwrap();
+        for larger in [
+            Config { n_layer: 4, ..int8 },
+            Config { d_ff: 132, ..int8 },
+            Config {
+                context_len: 21,
+                ..int8
+            },
+            Config {
+                state_dim: 12,
+                ..int8
+            },
+            Config { act_dim: 5, ..int8 },
+            Config {
+                dtype: Dtype::Int4,
+                ..int8
+            },
+            Config {
+                activation: Activation::Tanh,
+                ..int8
+            },
+            Config {
+                actions: Actions::Discrete,
+                ..int8
+            },
+        ] {
+            assert!(bound(larger) > bound(int8), "{larger:?}");
+        }
     }
 
     /// That it is a bound, `cargo xtask firmware bench` finds out.

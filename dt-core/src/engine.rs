@@ -4,12 +4,14 @@
 //! action, the return-to-go, the state. What has been computed of them before (the *split* step)
 //! is left out; the bits are the same either way, since tokens share nothing but the cache.
 
+use core::cell::Cell;
+
 use crate::arena::{Layout, Memory, Work, layer_cache};
 use crate::attention;
 use crate::cache::{self, Ring, Visible};
 use crate::config::{self, Head};
 use crate::kernels;
-use crate::linear::{GROUP, Input};
+use crate::linear::{GROUP, Input, Linear};
 use crate::model::{Mixing, Model};
 use crate::ops;
 use crate::probe::{Phase, Probe};
@@ -187,6 +189,9 @@ impl<'a> Stepper<'a> {
         timestep: u32,
         probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
+        if self.config().is_mlp() {
+            return self.perceive(memory, probe);
+        }
         if self.is_window() {
             return self.window_step(memory, tokens, timestep, probe);
         }
@@ -203,6 +208,42 @@ impl<'a> Stepper<'a> {
 
     fn is_window(&self) -> bool {
         self.config().attention == config::Attention::Window
+    }
+
+    /// A perceptron's step: the state in [`Memory::state`] joins those before it, and all of them go through the network.
+    ///
+    /// Not inlined, as no part of a step is.
+    #[inline(never)]
+    fn perceive(
+        &mut self,
+        memory: &mut Memory<'_>,
+        probe: &mut impl Probe,
+    ) -> Result<(), NonFinite> {
+        let config = &self.model.config;
+        probe.enter(Phase::Embed);
+        let seen = &mut *memory.history;
+        if self.history.len == 0 {
+            // Before an episode's first state comes the mean one.
+            seen.fill(0.0);
+            self.history.len = 1;
+        }
+        shift_in(memory.state, seen);
+        let Work {
+            computed,
+            quantized,
+            output,
+            ..
+        } = &mut memory.work;
+        probe.enter(Phase::Quantize);
+        let mut input = Input::new(config.dtype, seen, seen.len(), quantized)?;
+        for index in 0..config.n_layer as usize {
+            probe.enter(Phase::Mlp);
+            self.model.hidden(index).forward(&input, computed);
+            ops::activate(config.activation, config.math, computed);
+            probe.enter(Phase::Quantize);
+            input = Input::new(config.dtype, computed, computed.len(), quantized)?;
+        }
+        decide(config, &self.model.mlp_head(), &input, output, probe)
     }
 
     /// Window attention: the same forward pass, restarted on the last K timesteps.
@@ -499,8 +540,20 @@ fn act(
         probe.enter(Phase::Quantize);
         input = Input::new(dtype, values, d, quantized)?;
     }
+    decide(config, &output.head, &input, action, probe)
+}
+
+/// The unscaled action (act_dim), or logits, that `head` makes of its input.
+#[inline(always)]
+fn decide(
+    config: &config::Config,
+    head: &Linear<'_>,
+    input: &Input<'_>,
+    action: &mut [f32],
+    probe: &mut impl Probe,
+) -> Result<(), NonFinite> {
     probe.enter(Phase::Head);
-    output.head.forward(&input, action);
+    head.forward(input, action);
     for action in action {
         // Before tanh, which would make a plausible action of an infinity.
         if !action.is_finite() {
@@ -544,6 +597,16 @@ fn predict(
     match predicted.iter().all(|value| value.is_finite()) {
         true => Ok(()),
         false => Err(NonFinite),
+    }
+}
+
+/// Drops the oldest values of `seen`, as many as `newest` has, and appends these.
+fn shift_in(newest: &[f32], seen: &mut [f32]) {
+    let values = Cell::from_mut(seen).as_slice_of_cells();
+    let later = values.get(newest.len()..).guaranteed();
+    let from = later.iter().map(Cell::get).chain(newest.iter().copied());
+    for (value, from) in values.iter().zip(from) {
+        value.set(from);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::blob::{
     Sampling, Vectors, emit, emitted_len,
 };
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 
 /// xorshift64*: enough randomness for weights, and no dependency.
@@ -53,6 +53,7 @@ pub fn config() -> Config {
         glu: false,
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
+        network: Network::Transformer,
     }
 }
 
@@ -119,13 +120,21 @@ impl Fixture {
             (Head::Linear, Actions::Continuous) => 0.6,
             _ => 3.0,
         };
+        let hidden: Vec<_> = (0..config.n_layer as usize)
+            .filter(|_| config.is_mlp())
+            .map(|index| {
+                let (_, [rows, cols]) = config.hidden(index);
+                linear(rows, cols, 2.0)
+            })
+            .collect();
         let ends = [
             linear(d, 1, 2.0),
             linear(d, s, 2.0),
             linear(d, a, 2.0),
-            linear(a, d, head_gain),
+            linear(a, config.head_inputs() as usize, head_gain),
         ];
         let blocks: Vec<[_; 4]> = (0..config.n_layer)
+            .filter(|_| !config.is_mlp())
             .map(|_| {
                 let mixer = match config.mixer {
                     Mixer::Attention => [linear(3 * d, d, 2.0), linear(d, d, 2.0)],
@@ -187,6 +196,7 @@ impl Fixture {
             embed_timestep: &table,
             embed_ln: affine(&norms[0]),
             layers: &layers,
+            hidden: &hidden.iter().map(affine).collect::<Vec<_>>(),
             ln_f: affine(&norms[1]),
             glu: glu.as_ref().map_or(Affine::default(), affine),
             head: affine(&ends[3]),
@@ -312,4 +322,35 @@ pub fn configs() -> impl Iterator<Item = Config> {
         .chain(choosing)
         .chain(predicting)
         .chain(all_at_once)
+        .chain(perceptrons())
+}
+
+/// Of one hidden layer and of several, that see one state and several, in every dtype, with vectors and choices.
+pub fn perceptrons() -> impl Iterator<Item = Config> {
+    use {Activation::*, Dtype::*, Math::*};
+    [
+        (F32, 1, 4, Relu, Polynomial, Head::Tanh),
+        (Int8, 3, 1, Relu, Polynomial, Head::Tanh),
+        (Int8, 2, 4, Tanh, Libm, Head::Linear),
+        (Int4, 3, 4, Relu, Polynomial, Head::Tanh),
+        (Int4, 1, 1, Silu, Micromath, Head::Linear),
+        (F32, 2, 3, Gelu, Libm, Head::Linear),
+    ]
+    .into_iter()
+    .flat_map(|(dtype, n_layer, k, activation, math, head)| {
+        let continuous = Config {
+            dtype,
+            activation,
+            math,
+            head,
+            // A whole group of int4's 32 columns and some more.
+            ..Config::mlp([3, 1], [n_layer, 40], k)
+        };
+        let choosing = (head == Head::Linear).then_some(Config {
+            actions: Actions::Discrete,
+            act_dim: 3,
+            ..continuous
+        });
+        [Some(continuous), choosing].into_iter().flatten()
+    })
 }

@@ -163,11 +163,11 @@ pub(crate) enum Input<'s> {
 }
 
 impl<'s> Input<'s> {
-    /// 32-bit words of buffer that [`Input::new`] needs.
-    pub(crate) const fn words(dtype: Dtype, cols: usize) -> usize {
+    /// 32-bit words of buffer that [`Input::new`] needs for so many tokens.
+    pub(crate) const fn words(dtype: Dtype, tokens: usize, cols: usize) -> usize {
         match dtype {
-            Dtype::F32 => times(GROUP, cols),
-            Dtype::Int8 | Dtype::Int4 => times(GROUP, padded_cols(cols)) / 2,
+            Dtype::F32 => times(tokens, cols),
+            Dtype::Int8 | Dtype::Int4 => times(tokens, padded_cols(cols)) / 2,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The immutable network: a view of the policy file, built anew from offsets wherever it is used.
 
 use crate::blob::{ALIGNMENT, TensorName};
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
@@ -9,17 +9,18 @@ use crate::quant::NonFinite;
 use crate::slices::{Guaranteed, minus, round_up, rows, rows_mut, times};
 use crate::tensors::Tensors;
 
-/// A Decision Transformer whose weights lie where the policy file lies.
+/// A network whose weights lie where the policy file lies.
 ///
-/// Holds offsets, not tensors: dimensions determine where each lies, and all blocks are alike.
+/// Holds offsets, not tensors: dimensions determine where each lies, and all blocks are alike, as are all hidden layers of a
+/// perceptron but the first.
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'a> {
     pub(crate) config: Config,
     /// The network's first tensor is next.
     start: Tensors<'a>,
-    /// The first block's first tensor is next.
+    /// The first tensor of the first block is next, or of a perceptron's second hidden layer.
     blocks: Tensors<'a>,
-    /// Bytes from one block to the next.
+    /// Bytes from one of them to the next.
     block_len: usize,
 }
 
@@ -27,12 +28,26 @@ impl<'a> Model<'a> {
     /// `start` is where the file's network begins. Expects a validated configuration.
     pub(crate) fn new(config: &Config, start: Tensors<'a>) -> Self {
         let mut blocks = start;
-        blocks.embedding(config);
+        match config.network {
+            Network::Transformer => {
+                blocks.embedding(config);
+            }
+            Network::Mlp => {
+                blocks.hidden(config, 0);
+            }
+        }
         // Tensors begin at multiples of 16 bytes; so do blocks.
         let aligned = round_up(blocks.at(), ALIGNMENT);
         let blocks = blocks.skip(minus(aligned, blocks.at()));
         let mut second = blocks;
-        second.layer(config);
+        match config.network {
+            Network::Transformer => {
+                second.layer(config);
+            }
+            Network::Mlp => {
+                second.hidden(config, 1);
+            }
+        }
         Self {
             config: *config,
             start,
@@ -46,7 +61,8 @@ impl<'a> Model<'a> {
         &self.config
     }
 
-    /// What makes tokens out of inputs.
+    /// What makes tokens out of inputs; of a transformer, as are [`layer`](Self::layer), [`output`](Self::output) and
+    /// [`predictions`](Self::predictions).
     pub fn embedding(&self) -> Embedding<'a> {
         { self.start }.embedding(&self.config)
     }
@@ -75,13 +91,42 @@ impl<'a> Model<'a> {
         tensors.predictions(&self.config)
     }
 
+    /// A perceptron's hidden layer number `index`: d_ff from context_len · state_dim values, the oldest state's first, or from
+    /// d_ff.
+    pub fn hidden(&self, index: usize) -> Linear<'a> {
+        let mut tensors = match index.checked_sub(1) {
+            None => self.start,
+            Some(before) => self.blocks.skip(times(before, self.block_len)),
+        };
+        tensors.hidden(&self.config, index)
+    }
+
+    /// A perceptron's head: d_ff → action (act_dim).
+    pub fn mlp_head(&self) -> Linear<'a> {
+        self.after_blocks().head(&self.config)
+    }
+
     /// Every linear layer with its name, in the order of the file.
     pub fn linears(&self) -> impl Iterator<Item = (TensorName, Linear<'a>)> + use<'a> {
         let model = *self;
-        let (embedding, output) = (model.embedding(), model.output());
-        let predictions = model.predictions();
-        let blocks = (0..model.config.n_layer as usize).flat_map(move |index| {
-            let layer = model.layer(index);
+        let is_mlp = model.config.is_mlp();
+        let perceptron = is_mlp.then(|| model.perceptron_linears());
+        let transformer = (!is_mlp).then(|| model.transformer_linears());
+        let perceptron = perceptron.into_iter().flatten();
+        perceptron.chain(transformer.into_iter().flatten())
+    }
+
+    fn perceptron_linears(self) -> impl Iterator<Item = (TensorName, Linear<'a>)> + use<'a> {
+        let hidden = (0..self.config.n_layer as usize)
+            .map(move |index| (TensorName::hidden(index), self.hidden(index)));
+        hidden.chain([(TensorName::plain("head"), self.mlp_head())])
+    }
+
+    fn transformer_linears(self) -> impl Iterator<Item = (TensorName, Linear<'a>)> + use<'a> {
+        let (embedding, output) = (self.embedding(), self.output());
+        let predictions = self.predictions();
+        let blocks = (0..self.config.n_layer as usize).flat_map(move |index| {
+            let layer = self.layer(index);
             let mixer = match layer.mixer {
                 Mixing::Attention { qkv, proj } => {
                     [Some(("attn_qkv", qkv)), Some(("attn_proj", proj))]
@@ -114,10 +159,11 @@ impl<'a> Model<'a> {
         )
     }
 
-    /// The tensors after the last block.
+    /// The tensors after the last block, or a perceptron's last hidden layer.
     pub(crate) fn after_blocks(&self) -> Tensors<'a> {
-        self.blocks
-            .skip(times(self.config.n_layer as usize, self.block_len))
+        let first = usize::from(self.config.is_mlp());
+        let blocks = minus(self.config.n_layer as usize, first);
+        self.blocks.skip(times(blocks, self.block_len))
     }
 }
 

@@ -169,8 +169,20 @@ impl<'a> Tensors<'a> {
         Output {
             ln_f: self.norm(d),
             glu: config.glu.then(|| self.linear(dtype, times(2, d), d)),
-            head: self.linear(dtype, config.act_dim as usize, d),
+            head: self.head(config),
         }
+    }
+
+    /// A perceptron's hidden layer number `index`.
+    pub(crate) fn hidden(&mut self, config: &Config, index: usize) -> Linear<'a> {
+        let (dtype, [rows, cols]) = config.hidden(index);
+        self.linear(dtype, rows, cols)
+    }
+
+    /// What gives the action, or logits.
+    pub(crate) fn head(&mut self, config: &Config) -> Linear<'a> {
+        let [rows, cols] = [config.act_dim, config.head_inputs()].map(|dim| dim as usize);
+        self.linear(self.dtype.outside_blocks(), rows, cols)
     }
 
     /// What comes after [`output`](Self::output).

@@ -25,6 +25,7 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
         state: false,
         return_to_go: false,
     },
+    network: dt_core::config::Network::Transformer,
 };
 
 /// 32-bit words of memory that the policy needs, all of it.

@@ -34,6 +34,7 @@ ONE_AND_A_HALF_2_23 = F(12582912)
 KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp"} | {
     "state-head",
     "return-head",
+    "mlp",
 }
 
 
@@ -209,6 +210,7 @@ def read_manifest(data, version):
     m["seed"], m["updates"] = p.varint(), p.varint()
     m["glu"] = "glu" in requires
     m["discrete"] = "discrete-actions" in requires
+    m["mlp"] = "mlp" in requires
     m["predicts"] = "state-head" in requires, "return-head" in requires
     m["sampling"] = None
     if "sampled-actions" in requires:
@@ -304,6 +306,22 @@ class Blob:
         self.action_low, self.action_high, self.safe_action = (
             t.f32(1 if m["discrete"] else a) for _ in "123"
         )
+        if m["mlp"]:
+            self.hidden = [t.matrix(f, m["context_len"] * s)]
+            self.hidden += [t.block_matrix(f, f) for _ in range(m["n_layer"] - 1)]
+            self.head, self.layers, sizes = t.matrix(a, f), [], []
+        else:
+            sizes = self.read_transformer(t)
+        self.prediction_heads = [t.matrix(n, d) for n in sizes]
+        golden = 1 + s + (2 + a if m["discrete"] else 2 * a) + sum(sizes)
+        self.golden = t.f32(m["golden_steps"], golden)
+        if t.at != length:
+            raise ValueError(f"tensors end at {t.at}, the file says {length}")
+
+    def read_transformer(self, t):
+        """All its tensors but the heads of predictions, whose sizes it gives."""
+        m = self.manifest
+        s, a, d, f = m["state_dim"], m["act_dim"], m["d_model"], m["d_ff"]
         self.embed_return, self.embed_state, self.embed_action = (t.matrix(d, n) for n in (1, s, a))
         self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
         self.embed_ln = t.norm(d)
@@ -321,12 +339,7 @@ class Blob:
         self.ln_f = t.norm(d)
         self.glu = t.matrix(2 * d, d) if m["glu"] else None
         self.head = t.matrix(a, d)
-        sizes = [n for n, wanted in zip((s, 1), m["predicts"]) if wanted]
-        self.prediction_heads = [t.matrix(n, d) for n in sizes]
-        golden = 1 + s + (2 + a if m["discrete"] else 2 * a) + sum(sizes)
-        self.golden = t.f32(m["golden_steps"], golden)
-        if t.at != length:
-            raise ValueError(f"tensors end at {t.at}, the file says {length}")
+        return [n for n, wanted in zip((s, 1), m["predicts"]) if wanted]
 
 
 # --- The network ----------------------------------------------------------------------------------
@@ -413,11 +426,21 @@ class Network:
         with np.errstate(over="ignore"):
             return values / (F(1) + self.math.expf(-gates))
 
+    def perceive(self, states):
+        """A perceptron's unscaled action from the last states (K, state_dim)."""
+        x = states.reshape(-1)
+        for hidden in self.blob.hidden:
+            x = self.activate(hidden(x))
+        return self.decide(x)
+
     def read_action(self, x):
         """Unscaled action from the hidden state of a state token."""
         h = self.blob.ln_f(x)
         if self.blob.glu is not None:
             h = self.gated(*np.split(self.blob.glu(h), 2))
+        return self.decide(h)
+
+    def decide(self, h):
         u = self.blob.head(h)
         if not np.isfinite(u).all():
             raise FloatingPointError("an output of the head is not finite")
@@ -492,7 +515,15 @@ class Policy:
         """Action (act_dim) in the environment's units, clamped; or the index of a choice."""
         state = (np.asarray(observation, F) - self.blob.state_mean) / self.blob.state_std
         self.past.append([self.told() / F(self.m["return_scale"]), state, None])
-        u = self.window() if self.m["attention"] == "window" else self.newest(len(self.past) - 1)
+        if self.m["mlp"]:
+            seen = np.zeros((self.m["context_len"], len(state)), F)
+            last = [state for _, state, _ in self.past[-len(seen) :]]
+            seen[len(seen) - len(last) :] = last
+            u = self.network.perceive(seen)
+        elif self.m["attention"] == "window":
+            u = self.window()
+        else:
+            u = self.newest(len(self.past) - 1)
         if self.m["discrete"]:
             self.logits = u
             timestep = len(self.past) - 1

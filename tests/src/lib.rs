@@ -16,7 +16,7 @@ use dt_core::blob::{
     ReturnLimits, RewardMode, Vectors,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -112,7 +112,7 @@ impl Sample {
         };
         let episode = Episode::random(&self.config, STEPS, random);
         let actions = episode.run(&linear.emit(), 0);
-        let width = self.config.d_model as usize;
+        let width = self.tensors["head.weight"].len() / self.config.act_dim as usize;
         for i in 0..self.config.act_dim as usize {
             let mean = actions.iter().map(|a| a[i]).sum::<f32>() / STEPS as f32;
             let variance =
@@ -151,7 +151,20 @@ impl Sample {
             action_high,
             safe_action,
         };
-        let layers: Vec<_> = (0..self.config.n_layer).map(|i| self.layer(i)).collect();
+        let numbers = 0..self.config.n_layer;
+        if self.config.is_mlp() {
+            let hidden: Vec<_> = numbers
+                .map(|i| self.affine(&format!("hidden.{i}")))
+                .collect();
+            let parameters = Parameters {
+                hidden: &hidden,
+                head: self.affine("head"),
+                ..Parameters::default()
+            };
+            return PolicyFile::emit(manifest, &vectors, &parameters, golden)
+                .expect("valid parameters");
+        }
+        let layers: Vec<_> = numbers.map(|i| self.layer(i)).collect();
         let parameters = Parameters {
             embed_return: self.affine("embed_return"),
             embed_state: self.affine("embed_state"),
@@ -162,6 +175,7 @@ impl Sample {
                 .map_or(&[], Vec::as_slice),
             embed_ln: self.affine("embed_ln"),
             layers: &layers,
+            hidden: &[],
             ln_f: self.affine("ln_f"),
             glu: match self.config.glu {
                 true => self.affine("glu"),
@@ -252,6 +266,15 @@ pub fn small_config() -> Config {
         glu: false,
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
+        network: Network::Transformer,
+    }
+}
+
+/// A small perceptron to start from: three hidden layers, the last five states, int8.
+pub fn small_perceptron() -> Config {
+    Config {
+        dtype: Dtype::Int8,
+        ..Config::mlp([3, 2], [3, 24], 5)
     }
 }
 
@@ -348,6 +371,18 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
         );
         tensors.insert(format!("{name}.bias"), random.around(0.0, 0.2, out));
     };
+    if config.is_mlp() {
+        let width = config.d_ff as usize;
+        for i in 0..config.n_layer {
+            let inputs = match i {
+                0 => config.seen_len() as usize,
+                _ => width,
+            };
+            matrix(random, &format!("hidden.{i}"), width, inputs, 1.5);
+        }
+        matrix(random, "head", config.act_dim as usize, width, 1.0);
+        return tensors;
+    }
     matrix(random, "embed_return", d, 1, 1.0);
     matrix(random, "embed_state", d, config.state_dim as usize, 1.5);
     matrix(random, "embed_action", d, config.act_dim as usize, 1.5);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -184,5 +184,6 @@ fn config(json: &Value) -> Config {
             },
             _ => Predictions::NONE,
         },
+        network: Network::Transformer,
     }
 }

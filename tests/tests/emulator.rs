@@ -12,7 +12,7 @@ use dt_core::config::{
 use dt_core::policy::Policy;
 use dt_core::unstable::ops;
 use serde_json::{Value, json};
-use tests::{Random, Sample, python, small_config, smallest_spread};
+use tests::{Random, Sample, python, small_config, small_perceptron, smallest_spread};
 
 const STEPS: usize = 200;
 
@@ -304,6 +304,103 @@ fn predicted_states_and_returns() {
         };
         let reward = [RewardMode::Observed, RewardMode::Constant][turn % 2];
         assert_emulated_over(60, None, config, reward, 40 + turn as u64);
+    }
+}
+
+/// Perceptrons in every dtype, of one state and of several, with one hidden layer and more, every activation and mathematics; of
+/// odd sizes, and more columns than a part of the int4 kernel has.
+#[test]
+fn perceptrons() {
+    let plain = small_perceptron();
+    let odd = Config {
+        state_dim: 5,
+        act_dim: 3,
+        d_ff: 36,
+        ..plain
+    };
+    for (turn, config) in [
+        plain,
+        odd,
+        Config {
+            context_len: 1,
+            ..odd
+        },
+        Config {
+            n_layer: 1,
+            context_len: 1,
+            ..plain
+        },
+        Config {
+            dtype: Dtype::Int4,
+            ..plain
+        },
+        Config {
+            dtype: Dtype::Int4,
+            state_dim: 5,
+            d_ff: 1100,
+            n_layer: 2,
+            context_len: 20,
+            ..plain
+        },
+        Config {
+            dtype: Dtype::F32,
+            ..odd
+        },
+        Config {
+            dtype: Dtype::F32,
+            n_layer: 1,
+            context_len: 1,
+            head: Head::Linear,
+            ..plain
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reward = [RewardMode::Constant, RewardMode::Observed][turn % 2];
+        assert_emulated(config, reward, 170 + turn as u64);
+    }
+    let maths = [Math::Polynomial, Math::Libm, Math::Micromath];
+    for (turn, activation) in ACTIVATIONS.into_iter().enumerate() {
+        let config = Config {
+            activation,
+            math: maths[turn % 3],
+            dtype: [Dtype::Int8, Dtype::Int4, Dtype::F32][turn / 2],
+            ..plain
+        };
+        assert_emulated(config, RewardMode::Constant, 80 + turn as u64);
+    }
+}
+
+/// Perceptrons that choose, the largest logit and drawn.
+#[test]
+fn choosing_perceptrons() {
+    for (dtype, k, choice) in [
+        (Dtype::Int8, 5, Choice::Greedy),
+        (
+            Dtype::Int8,
+            1,
+            Choice::Sampled(Sampling {
+                temperature: 0.7,
+                top_k: 3,
+                seed: 9,
+            }),
+        ),
+        (Dtype::F32, 2, Choice::Greedy),
+    ] {
+        let config = Config {
+            dtype,
+            actions: Actions::Discrete,
+            act_dim: 5,
+            head: Head::Linear,
+            context_len: k,
+            ..small_perceptron()
+        };
+        let sample = Sample {
+            choice,
+            ..Sample::random(config, 90)
+        };
+        assert_sample_emulated(STEPS, &sample, 90);
     }
 }
 

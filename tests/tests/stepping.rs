@@ -2,7 +2,7 @@
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 use dt_core::policy::{Policy, Predicted};
 use dt_core::unstable::int4;
@@ -228,6 +228,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 state: heads & 1 > 0,
                 return_to_go: heads & 2 > 0,
             },
+            network: Network::Transformer,
         }
     })
 }

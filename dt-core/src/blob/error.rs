@@ -8,15 +8,22 @@ use crate::config::ConfigError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TensorName {
-    /// Transformer block it belongs to.
+    /// Transformer block it belongs to, or which hidden layer of a perceptron it is.
     pub layer: Option<usize>,
-    /// Module, such as `attn_qkv`.
+    /// Module, such as `attn_qkv` or `hidden`.
     pub module: &'static str,
     /// Part of it: `weight`, `multiplier`, `scale` or `bias`; empty for plain vectors.
     pub part: &'static str,
 }
 
 impl TensorName {
+    const HIDDEN: &str = "hidden";
+
+    /// A perceptron's hidden layer.
+    pub(crate) const fn hidden(index: usize) -> Self {
+        Self::of_layer(index, Self::HIDDEN)
+    }
+
     pub(crate) const fn plain(module: &'static str) -> Self {
         Self {
             layer: None,
@@ -40,10 +47,12 @@ impl TensorName {
 
 impl fmt::Display for TensorName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(layer) = self.layer {
-            write!(f, "layers.{layer}.")?;
+        match self.layer {
+            // A hidden layer is a module by itself.
+            Some(layer) if self.module == Self::HIDDEN => write!(f, "{}.{layer}", self.module)?,
+            Some(layer) => write!(f, "layers.{layer}.{}", self.module)?,
+            None => f.write_str(self.module)?,
         }
-        f.write_str(self.module)?;
         if !self.part.is_empty() {
             write!(f, ".{}", self.part)?;
         }

@@ -17,7 +17,7 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Actions, Config, Dtype, Predictions};
+use crate::config::{Actions, Config, Dtype, Network, Predictions};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::model::Model;
@@ -317,6 +317,10 @@ impl Blob<'_> {
         let config = &self.manifest.config;
         let linear = |rows: u32, cols: u32| u64::from(rows) * (u64::from(cols) + 1);
         let (d, f) = (config.d_model, config.d_ff);
+        if config.is_mlp() {
+            let hidden = u64::from(config.n_layer.saturating_sub(1)) * linear(f, f);
+            return linear(f, config.seen_len()) + hidden + linear(config.act_dim, f);
+        }
         let norm = 2 * u64::from(d);
         let mixer = if config.is_folded() {
             linear(config.folded_rows(), d) + u64::from(d)
@@ -381,11 +385,7 @@ impl Extent {
         self.f32(d_model);
     }
 
-    /// End of the file whose tensors start after byte `start`; `None` if it overflows `usize`.
-    ///
-    /// Expects a validated configuration.
-    fn of_file(manifest: &Manifest<'_>, start: usize) -> Option<usize> {
-        let config = &manifest.config;
+    fn transformer(&mut self, config: &Config) {
         let [d, f, s, a] = [
             config.d_model,
             config.d_ff,
@@ -394,53 +394,73 @@ impl Extent {
         ]
         .map(|dim| dim as usize);
         let (dtype, outside) = (config.dtype, config.dtype.outside_blocks());
-        let mut extent = Extent { end: Some(start) };
-        let action = config.action_len() as usize;
-        for len in [s, s, s, s, action, action, action] {
-            extent.f32(len);
-        }
         for cols in [1, s, a] {
-            extent.linear(outside, d, cols);
+            self.linear(outside, d, cols);
         }
         if config.max_ep_len > 0 {
             let rows = config.max_ep_len as usize;
             match dtype {
-                Dtype::F32 => extent.f32(times(rows, d)),
+                Dtype::F32 => self.f32(times(rows, d)),
                 Dtype::Int8 => {
-                    extent.tensor(times(rows, d));
-                    extent.f32(rows);
+                    self.tensor(times(rows, d));
+                    self.f32(rows);
                 }
                 Dtype::Int4 => {
-                    extent.tensor(int4::packed_len(rows, d));
-                    extent.tensor(int4::multipliers_len(rows, d));
-                    extent.f32(rows);
+                    self.tensor(int4::packed_len(rows, d));
+                    self.tensor(int4::multipliers_len(rows, d));
+                    self.f32(rows);
                 }
             }
         }
-        extent.norm(d);
+        self.norm(d);
         for _ in 0..config.n_layer {
-            extent.norm(d);
+            self.norm(d);
             if config.is_folded() {
-                extent.linear(dtype, config.folded_rows() as usize, d);
-                extent.f32(d);
+                self.linear(dtype, config.folded_rows() as usize, d);
+                self.f32(d);
             } else {
-                extent.linear(dtype, times(3, d), d);
-                extent.linear(dtype, d, d);
+                self.linear(dtype, times(3, d), d);
+                self.linear(dtype, d, d);
             }
-            extent.norm(d);
-            extent.linear(dtype, f, d);
-            extent.linear(dtype, d, f);
+            self.norm(d);
+            self.linear(dtype, f, d);
+            self.linear(dtype, d, f);
         }
-        extent.norm(d);
+        self.norm(d);
         if config.glu {
-            extent.linear(outside, times(2, d), d);
+            self.linear(outside, times(2, d), d);
         }
-        extent.linear(outside, a, d);
+        self.linear(outside, a, d);
         if config.predictions.state {
-            extent.linear(outside, s, d);
+            self.linear(outside, s, d);
         }
         if config.predictions.return_to_go {
-            extent.linear(outside, 1, d);
+            self.linear(outside, 1, d);
+        }
+    }
+
+    fn mlp(&mut self, config: &Config) {
+        for index in 0..config.n_layer as usize {
+            let (dtype, [rows, cols]) = config.hidden(index);
+            self.linear(dtype, rows, cols);
+        }
+        let [actions, width] = [config.act_dim, config.d_ff].map(|dim| dim as usize);
+        self.linear(config.dtype.outside_blocks(), actions, width);
+    }
+
+    /// End of the file whose tensors start after byte `start`; `None` if it overflows `usize`.
+    ///
+    /// Expects a validated configuration.
+    fn of_file(manifest: &Manifest<'_>, start: usize) -> Option<usize> {
+        let config = &manifest.config;
+        let mut extent = Extent { end: Some(start) };
+        let (state, action) = (config.state_dim as usize, config.action_len() as usize);
+        for len in [state, state, state, state, action, action, action] {
+            extent.f32(len);
+        }
+        match config.network {
+            Network::Transformer => extent.transformer(config),
+            Network::Mlp => extent.mlp(config),
         }
         let golden = (manifest.golden_steps as usize)
             .checked_mul(manifest.golden_record_len())

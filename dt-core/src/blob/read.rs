@@ -44,13 +44,23 @@ impl<'a> Blob<'a> {
         let vectors = vectors(config, &mut tensors);
         let model = Model::new(config, tensors);
         let mut tensors = model.after_blocks();
-        tensors.output(config);
-        tensors.predictions(config);
+        match config.network {
+            Network::Transformer => {
+                tensors.output(config);
+                tensors.predictions(config);
+            }
+            Network::Mlp => {
+                tensors.head(config);
+            }
+        }
         let golden_len = times(manifest.golden_steps as usize, manifest.golden_record_len());
         let golden = tensors.f32(golden_len);
         let mut check = Check { file, at: start };
         check.vectors(&manifest.config, &vectors)?;
-        check.model(&model)?;
+        match config.network {
+            Network::Transformer => check.transformer(&model)?,
+            Network::Mlp => check.mlp(&model)?,
+        }
         check.f32(TensorName::plain("golden"), golden)?;
         // Tensors past the end would have been empty ones.
         if check.at != file.len() {
@@ -92,6 +102,9 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
     };
     if required.has(Needs::DiscreteActions) {
         config.actions = Actions::Discrete;
+    }
+    if required.has(Needs::Mlp) {
+        config.network = Network::Mlp;
     }
     let rest = if required.has(Needs::SampledActions) {
         let (sampling, rest) = first(rest)?;
@@ -397,7 +410,14 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn model(&mut self, model: &Model<'_>) -> Result<(), BlobError> {
+    fn mlp(&mut self, model: &Model<'_>) -> Result<(), BlobError> {
+        for index in 0..model.config.n_layer as usize {
+            self.linear(TensorName::hidden(index), &model.hidden(index))?;
+        }
+        self.linear(TensorName::plain("head"), &model.mlp_head())
+    }
+
+    fn transformer(&mut self, model: &Model<'_>) -> Result<(), BlobError> {
         let name = TensorName::plain;
         let embedding = model.embedding();
         self.linear(name("embed_return"), &embedding.return_to_go)?;

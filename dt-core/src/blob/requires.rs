@@ -5,7 +5,7 @@
 //! later, and are not in the manifest itself.
 
 use super::{BlobError, Choice, Feature, Manifest};
-use crate::config::{Actions, Activation};
+use crate::config::{Actions, Activation, Network};
 
 /// Something to know, in the order in which files name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,11 @@ pub(super) enum Needs {
     TanhMlp,
     StateHead,
     ReturnHead,
+    Mlp,
 }
 
 impl Needs {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::DiscreteActions,
         Self::SampledActions,
         Self::Glu,
@@ -30,6 +31,7 @@ impl Needs {
         Self::TanhMlp,
         Self::StateHead,
         Self::ReturnHead,
+        Self::Mlp,
     ];
 
     /// Its name in files.
@@ -43,6 +45,7 @@ impl Needs {
             Self::TanhMlp => "tanh-mlp",
             Self::StateHead => "state-head",
             Self::ReturnHead => "return-head",
+            Self::Mlp => "mlp",
         }
     }
 
@@ -58,6 +61,7 @@ impl Needs {
             Self::TanhMlp => config.activation == Activation::Tanh,
             Self::StateHead => config.predictions.state,
             Self::ReturnHead => config.predictions.return_to_go,
+            Self::Mlp => config.network == Network::Mlp,
         }
     }
 }

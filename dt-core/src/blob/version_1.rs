@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{AtMaxEpLen, Choice, Components, Manifest, Provenance, RewardMode};
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 
 #[derive(Deserialize)]
@@ -104,6 +104,7 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                 glu: false,
                 predictions: Predictions::NONE,
                 actions: Actions::Continuous,
+                network: Network::Transformer,
             },
             return_scale: manifest.return_scale,
             target_return: manifest.target_return,

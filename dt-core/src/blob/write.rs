@@ -75,6 +75,9 @@ pub struct Parameters<'a> {
     pub embed_ln: Affine<'a>,
     /// n_layer of them.
     pub layers: &'a [LayerParameters<'a>],
+    /// Hidden layers of a perceptron, d_ff × (context_len · state_dim), then d_ff × d_ff: n_layer of them. Besides these it has a
+    /// head, act_dim × d_ff, and nothing else of what stands here.
+    pub hidden: &'a [Affine<'a>],
     /// d_model.
     pub ln_f: Affine<'a>,
     /// 2·d_model × d_model; empty without [`Config::glu`].
@@ -136,7 +139,10 @@ pub fn emit(
         dtype: manifest.config.dtype,
     };
     writer.vectors(&manifest.config, vectors)?;
-    writer.model(&manifest.config, parameters)?;
+    match manifest.config.network {
+        Network::Transformer => writer.transformer(&manifest.config, parameters)?,
+        Network::Mlp => writer.mlp(&manifest.config, parameters)?,
+    }
     let values = manifest.golden_steps as usize * manifest.golden_record_len();
     writer.f32(TensorName::plain("golden"), golden, values)?;
 
@@ -332,7 +338,25 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn model(&mut self, config: &Config, p: &Parameters<'_>) -> Result<(), EmitError> {
+    fn mlp(&mut self, config: &Config, p: &Parameters<'_>) -> Result<(), EmitError> {
+        let n_layer = config.n_layer as usize;
+        if p.hidden.len() != n_layer {
+            return Err(EmitError::WrongLength {
+                tensor: TensorName::plain("hidden"),
+                expected: n_layer,
+                got: p.hidden.len(),
+            });
+        }
+        for (index, hidden) in p.hidden.iter().enumerate() {
+            let (dtype, shape) = config.hidden(index);
+            self.linear(TensorName::hidden(index), hidden, dtype, shape)?;
+        }
+        let shape = [config.act_dim, config.d_ff].map(|dim| dim as usize);
+        let dtype = config.dtype.outside_blocks();
+        self.linear(TensorName::plain("head"), &p.head, dtype, shape)
+    }
+
+    fn transformer(&mut self, config: &Config, p: &Parameters<'_>) -> Result<(), EmitError> {
         let [d, f, s, a] = [
             config.d_model,
             config.d_ff,

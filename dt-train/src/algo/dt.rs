@@ -5,7 +5,7 @@
 
 use dt_core::blob::AtMaxEpLen;
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -322,6 +322,7 @@ impl Dt {
                 state: self.predict_state > 0.0,
                 return_to_go: self.predict_return > 0.0,
             },
+            network: Network::Transformer,
         }
     }
 

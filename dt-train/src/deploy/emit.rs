@@ -176,6 +176,7 @@ impl<'a> Network<'a> {
             },
             embed_ln: self.norm("embed_ln")?,
             layers,
+            hidden: &[],
             ln_f: self.norm("ln_f")?,
             glu: match self.config.glu {
                 true => self.linear("glu", [2 * d, d])?,

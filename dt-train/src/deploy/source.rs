@@ -65,6 +65,7 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
         state: {},
         return_to_go: {},
     }},
+    network: dt_core::config::Network::{:?},
 }};
 
 /// 32-bit words of memory that the policy needs, all of it.
@@ -89,6 +90,7 @@ pub const ARENA_WORDS: usize = CONFIG.arena_words();
         config.actions,
         config.predictions.state,
         config.predictions.return_to_go,
+        config.network,
     );
     source
 }

@@ -5,7 +5,7 @@ use dt_core::blob::{
     Vectors,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 use host_sim::policy_file::PolicyFile;
 use rand_chacha::ChaCha8Rng;
@@ -31,6 +31,7 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
         glu: false,
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
+        network: Network::Transformer,
     }
 }
 
@@ -102,6 +103,7 @@ pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFil
         embed_timestep: &embed[3].0,
         embed_ln: borrow(&embed[4]),
         layers: &layers,
+        hidden: &[],
         ln_f: borrow(&embed[5]),
         glu: Affine::default(),
         state_head: Affine::default(),

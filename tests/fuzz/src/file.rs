@@ -8,7 +8,7 @@ use dt_core::blob::{
     Sampling, VERSION, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -125,7 +125,12 @@ impl File {
         ]
         .map(|dim| dim as usize);
         let mut random = Random::new(script);
-        let ends = [(d, 1), (d, s), (d, a), (a, d)].map(|(rows, cols)| random.linear(rows, cols));
+        let (seen, width) = match config.network {
+            Network::Mlp => (config.seen_len() as usize, f),
+            _ => (s, d),
+        };
+        let ends =
+            [(d, 1), (d, s), (d, a), (a, width)].map(|(rows, cols)| random.linear(rows, cols));
         let mixer = config.mixer;
         let first = if config.is_folded() {
             config.folded_rows() as usize
@@ -134,7 +139,15 @@ impl File {
         };
         let table = random.numbers(t * d, random.weight);
         let norms = [random.norm(d), random.norm(d)];
-        let layers: Vec<_> = (0..config.n_layer)
+        let (blocks, hidden) = match config.network {
+            Network::Mlp => (0, config.n_layer),
+            _ => (config.n_layer, 0),
+        };
+        let hidden: Vec<_> = (0..hidden)
+            .map(|i| random.linear(f, if i == 0 { seen } else { f }))
+            .collect();
+        let hidden: Vec<_> = hidden.iter().map(Owned::borrow).collect();
+        let layers: Vec<_> = (0..blocks)
             .map(|_| Layer {
                 norms: [random.norm(d), random.norm(d)],
                 linears: [(first, d), (d, d), (f, d), (d, f)]
@@ -155,6 +168,7 @@ impl File {
             embed_timestep: &table,
             embed_ln,
             layers: &layers,
+            hidden: &hidden,
             ln_f,
             glu: glu.borrow(),
             head,
@@ -226,9 +240,24 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
             state: activation_glu_and_heads / 10 % 2 == 1,
             return_to_go: activation_glu_and_heads >= 20,
         },
+        network: Network::Transformer,
     };
     // Last, so that what was found before means the same.
-    let choice = match script.below(4) {
+    let choice_and_network = script.byte();
+    if choice_and_network >= 192 {
+        config = Config {
+            dtype: config.dtype,
+            activation: config.activation,
+            head: config.head,
+            math: config.math,
+            ..Config::mlp(
+                [config.state_dim, config.act_dim],
+                [config.n_layer, config.d_ff],
+                config.context_len,
+            )
+        };
+    }
+    let choice = match choice_and_network % 4 {
         kind @ 0..2 => {
             (config.actions, config.head) = (Actions::Discrete, Head::Linear);
             let temperature =

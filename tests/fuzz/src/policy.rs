@@ -67,6 +67,9 @@ pub fn run(blob: &Blob<'_>, mut script: Script<'_>) {
 
 /// Multiply-accumulates of a control step, about.
 fn work(config: &Config) -> u64 {
+    if config.is_mlp() {
+        return config.step_macs();
+    }
     let [d, f, k, layers] = [
         config.d_model,
         config.d_ff,

@@ -1,6 +1,6 @@
 //! Receptive field, masks, loss and initial values; a randomized network for other tests.
 
-use dt_core::config::{Actions, Dtype, Math, Mixer, Predictions};
+use dt_core::config::{Actions, Dtype, Math, Mixer, Network, Predictions};
 
 use super::*;
 use crate::nn::flat::Flat;
@@ -27,6 +27,7 @@ pub(crate) fn config(attention: Attention) -> Config {
         glu: false,
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
+        network: Network::Transformer,
     }
 }
 

@@ -10,7 +10,7 @@ use dt_core::blob::{
     Sampling, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
 };
 use dt_core::golden;
 use dt_core::policy::Policy;
@@ -54,6 +54,7 @@ pub const PAPER: Model = Model {
         glu: false,
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
+        network: Network::Transformer,
     },
     flash: Flash::Large,
     mlp_gain: 1.0,
@@ -449,6 +450,7 @@ impl Tensors {
             embed_timestep: &self.embed_timestep,
             embed_ln: affine(embed_ln),
             layers: &layers,
+            hidden: &[],
             ln_f: affine(ln_f),
             glu: affine(&self.glu),
             head: affine(&self.head),
