@@ -1,7 +1,7 @@
 //! Frames: header, message and CRC between two zeros.
 
 use cobs::{CobsEncoder, DecodeResult, DecoderState};
-use crc::{CRC_32_ISO_HDLC, Crc, Digest, NoTable};
+use crc::{CRC_32_ISO_HDLC, Crc, Digest};
 use heapless::Vec;
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub const MAX_MESSAGE: usize = CHUNK + 48;
 pub const MAX_VALUES: usize = (MAX_MESSAGE - 23) / 4;
 
 /// Bytes of the header: version and direction, session, sequence number.
-const HEADER: usize = 4;
+pub(crate) const HEADER: usize = 4;
 /// Bytes of the CRC.
 const CRC_LEN: usize = 4;
 
@@ -26,8 +26,14 @@ pub const MAX_FRAME: usize = HEADER + MAX_MESSAGE + CRC_LEN;
 /// Longest frame on the wire, its zero included.
 pub const MAX_WIRE: usize = cobs::max_encoding_length(MAX_FRAME) + 1;
 
-/// That of policy files, and of zlib: others have it at hand. By the bit, since a table is 1 KiB.
-const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
+/// By the bit, since a table is 1 KiB; hosts, whose frames are long, have sixteen of them.
+#[cfg(not(feature = "std"))]
+type Lookup = crc::NoTable;
+#[cfg(feature = "std")]
+type Lookup = crc::Table<16>;
+
+/// That of policy files, and of zlib: others have it at hand.
+static CRC: Crc<u32, Lookup> = Crc::<u32, Lookup>::new(&CRC_32_ISO_HDLC);
 
 /// Who a frame is for. An echo of one's own frames is refused by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +108,31 @@ pub fn encode<M: Serialize>(
     message: &M,
     wire: &mut [u8],
 ) -> Result<usize, TooLong> {
+    encode_within(HEADER + MAX_MESSAGE, header, message, wire)
+}
+
+/// As [`encode`], of any length: for ends that have no buffers of [`MAX_FRAME`] bytes.
+///
+/// # Errors
+/// [`TooLong`], if `wire` is too short.
+pub fn encode_long<M: Serialize>(
+    header: Header,
+    message: &M,
+    wire: &mut [u8],
+) -> Result<usize, TooLong> {
+    encode_within(usize::MAX, header, message, wire)
+}
+
+fn encode_within<M: Serialize>(
+    room: usize,
+    header: Header,
+    message: &M,
+    wire: &mut [u8],
+) -> Result<usize, TooLong> {
     let mut output = Output {
         wire: CobsEncoder::new(wire),
         digest: CRC.digest(),
-        room: HEADER + MAX_MESSAGE,
+        room,
     };
     let written = output.try_extend(&header.bytes());
     written.map_err(|_| TooLong)?;
@@ -117,7 +144,7 @@ pub fn encode<M: Serialize>(
 /// What postcard writes to: CRC and COBS on the way.
 struct Output<'w> {
     wire: CobsEncoder<'w>,
-    digest: Digest<'static, u32, NoTable>,
+    digest: Digest<'static, u32, Lookup>,
     /// Bytes that may still come.
     room: usize,
 }
@@ -163,6 +190,15 @@ impl<'f> Frame<'f> {
             Ok((message, [])) => Ok(message),
             _ => Err(FrameError::Message),
         }
+    }
+
+    /// What stood between two zeros, whatever its length; it is decoded where it lies.
+    ///
+    /// # Errors
+    /// [`FrameError`], why it is no frame.
+    pub fn unpack(wire: &'f mut [u8]) -> Result<Self, FrameError> {
+        let len = cobs::decode_in_place(wire).map_err(|_| FrameError::Cobs)?;
+        Self::parse(wire.get(..len).ok_or(FrameError::Cobs)?)
     }
 
     fn parse(bytes: &'f [u8]) -> Result<Self, FrameError> {

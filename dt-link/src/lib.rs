@@ -1,4 +1,4 @@
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -20,6 +20,8 @@
 //!   after it ([`frame`]).
 //! - [`Sender`] numbers the frames of a session, [`Receiver`] takes each of them once and in order, and counts what it
 //!   refuses ([`session`]).
+//! - [`plant`] is another protocol in the same frames, between a host and a simulator in a process of its own
+//!   (`PLANT.md`); `stream` (feature `std`) carries it over pipes and sockets, in frames of any length.
 //!
 //! ```
 //! use dt_link::{Direction, MAX_WIRE, Receiver, Sender, ToDevice, Values};
@@ -61,11 +63,14 @@ compile_error!("numbers travel as they lie in memory, which is little-endian");
 
 pub mod frame;
 pub mod message;
+pub mod plant;
 pub mod session;
+#[cfg(feature = "std")]
+pub mod stream;
 
 pub use frame::{
     Decoder, Direction, Frame, FrameError, Header, MAX_FRAME, MAX_MESSAGE, MAX_VALUES, MAX_WIRE,
-    TooLong, encode,
+    TooLong, encode, encode_long,
 };
 pub use message::{
     Bytes, CHUNK, Cause, Hello, Mode, Pace, PolicyId, Refusal, Seal, Side, ToDevice, ToHost,

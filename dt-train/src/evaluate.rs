@@ -3,8 +3,9 @@
 //! Everything that acts is a [`Policy`] in [`host_sim`]'s rollout loop.
 
 use anyhow::Context;
+use host_sim::Blueprint;
 use host_sim::critic::Opinions;
-use host_sim::evaluation::Evaluation;
+use host_sim::evaluation::{Evaluation, losses, whole};
 use host_sim::rollout::{self, Episode, Plan};
 use tch::Device;
 
@@ -30,8 +31,12 @@ pub fn episodes(
     finished: impl Fn(&Episode) + Sync,
 ) -> anyhow::Result<(Vec<Episode>, Vec<Opinions>)> {
     policy.check_env(&host_sim::make(env)?.spec())?;
-    let maker = host_sim::maker(env)?;
-    let outcomes = rollout::rollout(plan, maker, || policy.controller(), finished)?;
+    let blueprint = Blueprint::new(env, None)?;
+    let plan = &Plan {
+        threads: blueprint.threads(plan.threads),
+        ..*plan
+    };
+    let outcomes = rollout::rollout(plan, || blueprint.make(), || policy.controller(), finished)?;
     Ok(outcomes.into_iter().unzip())
 }
 
@@ -65,7 +70,7 @@ pub fn cross_check(
     Ok(Some((mean(&episodes[..by_torch.len()]), mean(&by_torch))))
 }
 
-/// One record per target return of the recipe.
+/// One record per target return of the recipe; none where the plant was lost in every episode, since training can do without.
 pub(crate) fn training_records(
     run: &Run,
     env: &str,
@@ -90,16 +95,24 @@ pub(crate) fn training_records(
             check.context("a network in training can be checked")?;
         let spec_of = host_sim::make(env)?;
         let all = Evaluation::new(&spec_of.spec(), "", target_return, episodes);
-        Ok(EvalRecord {
+        if let Some(losses) = losses(std::slice::from_ref(&all)) {
+            eprintln!("note: {losses}");
+        }
+        let counted = whole(&all.episodes).count();
+        if counted == 0 {
+            return Ok(None);
+        }
+        Ok(Some(EvalRecord {
             target_return,
-            episodes: plan.episodes,
+            episodes: counted as u32,
             mean_return: all.mean_return,
             std_return: all.std_return,
             engine_mean_return,
             torch_mean_return,
-        })
+        }))
     };
-    targets.into_iter().map(record).collect()
+    let records = targets.into_iter().map(record);
+    records.filter_map(Result::transpose).collect()
 }
 
 fn mean(episodes: &[Episode]) -> f64 {

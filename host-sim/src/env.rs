@@ -108,8 +108,9 @@ pub trait Env: Send {
     /// [`StateError`] if a length is wrong or a value is not finite; the state is then unchanged.
     fn set_state(&mut self, qpos: &[f64], qvel: &[f64]) -> Result<(), StateError>;
 
-    /// Why the simulation broke down in this episode, if it did. The step that broke it down ends the
-    /// episode (`terminated`) with reward 0; what follows until the next reset means nothing.
+    /// Why the simulation broke down in this episode, if it did, which may be when it began. The step that broke it down ends
+    /// the episode with reward 0, `terminated`, or where the plant itself is gone `truncated`; what follows until the next reset
+    /// means nothing.
     fn fault(&self) -> Option<Fault> {
         None
     }
@@ -117,7 +118,8 @@ pub trait Env: Send {
 
 /// A quantity of the simulation became NaN, infinite or absurdly large: the model is unstable under
 /// these actions, or its time step is too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "std"), derive(Copy))]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
     /// In the generalized positions.
@@ -128,6 +130,22 @@ pub enum Fault {
     Qacc,
     /// In the controls.
     Ctrl,
+    /// The plant, which is another process, died, was silent or talked nonsense; with its last words.
+    #[cfg(feature = "std")]
+    Plant(String),
+}
+
+impl Fault {
+    /// Whether the episode was cut short by something that has nothing to do with what was done in it: then it says nothing of
+    /// who acted.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        match self {
+            #[cfg(feature = "std")]
+            Self::Plant(_) => true,
+            Self::Qpos | Self::Qvel | Self::Qacc | Self::Ctrl => false,
+        }
+    }
 }
 
 impl core::fmt::Display for Fault {
@@ -137,6 +155,8 @@ impl core::fmt::Display for Fault {
             Self::Qvel => "NaN, infinite or huge value in qvel",
             Self::Qacc => "NaN, infinite or huge value in qacc",
             Self::Ctrl => "NaN, infinite or huge value in ctrl",
+            #[cfg(feature = "std")]
+            Self::Plant(words) => words,
         })
     }
 }
@@ -160,6 +180,8 @@ pub enum StateError {
         /// Which value.
         index: usize,
     },
+    /// The plant does not take it; [`Env::fault`] has its words.
+    Refused,
 }
 
 impl core::fmt::Display for StateError {
@@ -174,6 +196,7 @@ impl core::fmt::Display for StateError {
                 "{field} has {got} values, the environment has {expected}"
             ),
             Self::NonFinite { field, index } => write!(f, "{field}[{index}] is not finite"),
+            Self::Refused => f.write_str("the plant does not take this state"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::critic::{Critic, Opinions};
-use crate::env::EnvSpec;
+use crate::env::{EnvSpec, Fault};
 use crate::rollout::Episode;
 
 /// Episodes of one policy in one environment at one target return, with their statistics.
@@ -19,7 +19,8 @@ pub struct Evaluation {
     pub policy: String,
     /// What it aimed at, raw units.
     pub target_return: f64,
-    /// In the order of their seeds.
+    /// In the order of their seeds, those among them whose plant was lost ([`Fault::is_loss`](crate::Fault::is_loss)), which
+    /// have no part in the statistics.
     pub episodes: Vec<Episode>,
     /// Mean of the returns.
     pub mean_return: f64,
@@ -41,7 +42,7 @@ impl Evaluation {
         target_return: f32,
         episodes: Vec<Episode>,
     ) -> Self {
-        let returns: Vec<f64> = episodes.iter().map(|e| e.total_reward).collect();
+        let returns: Vec<f64> = whole(&episodes).map(|e| e.total_reward).collect();
         let mean = mean(&returns);
         Self {
             env: spec.id.into(),
@@ -67,13 +68,37 @@ impl Evaluation {
     /// Lowest, median and highest return. NaN if there are no episodes.
     #[must_use]
     pub fn min_median_max(&self) -> (f64, f64, f64) {
-        let mut returns: Vec<f64> = self.episodes.iter().map(|e| e.total_reward).collect();
+        let mut returns: Vec<f64> = whole(&self.episodes).map(|e| e.total_reward).collect();
         returns.sort_by(f64::total_cmp);
         let at = |index: usize| returns.get(index).copied().unwrap_or(f64::NAN);
         let n = returns.len();
         let median = 0.5 * (at(n.saturating_sub(1) / 2) + at(n / 2));
         (at(0), median, at(n.saturating_sub(1)))
     }
+}
+
+/// Those that came to an end of their own.
+pub fn whole(episodes: &[Episode]) -> impl Iterator<Item = &Episode> {
+    let lost = |episode: &Episode| episode.fault.as_ref().is_some_and(Fault::is_loss);
+    episodes.iter().filter(move |episode| !lost(episode))
+}
+
+/// What to say, and fail with, when all that could be saved has been: that plants were lost, how many, and the last words of
+/// the first one.
+#[must_use]
+pub fn losses(evaluations: &[Evaluation]) -> Option<String> {
+    let all = evaluations.iter().flat_map(|e| &e.episodes);
+    let lost = all
+        .clone()
+        .filter(|e| e.fault.as_ref().is_some_and(Fault::is_loss));
+    let first = lost.clone().next()?;
+    let (lost, all) = (lost.count(), all.count());
+    Some(format!(
+        "{lost} of {all} episode(s) ended with their plant, the first with seed {} after {} step(s): {}",
+        first.seed,
+        first.length,
+        first.fault.as_ref()?
+    ))
 }
 
 /// Mean; NaN of none.
@@ -149,8 +174,8 @@ impl fmt::Display for Table<'_> {
         writeln!(f)?;
         for e in self.0 {
             let (min, median, max) = e.min_median_max();
-            let steps: f64 = e.episodes.iter().map(|e| f64::from(e.length)).sum();
-            let length = steps / e.episodes.len() as f64;
+            let lengths: Vec<f64> = whole(&e.episodes).map(|e| f64::from(e.length)).collect();
+            let length = mean(&lengths);
             write!(
                 f,
                 "{:>10} {:>12.2} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {:>8.1}",
@@ -188,7 +213,7 @@ impl fmt::Display for Table<'_> {
             }
         }
         let episodes = self.0.iter().flat_map(|e| &e.episodes);
-        let mut faults = episodes.filter_map(|e| Some((e.seed, e.length, e.fault?)));
+        let mut faults = episodes.filter_map(|e| Some((e.seed, e.length, e.fault.as_ref()?)));
         if let Some((seed, length, fault)) = faults.next() {
             let others = faults.count();
             write!(

@@ -14,6 +14,7 @@
 //! `policies` is the part about policy files):
 //!
 //! - [`registry`]: environments by name.
+//! - [`plant`]: any simulator as an environment, in a process of its own, Gymnasium's among them.
 //! - [`policy_file`]: policies as `dt-train export` writes them; [`controller`]: running them.
 //! - [`evaluation`]: returns and their statistics, as JSON and as a table.
 //! - [`blackbox`]: what a controller has recorded, replayed to the bit.
@@ -87,6 +88,8 @@ pub mod link;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
 pub mod pendulum;
+#[cfg(feature = "std")]
+pub mod plant;
 #[cfg(feature = "policies")]
 pub mod policy_file;
 #[cfg(feature = "std")]

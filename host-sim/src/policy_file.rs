@@ -1,5 +1,6 @@
 //! Policy files on the host: aligned bytes that hold a checked policy.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use dt_core::blob::{Blob, BlobError, EmitError, Manifest, Parameters, Vectors};
@@ -184,7 +185,8 @@ pub fn check_env(
     spec: &EnvSpec<'_>,
 ) -> Result<(), EnvMismatch> {
     let env = spec.id.to_owned();
-    if !trained_for.is_empty() && unversioned(trained_for) != unversioned(spec.id) {
+    let task = |env: &str| unversioned(&bare(env)).to_owned();
+    if !trained_for.is_empty() && task(trained_for) != task(spec.id) {
         let trained_for = trained_for.to_owned();
         return Err(EnvMismatch::Name { trained_for, env });
     }
@@ -232,9 +234,26 @@ pub fn unversioned(env: &str) -> &str {
     }
 }
 
+/// A name without saying that it is Gymnasium's, and with what arguments: its Hopper is ours, and to see how a policy does
+/// with another gravity is what arguments are for.
+fn bare(env: &str) -> Cow<'_, str> {
+    match env.strip_prefix("gym:") {
+        Some(gym) => gym.split('?').next().unwrap_or(gym).to_lowercase().into(),
+        None => env.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gymnasiums_is_the_same_task_as_ours_with_whatever_arguments() {
+        assert_eq!(unversioned(&bare("gym:Hopper-v5")), unversioned("hopper"));
+        let lander = "gym:LunarLander-v3";
+        assert_eq!(bare("gym:LunarLander-v3?gravity=-5.0"), bare(lander));
+        assert_ne!(bare("gym:Walker2d-v5"), bare("gym:Hopper-v5"));
+    }
 
     #[test]
     fn versions_do_not_make_another_task() {

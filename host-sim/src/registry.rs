@@ -1,7 +1,6 @@
 //! Environments by name.
 
 use std::path::Path;
-#[cfg(feature = "mujoco")]
 use std::sync::Arc;
 
 use crate::cartpole::CartPole;
@@ -9,11 +8,13 @@ use crate::env::Env;
 #[cfg(feature = "mujoco")]
 use crate::mujoco::{self, LoadError, MujocoEnv, Task};
 use crate::pendulum::Pendulum;
+use crate::plant::{self, PlantEnv, PlantError, Pool};
 #[cfg(feature = "draw")]
-use crate::stage::{CartPoleDrawing, DrawError, Drawing, PendulumDrawing};
+use crate::stage::{CartPoleDrawing, DrawError, Drawing, PendulumDrawing, PlantDrawing};
 use crate::trig::{LibmTrig, StdTrig};
 
-/// Built-in environments. Besides these, a name that ends in `.toml` is the path of a description (`host_sim::mujoco`).
+/// Built-in environments. Besides these, a name that ends in `.toml` is the path of a description (`host_sim::mujoco`), and one
+/// that begins with `gym:` or `plant:` is another program ([`plant`](crate::plant)).
 pub const NAMES: &[&str] = &[
     "pendulum",
     "cartpole",
@@ -37,7 +38,7 @@ pub const NAMES: &[&str] = &[
 pub enum MakeError {
     /// Nobody has heard of it.
     #[error(
-        "unknown environment `{name}`{}; known: {}, and paths of .toml files",
+        "unknown environment `{name}`{}; known: {}, paths of .toml files, and gym:ID",
         nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default(),
         NAMES.join(", ")
     )]
@@ -56,6 +57,12 @@ pub enum MakeError {
         /// The name asked for.
         name: String,
     },
+    /// What is typed is no name.
+    #[error("{0}")]
+    Usage(String),
+    /// It is another program, which does not start or is no plant.
+    #[error(transparent)]
+    Plant(#[from] PlantError),
     /// It exists, but cannot be loaded.
     #[cfg(feature = "mujoco")]
     #[error("environment `{name}` cannot be loaded: {cause}")]
@@ -71,7 +78,10 @@ impl MakeError {
     /// Whether the name is at fault, rather than files behind it.
     #[must_use]
     pub fn is_wrong_usage(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::NoMujoco { .. })
+        matches!(
+            self,
+            Self::Unknown { .. } | Self::NoMujoco { .. } | Self::Usage(_)
+        )
     }
 }
 
@@ -83,6 +93,7 @@ pub struct Blueprint(Plant);
 enum Plant {
     Pendulum,
     CartPole,
+    Remote(Arc<Pool>),
     #[cfg(feature = "mujoco")]
     Mujoco(Arc<Task>),
 }
@@ -97,6 +108,7 @@ impl Blueprint {
         match name {
             "pendulum" => Ok(Self(Plant::Pendulum)),
             "cartpole" => Ok(Self(Plant::CartPole)),
+            _ if plant::is_plant(name) => Ok(Self(Plant::Remote(plant::open(name)?))),
             _ if NAMES.contains(&name) || name.ends_with(".toml") => Self::mujoco(name, assets),
             _ => Err(unknown(name)),
         }
@@ -124,6 +136,7 @@ impl Blueprint {
         match &self.0 {
             Plant::Pendulum => Box::new(Pendulum::<LibmTrig>::new()),
             Plant::CartPole => Box::new(CartPole::<LibmTrig>::new()),
+            Plant::Remote(pool) => Box::new(PlantEnv::new(pool.clone())),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(task) => Box::new(MujocoEnv::new(task.clone())),
         }
@@ -135,6 +148,7 @@ impl Blueprint {
         Ok(match &self.0 {
             Plant::Pendulum => Box::new(PendulumDrawing::new(size)),
             Plant::CartPole => Box::new(CartPoleDrawing::new(size)),
+            Plant::Remote(pool) => Box::new(PlantDrawing::new(PlantEnv::new(pool.clone()), size)),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(task) => Box::new(mujoco::Drawing::new(task, size)?),
         })
@@ -147,8 +161,18 @@ impl Blueprint {
         match &self.0 {
             Plant::Pendulum => Box::new(Pendulum::<StdTrig>::new()),
             Plant::CartPole => Box::new(CartPole::<StdTrig>::new()),
+            Plant::Remote(_) => self.make(),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(_) => self.make(),
+        }
+    }
+
+    /// Of `wanted` threads (0: one per core) those that can have an instance each at the same time.
+    #[must_use]
+    pub fn threads(&self, wanted: usize) -> usize {
+        match &self.0 {
+            Plant::Remote(pool) => pool.threads(wanted),
+            _ => wanted,
         }
     }
 }

@@ -76,7 +76,7 @@ impl<A: Recorder, B: Recorder> Recorder for (A, B) {
 }
 
 /// A finished episode.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     /// What [`Env::reset`] was given.
     pub seed: u64,
@@ -116,7 +116,8 @@ pub const fn buffer_len(state_dim: usize, act_dim: usize) -> usize {
     2 * state_dim + act_dim
 }
 
-/// Runs one episode to termination or truncation.
+/// Runs one episode to termination or truncation, or until the plant is lost ([`Fault::is_loss`]): the step in which that
+/// happened is not counted, recorded or told to the controller.
 ///
 /// Per step: observe, act, step the plant, give the controller the applied action and the reward
 /// (as f32). `buffer` is working memory of [`buffer_len`] values.
@@ -152,6 +153,10 @@ where
     };
     let failed = |step, source| EpisodeError { seed, step, source };
     env.reset(seed);
+    if let Some(fault) = env.fault() {
+        done.fault = Some(fault);
+        return Ok(done);
+    }
     controller
         .reset(seed, target_return)
         .map_err(|e| failed(0, e))?;
@@ -163,6 +168,15 @@ where
         action.copy_from_slice(chosen);
         let predicted_return = controller.predicted_return();
         let step = env.step(action);
+        let fault = if step.terminated || step.truncated {
+            env.fault()
+        } else {
+            None
+        };
+        if fault.as_ref().is_some_and(Fault::is_loss) {
+            done.fault = fault;
+            return Ok(done);
+        }
         env.observation(next_observation);
         recorder.record(&Transition {
             observation,
@@ -179,7 +193,7 @@ where
         done.total_reward += step.reward;
         done.length += 1;
         if step.terminated || step.truncated {
-            done.fault = env.fault();
+            done.fault = fault;
             return Ok(done);
         }
         observation.copy_from_slice(next_observation);

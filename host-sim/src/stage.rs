@@ -12,9 +12,11 @@ use crate::registry::Blueprint;
 mod canvas;
 mod cartpole;
 mod pendulum;
+mod plant;
 
 pub(crate) use cartpole::Drawing as CartPoleDrawing;
 pub(crate) use pendulum::Drawing as PendulumDrawing;
+pub(crate) use plant::Drawing as PlantDrawing;
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum DrawError {
         "cannot draw off-screen: {0}; install an EGL driver (Debian: libegl1 and libegl-mesa0)"
     )]
     OpenGl(String),
+    /// The plant draws none.
+    #[error("the plant draws no picture: {0}")]
+    Plant(String),
     /// The caption, or what plotters draws.
     #[error("cannot draw: {0}")]
     Plot(String),

@@ -38,6 +38,8 @@ pub struct Learner {
     steps: usize,
     /// What the agent sees next (environments, state_dim).
     observations: Vec<f32>,
+    /// The last words of a plant that is gone for good.
+    lost: Option<String>,
 }
 
 /// One of the environments, in its present episode.
@@ -112,6 +114,7 @@ impl Learner {
             noise,
             steps,
             observations,
+            lost: None,
         }
     }
 
@@ -128,6 +131,11 @@ impl Learner {
     /// Environments.
     pub fn envs(&self) -> usize {
         self.lanes.len()
+    }
+
+    /// Why it stopped before all steps were taken, if the plant is gone: its last words.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// The agent as it is now.
@@ -153,7 +161,7 @@ impl Learner {
         bar.inc(self.done() as u64);
         bar.reset_eta();
         let mut returns: Vec<f64> = Vec::new();
-        while self.done() < self.steps {
+        while self.done() < self.steps && self.lost.is_none() {
             let before = returns.len();
             self.round(&bar, &mut returns);
             if returns.len() == before {
@@ -223,8 +231,14 @@ impl Learner {
             self.timeouts.push(truncated && !terminated);
             self.ends.push(terminated || truncated);
             if terminated || truncated {
-                returns.push(lane.total);
+                if !lane.lost() {
+                    returns.push(lane.total);
+                }
                 lane.begin(self.noise.seed(), observation);
+                if lane.lost() {
+                    // It does not even begin an episode any more.
+                    self.lost = lane.env.fault().map(|fault| fault.to_string());
+                }
             } else {
                 observation.copy_from_slice(&lane.next_observation);
             }
@@ -320,6 +334,11 @@ impl Lane {
             },
             env,
         }
+    }
+
+    /// Whether the episode has nothing more to say, through no fault of the agent.
+    fn lost(&self) -> bool {
+        self.env.fault().is_some_and(|fault| fault.is_loss())
     }
 
     /// Starts the episode with this seed and writes its first observation.

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 
-use host_sim::rollout::{Controller, Plan, Recorder, Transition, rollout};
-use host_sim::{Env, EnvSpec, Space};
+use host_sim::rollout::{Controller, Episode, Plan, Recorder, Transition, rollout};
+use host_sim::{Env, EnvSpec, Fault, Space};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::data::d4rl::Recording;
@@ -36,7 +36,8 @@ pub enum Agent<'a> {
 }
 
 /// Exactly `steps` steps of `agent`; episode i is seeded with `seed` + i. The last episode may be cut off, and then
-/// bears no mark of an end.
+/// bears no mark of an end. An episode whose plant was lost ends there, as if by a time limit; if there is no plant any more, that
+/// is all. A note on stderr says so.
 ///
 /// Up to `threads` episodes run at the same time (0: one per core); the result does not depend on it.
 pub fn record(
@@ -51,7 +52,7 @@ pub fn record(
     let longest = spec.max_episode_steps as usize;
     let bar = progress_bar(steps as u64, "{per_sec}");
     let mut all = Recording::default();
-    let mut episodes = 0;
+    let (mut episodes, mut lost, mut gone) = (0, 0, false);
     while all.rewards.len() < steps {
         let missing = (steps - all.rewards.len()).div_ceil(longest);
         let plan = Plan {
@@ -60,13 +61,34 @@ pub fn record(
             seed: seed.wrapping_add(episodes),
             threads,
         };
-        for part in play::<Recording>(&make_env, &spec, agent, &plan, |length| bar.inc(length)) {
+        for (episode, mut part) in
+            play::<Recording>(&make_env, &spec, agent, &plan, |length| bar.inc(length))
+        {
+            if let Some(fault) = episode.fault.filter(Fault::is_loss) {
+                // What was seen before is sound, and ends where the plant did.
+                if let Some(end) = part.timeouts.last_mut() {
+                    *end = true;
+                }
+                // It does not even start any more.
+                gone |= part.rewards.is_empty();
+                lost += 1;
+                if lost == 1 {
+                    let (seed, length) = (episode.seed, episode.length);
+                    bar.suspend(|| eprintln!("note: the episode with seed {seed} ended with its plant, after {length} step(s): {fault}"));
+                }
+            }
             all.append(part);
         }
         episodes += missing as u64;
+        if gone {
+            break;
+        }
     }
     all.truncate(steps, &spec);
     bar.finish_and_clear();
+    if lost > 1 {
+        eprintln!("note: {lost} episodes ended with their plant");
+    }
     all
 }
 
@@ -89,9 +111,10 @@ pub fn evaluate(
         seed,
         threads: 0,
     };
-    let returns: Vec<f64> = play::<Total>(&make_env, &env.spec(), agent, &plan, |_| ())
+    let returns: Vec<f64> = play::<()>(&make_env, &env.spec(), agent, &plan, |_| ())
         .into_iter()
-        .map(|total| total.0)
+        .filter(|(episode, ())| !episode.fault.as_ref().is_some_and(Fault::is_loss))
+        .map(|(episode, ())| episode.total_reward)
         .collect();
     (mean(&returns), population_deviation(&returns))
 }
@@ -110,8 +133,8 @@ fn play<R: Recorder + Default + Send>(
     agent: Agent,
     plan: &Plan,
     finished: impl Fn(u64) + Sync,
-) -> Vec<R> {
-    let finished = |episode: &host_sim::rollout::Episode| finished(episode.length.into());
+) -> Vec<(Episode, R)> {
+    let finished = |episode: &Episode| finished(episode.length.into());
     let Ok(episodes) = match agent {
         Agent::Random => rollout::<_, R>(plan, make_env, || Uniform::new(spec), finished),
         Agent::Trained {
@@ -124,7 +147,7 @@ fn play<R: Recorder + Default + Send>(
             finished,
         ),
     };
-    episodes.into_iter().map(|(_, recorded)| recorded).collect()
+    episodes
 }
 
 /// Draws actions uniformly from the action range, or from the choices.
@@ -169,15 +192,6 @@ impl Controller for Uniform<'_> {
 
     fn feedback(&mut self, _: &[f32], _: f32) -> Result<(), Infallible> {
         Ok(())
-    }
-}
-
-#[derive(Default)]
-struct Total(f64);
-
-impl Recorder for Total {
-    fn record(&mut self, transition: &Transition<'_>) {
-        self.0 += transition.reward;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use host_sim::console;
+use host_sim::plant::{EnvironmentArgs, is_command};
 use host_sim::{Env, EnvSpec, Space};
 
 use super::WrongUsage;
@@ -25,9 +26,9 @@ pub use training::TrainingArgs;
 /// Arguments of `dt-train collect`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Environment, such as pendulum or hopper
-    #[arg(long, value_name = "E")]
-    pub env: String,
+    /// Environment, such as pendulum, hopper or gym:LunarLander-v3
+    #[command(flatten)]
+    pub env: EnvironmentArgs,
     /// `random`, `sac` or `ppo` (train one and keep every step: sac where actions are vectors, ppo where they are choices),
     /// or a file written by --save-agent
     #[arg(
@@ -150,7 +151,10 @@ pub fn run(args: Args) -> Result<()> {
         return Err(WrongUsage("--medium-return must be a finite return").into());
     }
     args.training.check()?;
-    let make_env = host_sim::maker(&args.env)?;
+    let env = super::env_name(&args.env)?.ok_or(WrongUsage(
+        "name an environment: --env E, or --plant CMD for a simulator of your own",
+    ))?;
+    let make_env = host_sim::maker(&env)?;
     let (choices, settings) = {
         let env = make_env();
         let spec = env.spec();
@@ -197,8 +201,14 @@ pub fn run(args: Args) -> Result<()> {
             .unwrap_or_default()
             .to_string_lossy(),
     };
+    // As it was called; a plant as it calls itself, since a command is no name.
+    let named = if is_command(&env) {
+        make_env().spec().id.to_owned()
+    } else {
+        env
+    };
     let metadata = Metadata {
-        env: &args.env,
+        env: &named,
         policy: &policy,
         seed: args.seed,
         choices,
@@ -208,6 +218,13 @@ pub fn run(args: Args) -> Result<()> {
         std::fs::remove_file(&part).with_context(|| format!("cannot remove {}", part.display()))?;
     }
     summarize(&args.out, &recording)?;
+    let collected = recording.rewards.len();
+    if collected < steps && args.recipe != Some(Recipe::MediumReplay) {
+        bail!(
+            "the plant was lost: {} has the {collected} steps before that, of {steps}",
+            args.out.display()
+        );
+    }
     Ok(())
 }
 
@@ -247,7 +264,7 @@ fn by_recipe(
         format!(
             "nobody says what a medium agent is: environment `{}` has no published returns (`score_range` of a described \
              one); pass --medium-return R, the mean return at which training stops",
-            args.env
+            spec.id
         )
     })?;
     let train_steps = match recipe {

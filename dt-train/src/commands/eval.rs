@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use host_sim::console;
 use host_sim::controller::check_targets;
-use host_sim::evaluation::{Evaluation, Table, to_json};
+use host_sim::evaluation::{Evaluation, Table, losses, to_json, whole};
+use host_sim::plant::{EnvironmentArgs, is_command};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::Plan;
 use host_sim::{atomic, progress};
@@ -29,8 +30,8 @@ pub struct Args {
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
     /// Environment; default: the one that the policy was trained for
-    #[arg(long, value_name = "E")]
-    pub env: Option<String>,
+    #[command(flatten)]
+    pub env: EnvironmentArgs,
     /// Target returns, separated by commas; behaviour cloning ignores them. auto: of a run, eval.target_returns of its recipe,
     /// or else the returns of the best episode and those that a tenth and half of its data reach; of a policy file, its own
     #[arg(
@@ -102,7 +103,9 @@ impl Subject {
         match self {
             Self::Trained(trained) => trained.0.info.env_to_make().map(Into::into),
             Self::File(file) => match file.blob().manifest().env {
+                // A file may come from anywhere, and commands are run only if they are typed.
                 "" => None,
+                env if is_command(env) => None,
                 env => Some(env.into()),
             },
         }
@@ -128,7 +131,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     });
     check_targets(&given.collect::<Vec<_>>())?;
     // Before the policy is looked at: what is typed wrong is said at once.
-    args.env.as_deref().map(host_sim::make).transpose()?;
+    let env = super::env_name(&args.env)?;
+    env.as_deref().map(host_sim::make).transpose()?;
     let json = args.json.as_deref();
     if let Some(path) = json.filter(|path| !is_stdout(path)) {
         atomic::check(path, args.force)?;
@@ -145,6 +149,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         tables += &over_runs(&evaluations);
     }
     let evaluations = evaluations.concat();
+    let losses = losses(&evaluations);
+    let has_any = |e: &Evaluation| whole(&e.episodes).next().is_some();
+    let evaluations: Vec<Evaluation> = evaluations.into_iter().filter(has_any).collect();
     match json {
         Some(path) if is_stdout(path) => {
             eprint!("{tables}");
@@ -156,22 +163,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         None => console::print(&tables)?,
     }
+    if let Some(losses) = losses {
+        bail!("{losses}");
+    }
     Ok(())
 }
 
 /// Evaluates one policy, and leaves what a run reached in its folder.
 pub(super) fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluation>> {
     let subject = Subject::open(path, args.checkpoint)?;
-    let env_name = args
-        .env
-        .clone()
+    let env_name = super::env_name(&args.env)?
         .or_else(|| subject.env())
         .ok_or(WrongUsage(
-            "the policy does not say which environment it was trained for; name one with --env",
+            "the policy does not say which environment it was trained for; name one with --env, or its plant with --plant",
         ))?;
     let env = host_sim::make(&env_name).with_context(|| {
         format!(
-            "the policy was trained for `{env_name}`; name the environment to run it in with --env"
+            "the policy was trained for `{env_name}`; name the environment to run it in with --env, or --plant for a plant"
         )
     })?;
     let policy = match &subject {
@@ -222,9 +230,11 @@ pub(super) fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluatio
     bar.finish_and_clear();
     if let Subject::Trained(trained) = &subject {
         let (run, checkpoint) = trained.as_ref();
+        let has_any = |e: &&Evaluation| whole(&e.episodes).next().is_some();
+        let whole: Vec<Evaluation> = evaluations.iter().filter(has_any).cloned().collect();
         super::note(
             "`dt-train report` will lack these results",
-            save_evaluations(run, checkpoint.progress.update, &evaluations),
+            save_evaluations(run, checkpoint.progress.update, &whole),
         );
     }
     Ok(evaluations)

@@ -8,6 +8,7 @@ use anyhow::Context;
 use dt_core::config::{Attention, Dtype};
 use host_sim::console;
 use host_sim::evaluation::Table;
+use host_sim::plant::EnvironmentArgs;
 
 use super::compare::{self, Results};
 use super::eval::{self, Target, evaluate};
@@ -166,7 +167,10 @@ fn measure(args: &Args, env: &str, before: &Run, tuned: &Run) -> anyhow::Result<
     });
     let asked = eval::Args {
         policy: PathBuf::new(),
-        env: Some(env.to_owned()),
+        env: EnvironmentArgs {
+            env: Some(env.to_owned()),
+            ..EnvironmentArgs::default()
+        },
         target_return: target_return.collect(),
         episodes: args.episodes,
         seed: 0,

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use host_sim::MakeError;
 use host_sim::console::message;
+use host_sim::plant::EnvironmentArgs;
 use indicatif::ProgressBar;
 
 use crate::data::{DataError, Dataset, Reading};
@@ -159,6 +161,14 @@ fn note(consequence: &str, result: anyhow::Result<()>) {
     if let Err(error) = result {
         eprintln!("note: {consequence}: {}", message(error.as_ref()));
     }
+}
+
+/// The environment that the command line names.
+///
+/// # Errors
+/// [`MakeError::Usage`].
+fn env_name(args: &EnvironmentArgs) -> Result<Option<String>, MakeError> {
+    args.name().map_err(MakeError::Usage)
 }
 
 /// Arguments that do not go together; exit code 2.

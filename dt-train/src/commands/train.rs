@@ -5,7 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use host_sim::console;
+use host_sim::plant::EnvironmentArgs;
 
+use super::env_name;
 use crate::config::{Recipe, Source};
 use crate::run::seeds::{self, Seeds};
 use crate::run::train::{self, Options};
@@ -30,8 +32,8 @@ pub struct Args {
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
     /// Environment to evaluate in; default: the one the data name; none: train without evaluation
-    #[arg(long, value_name = "E")]
-    pub env: Option<String>,
+    #[command(flatten)]
+    pub env: EnvironmentArgs,
     /// What is trained, whatever the recipe says: dt, a Decision Transformer, or bc, behaviour cloning
     #[arg(long, value_name = "ALGO")]
     pub algo: Option<String>,
@@ -87,7 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         out: args.out,
         existing,
         recipe,
-        env: args.env,
+        env: env_name(&args.env)?,
         device,
         init_from: args.init_from,
     };
@@ -113,6 +115,7 @@ fn run_seeds(args: &Args, seeds: &[u64]) -> anyhow::Result<()> {
         run::check_folder(&out, existing(args.resume, args.force))?;
         std::fs::write(written(seed), recipe.to_toml())?;
     }
+    let env = env_name(&args.env)?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let command = |seed: u64| {
         let mut command = Command::new(&program);
@@ -120,7 +123,7 @@ fn run_seeds(args: &Args, seeds: &[u64]) -> anyhow::Result<()> {
         command.arg("--out").arg(seeds::folder(&args.out, seed));
         command.arg("--config").arg(written(seed));
         command.args(["--device", &args.device]);
-        command.args(args.env.iter().flat_map(|env| ["--env", env]));
+        command.args(env.iter().flat_map(|env| ["--env", env]));
         if let Some(run) = &args.init_from {
             command.arg("--init-from").arg(run);
         }

@@ -359,6 +359,8 @@ fn digest(path: &Path) -> io::Result<[u8; 32]> {
 fn environment_name(gymnasium: &str) -> String {
     match gymnasium.to_lowercase().as_str() {
         path if path.ends_with(".toml") => gymnasium.into(),
+        // Already as `--env` takes it.
+        _ if host_sim::plant::is_plant(gymnasium) => gymnasium.into(),
         "pendulum-v1" => "pendulum".into(),
         "cartpole-v1" => "cartpole".into(),
         other => other.strip_suffix("-v5").unwrap_or(other).into(),

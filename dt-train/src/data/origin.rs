@@ -29,7 +29,8 @@ pub fn named(data: &Dataset) -> Vec<(&str, &Path)> {
 /// description in a `.toml` is known by its file's name, wherever it lies.
 pub fn same(one: &str, other: &str) -> bool {
     let id = |name: &str| {
-        let name = environment_name(name);
+        // Gymnasium's own Hopper is the one that is built in; arguments make another environment.
+        let name = environment_name(name.strip_prefix("gym:").unwrap_or(name));
         let path = Path::new(&name);
         match (path.extension(), path.file_stem()) {
             (Some(extension), Some(stem)) if extension == "toml" => stem.to_owned(),
@@ -137,6 +138,8 @@ mod tests {
             (&[None, None], Some("walker2d")),
             (&[Some("mountaincarcontinuous-v0")], None),
             (&[Some("here/Arm.toml")], Some("/there/Arm.toml")),
+            (&[Some("gym:Hopper-v5")], Some("hopper")),
+            (&[Some("pendulum")], Some("gym:Pendulum-v1")),
         ] {
             agree(&data(names), asked).unwrap();
         }

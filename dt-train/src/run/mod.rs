@@ -181,7 +181,9 @@ impl RunInfo {
     /// What opens the environment that the policy is for; none: it is not known.
     pub fn env_to_make(&self) -> Option<&str> {
         let named = (!self.env.is_empty()).then_some(self.env.as_str());
-        self.env_file.as_deref().or(named)
+        // A folder may come from anywhere, and commands are run only if they are typed.
+        let env = self.env_file.as_deref().or(named);
+        env.filter(|env| !host_sim::plant::is_command(env))
     }
 
     fn parse(json: &[u8]) -> Result<Self, String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use host_sim::{Env, EnvSpec};
+use host_sim::{Env, EnvSpec, plant};
 use tch::Device;
 
 use super::checkpoint::{Best, Progress};
@@ -230,7 +230,11 @@ fn environment(
     let asked = asked.filter(|_| !nowhere);
     let env = asked.map(host_sim::make).transpose()?;
     if !any_env {
-        origin::agree(data, asked)?;
+        let as_data_say = |env: &dyn Env| env.spec().id.to_owned();
+        // A command is no name that data could have.
+        let of_command = asked.filter(|asked| plant::is_command(asked));
+        let of_command = of_command.and(env.as_deref().map(as_data_say));
+        origin::agree(data, of_command.as_deref().or(asked))?;
     }
     let without = |why: String| {
         eprintln!("training without evaluation: {why}");
@@ -239,6 +243,9 @@ fn environment(
     match (env, data.env()) {
         (Some(env), _) => Ok(Some(env)),
         (None, _) if nowhere => Ok(None),
+        (None, Some(name)) if plant::is_command(name) => without(format!(
+            "the data name a command, `{name}`, and commands are run only if they are typed: --plant CMD"
+        )),
         (None, Some(name)) => match host_sim::make(name) {
             Ok(env) => {
                 if !any_env {
@@ -399,7 +406,10 @@ impl Session {
             let policy = self.run.recipe.algorithm.policy(&self.run, &checkpoint)?;
             evaluate::training_records(&self.run, env, policy.as_ref(), self.device)?
         };
-        let mean_return = records[0].mean_return;
+        let Some(first) = records.first() else {
+            return Ok(records);
+        };
+        let mean_return = first.mean_return;
         if self
             .progress
             .best

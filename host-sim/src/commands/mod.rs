@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use host_sim::plant::EnvironmentArgs;
 use host_sim::policy_file::PolicyFile;
 use host_sim::{Blueprint, MakeError};
 
@@ -68,18 +69,26 @@ impl Cli {
 /// Which environment.
 #[derive(clap::Args, Debug)]
 struct Environment {
-    /// Environment: a name, or the path of a MuJoCo task's .toml
-    #[arg(long, value_name = "E")]
-    env: String,
+    #[command(flatten)]
+    which: EnvironmentArgs,
     /// Folder of Gymnasium's MuJoCo model files, instead of those that set-up installed
     #[arg(long, value_name = "DIR")]
     assets: Option<PathBuf>,
 }
 
 impl Environment {
+    /// Whether there is any.
+    #[cfg(feature = "monitor")]
+    fn is_named(&self) -> bool {
+        self.which.env.is_some() || self.which.plant.is_some()
+    }
+
     /// Loads it. An unknown name is wrong usage; a broken file is not.
     fn load(&self) -> anyhow::Result<Blueprint> {
-        Blueprint::new(&self.env, self.assets.as_deref()).map_err(|error| {
+        let name = self.which.name().map_err(MakeError::Usage);
+        let name = name.map_err(UsageError::Env)?;
+        let name = name.ok_or(UsageError::NoEnv)?;
+        Blueprint::new(&name, self.assets.as_deref()).map_err(|error| {
             if error.is_wrong_usage() {
                 UsageError::Env(error).into()
             } else {
@@ -104,6 +113,9 @@ pub enum UsageError {
     /// There is no such environment.
     #[error("--env")]
     Env(#[from] MakeError),
+    /// None is named.
+    #[error("name an environment: --env E, or --plant CMD for a simulator of your own")]
+    NoEnv,
     /// Two results would replace each other.
     #[error("--json and --record name the same file; give each its own")]
     SameFile,

@@ -16,7 +16,7 @@ use host_sim::link::client::Answer;
 use host_sim::link::monitor::{Event, Panel};
 use host_sim::link::{Client, Connection, LinkError, Place, Remote, in_words};
 use host_sim::policy_file::check_env;
-use host_sim::rollout::{EpisodeError, buffer_len, episode};
+use host_sim::rollout::{Episode, EpisodeError, buffer_len, episode};
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEventKind};
 
 use super::{Environment, UsageError};
@@ -33,12 +33,9 @@ pub struct Args {
     /// Where the controller is: a serial device, a pseudo-terminal or a Unix socket, or qemu[:BOARD]
     #[arg(value_name = "DEV", value_parser = Place::of)]
     device: Place,
-    /// Simulate this environment and let the controller act in it, in real time; without it nothing moves
-    #[arg(long, value_name = "E")]
-    env: Option<String>,
-    /// Folder of Gymnasium's MuJoCo model files, instead of those that set-up installed
-    #[arg(long, value_name = "DIR")]
-    assets: Option<PathBuf>,
+    /// The environment to simulate in real time, in which the controller acts; without one nothing moves
+    #[command(flatten)]
+    env: Environment,
     /// Return to aim at first [default: the policy's]
     #[arg(long, value_name = "R", allow_hyphen_values = true)]
     target_return: Option<f32>,
@@ -85,14 +82,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Place::Pico { .. } => return Err(UsageError::PicoElsewhere.into()),
         Place::Serial { .. } => {}
     }
-    let env = args.env.as_ref().map(|env| {
-        Environment {
-            env: env.clone(),
-            assets: args.assets.clone(),
-        }
-        .load()
-    });
-    let blueprint = env.transpose()?;
+    let blueprint = if args.env.is_named() {
+        Some(args.env.load()?)
+    } else {
+        None
+    };
     let mut client = Client::new(Connection::open(&place)?)?;
     if let Some(blueprint) = &blueprint {
         check_plant(&client, blueprint)?;
@@ -300,6 +294,13 @@ fn act(
         );
         seed = seed.wrapping_add(1);
         match done {
+            Ok(Episode {
+                fault: Some(fault), ..
+            }) if fault.is_loss() => {
+                watched.remote.stop()?;
+                tell(events, Event::Fault(format!("no plant: {fault}")));
+                thread::sleep(IDLE);
+            }
             Ok(done) => tell(
                 events,
                 Event::Episode {

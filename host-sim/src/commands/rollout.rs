@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::bail;
 use host_sim::atomic;
 use host_sim::console;
 use host_sim::controller::check_targets;
 use host_sim::critic::Opinions;
 use host_sim::env::EnvSpec;
-use host_sim::evaluation::{Evaluation, Table, to_json};
+use host_sim::evaluation::{Evaluation, Table, losses, to_json, whole};
 #[cfg(feature = "draw")]
 use host_sim::film::{self, Actions, Format, Scene};
 use host_sim::link::{Client, Connection, Place, Remote, Shared};
@@ -125,7 +126,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         remote.stop()?;
         eprintln!("{}: {}", remote.greeting().board, remote.round_trips());
     }
-    print(args, &evaluations)?;
+    let losses = losses(&evaluations);
+    let has_any = |e: &Evaluation| whole(&e.episodes).next().is_some();
+    let evaluations: Vec<Evaluation> = evaluations.into_iter().filter(has_any).collect();
+    if !evaluations.is_empty() {
+        print(args, &evaluations)?;
+    }
+    if let Some(losses) = losses {
+        bail!("{losses}");
+    }
     #[cfg(feature = "draw")]
     draw(args, &blueprint, &policy)?;
     Ok(())
@@ -206,6 +215,7 @@ fn evaluate<R: Recorder + Default + Send>(
     remote: Option<&Mutex<Remote>>,
 ) -> anyhow::Result<(Vec<Evaluation>, Vec<R>)> {
     let env = blueprint.make();
+    let threads = blueprint.threads(args.threads);
     let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
     let (mut evaluations, mut recorded) = (Vec::new(), Vec::new());
     for &target_return in &args.target_return {
@@ -214,7 +224,7 @@ fn evaluate<R: Recorder + Default + Send>(
             episodes: args.episodes,
             seed: args.seed,
             // There is one board.
-            threads: if remote.is_some() { 1 } else { args.threads },
+            threads: if remote.is_some() { 1 } else { threads },
         };
         let make_env = || blueprint.make();
         let done = match remote {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::bail;
 use host_sim::console;
 use host_sim::controller::check_targets;
-use host_sim::evaluation::{Evaluation, Table};
+use host_sim::evaluation::{Evaluation, Table, losses};
 use host_sim::rollout::{EpisodeError, buffer_len, episode};
 use host_sim::stage::Stage;
 use host_sim::view::{SIZE, ViewError, Viewer, Window};
@@ -75,7 +76,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !episodes.is_empty() {
         let name = args.policy.display().to_string();
         let evaluation = Evaluation::new(&env.spec(), name, args.target_return, episodes);
-        console::print(Table(&[evaluation]))?;
+        let evaluations = [evaluation];
+        console::print(Table(&evaluations))?;
+        if let Some(losses) = losses(&evaluations) {
+            bail!("{losses}");
+        }
     }
     Ok(())
 }

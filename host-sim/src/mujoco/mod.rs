@@ -203,7 +203,9 @@ impl Env for MujocoEnv {
             self.data.step();
         }
         self.steps = self.steps.saturating_add(1);
-        self.fault = self.fault.or_else(|| fault(&self.data));
+        if self.fault.is_none() {
+            self.fault = fault(&self.data);
+        }
         let healthy = self.fault.is_none() && self.is_healthy();
         Step {
             reward: if self.fault.is_none() {
@@ -249,7 +251,7 @@ impl Env for MujocoEnv {
     }
 
     fn fault(&self) -> Option<Fault> {
-        self.fault
+        self.fault.clone()
     }
 }
 

@@ -1,0 +1,208 @@
+//! How a plant is started, from its name.
+
+use std::env;
+use std::ffi::OsString;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::wire::{Socket, Wire};
+use super::{COMMAND, GYM};
+
+/// The Gymnasium bridge.
+const BRIDGE: &str = include_str!("bridge.py");
+
+/// The project that this program was built in.
+const DEPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.deps");
+
+/// How to come by a plant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Launch {
+    /// A Gymnasium environment.
+    Gym {
+        /// As `gymnasium.make` takes it.
+        id: String,
+        /// Its arguments, a JSON object.
+        arguments: String,
+    },
+    /// A command line for a shell.
+    Shell(String),
+    /// Somebody who listens.
+    Tcp(String),
+}
+
+impl Launch {
+    /// From a name.
+    pub fn new(name: &str) -> Result<Self, String> {
+        if let Some(gym) = name.strip_prefix(GYM) {
+            let (id, query) = gym.split_once('?').unwrap_or((gym, ""));
+            if id.is_empty() {
+                return Err(
+                    "name a Gymnasium environment, such as gym:LunarLander-v3; what is installed says \
+                     `.deps/python -c \"import gymnasium; gymnasium.pprint_registry()\"`"
+                        .into(),
+                );
+            }
+            return Ok(Self::Gym {
+                id: id.into(),
+                arguments: arguments(query)?,
+            });
+        }
+        let command = name.strip_prefix(COMMAND).unwrap_or(name);
+        match command.strip_prefix("tcp:") {
+            Some(address) => Ok(Self::Tcp(address.into())),
+            None if command.trim().is_empty() => {
+                Err("give a command that starts a plant, or tcp:HOST:PORT".into())
+            }
+            None => Ok(Self::Shell(command.into())),
+        }
+    }
+
+    /// Whether there is but one of it.
+    pub const fn is_single(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Starts it, or connects. `name` is what the bridge is to call itself.
+    pub fn start(&self, name: &str) -> Result<Wire, String> {
+        let mut command = match self {
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address)
+                    .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+                    .map_err(|error| {
+                        format!("cannot connect to {address}: {error}; start the plant first")
+                    })?;
+                return Wire::new(Socket::Tcp(stream), None).map_err(|error| error.to_string());
+            }
+            Self::Shell(line) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", line]);
+                command
+            }
+            Self::Gym { id, arguments } => {
+                let mut command = Command::new(python());
+                command.args(["-c", BRIDGE, id, arguments, name]);
+                if let Some(path) = module_path() {
+                    command.env("PYTHONPATH", path);
+                }
+                command
+            }
+        };
+        let program = command.get_program().to_string_lossy().into_owned();
+        let failed = |error: std::io::Error| {
+            let hint = match self {
+                Self::Gym { .. } => {
+                    "; run `cargo xtask setup`, or name a Python that has gymnasium by DT_PYTHON"
+                }
+                _ => "",
+            };
+            format!("cannot start {program}: {error}{hint}")
+        };
+        // A pair of sockets for its stdin and stdout: unlike a pipe it has a time-out.
+        let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
+        let end = |stream: &UnixStream| stream.try_clone().map(OwnedFd::from).map(Stdio::from);
+        let stdin = end(&theirs).map_err(|error| error.to_string())?;
+        let spawned = command
+            .stdin(stdin)
+            .stdout(OwnedFd::from(theirs))
+            .stderr(Stdio::piped())
+            .spawn();
+        let child = spawned.map_err(failed)?;
+        // Its end of the pair is closed here, so that its death is the end of ours.
+        drop(command);
+        Wire::new(Socket::Unix(ours), Some(child)).map_err(|error| error.to_string())
+    }
+}
+
+/// `KEY=VALUE&…` as a JSON object; a value is JSON, or else text.
+fn arguments(query: &str) -> Result<String, String> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let object = pairs
+        .map(|pair| {
+            let (key, value) = pair
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or(format!(
+                    "`{pair}` is no argument; write KEY=VALUE, e.g. --env-arg continuous=true"
+                ))?;
+            // As Python writes them, too.
+            let value = match value {
+                "True" => "true",
+                "False" => "false",
+                "None" => "null",
+                value => value,
+            };
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            Ok((key.to_owned(), value))
+        })
+        .collect::<Result<serde_json::Map<_, serde_json::Value>, String>>()?;
+    Ok(serde_json::Value::from(object).to_string())
+}
+
+/// `DT_PYTHON`, the project's or the first on the path.
+pub fn python() -> PathBuf {
+    if let Some(python) = env::var_os("DT_PYTHON").filter(|python| !python.is_empty()) {
+        return python.into();
+    }
+    let project = Path::new(DEPS).join("python");
+    if project.exists() {
+        project
+    } else {
+        "python3".into()
+    }
+}
+
+/// Where Python finds what `cargo xtask setup --with` has installed, before what it has been told already.
+fn module_path() -> Option<OsString> {
+    let extras = Path::new(DEPS).join("extras").read_dir().ok()?;
+    let extras = extras.filter_map(|entry| Some(entry.ok()?.path()));
+    let given = env::var_os("PYTHONPATH").unwrap_or_default();
+    env::join_paths(extras.chain(env::split_paths(&given))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_to_start() {
+        let gym = |name| match Launch::new(name) {
+            Ok(Launch::Gym { id, arguments }) => (id, arguments),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(gym("gym:Hopper-v5"), ("Hopper-v5".into(), "{}".into()));
+        let (id, arguments) =
+            gym("gym:mine:Lander-v3?continuous=True&gravity=-5.5&mode=easy&wind=[1,2]&seed=null");
+        assert_eq!(id, "mine:Lander-v3");
+        assert_eq!(
+            arguments,
+            r#"{"continuous":true,"gravity":-5.5,"mode":"easy","seed":null,"wind":[1,2]}"#
+        );
+        assert_eq!(
+            Launch::new("plant:./sim --fast"),
+            Ok(Launch::Shell("./sim --fast".into()))
+        );
+        assert_eq!(
+            Launch::new("plant:tcp:here:7000"),
+            Ok(Launch::Tcp("here:7000".into()))
+        );
+    }
+
+    #[test]
+    fn names_without_a_plant_are_refused() {
+        for (name, remedy) in [
+            ("gym:", "such as gym:LunarLander-v3"),
+            (
+                "gym:A?continuous",
+                "`continuous` is no argument; write KEY=VALUE",
+            ),
+            ("gym:A?=1", "`=1` is no argument"),
+            ("plant: ", "give a command"),
+        ] {
+            let refusal = Launch::new(name).unwrap_err();
+            assert!(refusal.contains(remedy), "{name}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The processes of one plant, and the environments in them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use dt_link::Values;
+use dt_link::plant::{FromPlant, Hello, Space as WireSpace, ToPlant, VERSION};
+
+use super::launch::Launch;
+use super::wire::{Failure, Wire};
+use crate::env::EnvSpec;
+use crate::space::Space;
+
+/// Ends of plants in a row after which there is no next one.
+const ENOUGH: u32 = 3;
+
+/// A plant: how to start it, what it says of itself, its processes.
+pub struct Pool {
+    name: String,
+    launch: Launch,
+    described: Described,
+    processes: Mutex<Vec<Arc<Process>>>,
+    /// Ends since the last episode that came to its own.
+    ends: AtomicU32,
+    last_words: Mutex<String>,
+}
+
+impl Pool {
+    /// Starts a first process and asks what it is.
+    pub fn start(name: &str) -> Result<Self, String> {
+        let launch = Launch::new(name)?;
+        let (process, described) = Process::start(&launch, name)?;
+        Ok(Self {
+            name: name.into(),
+            launch,
+            described,
+            processes: Mutex::new(vec![Arc::new(process)]),
+            ends: AtomicU32::new(0),
+            last_words: Mutex::default(),
+        })
+    }
+
+    /// As it was asked for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn described(&self) -> &Described {
+        &self.described
+    }
+
+    /// Of `wanted` threads (0: one per core) those that can have an environment each: of a plant that is not ours to start there
+    /// is one, with as many as it says.
+    pub fn threads(&self, wanted: usize) -> usize {
+        if !self.launch.is_single() {
+            return wanted;
+        }
+        let wanted = match wanted {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            wanted => wanted,
+        };
+        wanted.min(self.described.envs as usize)
+    }
+
+    /// An environment that nobody uses, in a process that is started if need be.
+    pub fn acquire(&self) -> Result<Slot, String> {
+        if self.ends.load(Relaxed) >= ENOUGH {
+            let words = locked(&self.last_words);
+            return Err(format!("given up after {ENOUGH} ends in a row: {words}"));
+        }
+        let mut processes = locked(&self.processes);
+        processes.retain(|process| !process.is_dead());
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let idlest = processes.iter().min_by_key(|process| process.load());
+        let idlest = idlest.filter(|process| process.load() < self.described.envs);
+        let full = self.launch.is_single() && !processes.is_empty() || processes.len() >= cores;
+        if let Some(process) = idlest
+            && (process.load() == 0 || full)
+        {
+            return Ok(process.slot());
+        }
+        if self.launch.is_single() && !processes.is_empty() {
+            let envs = self.described.envs;
+            return Err(format!(
+                "it holds {envs} environment(s) at a time, and one more is wanted; use --threads 1 or --envs {envs}, or start several plants"
+            ));
+        }
+        let (process, described) =
+            Process::start(&self.launch, &self.name).map_err(|words| self.end(words))?;
+        if described != self.described {
+            return Err(
+                self.end("its next process says other things of itself than its first".into())
+            );
+        }
+        let process = Arc::new(process);
+        processes.push(process.clone());
+        Ok(process.slot())
+    }
+
+    /// Notes that a plant has ended an episode before its time.
+    pub fn end(&self, words: String) -> String {
+        self.ends.fetch_add(1, Relaxed);
+        locked(&self.last_words).clone_from(&words);
+        words
+    }
+
+    /// Notes that an episode has come to its own end.
+    pub fn finished(&self) {
+        self.ends.store(0, Relaxed);
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({:?})", self.name)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One process with its environments.
+pub struct Process {
+    /// `None`: dead.
+    wire: Mutex<Option<Wire>>,
+    /// What was wrong with it when it died.
+    words: Mutex<Option<String>>,
+    /// Of each of its environments, whether somebody uses it.
+    used: Mutex<Vec<bool>>,
+}
+
+impl Process {
+    fn start(launch: &Launch, name: &str) -> Result<(Self, Described), String> {
+        let mut wire = launch.start(name)?;
+        let hello = ToPlant::Hello { version: VERSION };
+        let described = wire.ask(&hello, |answer| match answer {
+            FromPlant::Hello(hello) => Described::new(&hello),
+            other => Err(format!("it answers Hello with {}", answer_kind(&other))),
+        });
+        let described = described.map_err(|failure| match failure {
+            Failure::Refused(text) | Failure::Dead(text) => text,
+        })?;
+        let process = Self {
+            wire: Mutex::new(Some(wire)),
+            words: Mutex::default(),
+            used: Mutex::default(),
+        };
+        Ok((process, described))
+    }
+
+    fn is_dead(&self) -> bool {
+        locked(&self.words).is_some()
+    }
+
+    fn load(&self) -> u32 {
+        locked(&self.used).iter().filter(|used| **used).count() as u32
+    }
+
+    fn slot(self: &Arc<Self>) -> Slot {
+        let mut used = locked(&self.used);
+        let env = used.iter().position(|used| !used).unwrap_or(used.len());
+        if env == used.len() {
+            used.push(true);
+        }
+        used[env] = true;
+        Slot {
+            process: self.clone(),
+            env: env as u32,
+        }
+    }
+}
+
+/// The use of one environment.
+pub struct Slot {
+    process: Arc<Process>,
+    env: u32,
+}
+
+impl Slot {
+    /// Its number, for questions.
+    pub const fn env(&self) -> u32 {
+        self.env
+    }
+
+    /// Whether its process has ended.
+    pub fn is_dead(&self) -> bool {
+        self.process.is_dead()
+    }
+
+    /// Asks. An error is the plant's end, or its refusal, of which `pool` takes note: once, however many environments end
+    /// with it.
+    pub fn ask<T>(
+        &self,
+        pool: &Pool,
+        question: &ToPlant<'_>,
+        take: impl FnOnce(FromPlant<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut wire = locked(&self.process.wire);
+        let Some(open) = wire.as_mut() else {
+            return Err(locked(&self.process.words).clone().unwrap_or_default());
+        };
+        match open.ask(question, take) {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Refused(text)) => Err(pool.end(text)),
+            Err(Failure::Dead(words)) => {
+                *wire = None;
+                *locked(&self.process.words) = Some(words.clone());
+                Err(pool.end(words))
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(used) = locked(&self.process.used).get_mut(self.env as usize) {
+            *used = false;
+        }
+    }
+}
+
+/// What a plant says of itself, owned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// What it is called.
+    pub name: String,
+    envs: u32,
+    observation: OwnedSpace,
+    action: OwnedSpace,
+    max_episode_steps: u32,
+    control_period_us: u32,
+    score_range: Option<(f64, f64)>,
+    /// Of an observation's components; none, or as many as there are.
+    pub observation_names: Vec<String>,
+}
+
+impl Described {
+    fn new(hello: &Hello<'_>) -> Result<Self, String> {
+        if hello.version != VERSION {
+            let version = hello.version;
+            return Err(format!(
+                "the plant speaks version {version} of the protocol, this program version {VERSION}"
+            ));
+        }
+        let action = OwnedSpace::new("actions", hello.action)?;
+        if matches!(action, OwnedSpace::Image(_)) {
+            return Err("its actions are an Image; they can be Box or Discrete".into());
+        }
+        for (number, what) in [
+            (hello.envs, "envs"),
+            (hello.max_episode_steps, "max_episode_steps"),
+            (hello.control_period_us, "control_period_us"),
+        ] {
+            if number == 0 {
+                return Err(format!("it says 0 for {what}; at least 1 is of use"));
+            }
+        }
+        let names: Vec<String> = hello.observation_names.lines().map(Into::into).collect();
+        let observation = OwnedSpace::new("observations", hello.observation)?;
+        let components = observation.borrowed().len();
+        if !names.is_empty() && names.len() != components {
+            let names = names.len();
+            return Err(format!(
+                "it has {names} observation_names for {components} components"
+            ));
+        }
+        Ok(Self {
+            name: hello.name.into(),
+            envs: hello.envs,
+            observation,
+            action,
+            max_episode_steps: hello.max_episode_steps,
+            control_period_us: hello.control_period_us,
+            score_range: hello.score_range,
+            observation_names: names,
+        })
+    }
+
+    /// For [`Env::spec`](crate::Env::spec).
+    pub fn spec(&self) -> EnvSpec<'_> {
+        EnvSpec {
+            id: &self.name,
+            observation: self.observation.borrowed(),
+            action: self.action.borrowed(),
+            max_episode_steps: self.max_episode_steps,
+            control_period_us: self.control_period_us,
+            score_range: self.score_range,
+        }
+    }
+}
+
+/// A space that owns its bounds.
+#[derive(Clone, Debug, PartialEq)]
+enum OwnedSpace {
+    Box(Vec<f32>, Vec<f32>),
+    Discrete(usize),
+    Image([usize; 3]),
+}
+
+impl OwnedSpace {
+    fn new(what: &str, space: WireSpace<'_>) -> Result<Self, String> {
+        let owned = match space {
+            WireSpace::Box { low, high } => {
+                let owned = |values: Values<'_>| values.iter().collect::<Vec<f32>>();
+                let (low, high) = (owned(low), owned(high));
+                let ordered = low.iter().zip(&high).all(|(low, high)| low <= high);
+                if low.len() != high.len() || !ordered {
+                    return Err(format!(
+                        "the bounds of its {what} are not as many low as high ones, each low one below its high one"
+                    ));
+                }
+                Self::Box(low, high)
+            }
+            WireSpace::Discrete { n } => Self::Discrete(n as usize),
+            WireSpace::Image {
+                height,
+                width,
+                channels,
+            } => Self::Image([height, width, channels].map(|n| n as usize)),
+        };
+        let empty = match &owned {
+            Self::Box(low, _) => low.is_empty(),
+            Self::Discrete(n) => *n == 0,
+            Self::Image(sides) => sides.contains(&0),
+        };
+        if empty {
+            return Err(format!("its {what} have no components"));
+        }
+        Ok(owned)
+    }
+
+    fn borrowed(&self) -> Space<'_> {
+        match self {
+            Self::Box(low, high) => Space::Box { low, high },
+            Self::Discrete(n) => Space::Discrete { n: *n },
+            Self::Image([height, width, channels]) => Space::Image {
+                height: *height,
+                width: *width,
+                channels: *channels,
+            },
+        }
+    }
+}
+
+/// A message's name.
+pub const fn answer_kind(answer: &FromPlant<'_>) -> &'static str {
+    match answer {
+        FromPlant::Hello(_) => "Hello",
+        FromPlant::State { .. } => "State",
+        FromPlant::Picture { .. } => "Picture",
+        FromPlant::Error { .. } => "Error",
+    }
+}

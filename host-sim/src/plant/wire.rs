@@ -1,0 +1,283 @@
+//! The wire to one process, and its last words.
+
+use std::collections::VecDeque;
+use std::env;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStderr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dt_link::Direction;
+use dt_link::plant::{FromPlant, ToPlant};
+use dt_link::stream::Stream;
+
+/// Until an answer must have come. The first one takes as long as the interpreter and the simulator need to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
+
+/// Lines of its stderr that are kept.
+const LAST_LINES: usize = 12;
+
+/// How long the stderr of what has died may take to arrive.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The environment variable that replaces [`PATIENCE`], in seconds.
+const TIMEOUT: &str = "DT_PLANT_TIMEOUT";
+
+/// What bytes go through.
+#[derive(Debug)]
+pub enum Socket {
+    /// Stdin and stdout of a process.
+    Unix(UnixStream),
+    /// Somebody elsewhere.
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+        }
+    }
+
+    fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.set_read_timeout(Some(patience)),
+            Self::Tcp(stream) => stream.set_read_timeout(Some(patience)),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(buffer),
+            Self::Tcp(stream) => stream.write(buffer),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How a question was not answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The plant says so; it lives.
+    Refused(String),
+    /// The plant is dead, or as good as that.
+    Dead(String),
+}
+
+/// A process that speaks the protocol; ends with this value.
+#[derive(Debug)]
+pub struct Wire {
+    stream: Stream<Socket, Socket>,
+    child: Option<Child>,
+    words: Words,
+    patience: Duration,
+}
+
+impl Wire {
+    /// Over a socket, to a process or to somebody elsewhere.
+    pub fn new(socket: Socket, mut child: Option<Child>) -> io::Result<Self> {
+        let words = match child.as_mut().and_then(|child| child.stderr.take()) {
+            Some(stderr) => Words::listen(stderr),
+            None => Words::default(),
+        };
+        let stream = Stream::new(socket.try_clone()?, socket, Direction::ToDevice);
+        Ok(Self {
+            stream,
+            child,
+            words,
+            patience: START,
+        })
+    }
+
+    /// Asks, and has the answer taken; whatever goes wrong on the way is the end of the plant, but for its own refusal. What
+    /// `take` does not like, too: a plant that answers something else will not do better at the next question.
+    pub fn ask<T>(
+        &mut self,
+        question: &ToPlant<'_>,
+        take: impl FnOnce(FromPlant<'_>) -> Result<T, String>,
+    ) -> Result<T, Failure> {
+        let problem = match self.exchange(question, take) {
+            Ok(answer) => {
+                // It has started.
+                self.patience = patience();
+                return Ok(answer);
+            }
+            Err(Failure::Refused(text)) => return Err(Failure::Refused(text)),
+            Err(Failure::Dead(problem)) => problem,
+        };
+        Err(Failure::Dead(self.bury(problem)))
+    }
+
+    fn exchange<T>(
+        &mut self,
+        question: &ToPlant<'_>,
+        take: impl FnOnce(FromPlant<'_>) -> Result<T, String>,
+    ) -> Result<T, Failure> {
+        let asked = kind(question);
+        let lost = |error: io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "".to_owned(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "the plant is gone".into(),
+            _ => error.to_string(),
+        };
+        let number = self
+            .stream
+            .send(question)
+            .map_err(lost)
+            .map_err(Failure::Dead)?;
+        let patience = self.patience;
+        let silent = || {
+            let hint = "DT_PLANT_TIMEOUT=SECONDS gives it more time";
+            let seconds = patience.as_secs_f64();
+            Failure::Dead(format!("no answer to {asked} in {seconds} s; {hint}"))
+        };
+        let set = self.stream.reader().set_patience(patience);
+        set.map_err(lost).map_err(Failure::Dead)?;
+        let frame = self.stream.receive(Some(Instant::now() + patience));
+        let frame = frame.map_err(|error| match lost(error) {
+            nothing if nothing.is_empty() => silent(),
+            problem => Failure::Dead(problem),
+        })?;
+        if frame.header.sequence != number {
+            let other = frame.header.sequence;
+            return Err(Failure::Dead(format!(
+                "frame {other} came in answer to frame {number}: every question has one answer, with its number"
+            )));
+        }
+        match frame.decode::<FromPlant<'_>>() {
+            Ok(FromPlant::Error { text }) => Err(Failure::Refused(text.into())),
+            Ok(answer) => take(answer).map_err(Failure::Dead),
+            Err(_) => Err(Failure::Dead(other_version(frame.message).unwrap_or(
+                format!("the answer to {asked} is none of the plant protocol's messages"),
+            ))),
+        }
+    }
+
+    /// Ends it, and says why with its last words.
+    fn bury(&mut self, problem: String) -> String {
+        let mut obituary = problem;
+        if let Some(child) = &mut self.child {
+            // What has died by itself has a status to tell.
+            let died = self.words.wait_for_the_end() || matches!(child.try_wait(), Ok(Some(_)));
+            if !died {
+                let _ = child.kill();
+            }
+            if let Ok(status) = child.wait()
+                && died
+            {
+                obituary += &format!(" ({status})");
+            }
+        }
+        let words = self.words.text();
+        if !words.is_empty() {
+            obituary += &format!("; its last words:\n{words}");
+        }
+        let babble = self.stream.babble();
+        if !babble.is_empty() {
+            obituary += &format!(
+                "; what it wrote to stdout and is no frame of the protocol (print to stderr instead): {babble:?}"
+            );
+        }
+        obituary
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn patience() -> Duration {
+    let seconds = env::var(TIMEOUT).ok();
+    let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|patience| !patience.is_zero())
+        .unwrap_or(PATIENCE)
+}
+
+/// A greeting of another version, whose other fields may be others.
+fn other_version(message: &[u8]) -> Option<String> {
+    use dt_link::plant::VERSION;
+    // The number of the message is one byte, the version a varint of two at most.
+    match *message {
+        [0, version @ 0..=127, ..] if u16::from(version) != VERSION => Some(format!(
+            "the plant speaks version {version} of the protocol, this program version {VERSION}"
+        )),
+        _ => None,
+    }
+}
+
+const fn kind(question: &ToPlant<'_>) -> &'static str {
+    match question {
+        ToPlant::Hello { .. } => "Hello",
+        ToPlant::Reset { .. } => "Reset",
+        ToPlant::Step { .. } => "Step",
+        ToPlant::Render { .. } => "Render",
+        ToPlant::SetState { .. } => "SetState",
+    }
+}
+
+/// The last lines of a process's stderr.
+#[derive(Debug, Default)]
+struct Words(Arc<Mutex<(VecDeque<String>, bool)>>);
+
+impl Words {
+    fn listen(stderr: ChildStderr) -> Self {
+        let words = Self::default();
+        let shared = words.0.clone();
+        thread::spawn(move || {
+            let lines = BufReader::new(stderr).split(b'\n');
+            for line in lines.map_while(Result::ok) {
+                let mut words = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                words
+                    .0
+                    .push_back(String::from_utf8_lossy(&line).into_owned());
+                if words.0.len() > LAST_LINES {
+                    words.0.pop_front();
+                }
+            }
+            shared.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        });
+        words
+    }
+
+    /// Whether stderr has been closed, after a moment.
+    fn wait_for_the_end(&self) -> bool {
+        let start = Instant::now();
+        loop {
+            let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).1;
+            if ended || start.elapsed() > FAREWELL {
+                return ended;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn text(&self) -> String {
+        let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<&str> = words.0.iter().map(|line| line.trim_end()).collect();
+        lines.join("\n")
+    }
+}
