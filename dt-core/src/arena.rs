@@ -26,7 +26,7 @@
 
 use crate::attention;
 use crate::cache::layer_words;
-use crate::config::{Attention, Config, Network};
+use crate::config::{Attention, Config};
 use crate::linear::{GROUP, Input};
 use crate::slices::{Guaranteed, floats, part, plus, take, times};
 
@@ -50,9 +50,9 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) const fn new(config: &Config) -> Self {
-        match config.network {
-            Network::Transformer => Self::transformer(config),
-            Network::Mlp => Self::mlp(config),
+        match config.is_mlp() {
+            false => Self::transformer(config),
+            true => Self::mlp(config),
         }
     }
 

@@ -292,9 +292,9 @@ impl Config {
         ] {
             within(field, value, max)?;
         }
-        match self.network {
-            Network::Transformer => self.validate_transformer()?,
-            Network::Mlp => self.validate_mlp()?,
+        match self.is_mlp() {
+            false => self.validate_transformer()?,
+            true => self.validate_mlp()?,
         }
         if !self.d_ff.is_multiple_of(4) {
             return Err(ConfigError::MlpSize { d_ff: self.d_ff });
@@ -383,9 +383,11 @@ impl Config {
         }
     }
 
-    /// Whether it is a multilayer perceptron ([`Network::Mlp`]).
+    /// Whether it is a multilayer perceptron ([`Network::Mlp`]). Never without feature `mlp`, so that a build without it has no code
+    /// for one.
+    #[inline]
     pub const fn is_mlp(&self) -> bool {
-        matches!(self.network, Network::Mlp)
+        cfg!(any(test, feature = "mlp")) && matches!(self.network, Network::Mlp)
     }
 
     /// Values that a perceptron sees at once: context_len · state_dim.
@@ -408,9 +410,9 @@ impl Config {
 
     /// Width of what the head reads.
     pub(crate) const fn head_inputs(&self) -> u32 {
-        match self.network {
-            Network::Transformer => self.d_model,
-            Network::Mlp => self.d_ff,
+        match self.is_mlp() {
+            false => self.d_model,
+            true => self.d_ff,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The immutable network: a view of the policy file, built anew from offsets wherever it is used.
 
 use crate::blob::{ALIGNMENT, TensorName};
-use crate::config::{Config, Network};
+use crate::config::Config;
 use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
@@ -28,25 +28,19 @@ impl<'a> Model<'a> {
     /// `start` is where the file's network begins. Expects a validated configuration.
     pub(crate) fn new(config: &Config, start: Tensors<'a>) -> Self {
         let mut blocks = start;
-        match config.network {
-            Network::Transformer => {
-                blocks.embedding(config);
-            }
-            Network::Mlp => {
-                blocks.hidden(config, 0);
-            }
+        if config.is_mlp() {
+            blocks.hidden(config, 0);
+        } else {
+            blocks.embedding(config);
         }
         // Tensors begin at multiples of 16 bytes; so do blocks.
         let aligned = round_up(blocks.at(), ALIGNMENT);
         let blocks = blocks.skip(minus(aligned, blocks.at()));
         let mut second = blocks;
-        match config.network {
-            Network::Transformer => {
-                second.layer(config);
-            }
-            Network::Mlp => {
-                second.hidden(config, 1);
-            }
+        if config.is_mlp() {
+            second.hidden(config, 1);
+        } else {
+            second.layer(config);
         }
         Self {
             config: *config,

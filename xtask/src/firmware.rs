@@ -66,6 +66,9 @@ pub struct Selection {
     /// The flash it must fit, in KiB
     #[arg(long, value_enum, default_value_t = Flash::Large)]
     pub flash: Flash,
+    /// Without what features of the `firmware` crate add: policies that are multilayer perceptrons
+    #[arg(long)]
+    pub plain: bool,
 }
 
 impl Selection {
@@ -77,6 +80,7 @@ impl Selection {
             bin,
             policy,
             flash,
+            plain: false,
         }
     }
 }
@@ -281,7 +285,7 @@ pub fn run(command: Command) -> Result<()> {
             let image = image::build(&selection, None)?;
             let sizes = size::measure(&image)?;
             print!("{sizes}");
-            sizes.check()?;
+            sizes.check(selection.plain)?;
             if selection.bin == Program::NoPanic {
                 let bound = stack::bound(&image)?;
                 print!("{bound}");

@@ -458,9 +458,9 @@ impl Extent {
         for len in [state, state, state, state, action, action, action] {
             extent.f32(len);
         }
-        match config.network {
-            Network::Transformer => extent.transformer(config),
-            Network::Mlp => extent.mlp(config),
+        match config.is_mlp() {
+            false => extent.transformer(config),
+            true => extent.mlp(config),
         }
         let golden = (manifest.golden_steps as usize)
             .checked_mul(manifest.golden_record_len())

@@ -44,22 +44,19 @@ impl<'a> Blob<'a> {
         let vectors = vectors(config, &mut tensors);
         let model = Model::new(config, tensors);
         let mut tensors = model.after_blocks();
-        match config.network {
-            Network::Transformer => {
-                tensors.output(config);
-                tensors.predictions(config);
-            }
-            Network::Mlp => {
-                tensors.head(config);
-            }
+        if config.is_mlp() {
+            tensors.head(config);
+        } else {
+            tensors.output(config);
+            tensors.predictions(config);
         }
         let golden_len = times(manifest.golden_steps as usize, manifest.golden_record_len());
         let golden = tensors.f32(golden_len);
         let mut check = Check { file, at: start };
         check.vectors(&manifest.config, &vectors)?;
-        match config.network {
-            Network::Transformer => check.transformer(&model)?,
-            Network::Mlp => check.mlp(&model)?,
+        match config.is_mlp() {
+            false => check.transformer(&model)?,
+            true => check.mlp(&model)?,
         }
         check.f32(TensorName::plain("golden"), golden)?;
         // Tensors past the end would have been empty ones.

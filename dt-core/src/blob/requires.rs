@@ -5,7 +5,7 @@
 //! later, and are not in the manifest itself.
 
 use super::{BlobError, Choice, Feature, Manifest};
-use crate::config::{Actions, Activation, Network};
+use crate::config::{Actions, Activation};
 
 /// Something to know, in the order in which files name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl Needs {
         }
     }
 
+    /// Whether this build knows it.
+    fn is_known(self) -> bool {
+        cfg!(any(test, feature = "mlp")) || self != Self::Mlp
+    }
+
     /// Whether the policy of `manifest` has it.
     fn is_in(self, manifest: &Manifest<'_>) -> bool {
         let config = &manifest.config;
@@ -61,7 +66,7 @@ impl Needs {
             Self::TanhMlp => config.activation == Activation::Tanh,
             Self::StateHead => config.predictions.state,
             Self::ReturnHead => config.predictions.return_to_go,
-            Self::Mlp => config.network == Network::Mlp,
+            Self::Mlp => config.is_mlp(),
         }
     }
 }
@@ -90,8 +95,8 @@ impl Required {
         let mut required = Self::default();
         // A set of one: where a single character is searched for, the compiler sees a panic it cannot rule out.
         for name in names.split([',']).filter(|name| !name.is_empty()) {
-            let known = Needs::ALL.iter().find(|needs| needs.name() == name);
-            match known {
+            let mut all = Needs::ALL.iter();
+            match all.find(|needs| needs.is_known() && needs.name() == name) {
                 Some(&needs) => required.add(needs),
                 None => return Err(BlobError::Requires(Feature::first_of(name))),
             }

@@ -139,9 +139,9 @@ pub fn emit(
         dtype: manifest.config.dtype,
     };
     writer.vectors(&manifest.config, vectors)?;
-    match manifest.config.network {
-        Network::Transformer => writer.transformer(&manifest.config, parameters)?,
-        Network::Mlp => writer.mlp(&manifest.config, parameters)?,
+    match manifest.config.is_mlp() {
+        false => writer.transformer(&manifest.config, parameters)?,
+        true => writer.mlp(&manifest.config, parameters)?,
     }
     let values = manifest.golden_steps as usize * manifest.golden_record_len();
     writer.f32(TensorName::plain("golden"), golden, values)?;

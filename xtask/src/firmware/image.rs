@@ -91,6 +91,7 @@ pub fn cargo_build(selection: &Selection, episodes: Option<&Path>) -> Result<Com
             "--bin",
             selection.bin.bin(),
         ])
+        .args(selection.plain.then_some("--no-default-features"))
         .args(["--message-format", "json-render-diagnostics"])
         .env(
             "DEFMT_LOG",

@@ -40,7 +40,12 @@ pub fn prove() -> Result<()> {
     // Only the checks find this one.
     links(Board::M4f, Checks::Off, Some("overflow"))?;
     let image = links(Board::M4f, Checks::Off, None)?;
-    size::measure(&image)?.check()?;
+    size::measure(&image)?.check(false)?;
+    let plain = Selection {
+        plain: true,
+        ..Selection::new(Board::M4f, Program::NoPanic, None)
+    };
+    size::measure(&image::build(&plain, None)?)?.check(true)?;
     let bound = stack::bound(&image)?;
     print!("{bound}");
     bound.check()?;
