@@ -106,8 +106,9 @@ impl Policy for Engine<'_> {
         "engine"
     }
 
+    /// A perceptron knows no returns.
     fn is_conditioned(&self) -> bool {
-        true
+        !self.file.blob().manifest().config.is_mlp()
     }
 
     fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {

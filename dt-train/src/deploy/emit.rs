@@ -2,7 +2,7 @@
 
 use dt_core::blob::{
     Affine, Choice, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
-    ReturnLimits, Vectors,
+    ReturnLimits, RewardMode, Vectors,
 };
 use dt_core::config::{Actions, Config, Dtype, Mixer};
 use host_sim::policy_file::PolicyFile;
@@ -77,12 +77,19 @@ pub fn emit_bytes(
     let mut manifest = Manifest {
         return_scale: recipe.data.return_scale,
         target_return: info.target_return,
-        return_limits: info.return_range.map(|[low, high]| ReturnLimits {
-            low,
-            high,
-            beyond: recipe.control.return_limit,
-        }),
-        reward: recipe.control.reward,
+        // A perceptron is told no returns, so nobody has to count them and none is out of limits.
+        return_limits: info
+            .return_range
+            .filter(|_| !config.is_mlp())
+            .map(|[low, high]| ReturnLimits {
+                low,
+                high,
+                beyond: recipe.control.return_limit,
+            }),
+        reward: match config.is_mlp() {
+            true => RewardMode::Constant,
+            false => recipe.control.reward,
+        },
         control_period_us: info.control_period_us,
         at_max_ep_len: recipe.control.at_max_ep_len,
         env: &info.env,
@@ -119,6 +126,18 @@ pub fn emit_bytes(
         weights: trained.weights,
         config: &manifest.config,
     };
+    if config.is_mlp() {
+        let hidden = (0..config.n_layer)
+            .map(|i| network.hidden(i))
+            .collect::<Result<Vec<_>, _>>()?;
+        let [actions, width] = [config.act_dim, config.d_ff].map(|dim| dim as usize);
+        let parameters = Parameters {
+            hidden: &hidden,
+            head: network.linear("head", [actions, width])?,
+            ..Parameters::default()
+        };
+        return Ok(PolicyFile::emit(&manifest, &vectors, &parameters, golden)?);
+    }
     let mixers = (0..config.n_layer)
         .map(|i| network.mixer(i))
         .collect::<Result<Vec<_>, _>>()?;
@@ -192,6 +211,16 @@ impl<'a> Network<'a> {
                 false => Affine::default(),
             },
         })
+    }
+
+    /// A perceptron's hidden layer.
+    fn hidden(&self, i: u32) -> Result<Affine<'a>, CheckpointError> {
+        let width = self.config.d_ff as usize;
+        let inputs = match i {
+            0 => self.config.seen_len() as usize,
+            _ => width,
+        };
+        self.linear(&format!("hidden.{i}"), [width, inputs])
     }
 
     fn mixer(&self, i: u32) -> Result<Mixing<'a>, CheckpointError> {

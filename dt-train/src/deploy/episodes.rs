@@ -18,9 +18,10 @@ use crate::run::Run;
 const MEASURED: usize = 16;
 
 /// Steps of each such stretch, at most. Window attention recomputes K timesteps per step, so a
-/// stretch of it ends soon after the window has begun to slide.
+/// stretch of it ends soon after the window has begun to slide. A perceptron takes no time worth saving.
 fn measured_steps(network: &Config) -> usize {
     match network.attention {
+        _ if network.is_mlp() => 200,
         Attention::Streaming => 200,
         Attention::Window => network.context_len as usize + 8,
     }

@@ -138,6 +138,9 @@ pub enum ExportError {
         "only attention with one head can be folded, this network has {0}; leave out --fold always"
     )]
     Heads(u32),
+    /// Folding was asked for, and there is no attention.
+    #[error("a multilayer perceptron has no attention to fold; leave out --fold always")]
+    NoAttention,
     /// Quantization changes the actions too much.
     #[error(
         "quantized {} differ from f32 by {} RMS, more than {tolerance}; nothing was written. \
@@ -175,6 +178,9 @@ pub fn export(
     fold: Fold,
     source: &Source<'_>,
 ) -> Result<Exported, ExportError> {
+    if trained.network.is_mlp() && fold == Fold::Always {
+        return Err(ExportError::NoAttention);
+    }
     let heads = trained.network.n_head;
     let tolerance = quantized_tolerance(dtype, trained.network.actions);
     if fold == Fold::Always && heads != 1 {
@@ -350,7 +356,9 @@ impl fmt::Display for Exported {
                 "quantized against f32: {error}; at most {tolerance} RMS is accepted"
             )?;
         }
-        writeln!(f, "attention: {}", form(*mixer))?;
+        if !config.is_mlp() {
+            writeln!(f, "attention: {}", form(*mixer))?;
+        }
         if let Some(other) = &self.other {
             writeln!(f, "\n{} instead, it would be:", form(other.mixer))?;
             other

@@ -10,9 +10,11 @@ use serde::Deserialize;
 use tch::{Device, Tensor};
 
 use crate::data::prepare::one_hot;
+use crate::nn::flat::Flat;
 use crate::nn::layers::Bound;
 use crate::nn::parameters::loaded;
-use crate::nn::transformer::{DecisionTransformer, Inputs, Outputs, attention_mask, parameters};
+use crate::nn::transformer::{DecisionTransformer, Inputs, Outputs, attention_mask};
+use crate::nn::{mlp, parameters_of};
 use crate::run::checkpoint::{CheckpointError, Weights};
 
 /// Consecutive timesteps as the network reads them: normalized and scaled.
@@ -238,7 +240,13 @@ pub trait Predictor {
 #[derive(Debug)]
 pub struct Torch {
     config: Config,
-    network: DecisionTransformer,
+    network: Network,
+}
+
+#[derive(Debug)]
+enum Network {
+    Transformer(DecisionTransformer),
+    Mlp(Flat),
 }
 
 impl Torch {
@@ -247,10 +255,16 @@ impl Torch {
     /// # Errors
     /// They are not this network's.
     pub fn new(config: &Config, weights: &Weights) -> Result<Self, CheckpointError> {
-        let parameters = loaded(&parameters(config, 0.0), weights, Device::Cpu)?;
+        let parameters = loaded(&parameters_of(config), weights, Device::Cpu)?;
         Ok(Self {
             config: *config,
-            network: DecisionTransformer::bind(config, &Bound::frozen(&parameters)),
+            network: match config.is_mlp() {
+                true => Network::Mlp(parameters),
+                false => Network::Transformer(DecisionTransformer::bind(
+                    config,
+                    &Bound::frozen(&parameters),
+                )),
+            },
         })
     }
 }
@@ -261,18 +275,29 @@ impl Predictor for Torch {
     }
 
     fn actions(&mut self, context: &Context) -> Result<Vec<Vec<f32>>, NonFinite> {
-        let actions = finite(&self.outputs(context).actions)?;
+        let context = context.seen_by(&self.config);
+        let actions = match &self.network {
+            Network::Transformer(network) => self.outputs(network, context).actions,
+            Network::Mlp(parameters) => self.perceived(parameters, &context),
+        };
         let width = self.config.act_dim as usize;
-        Ok(actions.chunks(width).map(<[f32]>::to_vec).collect())
+        Ok(finite(&actions)?
+            .chunks(width)
+            .map(<[f32]>::to_vec)
+            .collect())
     }
 
     fn predicted(&mut self, context: &Context) -> Result<Vec<f32>, NonFinite> {
+        let context = context.seen_by(&self.config);
+        let known = context.len() as i64 - 1;
+        let Network::Transformer(network) = &self.network else {
+            return Ok(Vec::new());
+        };
         let Outputs {
             states,
             returns_to_go,
             ..
-        } = self.outputs(context);
-        let known = context.seen_by(&self.config).len() as i64 - 1;
+        } = self.outputs(network, context);
         let mut predicted = Vec::new();
         for all in [states, returns_to_go].into_iter().flatten() {
             if known > 0 {
@@ -284,8 +309,7 @@ impl Predictor for Torch {
 }
 
 impl Torch {
-    fn outputs(&self, context: &Context) -> Outputs {
-        let context = context.seen_by(&self.config);
+    fn outputs(&self, network: &DecisionTransformer, context: Context) -> Outputs {
         let steps = context.len();
         let table = |rows: Vec<f32>| Tensor::from_slice(&rows).view([1, steps as i64, -1]);
         let timesteps: Vec<i64> = context.timesteps.iter().map(|&t| t.into()).collect();
@@ -296,7 +320,18 @@ impl Torch {
             timesteps: Tensor::from_slice(&timesteps).view([1, -1]),
         };
         let mask = attention_mask(&self.config, steps, Device::Cpu);
-        tch::no_grad(|| self.network.outputs(&inputs, &mask, 0.0))
+        tch::no_grad(|| network.outputs(&inputs, &mask, 0.0))
+    }
+
+    /// A perceptron's actions (T, act_dim), before whose first state there are zeros.
+    fn perceived(&self, parameters: &Flat, context: &Context) -> Tensor {
+        let k = self.config.context_len as usize;
+        let missing = vec![vec![0.0; self.config.state_dim as usize]; k - 1];
+        let states = [missing, context.states.clone()].concat();
+        let seen: Vec<f32> = states.windows(k).flat_map(<[_]>::concat).collect();
+        let [steps, k] = [context.len(), k].map(|n| n as i64);
+        let states = Tensor::from_slice(&seen).view([steps, k, -1]);
+        tch::no_grad(|| mlp::forward(&self.config, &Bound::frozen(parameters), &states, 0.0))
     }
 }
 

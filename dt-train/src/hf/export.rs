@@ -76,6 +76,12 @@ pub fn export(run: &Run, which: Which, out: &Path, force: bool) -> anyhow::Resul
 
 /// `config.json`, with all that a run has besides under [`OWN`].
 fn config(run: &Run, network: &Config) -> anyhow::Result<Value> {
+    if network.is_mlp() {
+        bail!(
+            "{}: its network is a multilayer perceptron, and transformers' is a Decision Transformer; `dt-train export` writes a policy file",
+            run.dir.display()
+        );
+    }
     let Some(activation) = activation_name(network.activation) else {
         bail!(
             "{}: transformers has no {:?}",

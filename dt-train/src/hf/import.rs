@@ -412,7 +412,8 @@ impl Asked<'_> {
         let mut recipe = Recipe::from_table(&origin, merged(table, settings))?;
         let network = |recipe: &Recipe, info: &RunInfo| {
             let dims = crate::algo::Dims::vectors(info.state_dim, info.act_dim);
-            Some(recipe.algorithm.deployable()?.network(dims, Dtype::F32))
+            let network = recipe.algorithm.deployable()?.network(dims, Dtype::F32);
+            (!network.is_mlp()).then_some(network)
         };
         let Some(theirs) = network(&recipe, &info) else {
             bail!(

@@ -66,7 +66,7 @@ pub fn section(all: &Gathered) -> Markup {
         names.join(", ")
     };
     if costs.is_empty() {
-        return html! { p.missing { "Behaviour cloning has no policy file and runs on no controller." } };
+        return html! { p.missing { "None of these runs becomes a policy file, so none runs on a controller." } };
     }
     html! {
         div.scroll tabindex="0" role="region" aria-label="Work and memory of a control step" {
@@ -87,7 +87,7 @@ pub fn section(all: &Gathered) -> Markup {
         }
         p.fact {
             "Exact, but for the instructions of an Armv7E-M core (Cortex-M4F, M7), which are a bound that no input exceeds. A step is a whole one: "
-            "the action applied, the return-to-go and the state go through the network together. MACs: multiplications with weights."
+            "the action applied, the return-to-go and the state go through the network together; of a perceptron, the states it sees. MACs: multiplications with weights."
         }
         h3 { "Estimated time of a control step" }
         @let timed: Vec<&Cost> = costs.iter().filter(|cost| cost.config.step_instructions().is_some()).collect();
@@ -223,6 +223,7 @@ fn parts() -> Vec<Part> {
 
 /// What its work depends on besides its size.
 fn kind(config: &Config) -> String {
+    let network = if config.is_mlp() { ", perceptron" } else { "" };
     let glu = if config.glu { ", GLU" } else { "" };
     let heads = match (config.predictions.state, config.predictions.return_to_go) {
         (false, false) => "",
@@ -231,7 +232,7 @@ fn kind(config: &Config) -> String {
         (true, true) => ", predicts states and returns",
     };
     let (dtype, activation) = (dtype_name(config.dtype), activation(config.activation));
-    format!("{dtype}, {activation}{glu}{heads}")
+    format!("{dtype}{network}, {activation}{glu}{heads}")
 }
 
 fn arena(cost: &Cost) -> u64 {
@@ -240,7 +241,7 @@ fn arena(cost: &Cost) -> u64 {
 
 /// Weights and biases.
 pub fn parameters(config: &Config) -> u64 {
-    crate::nn::transformer::parameters(config, 0.0)
+    crate::nn::parameters_of(config)
         .iter()
         .map(|parameter| parameter.shape.iter().product::<i64>().unsigned_abs())
         .sum()
@@ -248,6 +249,14 @@ pub fn parameters(config: &Config) -> u64 {
 
 /// Bytes of weights that a step reads: once each, or with window attention once for each step of the window.
 fn weight_bytes(config: &Config) -> u64 {
+    if config.is_mlp() {
+        let width = u64::from(config.d_ff);
+        let between = u64::from(config.n_layer - 1) * width * width;
+        return match config.dtype {
+            Dtype::Int4 => config.step_macs() - between / 2,
+            Dtype::Int8 | Dtype::F32 => config.step_macs(),
+        };
+    }
     let (d, f) = (u64::from(config.d_model), u64::from(config.d_ff));
     let blocks = u64::from(config.n_layer) * (4 * d * d + 2 * d * f);
     let glu = if config.glu { 2 * d * d } else { 0 };

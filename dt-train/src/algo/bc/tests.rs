@@ -2,13 +2,14 @@
 
 use dt_core::config::Math;
 use host_sim::rollout::Controller;
+use tch::Device;
 
 use super::*;
-use crate::algo::{Algorithm, Setup};
+use crate::algo::{Algorithm, Player, Setup};
 use crate::collect::noise::Noise;
 use crate::data::sampler::{Sampler, Trajectories};
 use crate::nn::parameters::host_values;
-use crate::run::checkpoint::Progress;
+use crate::run::checkpoint::{Progress, Weights};
 
 const K: usize = 3;
 
@@ -147,11 +148,17 @@ fn both_forward_passes_agree_and_actions_stay_in_their_range() {
     let policy = run.recipe.algorithm.policy(&run, &checkpoint).unwrap();
     let mut ours = policy.controller();
     let mut torch = policy.reference(Device::Cpu).unwrap();
+    assert!(!policy.is_conditioned());
+    assert_eq!(policy.runner(), "engine");
     let mut actions = Vec::new();
+    ours.reset(0, 1.0).unwrap();
+    torch.reset(0, -1.0).unwrap();
     for t in 0..50 {
         let observation = [0.3_f32, 1.9].map(|k| 3.0 * (k * t as f32).sin());
         let action = ours.act(&observation).unwrap()[0];
         let expected = torch.act(&observation).unwrap()[0];
+        ours.feedback(&[action], 1.0).unwrap();
+        torch.feedback(&[expected], 2.0).unwrap();
         assert!((action - expected).abs() < 2e-5, "{action} {expected}");
         assert!((-2.0..=6.0).contains(&action));
         actions.push(action);

@@ -16,14 +16,20 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
+    // What a perceptron does not have.
+    let of_transformer = |fact: Value| match config.is_mlp() {
+        true => Value::Null,
+        false => fact,
+    };
     let [how, temperature, top_k, seed] = choice(manifest);
     vec![
         ("kind", json!("policy")),
         ("format_version", json!(VERSION)),
         ("env", json!(manifest.env)),
         ("dtype", name(config.dtype)),
-        ("attention", name(config.attention)),
-        ("mixer", name(config.mixer)),
+        ("network", name(config.network)),
+        ("attention", of_transformer(name(config.attention))),
+        ("mixer", of_transformer(name(config.mixer))),
         ("flash_bytes", json!(blob.file_len())),
         ("arena_bytes", json!(4 * config.arena_words())),
         ("parameters", json!(blob.parameters())),
@@ -38,12 +44,12 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("temperature", temperature),
         ("top_k", top_k),
         ("choice_seed", seed),
-        ("d_model", json!(config.d_model)),
+        ("d_model", of_transformer(json!(config.d_model))),
         ("n_layer", json!(config.n_layer)),
-        ("n_head", json!(config.n_head)),
+        ("n_head", of_transformer(json!(config.n_head))),
         ("d_ff", json!(config.d_ff)),
         ("context_len", json!(config.context_len)),
-        ("max_ep_len", json!(config.max_ep_len)),
+        ("max_ep_len", of_transformer(json!(config.max_ep_len))),
         ("at_max_ep_len", name(manifest.at_max_ep_len)),
         ("activation", name(config.activation)),
         ("head", name(config.head)),
@@ -51,7 +57,10 @@ pub fn facts(blob: &Blob<'_>) -> Facts {
         ("predicts_state", json!(config.predictions.state)),
         ("predicts_return", json!(config.predictions.return_to_go)),
         ("math", name(config.math)),
-        ("layer_norm_eps", json!(f64::from(config.layer_norm_eps))),
+        (
+            "layer_norm_eps",
+            of_transformer(json!(f64::from(config.layer_norm_eps))),
+        ),
         ("return_scale", json!(f64::from(manifest.return_scale))),
         ("target_return", json!(f64::from(manifest.target_return))),
         (

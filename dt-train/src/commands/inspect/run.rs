@@ -17,6 +17,9 @@ pub fn facts(run: &Run) -> Result<Facts, RunError> {
     let (info, network) = (&run.info, run.network(Dtype::F32));
     let algorithm = &run.recipe.algorithm;
     let of_network = |fact: &dyn Fn(&Config) -> Value| network.as_ref().map_or(Value::Null, fact);
+    let transformer = network.filter(|network| !network.is_mlp());
+    let of_transformer =
+        |fact: &dyn Fn(&Config) -> Value| transformer.as_ref().map_or(Value::Null, fact);
     Ok(vec![
         ("kind", json!("run")),
         ("algo", json!(algorithm.name())),
@@ -29,13 +32,18 @@ pub fn facts(run: &Run) -> Result<Facts, RunError> {
         ),
         ("best_update", json!(progress.best.map(|best| best.update))),
         ("target_return", json!(f64::from(info.target_return))),
-        ("attention", of_network(&|network| name(network.attention))),
+        ("network", of_network(&|network| name(network.network))),
+        (
+            "attention",
+            of_transformer(&|network| name(network.attention)),
+        ),
         ("parameters", json!(run.parameters())),
         ("state_dim", json!(info.state_dim)),
         ("act_dim", json!(info.act_dim)),
-        ("d_model", of_network(&|network| json!(network.d_model))),
+        ("d_model", of_transformer(&|network| json!(network.d_model))),
         ("n_layer", of_network(&|network| json!(network.n_layer))),
-        ("n_head", of_network(&|network| json!(network.n_head))),
+        ("n_head", of_transformer(&|network| json!(network.n_head))),
+        ("d_ff", of_network(&|network| json!(network.d_ff))),
         (
             "context_len",
             of_network(&|network| json!(network.context_len)),
