@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!            x (T, d)   computed                                  quantized
+//! image      ·          ·                                         columns of a convolution; maps: see `encoder`
 //! embed      written    x before the norm                         one input, quantized
 //! norm       read       normalized x (T, d)  ───────────────────► quantized (T, d)
 //! qkv        ·          q (T, d) │ k, v (T, 2d)                   read
@@ -27,6 +28,7 @@
 use crate::attention;
 use crate::cache::layer_words;
 use crate::config::{Attention, Config};
+use crate::encoder;
 use crate::linear::{GROUP, Input};
 use crate::slices::{Guaranteed, floats, part, plus, take, times};
 
@@ -41,6 +43,7 @@ pub(crate) struct Layout {
     x: usize,
     computed: usize,
     quantized: usize,
+    maps: usize,
     state: usize,
     action: usize,
     predicted: usize,
@@ -68,13 +71,14 @@ impl Layout {
             predicted: 0,
             history: seen,
             timesteps: 0,
+            maps: 0,
         }
     }
 
     const fn transformer(config: &Config) -> Self {
         let d = config.d_model as usize;
         let ff = config.d_ff as usize;
-        let s = config.state_dim as usize;
+        let s = config.kept_state_len() as usize;
         let a = config.act_dim as usize;
         let k = config.context_len as usize;
         let window = matches!(config.attention, Attention::Window);
@@ -92,7 +96,11 @@ impl Layout {
                 plus(times(GROUP, d), keys_values_or_scores),
                 times(GROUP, ff),
             ),
-            quantized: Input::words(config.dtype, GROUP, widest),
+            quantized: max(
+                Input::words(config.dtype, GROUP, widest),
+                encoder::input_words(config),
+            ),
+            maps: encoder::map_words(config),
             state: s,
             action: a,
             predicted: config.predictions_len() as usize,
@@ -107,7 +115,7 @@ impl Layout {
 
     pub(crate) const fn words(&self) -> usize {
         let work = plus(
-            plus(self.cache, self.x),
+            plus(self.cache, plus(self.x, self.maps)),
             plus(self.computed, self.quantized),
         );
         let books = plus(plus(self.state, times(2, self.action)), self.predicted);
@@ -118,7 +126,7 @@ impl Layout {
 /// The arena's areas.
 pub(crate) struct Memory<'m> {
     pub(crate) work: Work<'m>,
-    /// Normalized state of the newest timestep (state_dim).
+    /// State of the newest timestep ([`Config::kept_state_len`]): normalized (state_dim), or the embedding of an image (d_model).
     pub(crate) state: &'m mut [f32],
     /// Scaled action last applied (act_dim).
     pub(crate) action: &'m mut [f32],
@@ -138,6 +146,8 @@ pub(crate) struct Work<'m> {
     pub(crate) computed: &'m mut [f32],
     /// Input of a linear layer, [`Input`].
     pub(crate) quantized: &'m mut [u32],
+    /// The maps of an image on its way ([`encoder`]).
+    pub(crate) maps: &'m mut [u32],
     /// Unscaled action (act_dim).
     pub(crate) output: &'m mut [f32],
     /// What the newest action token that has run predicts: state, return-to-go ([`Config::predictions_len`]).
@@ -155,6 +165,7 @@ impl<'m> Memory<'m> {
                 x: floats(take(layout.x)),
                 computed: floats(take(layout.computed)),
                 quantized: take(layout.quantized),
+                maps: take(layout.maps),
                 output: floats(take(layout.action)),
                 predicted: floats(take(layout.predicted)),
             },

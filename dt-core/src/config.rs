@@ -16,6 +16,15 @@ pub const MAX_CONTEXT_LEN: u32 = 512;
 /// Upper bound of `max_ep_len`.
 pub const MAX_EP_LEN: u32 = 1 << 16;
 
+/// Convolutions an image encoder has at most.
+pub const MAX_CONVOLUTIONS: usize = 3;
+
+/// Upper bound of an image's height, width and channels each.
+pub const MAX_IMAGE_SIDE: u32 = 1 << 10;
+
+/// Upper bound of the values of an image, and of what a convolution makes of it.
+pub const MAX_MAP: u32 = 1 << 18;
+
 /// Tokens a timestep contributes: return-to-go, state, action.
 pub const TOKENS_PER_STEP: usize = 3;
 
@@ -141,6 +150,197 @@ impl Predictions {
     }
 }
 
+/// How an observation becomes the input of its token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Encoder {
+    /// A vector of state_dim numbers, normalized, through one matrix.
+    #[default]
+    Linear,
+    /// An image of bytes, through convolutions and one matrix. With feature `images` only.
+    #[cfg(feature = "images")]
+    Image(ImageEncoder),
+}
+
+/// Up to three convolutions, each with ReLU behind it, then one matrix: bytes (height, width, channels) → d_model.
+///
+/// There is neither normalization nor padding at the borders: pixels enter as the integers that they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ImageEncoder {
+    /// Rows of pixels.
+    pub height: u32,
+    /// Pixels in a row.
+    pub width: u32,
+    /// Values of a pixel, which lie side by side; frames that are stacked are channels.
+    pub channels: u32,
+    /// Input side first; [`Convolution::NONE`] where there are fewer.
+    pub convolutions: [Convolution; MAX_CONVOLUTIONS],
+}
+
+/// A two-dimensional convolution over a square of pixels, without padding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Convolution {
+    /// Channels that it makes, a multiple of 4.
+    pub filters: u32,
+    /// Side of the square.
+    pub kernel: u32,
+    /// Pixels from one square to the next.
+    pub stride: u32,
+}
+
+impl Convolution {
+    /// None at all.
+    pub const NONE: Self = Self {
+        filters: 0,
+        kernel: 0,
+        stride: 0,
+    };
+}
+
+/// A convolution in its place: what goes into it and what comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// What it is.
+    pub convolution: Convolution,
+    /// Height, width and channels of its input.
+    pub input: [u32; 3],
+    /// Height, width and channels of its output.
+    pub output: [u32; 3],
+}
+
+impl Placed {
+    const fn new(convolution: Convolution, input: [u32; 3]) -> Self {
+        let [height, width, _] = input;
+        Self {
+            convolution,
+            input,
+            output: [
+                convolution.places(height),
+                convolution.places(width),
+                convolution.filters,
+            ],
+        }
+    }
+
+    /// Columns of its matrix: kernel · kernel · channels.
+    pub const fn cols(&self) -> u32 {
+        let [_, _, channels] = self.input;
+        let kernel = self.convolution.kernel;
+        kernel.saturating_mul(kernel).saturating_mul(channels)
+    }
+}
+
+impl Convolution {
+    /// Squares that fit along a side; 0 if there is none.
+    const fn places(&self, side: u32) -> u32 {
+        match side.checked_sub(self.kernel) {
+            Some(rest) => match rest.checked_div(self.stride) {
+                Some(steps) => steps.saturating_add(1),
+                None => 0,
+            },
+            None => 0,
+        }
+    }
+}
+
+impl ImageEncoder {
+    /// Height, width and channels.
+    pub const fn shape(&self) -> [u32; 3] {
+        [self.height, self.width, self.channels]
+    }
+
+    /// Bytes of an image.
+    pub const fn pixels(&self) -> u32 {
+        values(self.shape())
+    }
+
+    /// The convolutions that there are, input side first.
+    pub const fn placed(&self) -> [Option<Placed>; MAX_CONVOLUTIONS] {
+        let [first, second, third] = self.convolutions;
+        let first = place(first, self.shape());
+        let second = place(second, after(first, self.shape()));
+        let third = place(third, after(second, after(first, self.shape())));
+        [first, second, third]
+    }
+
+    /// Height, width and channels of what goes into the matrix at the end.
+    pub const fn last(&self) -> [u32; 3] {
+        let [first, second, third] = self.placed();
+        after(third, after(second, after(first, self.shape())))
+    }
+
+    /// Values that go into the matrix at the end, in this order.
+    pub const fn flat(&self) -> u32 {
+        values(self.last())
+    }
+
+    fn validate(&self, state_dim: u32) -> Result<(), ConfigError> {
+        within("height", self.height, MAX_IMAGE_SIDE)?;
+        within("width", self.width, MAX_IMAGE_SIDE)?;
+        within("channels", self.channels, MAX_IMAGE_SIDE)?;
+        within("pixels of an image", self.pixels(), MAX_MAP)?;
+        if state_dim != self.pixels() {
+            return Err(ConfigError::Pixels {
+                state_dim,
+                pixels: self.pixels(),
+            });
+        }
+        let placed = self.placed();
+        for (convolution, placed) in self.convolutions.iter().zip(&placed) {
+            let Some(placed) = placed else {
+                // What is not there has no fields either, so that a network is written in one way only.
+                if *convolution != Convolution::NONE {
+                    return Err(ConfigError::NoFilters);
+                }
+                continue;
+            };
+            let ([height, width, _], filters) = (placed.input, convolution.filters);
+            within("kernel", convolution.kernel, height.min(width))?;
+            within("stride", convolution.stride, MAX_IMAGE_SIDE)?;
+            within("filters", filters, MAX_DIM)?;
+            if !filters.is_multiple_of(4) {
+                return Err(ConfigError::Filters { filters });
+            }
+            within("columns of a convolution", placed.cols(), MAX_DIM)?;
+            within("outputs of a convolution", values(placed.output), MAX_MAP)?;
+        }
+        let [first, second, third] = placed.map(|placed| placed.is_some());
+        if third && !second || second && !first {
+            return Err(ConfigError::NoFilters);
+        }
+        within("inputs of embed_state", self.flat(), MAX_DIM)
+    }
+}
+
+/// Values of a map of this height, width and number of channels.
+const fn values([height, width, channels]: [u32; 3]) -> u32 {
+    height.saturating_mul(width).saturating_mul(channels)
+}
+
+const fn place(convolution: Convolution, input: [u32; 3]) -> Option<Placed> {
+    match convolution.filters {
+        0 => None,
+        _ => Some(Placed::new(convolution, input)),
+    }
+}
+
+const fn after(placed: Option<Placed>, before: [u32; 3]) -> [u32; 3] {
+    match placed {
+        Some(placed) => placed.output,
+        None => before,
+    }
+}
+
+fn within(field: &'static str, value: u32, max: u32) -> Result<(), ConfigError> {
+    if value == 0 || value > max {
+        return Err(ConfigError::OutOfRange { field, value, max });
+    }
+    Ok(())
+}
+
 /// Where exp and tanh come from. Part of the policy file, since it changes output bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -161,7 +361,7 @@ pub enum Math {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {
-    /// Length of an observation.
+    /// Length of an observation; of an image height · width · channels.
     pub state_dim: u32,
     /// Length of an action in the network: of a vector, or the number of choices.
     pub act_dim: u32,
@@ -205,6 +405,12 @@ pub struct Config {
     /// [`Config::mlp`] is the plain one; `attention` is [`Attention::Window`].
     #[serde(skip)]
     pub network: Network,
+    /// What an observation goes through.
+    #[serde(skip)]
+    pub encoder: Encoder,
+    /// tanh of what inputs become, before the timestep is added.
+    #[serde(skip)]
+    pub embedding_tanh: bool,
 }
 
 /// Why a [`Config`] cannot be run.
@@ -246,6 +452,22 @@ pub enum ConfigError {
     Epsilon,
     /// Choices are made by logits, of which tanh would leave no more than ±1.
     TanhLogits,
+    /// `state_dim` is not the number of an image's bytes.
+    Pixels {
+        /// Length of an observation.
+        state_dim: u32,
+        /// height · width · channels.
+        pixels: u32,
+    },
+    /// A convolution's filters are not a multiple of 4 (they are processed in words of four values).
+    Filters {
+        /// Channels that the convolution makes.
+        filters: u32,
+    },
+    /// A convolution without filters has a kernel or a stride, or another one behind it.
+    NoFilters,
+    /// The next image cannot be predicted: the head would be as long as the image.
+    PredictsImages,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -271,6 +493,22 @@ impl core::fmt::Display for ConfigError {
             Self::TanhLogits => {
                 f.write_str("actions are discrete, so the head must be linear instead of tanh")
             }
+            Self::Pixels { state_dim, pixels } => write!(
+                f,
+                "state_dim is {state_dim}, but an image has height * width * channels = {pixels} bytes"
+            ),
+            Self::Filters { filters } => {
+                write!(
+                    f,
+                    "a convolution's filters, {filters}, are not a multiple of 4"
+                )
+            }
+            Self::NoFilters => f.write_str(
+                "a convolution without filters has a kernel, a stride or a convolution behind it",
+            ),
+            Self::PredictsImages => {
+                f.write_str("observations are images, so no state-head can predict them")
+            }
         }
     }
 }
@@ -283,8 +521,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the first field that is off.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        match self.image() {
+            None => within("state_dim", self.state_dim, MAX_DIM)?,
+            Some(image) => image.validate(self.state_dim)?,
+        }
         for (field, value, max) in [
-            ("state_dim", self.state_dim, MAX_DIM),
             ("act_dim", self.act_dim, MAX_DIM),
             ("n_layer", self.n_layer, MAX_LAYERS as u32),
             ("d_ff", self.d_ff, MAX_DIM),
@@ -330,6 +571,9 @@ impl Config {
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
             return Err(ConfigError::Epsilon);
         }
+        if self.image().is_some() && self.predictions.state {
+            return Err(ConfigError::PredictsImages);
+        }
         Ok(())
     }
 
@@ -345,6 +589,8 @@ impl Config {
             ("layer_norm_eps", self.layer_norm_eps.to_bits() != 0),
             ("glu", self.glu),
             ("predictions", self.predictions.any()),
+            ("encoder", self.encoder != Encoder::Linear),
+            ("embedding_tanh", self.embedding_tanh),
         ] {
             if is_there {
                 return Err(ConfigError::NotInMlp { field });
@@ -380,6 +626,8 @@ impl Config {
             actions: Actions::Continuous,
             predictions: Predictions::NONE,
             network: Network::Mlp,
+            encoder: Encoder::Linear,
+            embedding_tanh: false,
         }
     }
 
@@ -413,6 +661,41 @@ impl Config {
         match self.is_mlp() {
             false => self.d_model,
             true => self.d_ff,
+        }
+    }
+
+    /// What an image goes through; `None` where observations are vectors.
+    #[inline]
+    pub const fn image(&self) -> Option<&ImageEncoder> {
+        match &self.encoder {
+            Encoder::Linear => None,
+            #[cfg(feature = "images")]
+            Encoder::Image(image) => Some(image),
+        }
+    }
+
+    /// Length of the vectors that say of an observation's components what they are: state_dim, or 0 of images, whose pixels are all
+    /// alike.
+    pub const fn state_vector_len(&self) -> u32 {
+        match self.image() {
+            Some(_) => 0,
+            None => self.state_dim,
+        }
+    }
+
+    /// Length of what is kept of an observation: state_dim, or d_model, since an image is kept as its embedding.
+    pub(crate) const fn kept_state_len(&self) -> u32 {
+        match self.image() {
+            Some(_) => self.d_model,
+            None => self.state_dim,
+        }
+    }
+
+    /// Columns of `embed_state`: state_dim, or what the convolutions leave of an image.
+    pub const fn embedded_len(&self) -> u32 {
+        match self.image() {
+            Some(image) => image.flat(),
+            None => self.state_dim,
         }
     }
 
@@ -489,14 +772,6 @@ impl Config {
     /// A `const fn`, so that firmware can size a `static` with it.
     pub const fn arena_words(&self) -> usize {
         crate::arena::Layout::new(self).words()
-    }
-}
-
-fn within(field: &'static str, value: u32, max: u32) -> Result<(), ConfigError> {
-    match value {
-        0 => Err(ConfigError::OutOfRange { field, value, max }),
-        _ if value > max => Err(ConfigError::OutOfRange { field, value, max }),
-        _ => Ok(()),
     }
 }
 

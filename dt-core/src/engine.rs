@@ -10,6 +10,7 @@ use crate::arena::{Layout, Memory, Work, layer_cache};
 use crate::attention;
 use crate::cache::{self, Ring, Visible};
 use crate::config::{self, Head};
+use crate::encoder::{self, Pixel};
 use crate::kernels;
 use crate::linear::{GROUP, Input, Linear};
 use crate::model::{Mixing, Model};
@@ -65,8 +66,8 @@ impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
     }
 
     /// One fused control step: absorbs the previous action (`None` on the first step) and returns
-    /// the action for `state`, all in normalized units. `timestep` saturates at the end of the
-    /// model's table.
+    /// the action for `state`, all in normalized units; an image is whole numbers from 0 to 255. `timestep` saturates at the end of
+    /// the model's table.
     ///
     /// # Errors
     /// [`NonFinite`] if a value inside the network is NaN or infinite; the engine needs a
@@ -82,7 +83,11 @@ impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
         if let Some(action) = previous_action {
             copy(action, memory.action);
         }
-        copy(state, memory.state);
+        if self.stepper.config().image().is_some() {
+            self.stepper.encode(&mut memory, state, &mut ())?;
+        } else {
+            copy(state, memory.state);
+        }
         let tokens = Pending {
             action: previous_action.is_some(),
             return_to_go: Some(return_to_go),
@@ -206,6 +211,21 @@ impl<'a> Stepper<'a> {
         self.forward(&mut memory.work, &group, probe)
     }
 
+    /// Leaves the embedding of an image in [`Memory::state`]: what is kept of it, so that a window need not encode it again.
+    pub(crate) fn encode<P: Pixel>(
+        &self,
+        memory: &mut Memory<'_>,
+        pixels: &[P],
+        probe: &mut impl Probe,
+    ) -> Result<(), NonFinite> {
+        probe.enter(Phase::Embed);
+        let Work {
+            maps, quantized, ..
+        } = &mut memory.work;
+        encoder::encode(&self.model, pixels, maps, quantized, memory.state)?;
+        squash(self.config(), memory.state)
+    }
+
     fn is_window(&self) -> bool {
         self.config().attention == config::Attention::Window
     }
@@ -255,7 +275,7 @@ impl<'a> Stepper<'a> {
         probe: &mut impl Probe,
     ) -> Result<(), NonFinite> {
         let config = self.model.config();
-        let (s, a) = (config.state_dim as usize, config.act_dim as usize);
+        let (s, a) = (config.kept_state_len() as usize, config.act_dim as usize);
         let shape = RecordShape {
             context_len: config.context_len as usize,
             state_dim: s,
@@ -357,8 +377,13 @@ impl<'a> Stepper<'a> {
                 _ => (&embedding.action, usize::from(group.return_to_go.is_some())),
             };
             let row = computed.get_mut(part(row, d)).guaranteed();
-            let input = Input::new(config.dtype, input, linear.cols, quantized)?;
-            linear.forward(&input, row);
+            if position == STATE && config.image().is_some() {
+                copy(input, row);
+            } else {
+                let input = Input::new(config.dtype, input, linear.cols, quantized)?;
+                linear.forward(&input, row);
+                squash(config, row)?;
+            }
             let timestep = timestep as usize;
             let table_row = if timestep < last { timestep } else { last };
             embedding.timestep.add(table_row, row);
@@ -385,6 +410,20 @@ impl<'a> Stepper<'a> {
         let x = leading_mut(x, tokens.len(), d);
         embedding.ln.forward(config.layer_norm_eps, computed, x)
     }
+}
+
+/// tanh of an embedding (d_model), where the network has it.
+fn squash(config: &config::Config, embedding: &mut [f32]) -> Result<(), NonFinite> {
+    if config.embedding_tanh {
+        for value in embedding {
+            // It would make a plausible number of an infinity.
+            if !value.is_finite() {
+                return Err(NonFinite);
+            }
+            *value = ops::tanh(config.math, *value);
+        }
+    }
+    Ok(())
 }
 
 /// The first half of a block: the tokens in [`Work::x`] (T, d_model) go into the cache, and the last `going_on` of them learn from
@@ -633,7 +672,7 @@ struct Group<'i> {
     action: Option<&'i [f32]>,
     /// Return-to-go that begins a timestep, scaled.
     return_to_go: Option<f32>,
-    /// State of that timestep (state_dim), normalized.
+    /// State of that timestep: normalized (state_dim), or the embedding of an image (d_model).
     state: Option<&'i [f32]>,
     /// That timestep.
     timestep: u32,

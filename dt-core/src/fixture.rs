@@ -1,11 +1,11 @@
 //! Small random policies for this crate's tests.
 
 use crate::blob::{
-    Affine, Choice, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
-    Sampling, Vectors, emit, emitted_len,
+    Affine, Choice, EmitError, Golden, LayerParameters, Manifest, MixerParameters, Parameters,
+    Provenance, Sampling, Vectors, emit, emitted_len,
 };
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
 };
 
 /// xorshift64*: enough randomness for weights, and no dependency.
@@ -54,6 +54,8 @@ pub fn config() -> Config {
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
         network: Network::Transformer,
+        encoder: Encoder::Linear,
+        embedding_tanh: false,
     }
 }
 
@@ -88,6 +90,7 @@ pub struct Fixture {
     pub manifest: Manifest<'static>,
     pub seed: u64,
     pub golden: Vec<f32>,
+    pub images: Vec<u8>,
 }
 
 impl Fixture {
@@ -96,6 +99,7 @@ impl Fixture {
             manifest: manifest(config),
             seed,
             golden: Vec::new(),
+            images: Vec::new(),
         }
     }
 
@@ -105,7 +109,7 @@ impl Fixture {
         let [d, f, s, a, t] = [
             config.d_model,
             config.d_ff,
-            config.state_dim,
+            config.state_vector_len(),
             config.act_dim,
             config.max_ep_len,
         ]
@@ -127,9 +131,22 @@ impl Fixture {
                 linear(rows, cols, 2.0)
             })
             .collect();
+        let image = config.image();
+        let convolutions: Vec<_> = image
+            .iter()
+            .flat_map(|image| image.placed())
+            .flatten()
+            .map(|placed| {
+                linear(
+                    placed.convolution.filters as usize,
+                    placed.cols() as usize,
+                    1.5,
+                )
+            })
+            .collect();
         let ends = [
             linear(d, 1, 2.0),
-            linear(d, s, 2.0),
+            linear(d, config.embedded_len() as usize, 2.0),
             linear(d, a, 2.0),
             linear(a, config.head_inputs() as usize, head_gain),
         ];
@@ -191,6 +208,7 @@ impl Fixture {
             .collect();
         let parameters = Parameters {
             embed_return: affine(&ends[0]),
+            convolutions: &convolutions.iter().map(affine).collect::<Vec<_>>(),
             embed_state: affine(&ends[1]),
             embed_action: affine(&ends[2]),
             embed_timestep: &table,
@@ -222,7 +240,10 @@ impl Fixture {
             &self.manifest,
             &vectors,
             &parameters,
-            &self.golden,
+            Golden {
+                records: &self.golden,
+                images: &self.images,
+            },
             bytemuck::cast_slice_mut(&mut file),
         )?;
         assert_eq!(written, len);

@@ -1,6 +1,7 @@
 //! The self-test: golden vectors that travel in the policy file and must come out to the bit.
 //!
-//! A record is `[return_to_go, observation, applied action, expected action]`, all in the
+//! A record is `[return_to_go, observation, applied action, expected action]` (images lie beside the records, fewer than there are
+//! records: each is shown again after the last), all in the
 //! environment's units, and where the policy chooses the logits expected (act_dim): an index alone would tell little. Where it
 //! predicts states or returns, what it is expected to have predicted at this step for the action before follows, zeros at first.
 //! The records of a file are consecutive control steps of one episode, whose random numbers have the key in the file.
@@ -9,7 +10,7 @@ use core::hint::black_box;
 
 use crate::blob::{Blob, Choice, RewardMode};
 use crate::policy::{ActError, Policy};
-use crate::slices::{Guaranteed, plus, rows};
+use crate::slices::{Guaranteed, part, plus, rows};
 #[cfg(any(test, feature = "emit"))]
 use crate::slices::{copy, rows_mut};
 
@@ -189,7 +190,7 @@ fn compare<A: AsMut<[u32]>>(
     let shape = Shape::of(blob);
     let mut steps = 0;
     for (step, record) in (0..usize::MAX).zip(rows(blob.golden(), shape.len)) {
-        let (inputs, expected, logits, predictions) = shape.split(record);
+        let (inputs, expected, logits, predictions) = shape.split(step, record);
         let failed = |error| SelfTestError::Act { step, error };
         let got = run(policy, step, &inputs).map_err(failed)?;
         let action = difference(expected, got);
@@ -274,7 +275,7 @@ pub fn record<A: AsMut<[u32]>>(
         let (inputs, outputs) = record.split_at_mut_checked(shape.inputs).guaranteed();
         let (action, rest) = outputs.split_at_mut_checked(shape.action).guaranteed();
         let (logits, predictions) = rest.split_at_mut_checked(shape.logits).guaranteed();
-        let inputs = shape.inputs(inputs);
+        let inputs = shape.inputs(step, inputs);
         copy(run(policy, step, &inputs)?, action);
         copy(policy.logits().unwrap_or_default(), logits);
         predictions.fill(0.0);
@@ -297,7 +298,10 @@ fn run<'p, A: AsMut<[u32]>>(
         policy.reset(inputs.return_to_go)?;
     }
     policy.set_return_to_go(inputs.return_to_go)?;
-    policy.act(inputs.observation)
+    match inputs.image {
+        [] => policy.act(inputs.observation),
+        image => policy.act_image(image),
+    }
 }
 
 fn absorb<A: AsMut<[u32]>>(
@@ -315,12 +319,18 @@ fn absorb<A: AsMut<[u32]>>(
 struct Inputs<'r> {
     return_to_go: f32,
     observation: &'r [f32],
+    /// In place of the observation, if not empty.
+    image: &'r [u8],
     applied: &'r [f32],
 }
 
 /// Lengths within a record.
-struct Shape {
-    state_dim: usize,
+struct Shape<'b> {
+    /// Of an observation that is a vector.
+    state_len: usize,
+    /// Those that are images, and the bytes of one.
+    images: &'b [u8],
+    pixels: usize,
     /// Of an action.
     action: usize,
     logits: usize,
@@ -332,27 +342,41 @@ struct Shape {
     len: usize,
 }
 
-impl Shape {
-    fn of(blob: &Blob<'_>) -> Self {
+impl<'b> Shape<'b> {
+    fn of(blob: &Blob<'b>) -> Self {
         let manifest = blob.manifest();
-        let [state_dim, action] =
-            [manifest.config.state_dim, manifest.config.action_len()].map(|dim| dim as usize);
+        let config = &manifest.config;
+        let [state_len, pixels, action] = [
+            config.state_vector_len(),
+            config.state_dim,
+            config.action_len(),
+        ]
+        .map(|dim| dim as usize);
         Self {
-            state_dim,
+            state_len,
+            images: blob.golden_images(),
+            pixels,
             action,
             logits: manifest.config.logits_len() as usize,
             state: manifest.config.predicted_state_len() as usize,
-            inputs: plus(1, plus(state_dim, action)),
+            inputs: plus(1, plus(state_len, action)),
             len: manifest.golden_record_len(),
         }
     }
 
     /// Inputs, expected action, expected logits, expected predictions.
-    fn split<'r>(&self, record: &'r [f32]) -> (Inputs<'r>, &'r [f32], &'r [f32], &'r [f32]) {
+    fn split<'r>(
+        &self,
+        step: usize,
+        record: &'r [f32],
+    ) -> (Inputs<'r>, &'r [f32], &'r [f32], &'r [f32])
+    where
+        'b: 'r,
+    {
         let (inputs, outputs) = record.split_at_checked(self.inputs).guaranteed();
         let (action, rest) = outputs.split_at_checked(self.action).guaranteed();
         let (logits, predictions) = rest.split_at_checked(self.logits).guaranteed();
-        (self.inputs(inputs), action, logits, predictions)
+        (self.inputs(step, inputs), action, logits, predictions)
     }
 
     /// Where what the policy has just predicted is not what was expected.
@@ -370,12 +394,21 @@ impl Shape {
         })
     }
 
-    fn inputs<'r>(&self, inputs: &'r [f32]) -> Inputs<'r> {
+    fn inputs<'r>(&self, step: usize, inputs: &'r [f32]) -> Inputs<'r>
+    where
+        'b: 'r,
+    {
         let (return_to_go, rest) = inputs.split_first().unwrap_or((&0.0, &[]));
-        let (observation, applied) = rest.split_at_checked(self.state_dim).guaranteed();
+        let (observation, applied) = rest.split_at_checked(self.state_len).guaranteed();
+        let images = self.images.len().checked_div(self.pixels).unwrap_or(0);
+        let shown = step.checked_rem(images).unwrap_or(0);
         Inputs {
             return_to_go: *return_to_go,
             observation,
+            image: self
+                .images
+                .get(part(shown, self.pixels))
+                .unwrap_or_default(),
             applied,
         }
     }

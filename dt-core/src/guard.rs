@@ -155,11 +155,31 @@ impl<'a> Guard<'a> {
         policy: &'c mut Policy<'_, A>,
         observation: &[f32],
     ) -> Command<'c> {
+        let checked = self.plausible(observation);
+        self.act(checked, policy, |policy| policy.act(observation))
+    }
+
+    /// [`step`](Self::step) of a policy that sees images ([`Policy::act_image`]). Any byte is a pixel, so that there is nothing to
+    /// check of an image but its length.
+    pub fn step_image<'c, A: AsMut<[u32]>>(
+        &'c mut self,
+        policy: &'c mut Policy<'_, A>,
+        image: &[u8],
+    ) -> Command<'c> {
+        self.act(Ok(()), policy, |policy| policy.act_image(image))
+    }
+
+    fn act<'c, 'p, A: AsMut<[u32]>>(
+        &'c mut self,
+        observed: Result<(), Fault>,
+        policy: &'c mut Policy<'p, A>,
+        act: impl FnOnce(&'c mut Policy<'p, A>) -> Result<&'c [f32], ActError>,
+    ) -> Command<'c> {
         if self.fault.is_none() {
-            if let Err(fault) = self.check(policy, observation) {
+            if let Err(fault) = observed.and_then(|()| self.check(policy)) {
                 self.fault = Some(fault);
             } else {
-                match policy.act(observation) {
+                match act(policy) {
                     Ok(action) => {
                         return Command {
                             action,
@@ -207,12 +227,7 @@ impl<'a> Guard<'a> {
         Ok(())
     }
 
-    fn check<A: AsMut<[u32]>>(
-        &self,
-        policy: &Policy<'_, A>,
-        observation: &[f32],
-    ) -> Result<(), Fault> {
-        self.plausible(observation)?;
+    fn check<A: AsMut<[u32]>>(&self, policy: &Policy<'_, A>) -> Result<(), Fault> {
         let return_to_go = policy.return_to_go();
         let beyond = |ReturnLimits { low, high, .. }| return_to_go < low || return_to_go > high;
         if self.return_limits.is_some_and(beyond) {

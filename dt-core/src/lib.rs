@@ -37,6 +37,7 @@ mod chacha;
 mod choice;
 pub mod config;
 mod cost;
+mod encoder;
 pub mod engine;
 mod error;
 #[cfg(test)]

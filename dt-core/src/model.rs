@@ -1,7 +1,7 @@
 //! The immutable network: a view of the policy file, built anew from offsets wherever it is used.
 
-use crate::blob::{ALIGNMENT, TensorName};
-use crate::config::Config;
+use crate::blob::{ALIGNMENT, CONVOLUTION_MODULES, TensorName};
+use crate::config::{Config, MAX_CONVOLUTIONS};
 use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
@@ -131,26 +131,29 @@ impl<'a> Model<'a> {
             let linears = mixer.into_iter().flatten().chain(mlp);
             linears.map(move |(module, linear)| (TensorName::of_layer(index, module), linear))
         });
-        [
-            ("embed_return", embedding.return_to_go),
-            ("embed_state", embedding.state),
-            ("embed_action", embedding.action),
-        ]
-        .map(|(module, linear)| (TensorName::plain(module), linear))
-        .into_iter()
-        .chain(blocks)
-        .chain(output.glu.map(|glu| (TensorName::plain("glu"), glu)))
-        .chain([(TensorName::plain("head"), output.head)])
-        .chain(
-            predictions
-                .state
-                .map(|state| (TensorName::plain("state_head"), state)),
-        )
-        .chain(
-            predictions
-                .return_to_go
-                .map(|critic| (TensorName::plain("return_head"), critic)),
-        )
+        let convolutions = CONVOLUTION_MODULES.into_iter().zip(embedding.convolutions);
+        let convolutions = convolutions.filter_map(|(module, linear)| Some((module, linear?)));
+        [("embed_return", embedding.return_to_go)]
+            .into_iter()
+            .chain(convolutions)
+            .chain([
+                ("embed_state", embedding.state),
+                ("embed_action", embedding.action),
+            ])
+            .map(|(module, linear)| (TensorName::plain(module), linear))
+            .chain(blocks)
+            .chain(output.glu.map(|glu| (TensorName::plain("glu"), glu)))
+            .chain([(TensorName::plain("head"), output.head)])
+            .chain(
+                predictions
+                    .state
+                    .map(|state| (TensorName::plain("state_head"), state)),
+            )
+            .chain(
+                predictions
+                    .return_to_go
+                    .map(|critic| (TensorName::plain("return_head"), critic)),
+            )
     }
 
     /// The tensors after the last block, or a perceptron's last hidden layer.
@@ -166,7 +169,9 @@ impl<'a> Model<'a> {
 pub struct Embedding<'a> {
     /// Return-to-go → d_model.
     pub return_to_go: Linear<'a>,
-    /// State (state_dim) → d_model.
+    /// What an image goes through, input side first: filters × (kernel · kernel · channels); none where states are vectors.
+    pub convolutions: [Option<Linear<'a>>; MAX_CONVOLUTIONS],
+    /// State (state_dim), or what the convolutions leave of an image, → d_model.
     pub state: Linear<'a>,
     /// Action (act_dim) → d_model.
     pub action: Linear<'a>,

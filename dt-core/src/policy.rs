@@ -16,6 +16,7 @@ use crate::blob::{BeyondLimits, Blob, Choice, ReturnLimits, RewardMode, Vectors}
 use crate::chacha::draw;
 use crate::choice::choose;
 use crate::config::{Actions, Config};
+use crate::encoder::Pixel;
 use crate::engine::{ArenaTooSmall, Pending, Stepper};
 use crate::ops::clamp;
 use crate::probe::Probe;
@@ -89,7 +90,7 @@ pub enum ActError {
         /// Length given.
         got: usize,
     },
-    /// A component of the observation is NaN or infinite.
+    /// A component of the observation is NaN or infinite, or no pixel.
     Observation {
         /// Which one.
         index: usize,
@@ -107,6 +108,8 @@ pub enum ActError {
     /// [`Policy::observe_reward`] was called before [`Policy::absorb`], twice after it, or of a policy
     /// that does not subtract measured rewards.
     UnexpectedReward,
+    /// [`Policy::act_image`] was called of a policy whose observations are vectors.
+    SeesVectors,
     /// A value inside the network is NaN or infinite.
     NonFinite,
 }
@@ -123,7 +126,10 @@ impl core::fmt::Display for ActError {
                 got,
             } => write!(f, "{field} has {got} components instead of {expected}"),
             Self::Observation { index } => {
-                write!(f, "component {index} of the observation is NaN or infinite")
+                write!(
+                    f,
+                    "component {index} of the observation is NaN or infinite, or of an image no whole number from 0 to 255"
+                )
             }
             Self::Action { index } => {
                 write!(
@@ -140,6 +146,9 @@ impl core::fmt::Display for ActError {
             Self::UnexpectedReward => f.write_str(
                 "no reward is due: it is observed once after each absorb, if the policy's manifest says reward = Observed",
             ),
+            Self::SeesVectors => {
+                f.write_str("this policy's observations are vectors: act instead of act_image")
+            }
             Self::NonFinite => NonFinite.fmt(f),
         }
     }
@@ -209,7 +218,8 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     }
 
     /// The action (act_dim, or the index of a choice) for an observation (state_dim), both in the environment's units;
-    /// always finite and within the action bounds.
+    /// always finite and within the action bounds. Where the policy sees images, pixels are whole numbers from 0 to 255: for
+    /// hosts, to which observations are floats; controllers have [`act_image`](Self::act_image).
     ///
     /// # Errors
     /// [`ActError`]; after [`ActError::NonFinite`] the policy needs a reset.
@@ -226,22 +236,83 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         observation: &[f32],
         probe: &mut impl Probe,
     ) -> Result<&[f32], ActError> {
-        match self.due {
-            Due::Act => {}
-            Due::Reset => return Err(ActError::NotReset),
-            Due::Absorb => return Err(ActError::AwaitingAbsorb),
-            Due::Reward => return Err(ActError::MissingReward),
+        if self.config().image().is_some() {
+            let is_pixel = |&value: &f32| f32::from(value as u8) == value;
+            let no_pixel = observation.iter().position(|value| !is_pixel(value));
+            self.see(observation, probe, no_pixel)?;
+            return self.decide(probe);
         }
+        self.expect_act()?;
         let vectors = &self.vectors;
-        check_len("observation", vectors.state_mean, observation)?;
+        check_len("observation", vectors.state_mean.len(), observation.len())?;
         if let Some(index) = first_non_finite(observation) {
             return Err(ActError::Observation { index });
         }
-        let mut memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
+        let memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
         let statistics = vectors.state_mean.iter().zip(vectors.state_std);
         for ((state, o), (mean, std)) in memory.state.iter_mut().zip(observation).zip(statistics) {
             *state = (o - mean) / std;
         }
+        self.decide(probe)
+    }
+
+    /// [`act`](Self::act) for an image (height · width · channels bytes, the channels of a pixel side by side), where the policy
+    /// sees images. It is read where it lies.
+    ///
+    /// # Errors
+    /// As `act`, and [`ActError::SeesVectors`].
+    pub fn act_image(&mut self, image: &[u8]) -> Result<&[f32], ActError> {
+        self.act_image_probed(image, &mut ())
+    }
+
+    /// [`act_image`](Self::act_image), telling `probe` what the time goes to.
+    ///
+    /// # Errors
+    /// As `act_image`.
+    pub fn act_image_probed(
+        &mut self,
+        image: &[u8],
+        probe: &mut impl Probe,
+    ) -> Result<&[f32], ActError> {
+        self.see(image, probe, None)?;
+        self.decide(probe)
+    }
+
+    /// Encodes an image, unless there is something wrong with it: the index of what is no pixel.
+    fn see<P: Pixel>(
+        &mut self,
+        image: &[P],
+        probe: &mut impl Probe,
+        no_pixel: Option<usize>,
+    ) -> Result<(), ActError> {
+        self.expect_act()?;
+        let config = self.config();
+        if config.image().is_none() {
+            return Err(ActError::SeesVectors);
+        }
+        check_len("observation", config.state_dim as usize, image.len())?;
+        if let Some(index) = no_pixel {
+            return Err(ActError::Observation { index });
+        }
+        self.due = Due::Reset;
+        let mut memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
+        self.stepper.encode(&mut memory, image, probe)?;
+        Ok(())
+    }
+
+    fn expect_act(&self) -> Result<(), ActError> {
+        match self.due {
+            Due::Act => Ok(()),
+            Due::Reset => Err(ActError::NotReset),
+            Due::Absorb => Err(ActError::AwaitingAbsorb),
+            Due::Reward => Err(ActError::MissingReward),
+        }
+    }
+
+    /// Runs the network on the state in [`Memory::state`].
+    fn decide(&mut self, probe: &mut impl Probe) -> Result<&[f32], ActError> {
+        let vectors = &self.vectors;
+        let mut memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
         // Until the network has run through, a failure leaves the cache half-written.
         self.due = Due::Reset;
         let pending = core::mem::take(&mut self.pending);
@@ -305,7 +376,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     /// [`ActError`]; nothing is absorbed then.
     pub fn absorb(&mut self, applied: &[f32]) -> Result<(), ActError> {
         self.expect_absorb()?;
-        check_len("action", self.vectors.action_low, applied)?;
+        check_len("action", self.vectors.action_low.len(), applied.len())?;
         if let Some(index) = first_non_finite(applied) {
             return Err(ActError::Action { index });
         }
@@ -576,14 +647,14 @@ fn one_hot(index: &[f32], choices: &mut [f32]) -> Result<(), ActError> {
     Ok(())
 }
 
-fn check_len(field: &'static str, expected: &[f32], got: &[f32]) -> Result<(), ActError> {
-    if expected.len() == got.len() {
+fn check_len(field: &'static str, expected: usize, got: usize) -> Result<(), ActError> {
+    if expected == got {
         Ok(())
     } else {
         Err(ActError::WrongLength {
             field,
-            expected: expected.len(),
-            got: got.len(),
+            expected,
+            got,
         })
     }
 }

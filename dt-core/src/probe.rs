@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Phase {
-    /// Embedding of return-to-go, state and action; the timestep table.
+    /// Embedding of return-to-go, state and action, convolutions included; the timestep table.
     Embed,
     /// Quantization of what goes into linear layers.
     Quantize,

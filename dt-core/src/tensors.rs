@@ -1,7 +1,7 @@
 //! The tensors of a policy file, one after the other: dimensions determine where each lies.
 
 use crate::blob::ALIGNMENT;
-use crate::config::{Config, Dtype, Mixer, Predictions};
+use crate::config::{Config, Dtype, MAX_CONVOLUTIONS, Mixer, Predictions};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::linear::{Linear, Weights};
@@ -44,7 +44,7 @@ impl<'a> Tensors<'a> {
     }
 
     #[inline(never)]
-    fn bytes(&mut self, len: usize) -> &'a [u8] {
+    pub(crate) fn bytes(&mut self, len: usize) -> &'a [u8] {
         let start = round_up(self.at, ALIGNMENT);
         self.at = start.saturating_add(len);
         self.file.get(start..self.at).unwrap_or_default()
@@ -137,7 +137,15 @@ impl<'a> Tensors<'a> {
         let (d, dtype) = (config.d_model as usize, self.dtype.outside_blocks());
         Embedding {
             return_to_go: self.linear(dtype, d, 1),
-            state: self.linear(dtype, d, config.state_dim as usize),
+            convolutions: match config.image() {
+                None => [None; MAX_CONVOLUTIONS],
+                Some(image) => image.placed().map(|placed| {
+                    let placed = placed?;
+                    let filters = placed.convolution.filters as usize;
+                    Some(self.linear(dtype, filters, placed.cols() as usize))
+                }),
+            },
+            state: self.linear(dtype, d, config.embedded_len() as usize),
             action: self.linear(dtype, d, config.act_dim as usize),
             timestep: self.table(config.max_ep_len as usize, d),
             ln: self.norm(d),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use dt_core::blob::{Blob, BlobError, EmitError, Manifest, Parameters, Vectors};
+use dt_core::blob::{Blob, BlobError, EmitError, Golden, Manifest, Parameters, Vectors};
 use dt_core::blob::{emit, emitted_len};
 use dt_core::config::Actions;
 
@@ -112,11 +112,11 @@ impl PolicyFile {
     ///
     /// # Errors
     /// Whatever [`dt_core::blob::emit`] finds.
-    pub fn emit(
+    pub fn emit<'g>(
         manifest: &Manifest<'_>,
         vectors: &Vectors<'_>,
         parameters: &Parameters<'_>,
-        golden: &[f32],
+        golden: impl Into<Golden<'g>>,
     ) -> Result<Self, EmitError> {
         let mut file = Self::zeroed(emitted_len(manifest)?);
         emit(manifest, vectors, parameters, golden, file.bytes_mut())?;

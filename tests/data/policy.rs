@@ -26,6 +26,8 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
         return_to_go: false,
     },
     network: dt_core::config::Network::Transformer,
+    encoder: dt_core::config::Encoder::Linear,
+    embedding_tanh: false,
 };
 
 /// 32-bit words of memory that the policy needs, all of it.

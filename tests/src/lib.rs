@@ -16,7 +16,8 @@ use dt_core::blob::{
     ReturnLimits, RewardMode, Vectors,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, ImageEncoder, MAX_CONVOLUTIONS,
+    Math, Mixer, Network, Placed, Predictions,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -53,7 +54,7 @@ pub struct Sample {
 impl Sample {
     /// A policy with these weights, whose inputs and actions are used as they are.
     pub fn new(config: Config, tensors: Tensors) -> Self {
-        let (state, action) = (config.state_dim as usize, config.act_dim as usize);
+        let (state, action) = (config.state_vector_len() as usize, config.act_dim as usize);
         Self {
             config,
             tensors,
@@ -74,7 +75,7 @@ impl Sample {
     /// biases, norms, normalization and action ranges.
     pub fn random(config: Config, seed: u64) -> Self {
         let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
-        let (state, action) = (config.state_dim as usize, config.act_dim as usize);
+        let (state, action) = (config.state_vector_len() as usize, config.act_dim as usize);
         let mut sample = Self {
             return_scale: 50.0,
             state: [
@@ -167,6 +168,7 @@ impl Sample {
         let layers: Vec<_> = numbers.map(|i| self.layer(i)).collect();
         let parameters = Parameters {
             embed_return: self.affine("embed_return"),
+            convolutions: &self.convolutions(),
             embed_state: self.affine("embed_state"),
             embed_action: self.affine("embed_action"),
             embed_timestep: self
@@ -237,12 +239,25 @@ impl Sample {
         }
     }
 
+    fn convolutions(&self) -> Vec<Affine<'_>> {
+        let named = CONVOLUTIONS.into_iter().zip(placed(&self.config));
+        named.map(|(name, _)| self.affine(name)).collect()
+    }
+
     fn affine(&self, name: &str) -> Affine<'_> {
         Affine {
             weight: &self.tensors[&format!("{name}.weight")],
             bias: &self.tensors[&format!("{name}.bias")],
         }
     }
+}
+
+/// Modules of an image encoder.
+const CONVOLUTIONS: [&str; MAX_CONVOLUTIONS] = ["conv_1", "conv_2", "conv_3"];
+
+fn placed(config: &Config) -> impl Iterator<Item = Placed> + use<> {
+    let placed = config.image().map(ImageEncoder::placed);
+    placed.into_iter().flatten().flatten()
 }
 
 /// A small network to start from: two layers, two heads, streaming, int8.
@@ -266,6 +281,8 @@ pub fn small_config() -> Config {
         glu: false,
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
+        encoder: Encoder::Linear,
+        embedding_tanh: false,
         network: Network::Transformer,
     }
 }
@@ -294,6 +311,15 @@ impl Random {
         (0..n).map(|_| draw()).collect()
     }
 
+    /// What a policy sees: numbers around 0, or pixels.
+    pub fn observation(&mut self, config: &Config) -> Vec<f32> {
+        let len = config.state_dim as usize;
+        match config.image() {
+            None => self.around(0.0, 1.0, len),
+            Some(_) => (0..len).map(|_| self.below(256) as f32).collect(),
+        }
+    }
+
     /// One of 0…n − 1.
     pub fn below(&mut self, n: u32) -> u32 {
         self.0.random_range(0..n)
@@ -318,10 +344,10 @@ pub struct Episode {
 impl Episode {
     /// Independent inputs per step, so that every visible token matters.
     pub fn random(config: &Config, steps: usize, random: &mut Random) -> Self {
-        let (state, action) = (config.state_dim as usize, config.act_dim as usize);
+        let action = config.act_dim as usize;
         Self {
             returns_to_go: random.around(0.0, 1.0, steps),
-            states: (0..steps).map(|_| random.around(0.0, 1.0, state)).collect(),
+            states: (0..steps).map(|_| random.observation(config)).collect(),
             actions: (0..steps)
                 .map(|_| match config.actions {
                     Actions::Continuous => random.around(0.0, 0.5, action),
@@ -384,7 +410,23 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
         return tensors;
     }
     matrix(random, "embed_return", d, 1, 1.0);
-    matrix(random, "embed_state", d, config.state_dim as usize, 1.5);
+    for (name, placed) in CONVOLUTIONS.into_iter().zip(placed(config)) {
+        // Pixels are some hundred times as large as other inputs.
+        let gain = if name == CONVOLUTIONS[0] { 0.01 } else { 1.5 };
+        let filters = placed.convolution.filters as usize;
+        matrix(random, name, filters, placed.cols() as usize, gain);
+    }
+    let gain = match config.image() {
+        Some(image) if image.placed()[0].is_none() => 0.01,
+        _ => 1.5,
+    };
+    matrix(
+        random,
+        "embed_state",
+        d,
+        config.embedded_len() as usize,
+        gain,
+    );
     matrix(random, "embed_action", d, config.act_dim as usize, 1.5);
     for i in 0..config.n_layer {
         let d_ff = config.d_ff as usize;

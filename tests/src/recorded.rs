@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -185,5 +185,7 @@ fn config(json: &Value) -> Config {
             _ => Predictions::NONE,
         },
         network: Network::Transformer,
+        encoder: Encoder::Linear,
+        embedding_tanh: false,
     }
 }

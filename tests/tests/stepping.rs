@@ -2,7 +2,8 @@
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
+    MAX_CONVOLUTIONS, Math, Mixer, Network, Predictions,
 };
 use dt_core::policy::{Policy, Predicted};
 use dt_core::unstable::int4;
@@ -28,7 +29,7 @@ proptest! {
         split.reset(30.0).unwrap();
         let mut random = Random::new(seed);
         for step in 0..steps {
-            let observation = random.around(0.0, 1.0, config.state_dim as usize);
+            let observation = random.observation(&config);
             if reward == RewardMode::External {
                 let return_to_go = random.around(30.0, 10.0, 1)[0];
                 fused.set_return_to_go(return_to_go).unwrap();
@@ -184,51 +185,81 @@ fn configs() -> impl Strategy<Value = Config> {
         any::<bool>(),
         0..4usize,
     );
-    (dims, 1..=2u32, max_ep_len, choices).prop_map(|(dims, head_words, max_ep_len, choices)| {
-        let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
-        let (dtype, window, activation, tanh, math, folded, discrete, glu, heads) = choices;
-        let folded = folded && n_head == 1;
-        Config {
-            state_dim,
-            act_dim,
-            d_model: 4 * head_words * n_head,
-            n_layer,
-            n_head,
-            d_ff: 4 * ff_words,
-            context_len,
-            max_ep_len,
-            dtype: [Dtype::F32, Dtype::Int8, Dtype::Int4][dtype],
-            attention: if window {
-                Attention::Window
-            } else {
-                Attention::Streaming
-            },
-            activation: [
-                Activation::Relu,
-                Activation::GeluTanh,
-                Activation::Gelu,
-                Activation::Silu,
-                Activation::Tanh,
-            ][activation],
-            head: if tanh { Head::Tanh } else { Head::Linear },
-            mixer: if folded {
-                Mixer::Folded
-            } else {
-                Mixer::Attention
-            },
-            math: [Math::Libm, Math::Micromath, Math::Polynomial][math],
-            layer_norm_eps: 1e-5,
-            glu,
-            actions: if discrete && !tanh {
-                Actions::Discrete
-            } else {
-                Actions::Continuous
-            },
-            predictions: Predictions {
-                state: heads & 1 > 0,
-                return_to_go: heads & 2 > 0,
-            },
-            network: Network::Transformer,
+    let images = prop_oneof![2 => Just(None), 1 => images().prop_map(Some)];
+    let kinds = (dims, 1..=2u32, max_ep_len, choices, images, any::<bool>());
+    kinds.prop_map(
+        |(dims, head_words, max_ep_len, choices, image, embedding_tanh)| {
+            let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
+            let (dtype, window, activation, tanh, math, folded, discrete, glu, heads) = choices;
+            let folded = folded && n_head == 1;
+            Config {
+                state_dim: image.as_ref().map_or(state_dim, ImageEncoder::pixels),
+                act_dim,
+                d_model: 4 * head_words * n_head,
+                n_layer,
+                n_head,
+                d_ff: 4 * ff_words,
+                context_len,
+                max_ep_len,
+                dtype: [Dtype::F32, Dtype::Int8, Dtype::Int4][dtype],
+                attention: if window {
+                    Attention::Window
+                } else {
+                    Attention::Streaming
+                },
+                activation: [
+                    Activation::Relu,
+                    Activation::GeluTanh,
+                    Activation::Gelu,
+                    Activation::Silu,
+                    Activation::Tanh,
+                ][activation],
+                head: if tanh { Head::Tanh } else { Head::Linear },
+                mixer: if folded {
+                    Mixer::Folded
+                } else {
+                    Mixer::Attention
+                },
+                math: [Math::Libm, Math::Micromath, Math::Polynomial][math],
+                layer_norm_eps: 1e-5,
+                glu,
+                actions: if discrete && !tanh {
+                    Actions::Discrete
+                } else {
+                    Actions::Continuous
+                },
+                predictions: Predictions {
+                    state: heads & 1 > 0 && image.is_none(),
+                    return_to_go: heads & 2 > 0,
+                },
+                encoder: image.map_or(Encoder::Linear, Encoder::Image),
+                embedding_tanh,
+                network: Network::Transformer,
+            }
+        },
+    )
+}
+
+/// Small images with up to three convolutions, as many as fit.
+fn images() -> impl Strategy<Value = ImageEncoder> {
+    let convolution = (1..=2u32, 1..=3u32, 1..=2u32);
+    let shape = (1..=9u32, 1..=9u32, 1..=4u32);
+    (shape, prop::collection::vec(convolution, 0..=3)).prop_map(|(shape, wanted)| {
+        let (height, width, channels) = shape;
+        let mut image = ImageEncoder {
+            height,
+            width,
+            channels,
+            convolutions: [Convolution::NONE; MAX_CONVOLUTIONS],
+        };
+        for (place, (words, kernel, stride)) in wanted.into_iter().enumerate() {
+            let [height, width, _] = image.last();
+            image.convolutions[place] = Convolution {
+                filters: 4 * words,
+                kernel: kernel.min(height).min(width),
+                stride,
+            };
         }
+        image
     })
 }

@@ -194,6 +194,9 @@ impl fmt::Display for BlobError {
                 "format version {found}, but this program reads versions 1 to {}; export the policy again with a matching dt-train",
                 super::VERSION
             ),
+            Self::Requires(feature) if feature.name() == super::requires::CONVOLUTIONS => f.write_str(
+                "the policy sees images (`convolutions`), which this program was built without; build it with dt-core's feature `images`",
+            ),
             Self::Requires(feature) => write!(
                 f,
                 "the policy needs `{feature}`, which this program does not know; use a newer one"

@@ -11,17 +11,20 @@ mod write;
 pub use error::EmitError;
 pub use error::{BlobError, Feature, TensorName};
 #[cfg(any(test, feature = "emit"))]
-pub use write::{Affine, LayerParameters, MixerParameters, Parameters, emit, emitted_len};
+pub use write::{Affine, Golden, LayerParameters, MixerParameters, Parameters, emit, emitted_len};
 
 use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Actions, Config, Dtype, Network, Predictions};
+use crate::config::{Actions, Config, Dtype, MAX_CONVOLUTIONS, Network, Predictions};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::model::Model;
 use crate::slices::{plus, times};
+
+/// The convolutions' modules ([`TensorName::module`]), input side first.
+pub(crate) const CONVOLUTION_MODULES: [&str; MAX_CONVOLUTIONS] = ["conv_1", "conv_2", "conv_3"];
 
 /// First bytes of every policy file.
 pub const MAGIC: [u8; 8] = *b"DTPOLICY";
@@ -192,6 +195,9 @@ pub struct Manifest<'a> {
     /// How a discrete action follows from the logits; greedy where actions are continuous.
     #[serde(skip)]
     pub choice: Choice,
+    /// Images that golden records show, one after the other and then from the first again; 0 where observations are vectors.
+    #[serde(skip)]
+    pub golden_images: u32,
 }
 
 impl Manifest<'_> {
@@ -221,14 +227,15 @@ impl Manifest<'_> {
                 updates: 0,
             },
             choice: Choice::Greedy,
+            golden_images: 0,
         }
     }
 
-    /// f32 values in one golden record: return-to-go, observation, applied action, expected action and, where the
-    /// policy chooses, the logits expected (act_dim).
+    /// f32 values in one golden record: return-to-go, observation (none if it is an image), applied action, expected action and,
+    /// where the policy chooses, the logits expected (act_dim).
     pub const fn golden_record_len(&self) -> usize {
         let actions = (self.config.action_len() as usize).saturating_mul(2);
-        (self.config.state_dim as usize)
+        (self.config.state_vector_len() as usize)
             .saturating_add(actions)
             .saturating_add(self.config.logits_len() as usize)
             .saturating_add(self.config.predictions_len() as usize)
@@ -239,7 +246,7 @@ impl Manifest<'_> {
 /// The vectors of the control problem, in the environment's units.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vectors<'a> {
-    /// Mean of the states trained on (state_dim).
+    /// Mean of the states trained on (state_dim; as the three that follow none where observations are images).
     pub state_mean: &'a [f32],
     /// Their standard deviation, > 0 (state_dim).
     pub state_std: &'a [f32],
@@ -262,6 +269,7 @@ pub struct Blob<'a> {
     vectors: Vectors<'a>,
     model: Model<'a>,
     golden: &'a [f32],
+    golden_images: &'a [u8],
     len: usize,
 }
 
@@ -288,6 +296,12 @@ impl<'a> Blob<'a> {
     #[inline]
     pub const fn golden(&self) -> &'a [f32] {
         self.golden
+    }
+
+    /// The images that golden records show, [`Config::state_dim`] bytes each; empty where observations are vectors.
+    #[inline]
+    pub const fn golden_images(&self) -> &'a [u8] {
+        self.golden_images
     }
 
     /// Bytes of the file; the buffer may be longer.
@@ -328,8 +342,14 @@ impl Blob<'_> {
             linear(3 * d, d) + linear(d, d)
         };
         let layer = 2 * norm + mixer + linear(f, d) + linear(d, f);
+        let image = config.image().map(crate::config::ImageEncoder::placed);
+        let convolutions = image.iter().flatten().flatten();
+        let convolutions: u64 = convolutions
+            .map(|placed| linear(placed.convolution.filters, placed.cols()))
+            .sum();
         linear(d, 1)
-            + linear(d, config.state_dim)
+            + convolutions
+            + linear(d, config.embedded_len())
             + linear(d, config.act_dim)
             + u64::from(config.max_ep_len) * u64::from(d)
             + norm
@@ -389,14 +409,20 @@ impl Extent {
         let [d, f, s, a] = [
             config.d_model,
             config.d_ff,
-            config.state_dim,
+            config.state_vector_len(),
             config.act_dim,
         ]
         .map(|dim| dim as usize);
         let (dtype, outside) = (config.dtype, config.dtype.outside_blocks());
-        for cols in [1, s, a] {
-            self.linear(outside, d, cols);
+        self.linear(outside, d, 1);
+        if let Some(image) = config.image() {
+            for placed in image.placed().iter().flatten() {
+                let filters = placed.convolution.filters as usize;
+                self.linear(outside, filters, placed.cols() as usize);
+            }
         }
+        self.linear(outside, d, config.embedded_len() as usize);
+        self.linear(outside, d, a);
         if config.max_ep_len > 0 {
             let rows = config.max_ep_len as usize;
             match dtype {
@@ -454,7 +480,10 @@ impl Extent {
     fn of_file(manifest: &Manifest<'_>, start: usize) -> Option<usize> {
         let config = &manifest.config;
         let mut extent = Extent { end: Some(start) };
-        let (state, action) = (config.state_dim as usize, config.action_len() as usize);
+        let (state, action) = (
+            config.state_vector_len() as usize,
+            config.action_len() as usize,
+        );
         for len in [state, state, state, state, action, action, action] {
             extent.f32(len);
         }
@@ -466,6 +495,10 @@ impl Extent {
             .checked_mul(manifest.golden_record_len())
             .and_then(|values| values.checked_mul(4))?;
         extent.tensor(golden);
+        if config.image().is_some() {
+            extent
+                .tensor((manifest.golden_images as usize).checked_mul(config.state_dim as usize)?);
+        }
         extent.end
     }
 }

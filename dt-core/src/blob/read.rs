@@ -5,6 +5,8 @@ use postcard::de_flavors::Flavor;
 
 use super::requires::{Needs, Required};
 use super::*;
+#[cfg(feature = "images")]
+use crate::config::Encoder;
 use crate::int4::Packed;
 use crate::kernels::{self, packed_byte, packed_index, padded_cols};
 use crate::linear::{Linear, Weights};
@@ -52,6 +54,13 @@ impl<'a> Blob<'a> {
         }
         let golden_len = times(manifest.golden_steps as usize, manifest.golden_record_len());
         let golden = tensors.f32(golden_len);
+        let golden_images = match config.image() {
+            Some(_) => tensors.bytes(times(
+                manifest.golden_images as usize,
+                config.state_dim as usize,
+            )),
+            None => &[],
+        };
         let mut check = Check { file, at: start };
         check.vectors(&manifest.config, &vectors)?;
         match config.is_mlp() {
@@ -59,6 +68,9 @@ impl<'a> Blob<'a> {
             true => check.mlp(&model)?,
         }
         check.f32(TensorName::plain("golden"), golden)?;
+        if config.image().is_some() {
+            check.bytes(TensorName::plain("golden_images"), golden_images)?;
+        }
         // Tensors past the end would have been empty ones.
         if check.at != file.len() {
             return Err(BlobError::Length {
@@ -71,6 +83,7 @@ impl<'a> Blob<'a> {
             vectors,
             model,
             golden,
+            golden_images,
             len: file.len(),
         })
     }
@@ -93,6 +106,7 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
     let (mut manifest, rest) = first::<Manifest<'_>>(rest)?;
     let config = &mut manifest.config;
     config.glu = required.has(Needs::Glu);
+    config.embedding_tanh = required.has(Needs::EmbeddingTanh);
     config.predictions = Predictions {
         state: required.has(Needs::StateHead),
         return_to_go: required.has(Needs::ReturnHead),
@@ -106,6 +120,15 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
     let rest = if required.has(Needs::SampledActions) {
         let (sampling, rest) = first(rest)?;
         manifest.choice = Choice::Sampled(sampling);
+        rest
+    } else {
+        rest
+    };
+    #[cfg(feature = "images")]
+    let rest = if required.has(Needs::Convolutions) {
+        let ((image, golden_images), rest) = first(rest)?;
+        manifest.config.encoder = Encoder::Image(image);
+        manifest.golden_images = golden_images;
         rest
     } else {
         rest
@@ -221,6 +244,13 @@ pub(super) fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
             return field("temperature");
         }
     }
+    // Each of them is shown, and every record shows one.
+    let images = manifest.golden_images;
+    if config.image().is_some() != (images > 0) && manifest.golden_steps > 0
+        || images > manifest.golden_steps
+    {
+        return field("golden_images");
+    }
     if manifest.at_max_ep_len == AtMaxEpLen::Fault && config.max_ep_len == 0 {
         return Err(BlobError::NoTable);
     }
@@ -228,7 +258,10 @@ pub(super) fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
 }
 
 fn vectors<'a>(config: &Config, tensors: &mut Tensors<'a>) -> Vectors<'a> {
-    let (s, a) = (config.state_dim as usize, config.action_len() as usize);
+    let (s, a) = (
+        config.state_vector_len() as usize,
+        config.action_len() as usize,
+    );
     Vectors {
         state_mean: tensors.f32(s),
         state_std: tensors.f32(s),
@@ -418,6 +451,12 @@ impl Check<'_> {
         let name = TensorName::plain;
         let embedding = model.embedding();
         self.linear(name("embed_return"), &embedding.return_to_go)?;
+        for (module, convolution) in CONVOLUTION_MODULES
+            .iter()
+            .zip(embedding.convolutions.iter().flatten())
+        {
+            self.linear(name(module), convolution)?;
+        }
         self.linear(name("embed_state"), &embedding.state)?;
         self.linear(name("embed_action"), &embedding.action)?;
         self.table(name("embed_timestep"), &embedding.timestep)?;

@@ -7,6 +7,9 @@
 use super::{BlobError, Choice, Feature, Manifest};
 use crate::config::{Actions, Activation};
 
+/// What a build without feature `images` does not know.
+pub(super) const CONVOLUTIONS: &str = "convolutions";
+
 /// Something to know, in the order in which files name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
@@ -19,10 +22,12 @@ pub(super) enum Needs {
     StateHead,
     ReturnHead,
     Mlp,
+    Convolutions,
+    EmbeddingTanh,
 }
 
 impl Needs {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::DiscreteActions,
         Self::SampledActions,
         Self::Glu,
@@ -32,6 +37,8 @@ impl Needs {
         Self::StateHead,
         Self::ReturnHead,
         Self::Mlp,
+        Self::Convolutions,
+        Self::EmbeddingTanh,
     ];
 
     /// Its name in files.
@@ -46,12 +53,18 @@ impl Needs {
             Self::StateHead => "state-head",
             Self::ReturnHead => "return-head",
             Self::Mlp => "mlp",
+            Self::Convolutions => CONVOLUTIONS,
+            Self::EmbeddingTanh => "embedding-tanh",
         }
     }
 
     /// Whether this build knows it.
     fn is_known(self) -> bool {
-        cfg!(any(test, feature = "mlp")) || self != Self::Mlp
+        match self {
+            Self::Mlp => cfg!(any(test, feature = "mlp")),
+            Self::Convolutions => cfg!(feature = "images"),
+            _ => true,
+        }
     }
 
     /// Whether the policy of `manifest` has it.
@@ -67,6 +80,8 @@ impl Needs {
             Self::StateHead => config.predictions.state,
             Self::ReturnHead => config.predictions.return_to_go,
             Self::Mlp => config.is_mlp(),
+            Self::Convolutions => config.image().is_some(),
+            Self::EmbeddingTanh => config.embedding_tanh,
         }
     }
 }

@@ -235,7 +235,7 @@ fn version_1_is_read() {
 fn what_this_reader_does_not_know_is_refused_by_name() {
     let file = Fixture::new(config(), 1).emit().unwrap();
     for (requires, name) in [
-        ("convolutions", "convolutions"),
+        ("signature", "signature"),
         ("glu,convolution-mixer,signature", "convolution-mixer"),
         (
             "a-name-longer-than-this-reader-keeps",
@@ -890,6 +890,7 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
         state_head: Affine::default(),
         return_head: Affine::default(),
         embed_return: linear(4, 1),
+        convolutions: &[],
         embed_state: linear(4, 1),
         embed_action: linear(4, 1),
         embed_timestep: &[],

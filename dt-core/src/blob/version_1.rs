@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{AtMaxEpLen, Choice, Components, Manifest, Provenance, RewardMode};
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
 };
 
 #[derive(Deserialize)]
@@ -105,6 +105,8 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                 predictions: Predictions::NONE,
                 actions: Actions::Continuous,
                 network: Network::Transformer,
+                encoder: Encoder::Linear,
+                embedding_tanh: false,
             },
             return_scale: manifest.return_scale,
             target_return: manifest.target_return,
@@ -127,6 +129,7 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                 updates,
             },
             choice: Choice::Greedy,
+            golden_images: 0,
         }
     }
 }

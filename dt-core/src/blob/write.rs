@@ -5,7 +5,7 @@ use serde::ser::{Error as _, SerializeTuple as _};
 
 use super::requires::Required;
 use super::*;
-use crate::config::Mixer;
+use crate::config::{ImageEncoder, Mixer};
 use crate::int4;
 use crate::kernels::{packed_byte, packed_index};
 use crate::quant::{Grid, WEIGHT_MAX};
@@ -65,7 +65,10 @@ impl Default for MixerParameters<'_> {
 pub struct Parameters<'a> {
     /// d_model × 1.
     pub embed_return: Affine<'a>,
-    /// d_model × state_dim.
+    /// The convolutions of an image encoder, as many as there are: each filters × (kernel · kernel · channels), rows of a square
+    /// one after the other and channels side by side.
+    pub convolutions: &'a [Affine<'a>],
+    /// d_model × state_dim; behind convolutions d_model × (height · width · filters) of what the last one makes.
     pub embed_state: Affine<'a>,
     /// d_model × act_dim.
     pub embed_action: Affine<'a>,
@@ -90,6 +93,30 @@ pub struct Parameters<'a> {
     pub return_head: Affine<'a>,
 }
 
+/// Golden vectors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Golden<'a> {
+    /// `golden_steps` records of [`Manifest::golden_record_len`] values.
+    pub records: &'a [f32],
+    /// `golden_images` images of [`Config::state_dim`] bytes; none where observations are vectors.
+    pub images: &'a [u8],
+}
+
+impl<'a> From<&'a [f32]> for Golden<'a> {
+    fn from(records: &'a [f32]) -> Self {
+        Self {
+            records,
+            images: &[],
+        }
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for Golden<'a> {
+    fn from(records: &'a [f32; N]) -> Self {
+        records.as_slice().into()
+    }
+}
+
 /// Bytes that the file of a policy takes.
 ///
 /// # Errors
@@ -110,18 +137,16 @@ pub fn emitted_len(manifest: &Manifest<'_>) -> Result<usize, EmitError> {
 /// its length. Weights are quantized if `manifest.config.dtype` asks for it. What was written has
 /// been read back by [`Blob::parse`].
 ///
-/// `golden` holds `manifest.golden_steps` records of [`Manifest::golden_record_len`] values.
-///
 /// # Errors
 /// [`EmitError`] names the tensor or field that is off; the contents of `out` are then undefined.
-pub fn emit(
+pub fn emit<'g>(
     manifest: &Manifest<'_>,
     vectors: &Vectors<'_>,
     parameters: &Parameters<'_>,
-    golden: &[f32],
+    golden: impl Into<Golden<'g>>,
     out: &mut [u8],
 ) -> Result<usize, EmitError> {
-    let needed = emitted_len(manifest)?;
+    let (golden, needed) = (golden.into(), emitted_len(manifest)?);
     let have = out.len();
     let file = out
         .get_mut(..needed)
@@ -144,7 +169,8 @@ pub fn emit(
         true => writer.mlp(&manifest.config, parameters)?,
     }
     let values = manifest.golden_steps as usize * manifest.golden_record_len();
-    writer.f32(TensorName::plain("golden"), golden, values)?;
+    writer.f32(TensorName::plain("golden"), golden.records, values)?;
+    writer.golden_images(manifest, golden.images)?;
 
     let mut put = |field: Range<usize>, value: u32| {
         if let Some(field) = file.get_mut(field) {
@@ -181,12 +207,15 @@ impl Serialize for Encoded<'_> {
         if let Choice::Sampled(sampling) = &manifest.choice {
             fields.serialize_element(sampling)?;
         }
+        if let Some(image) = manifest.config.image() {
+            fields.serialize_element(&(image, manifest.golden_images))?;
+        }
         fields.end()
     }
 }
 
 /// Room for every name at once.
-const REQUIRES_LEN: usize = 128;
+const REQUIRES_LEN: usize = 256;
 
 struct Writer<'o> {
     file: &'o mut [u8],
@@ -322,7 +351,10 @@ impl Writer<'_> {
     }
 
     fn vectors(&mut self, config: &Config, vectors: &Vectors<'_>) -> Result<(), EmitError> {
-        let (s, a) = (config.state_dim as usize, config.action_len() as usize);
+        let (s, a) = (
+            config.state_vector_len() as usize,
+            config.action_len() as usize,
+        );
         let vectors = [
             ("state_mean", vectors.state_mean, s),
             ("state_std", vectors.state_std, s),
@@ -356,17 +388,59 @@ impl Writer<'_> {
         self.linear(TensorName::plain("head"), &p.head, dtype, shape)
     }
 
+    fn golden_images(&mut self, manifest: &Manifest<'_>, images: &[u8]) -> Result<(), EmitError> {
+        let expected = match manifest.config.image() {
+            Some(image) => manifest.golden_images as usize * image.pixels() as usize,
+            None => 0,
+        };
+        if images.len() != expected {
+            return Err(EmitError::WrongLength {
+                tensor: TensorName::plain("golden_images"),
+                expected,
+                got: images.len(),
+            });
+        }
+        if expected > 0 {
+            self.tensor(expected).copy_from_slice(images);
+        }
+        Ok(())
+    }
+
+    fn convolutions(&mut self, config: &Config, p: &Parameters<'_>) -> Result<(), EmitError> {
+        let placed = config.image().map(ImageEncoder::placed);
+        let placed = placed.iter().flatten().flatten();
+        let expected = placed.clone().count();
+        if p.convolutions.len() != expected {
+            return Err(EmitError::WrongLength {
+                tensor: TensorName::plain("convolutions"),
+                expected,
+                got: p.convolutions.len(),
+            });
+        }
+        let outside = config.dtype.outside_blocks();
+        for ((module, placed), p) in CONVOLUTION_MODULES
+            .into_iter()
+            .zip(placed)
+            .zip(p.convolutions)
+        {
+            let shape = [placed.convolution.filters, placed.cols()].map(|dim| dim as usize);
+            self.linear(TensorName::plain(module), p, outside, shape)?;
+        }
+        Ok(())
+    }
+
     fn transformer(&mut self, config: &Config, p: &Parameters<'_>) -> Result<(), EmitError> {
         let [d, f, s, a] = [
             config.d_model,
             config.d_ff,
-            config.state_dim,
+            config.embedded_len(),
             config.act_dim,
         ]
         .map(|dim| dim as usize);
         let name = TensorName::plain;
         let (dtype, outside) = (config.dtype, config.dtype.outside_blocks());
         self.linear(name("embed_return"), &p.embed_return, outside, [d, 1])?;
+        self.convolutions(config, p)?;
         self.linear(name("embed_state"), &p.embed_state, outside, [d, s])?;
         self.linear(name("embed_action"), &p.embed_action, outside, [d, a])?;
         self.table(config.max_ep_len as usize, d, p.embed_timestep)?;

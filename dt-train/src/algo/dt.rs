@@ -5,7 +5,7 @@
 
 use dt_core::blob::AtMaxEpLen;
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -323,6 +323,8 @@ impl Dt {
                 return_to_go: self.predict_return > 0.0,
             },
             network: Network::Transformer,
+            encoder: Encoder::Linear,
+            embedding_tanh: false,
         }
     }
 

@@ -187,6 +187,7 @@ impl<'a> Network<'a> {
         .map(|dim| dim as usize);
         Ok(Parameters {
             embed_return: self.linear("embed_return", [d, 1])?,
+            convolutions: &[],
             embed_state: self.linear("embed_state", [d, s])?,
             embed_action: self.linear("embed_action", [d, a])?,
             embed_timestep: match rows {

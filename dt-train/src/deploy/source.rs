@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use dt_core::blob::Blob;
+use dt_core::config::{Config, Convolution};
 
 /// Rust source with `CONFIG` and `ARENA_WORDS` of a policy file named `file`. It is meant to be included by a firmware, in a
 /// module of its own where there are several policies: `mod hopper { include!("hopper.rs"); }`.
@@ -66,6 +67,8 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
         return_to_go: {},
     }},
     network: dt_core::config::Network::{:?},
+    encoder: {},
+    embedding_tanh: {},
 }};
 
 /// 32-bit words of memory that the policy needs, all of it.
@@ -91,6 +94,37 @@ pub const ARENA_WORDS: usize = CONFIG.arena_words();
         config.predictions.state,
         config.predictions.return_to_go,
         config.network,
+        encoder(config),
+        config.embedding_tanh,
     );
+    source
+}
+
+/// The value of `encoder`; an image's is longer than a line.
+fn encoder(config: &Config) -> String {
+    let Some(image) = config.image() else {
+        return "dt_core::config::Encoder::Linear".into();
+    };
+    let mut source = format!(
+        "dt_core::config::Encoder::Image(dt_core::config::ImageEncoder {{
+        height: {},
+        width: {},
+        channels: {},
+        convolutions: [
+",
+        image.height, image.width, image.channels,
+    );
+    for Convolution {
+        filters,
+        kernel,
+        stride,
+    } in image.convolutions
+    {
+        let _ = writeln!(
+            source,
+            "            dt_core::config::Convolution {{ filters: {filters}, kernel: {kernel}, stride: {stride} }},"
+        );
+    }
+    source += "        ],\n    })";
     source
 }

@@ -5,7 +5,7 @@ use dt_core::blob::{
     Vectors,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
 };
 use host_sim::policy_file::PolicyFile;
 use rand_chacha::ChaCha8Rng;
@@ -32,6 +32,8 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
         network: Network::Transformer,
+        encoder: Encoder::Linear,
+        embedding_tanh: false,
     }
 }
 
@@ -98,6 +100,7 @@ pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFil
     };
     let parameters = Parameters {
         embed_return: borrow(&embed[0]),
+        convolutions: &[],
         embed_state: borrow(&embed[1]),
         embed_action: borrow(&embed[2]),
         embed_timestep: &embed[3].0,

@@ -8,7 +8,7 @@ use dt_core::blob::{
     Sampling, VERSION, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -163,6 +163,7 @@ impl File {
         let [embed_ln, ln_f] = norms.each_ref().map(Owned::borrow);
         let parameters = Parameters {
             embed_return,
+            convolutions: &[],
             embed_state,
             embed_action,
             embed_timestep: &table,
@@ -193,7 +194,13 @@ impl File {
         };
         let golden = script.numbers(manifest.golden_steps as usize * manifest.golden_record_len());
         self.resize(emitted_len(&manifest)?);
-        emit(&manifest, &vectors, &parameters, &golden, self.bytes_mut())?;
+        emit(
+            &manifest,
+            &vectors,
+            &parameters,
+            golden.as_slice(),
+            self.bytes_mut(),
+        )?;
         Ok(())
     }
 }
@@ -241,6 +248,8 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
             return_to_go: activation_glu_and_heads >= 20,
         },
         network: Network::Transformer,
+        encoder: Encoder::Linear,
+        embedding_tanh: false,
     };
     // Last, so that what was found before means the same.
     let choice_and_network = script.byte();

@@ -1,6 +1,6 @@
 //! Receptive field, masks, loss and initial values; a randomized network for other tests.
 
-use dt_core::config::{Actions, Dtype, Math, Mixer, Network, Predictions};
+use dt_core::config::{Actions, Dtype, Encoder, Math, Mixer, Network, Predictions};
 
 use super::*;
 use crate::nn::flat::Flat;
@@ -28,6 +28,8 @@ pub(crate) fn config(attention: Attention) -> Config {
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
         network: Network::Transformer,
+        encoder: Encoder::Linear,
+        embedding_tanh: false,
     }
 }
 

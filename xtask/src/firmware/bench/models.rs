@@ -10,7 +10,7 @@ use dt_core::blob::{
     Sampling, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
 };
 use dt_core::golden;
 use dt_core::policy::Policy;
@@ -55,6 +55,8 @@ pub const PAPER: Model = Model {
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
         network: Network::Transformer,
+        encoder: Encoder::Linear,
+        embedding_tanh: false,
     },
     flash: Flash::Large,
     mlp_gain: 1.0,
@@ -445,6 +447,7 @@ impl Tensors {
         let [embed_ln, ln_f] = &self.norms;
         let parameters = Parameters {
             embed_return: affine(embed_return),
+            convolutions: &[],
             embed_state: affine(embed_state),
             embed_action: affine(embed_action),
             embed_timestep: &self.embed_timestep,
