@@ -35,6 +35,8 @@ KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp
     "state-head",
     "return-head",
     "mlp",
+    "convolutions",
+    "embedding-tanh",
 }
 
 
@@ -95,7 +97,33 @@ class Matrix:
         if self.scale is None:
             return lanes(self.weight * x) + self.bias
         q, s = quantize(x, q_max(self.weight.shape[1]))
-        return (self.weight @ q).astype(F) * (self.scale * s) + self.bias
+        return self.of_integers(q, s)
+
+    def of_integers(self, q, s):
+        """For activations q with scale s, whatever lies in front of their last axis."""
+        return (q @ self.weight.T).astype(F) * (self.scale * s) + self.bias
+
+
+@dataclass
+class Convolution:
+    """A matrix for every square of a map (height, width, channels), then ReLU."""
+
+    matrix: Matrix
+    kernel: int
+    stride: int
+
+    def cols(self):
+        return self.matrix.weight.shape[1]
+
+    def __call__(self, x, s):
+        squares = np.lib.stride_tricks.sliding_window_view(x, (self.kernel, self.kernel), (0, 1))
+        squares = squares[:: self.stride, :: self.stride].transpose(0, 1, 3, 4, 2)
+        columns = squares.reshape(squares.shape[:2] + (-1,))
+        if self.matrix.scale is None:
+            y = lanes(self.matrix.weight * columns[:, :, None]) + self.matrix.bias
+        else:
+            y = self.matrix.of_integers(columns, s)
+        return relu(y)
 
 
 @dataclass
@@ -215,6 +243,13 @@ def read_manifest(data, version):
     m["sampling"] = None
     if "sampled-actions" in requires:
         m["sampling"] = p.f32(), p.varint(), p.varint()
+    m["embedding_tanh"] = "embedding-tanh" in requires
+    m["image"] = None
+    if "convolutions" in requires:
+        m["image"] = [p.varint() for _ in "hwc"]
+        placed = [[p.varint() for _ in "fks"] for _ in "123"]
+        m["convolutions"] = [convolution for convolution in placed if convolution[0]]
+        m["golden_images"] = p.varint()
     for activation, name in NEEDED_BY.items():
         if (m["activation"] == activation) != (name in requires):
             raise ValueError(f"the activation is {m['activation']}, the policy requires {requires}")
@@ -239,6 +274,16 @@ class Tensors:
 
     def f32(self, *shape):
         return self.raw("<f4", *shape)
+
+    def convolutions(self, m):
+        """What an image goes through, and how many values are left of it."""
+        (height, width, channels), convolutions = m["image"], []
+        for filters, kernel, stride in m["convolutions"]:
+            matrix = self.matrix(filters, kernel * kernel * channels)
+            convolutions.append(Convolution(matrix, kernel, stride))
+            height, width = ((side - kernel) // stride + 1 for side in (height, width))
+            channels = filters
+        return convolutions, height * width * channels
 
     def matrix(self, rows, cols):
         if self.dtype == "f32":
@@ -302,7 +347,8 @@ class Blob:
         self.manifest = m = read_manifest(data[24 : 24 + manifest_len], version)
         s, a, d, f = m["state_dim"], m["act_dim"], m["d_model"], m["d_ff"]
         t = Tensors(data, 24 + manifest_len, m, version)
-        self.state_mean, self.state_std, self.state_low, self.state_high = (t.f32(s) for _ in "1234")
+        vectors = 0 if m["image"] else s
+        self.state_mean, self.state_std, self.state_low, self.state_high = (t.f32(vectors) for _ in "1234")
         self.action_low, self.action_high, self.safe_action = (
             t.f32(1 if m["discrete"] else a) for _ in "123"
         )
@@ -313,8 +359,10 @@ class Blob:
         else:
             sizes = self.read_transformer(t)
         self.prediction_heads = [t.matrix(n, d) for n in sizes]
-        golden = 1 + s + (2 + a if m["discrete"] else 2 * a) + sum(sizes)
+        golden = 1 + vectors + (2 + a if m["discrete"] else 2 * a) + sum(sizes)
         self.golden = t.f32(m["golden_steps"], golden)
+        if m["image"]:
+            self.golden_images = t.raw("u1", m["golden_images"], *m["image"])
         if t.at != length:
             raise ValueError(f"tensors end at {t.at}, the file says {length}")
 
@@ -322,7 +370,9 @@ class Blob:
         """All its tensors but the heads of predictions, whose sizes it gives."""
         m = self.manifest
         s, a, d, f = m["state_dim"], m["act_dim"], m["d_model"], m["d_ff"]
-        self.embed_return, self.embed_state, self.embed_action = (t.matrix(d, n) for n in (1, s, a))
+        self.embed_return = t.matrix(d, 1)
+        self.convolutions, flat = t.convolutions(m) if m["image"] else ([], s)
+        self.embed_state, self.embed_action = (t.matrix(d, n) for n in (flat, a))
         self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
         self.embed_ln = t.norm(d)
         folded = m["mixer"] == "folded"
@@ -364,7 +414,11 @@ class Network:
 
     def token(self, embed, inputs, timestep):
         """Hidden state (d_model) of one more token."""
-        x = embed(np.asarray(inputs, F))
+        x = embed(inputs)
+        if self.m["embedding_tanh"]:
+            if not np.isfinite(x).all():
+                raise FloatingPointError("an embedding is not finite")
+            x = self.math.tanhf(x)
         table = self.blob.embed_timestep
         if table is not None:
             x = x + table[min(timestep, len(table) - 1)]
@@ -387,6 +441,20 @@ class Network:
             x = x + (mixed + layer.last if folded else layer.last(mixed))
             x = x + layer.down(self.activate(layer.fc(layer.ln_2(x))))
         return x
+
+    def state(self, state):
+        """Embedding of a state, before tanh."""
+        if not self.m["image"]:
+            return self.blob.embed_state(np.asarray(state, F))
+        x, s = np.asarray(state).reshape(self.m["image"]).astype(np.int64), F(1)
+        layers = [*self.blob.convolutions, None]
+        for convolution, behind in zip(layers, layers[1:]):
+            x = convolution(x if self.integer else x.astype(F), s)
+            if self.integer:
+                terms = behind.cols() if behind else self.blob.embed_state.weight.shape[1]
+                x, s = quantize(x, q_max(terms))
+        matrix = self.blob.embed_state
+        return matrix.of_integers(x.ravel(), s) if self.integer else matrix(x.ravel().astype(F))
 
     def activate(self, x):
         with np.errstate(over="ignore"):
@@ -513,7 +581,10 @@ class Policy:
 
     def act(self, observation):
         """Action (act_dim) in the environment's units, clamped; or the index of a choice."""
-        state = (np.asarray(observation, F) - self.blob.state_mean) / self.blob.state_std
+        if self.m["image"]:
+            state = observation
+        else:
+            state = (np.asarray(observation, F) - self.blob.state_mean) / self.blob.state_std
         self.past.append([self.told() / F(self.m["return_scale"]), state, None])
         if self.m["mlp"]:
             seen = np.zeros((self.m["context_len"], len(state)), F)
@@ -572,8 +643,8 @@ class Policy:
             hidden = self.network.token(self.blob.embed_action, action, timestep - 1)
             self.predicted = self.predict(hidden)
         return_to_go, state, _ = self.past[timestep]
-        self.network.token(self.blob.embed_return, [return_to_go], timestep)
-        hidden = self.network.token(self.blob.embed_state, state, timestep)
+        self.network.token(self.blob.embed_return, np.array([return_to_go], F), timestep)
+        hidden = self.network.token(self.network.state, state, timestep)
         return self.network.read_action(hidden)
 
     def window(self):
@@ -583,8 +654,8 @@ class Policy:
         last = len(self.past) - 1
         for timestep in range(max(0, last - self.m["context_len"] + 1), last + 1):
             return_to_go, state, action = self.past[timestep]
-            self.network.token(self.blob.embed_return, [return_to_go], timestep)
-            hidden = self.network.token(self.blob.embed_state, state, timestep)
+            self.network.token(self.blob.embed_return, np.array([return_to_go], F), timestep)
+            hidden = self.network.token(self.network.state, state, timestep)
             if timestep < last:
                 after = self.network.token(self.blob.embed_action, action, timestep)
                 self.predicted = self.predict(after)

@@ -316,7 +316,11 @@ impl Random {
         let len = config.state_dim as usize;
         match config.image() {
             None => self.around(0.0, 1.0, len),
-            Some(_) => (0..len).map(|_| self.below(256) as f32).collect(),
+            // Some are dark: noise alone would all look alike behind a convolution.
+            Some(_) => {
+                let light = 1 + self.below(256);
+                (0..len).map(|_| self.below(light) as f32).collect()
+            }
         }
     }
 

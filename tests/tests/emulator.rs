@@ -7,7 +7,8 @@ use std::process::Stdio;
 
 use dt_core::blob::{BeyondLimits, Choice, ReturnLimits, RewardMode, Sampling};
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Head, Math, Mixer, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
+    MAX_CONVOLUTIONS, Math, Mixer, Predictions,
 };
 use dt_core::policy::Policy;
 use dt_core::unstable::ops;
@@ -475,6 +476,75 @@ fn steep_gates_and_a_narrow_mlp() {
     }
 }
 
+/// Convolutions whose columns are no whole words, whose squares overlap or leave the last pixels out; one, two, three and none.
+#[test]
+fn images() {
+    let odd = image([9, 11, 3], &[[8, 3, 2], [4, 2, 1], [12, 2, 2]]);
+    let two = image([7, 10, 1], &[[4, 1, 1], [16, 3, 2]]);
+    let one = image([8, 8, 2], &[[12, 4, 3]]);
+    let none = image([5, 5, 3], &[]);
+    let (streaming, window) = (Attention::Streaming, Attention::Window);
+    for (seed, (encoder, dtype, attention, embedding_tanh)) in (40..).zip([
+        (odd, Dtype::Int8, streaming, false),
+        (odd, Dtype::F32, window, true),
+        (two, Dtype::Int4, window, true),
+        (one, Dtype::Int8, window, true),
+        (one, Dtype::F32, streaming, false),
+        (none, Dtype::Int8, streaming, true),
+    ]) {
+        let config = Config {
+            state_dim: encoder.pixels(),
+            encoder: Encoder::Image(encoder),
+            embedding_tanh,
+            attention,
+            dtype,
+            d_model: 40,
+            ..small_config()
+        };
+        assert_emulated_over(60, None, config, RewardMode::Observed, seed);
+    }
+}
+
+/// The image encoder and the transformer of the paper's network for Atari (Chen et al. 2021), as it streams.
+#[test]
+fn images_of_the_published_size() {
+    let encoder = image([84, 84, 4], &[[32, 8, 4], [64, 4, 2], [64, 3, 1]]);
+    assert_eq!(encoder.flat(), 3136);
+    let config = Config {
+        state_dim: encoder.pixels(),
+        act_dim: 4,
+        d_model: 128,
+        n_layer: 6,
+        n_head: 8,
+        d_ff: 512,
+        context_len: 30,
+        encoder: Encoder::Image(encoder),
+        embedding_tanh: true,
+        activation: Activation::Gelu,
+        head: Head::Linear,
+        ..small_config()
+    };
+    assert_emulated_over(12, None, config, RewardMode::Observed, 51);
+}
+
+/// Each convolution: filters, kernel, stride.
+fn image([height, width, channels]: [u32; 3], convolutions: &[[u32; 3]]) -> ImageEncoder {
+    let mut placed = [Convolution::NONE; MAX_CONVOLUTIONS];
+    for (place, &[filters, kernel, stride]) in placed.iter_mut().zip(convolutions) {
+        *place = Convolution {
+            filters,
+            kernel,
+            stride,
+        };
+    }
+    ImageEncoder {
+        height,
+        width,
+        channels,
+        convolutions: placed,
+    }
+}
+
 const ACTIVATIONS: [Activation; 5] = [
     Activation::Relu,
     Activation::GeluTanh,
@@ -571,7 +641,7 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
         Actions::Discrete => 0.5 * (config.act_dim - 1) as f32,
     };
     let mut random = Random::new(seed);
-    let mut observation = random.around(0.0, 1.0, config.state_dim as usize);
+    let mut observation = random.observation(&config);
     let (mut actions, mut predictions) = (Vec::new(), Vec::new());
     let mut input = String::new();
     for step in 0..steps {
@@ -594,7 +664,11 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
         } else {
             action.clone()
         };
-        let earned = (reward == RewardMode::Observed).then(|| 0.2 * observation[0] + 0.3);
+        let seen = match config.image() {
+            None => observation[0],
+            Some(_) => observation[0] / 255.0,
+        };
+        let earned = (reward == RewardMode::Observed).then(|| 0.2 * seen + 0.3);
         policy.absorb(&applied).unwrap();
         if let Some(earned) = earned {
             policy.observe_reward(earned).unwrap();
@@ -603,6 +677,14 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
         line["reward"] = earned.map_or(Value::Null, |r| f64::from(r).into());
         input += &format!("{line}\n");
 
+        if config.image().is_some() {
+            observation = random.observation(&config);
+            // The first pixel tells what was done.
+            observation[0] = (100.0 + 50.0 * (applied[0] - middle)).clamp(0.0, 255.0).round();
+            actions.push([action, logits].concat());
+            predictions.push(predicted);
+            continue;
+        }
         let noise = random.around(0.0, 0.7, observation.len());
         for (i, (x, noise)) in observation.iter_mut().zip(noise).enumerate() {
             *x = 0.6 * *x + 0.4 * (applied[i % applied.len()] - middle) + noise;
