@@ -394,3 +394,6 @@ impl Square {
         map.get(part_from(start, self.row_len)).guaranteed()
     }
 }
+
+#[cfg(all(test, feature = "images"))]
+mod tests;

@@ -680,7 +680,9 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
         if config.image().is_some() {
             observation = random.observation(&config);
             // The first pixel tells what was done.
-            observation[0] = (100.0 + 50.0 * (applied[0] - middle)).clamp(0.0, 255.0).round();
+            observation[0] = (100.0 + 50.0 * (applied[0] - middle))
+                .clamp(0.0, 255.0)
+                .round();
             actions.push([action, logits].concat());
             predictions.push(predicted);
             continue;
