@@ -113,8 +113,18 @@ fn link(board: &Board, out: &Path) -> Result<(), Box<dyn Error>> {
         ),
         _ => (String::new(), 0),
     };
+    let (black_box, own) = match board.black_box_at {
+        None => ("RAM", String::new()),
+        Some(at) => (
+            "BLACK_BOX",
+            format!(
+                "  BLACK_BOX : ORIGIN = {at:#010x}, LENGTH = {}K\n",
+                board.black_box_kib
+            ),
+        ),
+    };
     let memory = format!(
-        "MEMORY\n{{\n{boot2}  FLASH : ORIGIN = {:#010x}, LENGTH = {:#x}\n  STACK : ORIGIN = {ram:#010x}, LENGTH = {STACK_KIB}K\n  RAM : ORIGIN = {:#010x}, LENGTH = {}K\n}}\n",
+        "MEMORY\n{{\n{boot2}{own}  FLASH : ORIGIN = {:#010x}, LENGTH = {:#x}\n  STACK : ORIGIN = {ram:#010x}, LENGTH = {STACK_KIB}K\n  RAM : ORIGIN = {:#010x}, LENGTH = {}K\n}}\nREGION_ALIAS(WITH_BLACK_BOX, {black_box});\n",
         flash + begin,
         program - begin,
         ram + 1024 * STACK_KIB,

@@ -21,8 +21,10 @@ pub struct Board {
     pub flash: Layout,
     /// Where RAM begins and how many KiB it has.
     pub ram: (u32, u32),
-    /// KiB of it for the black box.
+    /// KiB for the black box.
     pub black_box_kib: u32,
+    /// Where the black box begins, if it has RAM of its own.
+    pub black_box_at: Option<u32>,
 }
 
 /// KiB of RAM for the stack.
@@ -35,7 +37,11 @@ impl Board {
     /// 32-bit words of RAM that a policy may have.
     pub fn arena_words(&self) -> u32 {
         let (_, ram_kib) = self.ram;
-        (ram_kib - STACK_KIB - STATICS_KIB - self.black_box_kib) * 1024 / 4
+        let black_box_kib = match self.black_box_at {
+            None => self.black_box_kib,
+            Some(_) => 0,
+        };
+        (ram_kib - STACK_KIB - STATICS_KIB - black_box_kib) * 1024 / 4
     }
 }
 
@@ -77,6 +83,7 @@ const PICO: Board = Board {
     flash: parts::RP2040,
     ram: (0x2000_0000, 256),
     black_box_kib: 96,
+    black_box_at: None,
 };
 
 const PICO2: Board = Board {
@@ -93,6 +100,7 @@ const PICO2: Board = Board {
     flash: parts::RP2350,
     ram: (0x2000_0000, 512),
     black_box_kib: 96,
+    black_box_at: None,
 };
 
 const NUCLEO_H743ZI: Board = Board {
@@ -107,7 +115,9 @@ const NUCLEO_H743ZI: Board = Board {
     flash: parts::H743,
     // The memory beside the core: no cache lies between, so that a debug probe sees the log.
     ram: (0x2000_0000, 128),
-    black_box_kib: 32,
+    // Memory on the bus, which `board/nucleo_h743zi.rs` keeps the data cache away from.
+    black_box_kib: 128,
+    black_box_at: Some(0x2400_0000),
 };
 
 const NUCLEO_F446RE: Board = Board {
@@ -122,6 +132,7 @@ const NUCLEO_F446RE: Board = Board {
     flash: parts::F446,
     ram: (0x2000_0000, 128),
     black_box_kib: 32,
+    black_box_at: None,
 };
 
 const FEATHER_F405: Board = Board {
@@ -136,6 +147,7 @@ const FEATHER_F405: Board = Board {
     flash: parts::F405,
     ram: (0x2000_0000, 128),
     black_box_kib: 32,
+    black_box_at: None,
 };
 
 const NRF52840_DK: Board = Board {
@@ -148,6 +160,7 @@ const NRF52840_DK: Board = Board {
     flash: parts::NRF52840,
     ram: (0x2000_0000, 256),
     black_box_kib: 96,
+    black_box_at: None,
 };
 
 /// All boards.

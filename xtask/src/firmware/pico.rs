@@ -30,9 +30,12 @@ pub struct Arguments {
     /// The policy
     #[arg(long, value_name = "F.dtb", required_unless_present_any = ["check", "power_cuts"])]
     policy: Option<PathBuf>,
-    /// Where a host finds its UART: a Unix socket that is made there
+    /// Where a host finds its serial port: a Unix socket that is made there
     #[arg(long, value_name = "SOCKET", default_value = "pico.sock")]
     serial: PathBuf,
+    /// The serial port is USB's instead of the UART
+    #[arg(long)]
+    usb: bool,
     /// Keep its flash in this file: what is there already runs, with what was uploaded, instead of the policy
     #[arg(long, value_name = "FILE")]
     flash: Option<PathBuf>,
@@ -68,6 +71,7 @@ pub fn pico(arguments: &Arguments) -> Result<()> {
     if let Some(flash) = &arguments.flash {
         emulator.arg("--flash").arg(absolute(flash)?);
     }
+    emulator.args(arguments.usb.then_some("--usb"));
     let mut emulator = emulator
         .args(["--rtt", "-"])
         .stdout(Stdio::piped())
@@ -165,15 +169,8 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
     );
     println!("pico: a control loop that hangs is reset: {resets}");
 
-    let serial = folder.join("uart");
-    let flash = kept.as_path();
-    let _pico = Running(emulator(&[], &serial)?.arg("--flash").arg(flash).spawn()?);
-    wait_for(&serial)?;
     let rollout = |controller: &str| {
-        let json = folder.join(format!(
-            "{}.json",
-            controller.split(':').next().unwrap_or("host")
-        ));
+        let json = folder.join("rollout.json");
         run(command(&counterpart.host_sim)
             .arg("rollout")
             .arg(&path)
@@ -190,13 +187,19 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
             .arg(&json))?;
         Ok::<_, anyhow::Error>(fs::read_to_string(json)?)
     };
-    let pico = rollout(&format!("serial:{}", serial.display()))?;
     let host = rollout("host")?;
-    ensure!(
-        pico == host,
-        "the episode on the Pico is not the host's: {pico} and {host}"
-    );
-    println!("pico: an episode of Pendulum is the host's to the last digit");
+    for (name, usb) in [("the UART", None), ("USB", Some("--usb"))] {
+        let socket = folder.join("port");
+        let mut emulator = emulator(&[], &socket)?;
+        let _pico = Running(emulator.arg("--flash").arg(&kept).args(usb).spawn()?);
+        wait_for(&socket)?;
+        let pico = rollout(&format!("serial:{}", socket.display()))?;
+        ensure!(
+            pico == host,
+            "the episode on the Pico, over {name}, is not the host's: {pico} and {host}"
+        );
+        println!("pico: an episode of Pendulum over {name} is the host's to the last digit");
+    }
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub const SLOTS: Layout = parts::F405;
 pub fn start(
     _: &mut Peripherals,
     queues: Queues,
-) -> Option<Parts<Iwdg<IWDG>, Uart, Output<'static>, Flash>> {
+) -> Option<Parts<Iwdg<IWDG>, Wire<Uart>, Output<'static>, Flash>> {
     // A crystal of 12 MHz.
     let hse = Hse {
         freq: Hertz(12_000_000),

@@ -19,16 +19,15 @@ use dt_control::ResetCause;
 
 use crate::flash::Rom;
 use crate::lamp::Lamp;
-use crate::wire::Wire;
 
-/// What a board file brings: its watchdog, the link's UART, its LED, its flash.
-pub struct Parts<D, U, P, F> {
+/// What a board file brings: its watchdog, the link's wire, its LED, its flash.
+pub struct Parts<D, W, P, F> {
     /// The watchdog.
     pub dog: D,
     /// Why the part has come out of reset.
     pub reset_cause: ResetCause,
     /// The link's wire.
-    pub wire: Wire<U>,
+    pub wire: W,
     /// The LED.
     pub lamp: Lamp<P>,
     /// The flash.

@@ -36,7 +36,7 @@ pub const SLOTS: Layout = parts::NRF52840;
 pub fn start(
     _: &mut Peripherals,
     queues: Queues,
-) -> Option<Parts<Nrf, BufferedUarte<'static>, Output<'static>, Nvmc<'static>>> {
+) -> Option<Parts<Nrf, Wire<BufferedUarte<'static>>, Output<'static>, Nvmc<'static>>> {
     let mut config = Config::default();
     config.hfclk_source = HfclkSource::ExternalXtal; // as precise as the UART needs
     let part = embassy_nrf::init(config);

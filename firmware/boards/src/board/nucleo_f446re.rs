@@ -36,7 +36,7 @@ pub const SLOTS: Layout = parts::F446;
 pub fn start(
     _: &mut Peripherals,
     queues: Queues,
-) -> Option<Parts<Iwdg<IWDG>, Uart, Output<'static>, Flash>> {
+) -> Option<Parts<Iwdg<IWDG>, Wire<Uart>, Output<'static>, Flash>> {
     // 8 MHz from the ST-LINK.
     let hse = Hse {
         freq: Hertz(8_000_000),

@@ -7,7 +7,7 @@ use core::arch::asm;
 
 use cortex_m::Peripherals;
 use cortex_m::asm;
-use cortex_m::peripheral::SCB;
+use cortex_m::peripheral::{MPU, SCB};
 use dt_control::ResetCause;
 use dt_device::slots::{Layout, parts};
 use embassy_stm32::gpio::{Level, Output, Speed};
@@ -27,6 +27,7 @@ use embedded_storage::nor_flash::{
 use super::Parts;
 pub use super::stm32::hold_watchdog;
 use super::stm32::{Iwdg, Uart, settings};
+use crate::constants::BLACK_BOX_LEN;
 use crate::flash::Rom;
 use crate::lamp::Lamp;
 use crate::wire::{Queues, Wire};
@@ -47,7 +48,8 @@ pub const SLOTS: Layout = parts::H743;
 pub fn start(
     core: &mut Peripherals,
     queues: Queues,
-) -> Option<Parts<Iwdg<IWDG1>, Uart, Output<'static>, Flash>> {
+) -> Option<Parts<Iwdg<IWDG1>, Wire<Uart>, Output<'static>, Flash>> {
+    uncache_black_box(&core.MPU);
     core.SCB.enable_icache();
     core.SCB.enable_dcache(&mut core.CPUID);
     let mut config = Config::default();
@@ -93,6 +95,30 @@ pub fn start(
             PinState::High,
         ),
     })
+}
+
+/// Keeps the data cache away from the black box, so that a reset finds all of it in the memory: normal memory that is not cached, whole
+/// region 0 of the memory protection unit; the rest stays as it is (Armv7-M ARM, B3.5.4 to B3.5.9).
+fn uncache_black_box(mpu: &MPU) {
+    const AT: u32 = 0x2400_0000;
+    const BYTES: u32 = BLACK_BOX_LEN as u32;
+    const _: () = assert!(BYTES.is_power_of_two() && AT.is_multiple_of(BYTES));
+    const NOT_EXECUTED: u32 = 1 << 28;
+    const READ_WRITE: u32 = 0b011 << 24;
+    const NORMAL_NOT_CACHED: u32 = 0b001 << 19;
+    const SIZE: u32 = (BYTES.ilog2() - 1) << 1;
+    const ENABLE: u32 = 1;
+    const ELSE_AS_DEFAULT: u32 = 1 << 2;
+    // SAFETY: nobody has touched the region yet, and what may be done with it stays the same.
+    unsafe {
+        mpu.rnr.write(0);
+        mpu.rbar.write(AT);
+        mpu.rasr
+            .write(NOT_EXECUTED | READ_WRITE | NORMAL_NOT_CACHED | SIZE | ENABLE);
+        mpu.ctrl.write(ELSE_AS_DEFAULT | ENABLE);
+    }
+    asm::dsb();
+    asm::isb();
 }
 
 /// Throws away what the data cache has of the flash. All RAM that the program uses is outside the cache's reach.

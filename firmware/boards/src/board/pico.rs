@@ -1,14 +1,15 @@
 //! Raspberry Pi Pico (RP2040) and Pico 2 (RP2350).
 //!
-//! - Link: UART0, GP0 transmits and GP1 receives.
+//! - Link: USB while a host has its serial port open, else UART0: GP0 transmits and GP1 receives.
 //! - LED: GP25.
 
 use cortex_m::{Peripherals, asm};
 use dt_control::{ResetCause, Watchdog};
 use dt_device::slots::{Layout, parts};
 use embassy_rp::gpio::{Level, Output};
-use embassy_rp::peripherals::{FLASH, UART0};
+use embassy_rp::peripherals::{FLASH, UART0, USB};
 use embassy_rp::uart::{BufferedInterruptHandler, BufferedUart, Config};
+use embassy_rp::usb::{Driver, InterruptHandler};
 use embassy_rp::{bind_interrupts, flash, pac, watchdog};
 use embassy_time::Duration;
 use embedded_hal::digital::PinState;
@@ -17,6 +18,7 @@ use super::Parts;
 use crate::controller::Dog;
 use crate::flash::Rom;
 use crate::lamp::Lamp;
+use crate::usb::UsbFirst;
 use crate::wire::{BAUD, Queues, Wire};
 
 /// The core's clock.
@@ -30,6 +32,7 @@ pub const SLEEPS: bool = true;
 
 bind_interrupts!(struct Interrupts {
     UART0_IRQ => BufferedInterruptHandler<UART0>;
+    USBCTRL_IRQ => InterruptHandler<USB>;
 });
 
 /// Where policies lie.
@@ -57,7 +60,7 @@ pub fn hold_watchdog() {
 pub fn start(
     _: &mut Peripherals,
     queues: Queues,
-) -> Option<Parts<Rp, BufferedUart, Output<'static>, RpFlash>> {
+) -> Option<Parts<Rp, UsbFirst<BufferedUart>, Output<'static>, RpFlash>> {
     let part = embassy_rp::init(Default::default());
     let mut config = Config::default();
     config.baudrate = BAUD;
@@ -70,6 +73,7 @@ pub fn start(
         queues.received,
         config,
     );
+    crate::usb::start(Driver::new(part.USB, Interrupts))?;
     let watchdog = watchdog::Watchdog::new(part.WATCHDOG);
     Some(Parts {
         reset_cause: match watchdog.reset_reason() {
@@ -81,7 +85,7 @@ pub fn start(
             watchdog,
             timeout: Duration::MIN,
         },
-        wire: Wire(uart),
+        wire: UsbFirst(Wire(uart)),
         lamp: Lamp::new(Output::new(part.PIN_25, Level::Low), PinState::High),
         flash: Rom(flash::Flash::new_blocking(part.FLASH)),
     })
