@@ -11,6 +11,7 @@ use host_sim::{Blueprint, MakeError};
 mod blackbox;
 #[cfg(feature = "monitor")]
 mod monitor;
+mod plant;
 mod replay;
 mod rollout;
 mod upload;
@@ -43,6 +44,8 @@ enum Command {
     /// Watch a controller in a terminal: mode, faults, slack, and with --env its observations and actions
     #[cfg(feature = "monitor")]
     Monitor(monitor::Args),
+    /// Serve an environment to another program, by the plant protocol
+    Plant(plant::Args),
     /// Print what an environment does from a given state under given actions
     Replay(replay::Args),
 }
@@ -61,6 +64,7 @@ impl Cli {
             Command::Upload(args) => upload::run(&args),
             #[cfg(feature = "monitor")]
             Command::Monitor(args) => monitor::run(&args),
+            Command::Plant(args) => plant::run(&args),
             Command::Replay(args) => replay::run(&args),
         }
     }

@@ -1,11 +1,21 @@
 """Any Gymnasium environment as a plant: see PLANT.md. host-sim starts it with an ID and its arguments as JSON."""
-import json, os, struct, sys, traceback, zlib
+import importlib, importlib.util, json, os, struct, sys, traceback, types, zlib
 
 inp, out = os.dup(0), os.dup(1)
 os.dup2(2, 1)  # what an environment prints is no frame
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 if not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")
+
+# MuJoCo's tasks import what only their pictures need, or their viewer alone.
+if not importlib.util.find_spec("imageio"):
+    sys.modules["imageio"] = types.ModuleType("imageio")
+if not importlib.util.find_spec("packaging"):
+    drawing = types.ModuleType("gymnasium.envs.mujoco.mujoco_rendering")
+    drawing.MujocoRenderer = lambda *_, **__: types.SimpleNamespace(
+        render=lambda mode: importlib.import_module("packaging"), close=lambda: None
+    )
+    sys.modules[drawing.__name__] = drawing
 
 import numpy as np
 import gymnasium as gym
@@ -160,7 +170,7 @@ def make():
         from minatar.gym import register_envs
 
         register_envs()
-        return gym.make(ID, disable_env_checker=True, order_enforce=False, **KWARGS)
+        return gym.make(ID, disable_env_checker=True, **KWARGS)
     modes = gym.spec(ID).entry_point and getattr(gym.envs.registration.load_env_creator(gym.spec(ID).entry_point), "metadata", {})
     mode = {"render_mode": "rgb_array"} if modes and "rgb_array" in modes.get("render_modes", []) else {}
     return gym.make(ID, disable_env_checker=True, **{**mode, **KWARGS})
@@ -173,15 +183,15 @@ def period_us(env):
 
 
 def hello(env):
+    spaces = described(env.observation_space, "observations") + described(env.action_space, "actions")
     limit = LIMIT or env.spec.max_episode_steps
-    if not limit:
+    if not limit or limit < 1:
         raise ValueError(f"{ID} has no time limit; give it one: --env-arg max_episode_steps=1000")
     names = "\n".join(env.unwrapped.get_action_meanings()) if ALE else ""
     name = sys.argv[3].encode()
     return (
-        varint(0) + varint(VERSION) + blob(name) + varint(1 << 16)
-        + described(env.observation_space, "observations") + described(env.action_space, "actions")
-        + varint(limit) + varint(period_us(env)) + b"\0" + blob(b"") + blob(names.encode())
+        varint(0) + varint(VERSION) + blob(name) + varint(1 << 16) + spaces + varint(limit)
+         + varint(period_us(env)) + b"\0" + blob(b"") + blob(names.encode())
     )  # fmt: skip
 
 
@@ -239,6 +249,9 @@ def answer(envs, message):
     index = message.number()
     env = envs.get(index) or envs.setdefault(index, make())
     if kind == 1:
+        if hasattr(env.unwrapped, "world"):
+            # Box2D's episodes depend on what was in their world before.
+            env = envs[index] = make()
         return state(index, env, reset(env, message.number()), 0.0, False, False)
     if kind == 2:
         space, action = env.action_space, message.values("<f4")
@@ -262,7 +275,7 @@ def main():
         except Exception as error:
             traceback.print_exc()
             remedy = next((f"; `cargo xtask setup --with {name}` installs it" for name, text in [
-                ("atari", "ale_py"), ("atari", "opencv"), ("box2d", "Box2D"), ("minatar", "minatar")] if text in str(error)
+                ("atari", "ale_py"), ("atari", "opencv"), ("box2d", "Box2D"), ("minatar", "minatar"), ("mujoco", "packaging")] if text in str(error)
                 and isinstance(error, (ImportError, gym.error.DependencyNotInstalled))), "")  # fmt: skip
             text = f"{type(error).__name__}: {error}{remedy}"
             reply = varint(3) + blob(text.encode())

@@ -14,9 +14,10 @@ use dt_link::Direction;
 use dt_link::plant::{FromPlant, ToPlant};
 use dt_link::stream::Stream;
 
-/// Until an answer must have come. The first one takes as long as the interpreter and the simulator need to start.
+/// Until an answer must have come.
 const PATIENCE: Duration = Duration::from_secs(30);
-const START: Duration = Duration::from_secs(120);
+/// How much longer the first one may take, for which interpreter and simulator have to start.
+const START: u32 = 4;
 
 /// Lines of its stderr that are kept.
 const LAST_LINES: usize = 12;
@@ -103,7 +104,7 @@ impl Wire {
             stream,
             child,
             words,
-            patience: START,
+            patience: patience().saturating_mul(START),
         })
     }
 
@@ -134,7 +135,9 @@ impl Wire {
         let asked = kind(question);
         let lost = |error: io::Error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "".to_owned(),
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "the plant is gone".into(),
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => "the plant is gone".into(),
             _ => error.to_string(),
         };
         let number = self
