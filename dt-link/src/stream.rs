@@ -161,9 +161,18 @@ impl<R: Read, W: Write> Stream<R, W> {
 
     fn drop_babble(&mut self, len: usize) {
         self.searched = 0;
-        self.babble.extend(self.received.drain(..len));
+        // Of a long one only the end.
+        let kept = len.saturating_sub(MAX_BABBLE);
+        self.received.drain(..kept);
+        self.babble.extend(self.received.drain(..len - kept));
         let excess = self.babble.len().saturating_sub(MAX_BABBLE);
         self.babble.drain(..excess);
+    }
+
+    /// Bytes that are held until they become a frame.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.received.len()
     }
 
     /// The last bytes that were no frame, as text; and those of a frame that is not complete.

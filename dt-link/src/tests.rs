@@ -2,6 +2,8 @@
 
 mod damage;
 mod document;
+#[cfg(feature = "std")]
+mod plant;
 
 use proptest::collection::vec;
 use proptest::option;
