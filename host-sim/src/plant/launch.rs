@@ -82,11 +82,10 @@ impl Launch {
                 command
             }
             Self::Gym { id, arguments } => {
-                let mut command = Command::new(python());
+                let (python, path) = python();
+                let mut command = Command::new(python);
                 command.args(["-c", BRIDGE, id, arguments, name]);
-                if let Some(path) = module_path() {
-                    command.env("PYTHONPATH", path);
-                }
+                command.envs(path.map(|path| ("PYTHONPATH", path)));
                 command
             }
         };
@@ -141,17 +140,22 @@ fn arguments(query: &str) -> Result<String, String> {
     Ok(serde_json::Value::from(object).to_string())
 }
 
-/// `DT_PYTHON`, the project's or the first on the path.
-pub fn python() -> PathBuf {
-    if let Some(python) = env::var_os("DT_PYTHON").filter(|python| !python.is_empty()) {
-        return python.into();
-    }
-    let project = Path::new(DEPS).join("python");
-    if project.exists() {
-        project
-    } else {
-        "python3".into()
-    }
+/// The Python that runs the bridge: `DT_PYTHON`, the project's or the first on the path; and the `PYTHONPATH` for it, on which
+/// lies what set-up has installed on request.
+#[must_use]
+pub fn python() -> (PathBuf, Option<OsString>) {
+    let python = match env::var_os("DT_PYTHON").filter(|python| !python.is_empty()) {
+        Some(python) => python.into(),
+        None => {
+            let project = Path::new(DEPS).join("python");
+            if project.exists() {
+                project
+            } else {
+                "python3".into()
+            }
+        }
+    };
+    (python, module_path())
 }
 
 /// Where Python finds what `cargo xtask setup --with` has installed, before what it has been told already.

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use args::EnvironmentArgs;
 pub use env::PlantEnv;
+pub use launch::python;
 pub use serve::{listen, serve};
 
 pub(crate) use pool::Pool;
