@@ -39,6 +39,10 @@ pub fn run(long: bool) -> Result<()> {
             host(&["xtask", "firmware", "bench", "--heads"]),
         ));
         all.push((
+            "cost: multilayer perceptrons",
+            host(&["xtask", "firmware", "bench", "--mlp"]),
+        ));
+        all.push((
             "every board that people own builds and fits",
             host(&["xtask", "firmware", "boards"]),
         ));

@@ -37,7 +37,10 @@ pub struct Arguments {
     /// What every activation and head costs, instead: the published model on the Cortex-M4F, in docs/results/heads.md
     #[arg(long, conflicts_with_all = ["policy", "board", "quick"])]
     heads: bool,
-    /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md, or heads.md
+    /// What multilayer perceptrons cost beside the published model, instead: on the Cortex-M4F, in docs/results/mlp.md
+    #[arg(long, conflicts_with_all = ["policy", "board", "quick", "heads"])]
+    mlp: bool,
+    /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md, heads.md or mlp.md
     #[arg(long, conflicts_with_all = ["policy", "board", "quick"])]
     update: bool,
 }
@@ -48,7 +51,10 @@ pub struct Arguments {
 /// If building or emulating fails, or something costs more than it may.
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.heads {
-        return heads(arguments.update);
+        return family(&models::HEADS, &snapshot::HEADS, &table::HEADS, arguments);
+    }
+    if arguments.mlp {
+        return family(&models::MLPS, &snapshot::MLPS, &table::MLPS, arguments);
     }
     let cases = cases(arguments)?;
     let mut rows = Vec::new();
@@ -78,9 +84,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// The same for what every activation and head costs.
-fn heads(update: bool) -> Result<()> {
-    let cases: Vec<_> = models::HEADS
+/// The same for models that are compared with the first of them.
+fn family(
+    models: &[Model],
+    snapshot: &snapshot::Snapshot,
+    table: &table::Family,
+    arguments: &Arguments,
+) -> Result<()> {
+    let cases: Vec<_> = models
         .iter()
         .map(|model| Case::of_model(model).map(Case::with_any_input))
         .collect::<Result<_>>()?;
@@ -90,13 +101,18 @@ fn heads(update: bool) -> Result<()> {
         eprintln!("bench: {} on the Cortex-M4F", case.name);
         rows.push(case.measure(&images, false)?);
     }
-    print!("{}", table::heads(&rows).text());
-    rows.iter().try_for_each(row::Row::check)?;
-    if update {
-        snapshot::HEADS.write(&rows)?;
-        table::write_heads(&rows)
+    print!("{}", table.of(&rows).text());
+    for (model, row) in models.iter().zip(&rows) {
+        match model.is_steady() {
+            true => row.check()?,
+            false => row.check_bound()?,
+        }
+    }
+    if arguments.update {
+        snapshot.write(&rows)?;
+        table.write(&rows)
     } else {
-        snapshot::HEADS.compare(&rows)
+        snapshot.compare(&rows)
     }
 }
 

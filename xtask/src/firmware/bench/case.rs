@@ -105,10 +105,14 @@ impl Case {
 
     /// What `dt-core` promises, where it means this engine and controller.
     fn bound(&self, board: Board) -> Option<u64> {
-        let streaming = self.config.attention == Attention::Streaming;
         self.config
             .step_instructions()
-            .filter(|_| streaming && board.has_dsp() && board != Board::M55)
+            .filter(|_| !self.is_window() && board.has_dsp() && board != Board::M55)
+    }
+
+    /// Whether a step computes a whole window anew.
+    fn is_window(&self) -> bool {
+        self.config.attention == Attention::Window && !self.config.is_mlp()
     }
 
     /// From the emulator's record of one step. That step saw a ring that was not full; its mix is that of all steps.
@@ -135,7 +139,7 @@ impl Case {
 
     /// How much of it to measure, so that all takes a minute or two.
     fn job(&self, board: Board, quick: bool) -> Job {
-        let window = self.config.attention == Attention::Window;
+        let window = self.is_window();
         let (steps, any_steps) = match (board, self.name.as_str()) {
             _ if window => (2, 0),
             (Board::M4f, "paper") if quick => (20, 0),
@@ -147,7 +151,8 @@ impl Case {
         Job {
             steps,
             any_steps,
-            split: u32::from(!window && board.has_dsp()),
+            // A perceptron runs nothing ahead.
+            split: u32::from(!window && !self.config.is_mlp() && board.has_dsp()),
             trace: 0,
         }
     }
@@ -204,6 +209,10 @@ fn table_bytes(config: &Config) -> u64 {
 
 /// Bytes of all floats but weights, table and golden vectors.
 fn float_bytes(config: &Config) -> u64 {
+    let per_row = match config.dtype {
+        Dtype::F32 => 1, // no scale
+        _ => 2,
+    };
     let [d, f, s, a, layers] = [
         config.d_model,
         config.d_ff,
@@ -214,9 +223,9 @@ fn float_bytes(config: &Config) -> u64 {
     .map(u64::from);
     let glu = if config.glu { 2 * d } else { 0 };
     let rows = 3 * d + layers * (3 * d + d + f + d) + glu + a + u64::from(config.predictions_len());
-    let per_row = match config.dtype {
-        Dtype::F32 => 1, // no scale
-        _ => 2,
+    let rows = match config.is_mlp() {
+        true => layers * f + a,
+        false => rows,
     };
     let norms = 2 * d * (2 + 2 * layers);
     4 * (per_row * rows + norms + 4 * s + 3 * a)

@@ -247,7 +247,81 @@ pub const HEADS: [Model; 18] = {
     ]
 };
 
+/// A perceptron with Hopper's dimensions: hidden layers and their width, and the states that it sees.
+const fn perceptron(
+    name: &'static str,
+    dtype: Dtype,
+    n_layer: u32,
+    width: u32,
+    context_len: u32,
+) -> Model {
+    Model {
+        name,
+        config: Config {
+            dtype,
+            ..Config::mlp([11, 3], [n_layer, width], context_len)
+        },
+        ..PAPER
+    }
+}
+
+/// Perceptrons, after the published model: behaviour cloning as that paper has it and of one state, actors as CORL has them, and
+/// what no kernel likes.
+pub const MLPS: [Model; 12] = {
+    use Dtype::{Int4, Int8};
+    const fn activated(name: &'static str, activation: Activation) -> Model {
+        let bc = perceptron(name, Int8, 3, 128, 20);
+        Model {
+            config: Config {
+                activation,
+                ..bc.config
+            },
+            ..bc
+        }
+    }
+    let bc = perceptron("BC, 3 × 128, K 20", Int8, 3, 128, 20);
+    [
+        PAPER,
+        bc,
+        perceptron("BC, 3 × 128, K 20, int4", Int4, 3, 128, 20),
+        perceptron("BC, 3 × 128, K 1", Int8, 3, 128, 1),
+        perceptron("actor, 2 × 256, K 1", Int8, 2, 256, 1),
+        perceptron("actor, 2 × 256, K 1, int4", Int4, 2, 256, 1),
+        perceptron("actor, 3 × 256, K 1", Int8, 3, 256, 1),
+        activated("BC, 3 × 128, K 20, silu", Activation::Silu),
+        activated("BC, 3 × 128, K 20, tanh", Activation::Tanh),
+        Model {
+            name: "BC, 3 × 128, K 20, 18 choices, sampled among 9",
+            choice: sampled(9),
+            config: Config {
+                actions: Actions::Discrete,
+                act_dim: 18,
+                head: Head::Linear,
+                ..bc.config
+            },
+            ..bc
+        },
+        Model {
+            name: "odd sizes",
+            config: Config {
+                state_dim: 5,
+                d_ff: 36,
+                context_len: 3,
+                ..bc.config
+            },
+            ..bc
+        },
+        perceptron("wide, int4", Int4, 2, 1100, 5),
+    ]
+};
+
 impl Model {
+    /// Whether a step takes the same time whatever its input. Without norms a huge state makes huge values, of which exp and tanh
+    /// are done sooner.
+    pub fn is_steady(&self) -> bool {
+        !self.config.is_mlp() || self.config.activation == Activation::Relu
+    }
+
     /// Writes `policy.dtb` and `policy.rs` into `folder`, as `dt-train export` does, and gives the former's place.
     ///
     /// # Errors
@@ -278,6 +352,7 @@ impl Model {
         }
         // Once around the ring and beyond, as an export has; the window engine takes too long for that.
         let steps = match config.attention {
+            _ if config.is_mlp() => 2 * config.context_len + 3,
             Attention::Streaming => 2 * config.context_len + 3,
             Attention::Window => 1,
         };
@@ -365,6 +440,8 @@ struct Tensors {
     /// Of embedding and output.
     norms: [Pair; 2],
     layers: Vec<[Pair; 6]>,
+    /// Of a perceptron.
+    hidden: Vec<Pair>,
     glu: Pair,
     head: Pair,
     state_head: Pair,
@@ -386,6 +463,7 @@ impl Tensors {
             embed_timestep: random.around(0.0, 0.5, config.max_ep_len as usize * d),
             norms: [(); 2].map(|()| random.norm(d)),
             layers: (0..config.n_layer)
+                .filter(|_| !config.is_mlp())
                 .map(|_| {
                     let rows = if config.is_folded() {
                         config.folded_rows() as usize
@@ -402,12 +480,19 @@ impl Tensors {
                     ]
                 })
                 .collect(),
+            hidden: (0..config.n_layer)
+                .filter(|_| config.is_mlp())
+                .map(|i| match i {
+                    0 => random.linear(f, config.seen_len() as usize),
+                    _ => random.linear(f, f),
+                })
+                .collect(),
             // Drawn only where there is one, so that the other models keep their weights.
             glu: match config.glu {
                 true => random.linear(2 * d, d),
                 false => Pair::default(),
             },
-            head: random.linear(a, d),
+            head: random.linear(a, if config.is_mlp() { f } else { d }),
             state_head: match config.predictions.state {
                 true => random.linear(s, d),
                 false => Pair::default(),
@@ -443,6 +528,7 @@ impl Tensors {
                 },
             )
             .collect();
+        let hidden: Vec<_> = self.hidden.iter().map(affine).collect();
         let [embed_return, embed_state, embed_action] = &self.embed;
         let [embed_ln, ln_f] = &self.norms;
         let parameters = Parameters {
@@ -453,7 +539,7 @@ impl Tensors {
             embed_timestep: &self.embed_timestep,
             embed_ln: affine(embed_ln),
             layers: &layers,
-            hidden: &[],
+            hidden: &hidden,
             ln_f: affine(ln_f),
             glu: affine(&self.glu),
             head: affine(&self.head),
@@ -511,6 +597,7 @@ mod tests {
         for model in [PENDULUM, PAPER_4_HEADS, PAPER_INT4, ODD, WIDE_INT4]
             .iter()
             .chain(&HEADS)
+            .chain(&MLPS)
         {
             let file = model.emit().unwrap();
             let blob = file.parse().unwrap();

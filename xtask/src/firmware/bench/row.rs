@@ -126,6 +126,23 @@ impl Row {
                  {MAX_SPREAD_PERCENT} % or more from the usual {mean}"
             );
         }
+        self.check_bound()?;
+        if *model == models::PAPER.name && *board == Board::M4f {
+            let bytes = self.arena + self.stack;
+            ensure!(
+                bytes <= PAPER_RAM,
+                "{model}: arena and stack take {bytes} bytes; their limit is {PAPER_RAM}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Of these, that no step exceeds what `dt-core` promises, and that the promise is worth something.
+    ///
+    /// # Errors
+    /// If it does, or is not.
+    pub fn check_bound(&self) -> Result<()> {
+        let Row { model, board, .. } = self;
         if let Some(bound) = self.bound {
             let (_, _, most) = self.any_input.unwrap_or_default();
             let most = most.max(self.fused());
@@ -133,13 +150,6 @@ impl Row {
                 most <= bound && 100 * bound <= (100 + MAX_SLACK_PERCENT) * most,
                 "{model} on {board:?}: a step takes up to {most} instructions; the bound in dt-core/src/cost.rs, {bound}, must be \
                  at least that, and at most {MAX_SLACK_PERCENT} % more"
-            );
-        }
-        if *model == models::PAPER.name && *board == Board::M4f {
-            let bytes = self.arena + self.stack;
-            ensure!(
-                bytes <= PAPER_RAM,
-                "{model}: arena and stack take {bytes} bytes; their limit is {PAPER_RAM}"
             );
         }
         Ok(())

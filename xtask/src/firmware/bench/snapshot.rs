@@ -30,6 +30,12 @@ pub const HEADS: Snapshot = Snapshot {
     command: "cargo xtask firmware bench --heads --update",
 };
 
+/// Of multilayer perceptrons.
+pub const MLPS: Snapshot = Snapshot {
+    file: "firmware/mlp.json",
+    command: "cargo xtask firmware bench --mlp --update",
+};
+
 impl Snapshot {
     fn place(&self) -> PathBuf {
         project().join(self.file)

@@ -96,34 +96,83 @@ pub fn table(measured: &[Row]) -> Table {
     table
 }
 
-/// One row per activation and head.
-pub fn heads(measured: &[Row]) -> Table {
-    let first = measured.first().map_or(0, Row::fused);
-    let cells = |row: &Row| {
-        let (_, min, max) = row.any_input.unwrap_or_default();
-        let more = 100.0 * (row.fused() as f64 / first as f64 - 1.0);
-        vec![
-            grouped(row.fused()),
-            format!("{more:+.1} %"),
-            format!("{} … {}", grouped(min), grouped(max)),
-            row.bound.map_or("–".into(), grouped),
-            row.estimate.map_or("–".into(), |of| grouped(of.cycles)),
-        ]
-    };
-    Table {
-        head: [
-            "fused step",
-            "against the first",
-            "any input: fewest … most",
-            "bound",
-            "cycles, estimated",
-        ]
-        .map(str::to_owned)
-        .into(),
-        rows: measured
+/// Models that are compared with the first of them, one row each.
+pub struct Family {
+    /// Its document.
+    document: &'static str,
+    /// Whether their memory is compared as well.
+    memory: bool,
+}
+
+/// Every activation and head.
+pub const HEADS: Family = Family {
+    document: "docs/results/heads.md",
+    memory: false,
+};
+
+/// Multilayer perceptrons.
+pub const MLPS: Family = Family {
+    document: "docs/results/mlp.md",
+    memory: true,
+};
+
+impl Family {
+    /// The table.
+    pub fn of(&self, measured: &[Row]) -> Table {
+        let first = measured.first().map_or(0, Row::fused) as f64;
+        let cells = |row: &Row| {
+            let (_, min, max) = row.any_input.unwrap_or_default();
+            let fused = row.fused() as f64;
+            let mut cells = vec![
+                grouped(row.fused()),
+                match self.memory {
+                    true => format!("{:.1} %", 100.0 * fused / first),
+                    false => format!("{:+.1} %", 100.0 * (fused / first - 1.0)),
+                },
+                format!("{} … {}", grouped(min), grouped(max)),
+                row.bound.map_or("–".into(), grouped),
+                row.estimate.map_or("–".into(), |of| grouped(of.cycles)),
+            ];
+            if self.memory {
+                let code = row.flash.iter().find(|(name, _)| name == "code");
+                let file = row.flash_total() - code.map_or(0, |(_, bytes)| *bytes);
+                cells.extend([grouped(row.macs), grouped(file), grouped(row.arena)]);
+            }
+            cells
+        };
+        let memory: &[&str] = match self.memory {
+            true => &["multiplications", "policy file, bytes", "arena, bytes"],
+            false => &[],
+        };
+        Table {
+            head: [
+                "fused step",
+                "against the first",
+                "any input: fewest … most",
+                "bound",
+                "cycles, estimated",
+            ]
             .iter()
-            .map(|row| (row.model.clone(), cells(row)))
+            .chain(memory)
+            .map(|&title| title.to_owned())
             .collect(),
+            rows: measured
+                .iter()
+                .map(|row| (row.model.clone(), cells(row)))
+                .collect(),
+        }
+    }
+
+    /// Writes the table into its document.
+    ///
+    /// # Errors
+    /// If the document has not the two comments that the table goes between.
+    pub fn write(&self, rows: &[Row]) -> Result<()> {
+        replace(
+            &project().join(self.document),
+            "firmware bench",
+            &self.of(rows).markdown("instructions"),
+        )
     }
 }
 
@@ -183,18 +232,6 @@ pub fn write(rows: &[Row]) -> Result<()> {
         &project().join("README.md"),
         "firmware bench",
         &parts::table(rows),
-    )
-}
-
-/// Writes the table of activations and heads into its document.
-///
-/// # Errors
-/// If the document has not the two comments that the table goes between.
-pub fn write_heads(rows: &[Row]) -> Result<()> {
-    replace(
-        &project().join("docs/results/heads.md"),
-        "firmware bench",
-        &heads(rows).markdown("instructions"),
     )
 }
 
