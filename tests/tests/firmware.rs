@@ -170,6 +170,50 @@ fn not_a_bit_differs_between_host_and_controller() {
     }
 }
 
+/// Perceptrons, with and without DSP extension, vectors and floating-point unit; on the M4F with the plant on the controller as
+/// well, so that one other bit would be another episode. The image's self-test has their golden records.
+#[test]
+fn not_a_bit_of_a_perceptron_differs_between_host_and_controller() {
+    let perceptron = |dtype, n_layer, context_len| Config {
+        dtype,
+        // A whole group of columns and some more.
+        ..Config::mlp([3, 1], [n_layer, 40], context_len)
+    };
+    let everywhere: &[&str] = &["m4f", "m55", "m3", "riscv"];
+    for (config, boards) in [
+        (perceptron(Dtype::Int8, 3, 5), everywhere),
+        (perceptron(Dtype::Int4, 3, 1), &["m4f", "m3"]),
+        (perceptron(Dtype::F32, 2, 2), &["m4f"]),
+    ] {
+        let policy = episodes::policy(config, RewardMode::Constant, 3);
+        let (recording, episodes) = Recording::new(&policy, &PLAN);
+        let total: f64 = episodes.iter().map(|episode| episode.total_reward).sum();
+        let words = arena_words(&policy);
+        for (board, machine) in BOARDS.iter().filter(|(board, _)| boards.contains(board)) {
+            let replay = run(board, "replay", &policy, words, &recording);
+            assert_equal(&replay, machine, words);
+            if *board == M4F {
+                let closed_loop = run(board, "closed_loop", &policy, words, &recording);
+                assert_equal(&closed_loop, machine, words);
+                let mean_return = &closed_loop.figures.unwrap()["mean_return"];
+                assert_eq!(mean_return.as_f64(), Some(total / f64::from(PLAN.episodes)));
+            }
+        }
+    }
+    // A controller on which one bit comes out otherwise does not move.
+    let int8 = perceptron(Dtype::Int8, 3, 5);
+    let spoiled = episodes::policy_with(int8, RewardMode::Constant, 3, |golden| {
+        flip(golden.last_mut().unwrap(), 1);
+    });
+    let (recording, _) = Recording::new(&spoiled, &PLAN);
+    let ended = run(M4F, "replay", &spoiled, arena_words(&spoiled), &recording);
+    assert!(
+        !ended.success && ended.log.contains("Mismatch"),
+        "{}",
+        ended.log
+    );
+}
+
 /// Whole episodes of CartPole, in which the policy chooses: the largest logit, or drawn with the episode's seed. The plant is
 /// on the controller as well, so that one other choice would be another episode.
 #[test]
