@@ -25,8 +25,8 @@ use crate::stats::{mean, sample_deviation};
 /// Arguments of `dt-train eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Run folder (exported as f32 in memory), folder of runs as `train --seeds` makes it, or policy file; the engine of the controller runs it, but not the baseline
-    /// of behaviour cloning, which has no policy file. Results of a run are kept in its folder as well, for `report`
+    /// Run folder (exported as f32 in memory), folder of runs as `train --seeds` makes it, or policy file; the engine of the controller runs it.
+    /// Results of a run are kept in its folder as well, for `report`
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
     /// Environment; default: the one that the policy was trained for

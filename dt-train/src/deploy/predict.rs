@@ -245,7 +245,7 @@ pub struct Torch {
 
 #[derive(Debug)]
 enum Network {
-    Transformer(DecisionTransformer),
+    Transformer(Box<DecisionTransformer>),
     Mlp(Flat),
 }
 
@@ -260,10 +260,10 @@ impl Torch {
             config: *config,
             network: match config.is_mlp() {
                 true => Network::Mlp(parameters),
-                false => Network::Transformer(DecisionTransformer::bind(
-                    config,
-                    &Bound::frozen(&parameters),
-                )),
+                false => {
+                    let bound = Bound::frozen(&parameters);
+                    Network::Transformer(Box::new(DecisionTransformer::bind(config, &bound)))
+                }
             },
         })
     }
