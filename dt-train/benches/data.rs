@@ -68,6 +68,7 @@ fn write(file: &Path) -> Result<(), Box<dyn Error>> {
     }
     timeouts[STEPS - 1] = true;
     let recording = Recording {
+        frames: None,
         observations: numbers(STEPS * STATE_DIM),
         actions: numbers(STEPS * ACT_DIM),
         rewards: numbers(STEPS),
@@ -120,6 +121,7 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
             .iter()
             .map(|episode| episode.rows.len())
             .collect(),
+        pixels: None,
         states: data.observations.into_vectors().ok_or("vectors")?,
         actions: data.actions.into_vectors().ok_or("vectors")?,
     };

@@ -58,6 +58,7 @@ fn trajectories() -> Trajectories {
         values.map(|i| (i as f32 * 0.37).sin()).collect()
     };
     Trajectories {
+        pixels: None,
         state_dim: STATE_DIM,
         act_dim: ACT_DIM,
         kind: dt_core::config::Actions::Continuous,

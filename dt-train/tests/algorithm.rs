@@ -41,6 +41,7 @@ fn braked(path: &Path) {
     let speed = |t: usize| ((t * 37 % 101) as f32 - 50.0) / 50.0;
     let observation = |t: usize| [speed(t + 1), speed(t + 2), speed(t)];
     let recording = Recording {
+        frames: None,
         observations: (0..steps).flat_map(observation).collect(),
         actions: (0..steps).map(|t| -speed(t)).collect(),
         rewards: vec![-1.0; steps],

@@ -191,7 +191,9 @@ pub fn check_env(
         return Err(EnvMismatch::Name { trained_for, env });
     }
     let no_vectors = |error: crate::space::NotABox<'_>| EnvMismatch::Space(error.to_string());
-    spec.observation_bounds().map_err(no_vectors)?;
+    if !matches!(spec.observation, Space::Image { .. }) {
+        spec.observation_bounds().map_err(no_vectors)?;
+    }
     let choices = match spec.action {
         Space::Discrete { n } => Some(n),
         Space::Box { .. } | Space::Image { .. } => None,

@@ -3,6 +3,7 @@
 //! Sequences (R̂₁, s₁, a₁, R̂₂, s₂, a₂, …) of logged episodes, with R̂ the return still to come, teach a causal transformer
 //! to predict each action from what came before it. Asked for a return that the data hold, it acts accordingly.
 
+use anyhow::{anyhow, ensure};
 use dt_core::blob::AtMaxEpLen;
 use dt_core::config::{
     Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
@@ -16,8 +17,9 @@ use crate::config::Recipe;
 use crate::config::names::{ActivationName, AttentionName, HeadName, math_name};
 use crate::data::sampler::{Batch, Draw, SequenceShape};
 use crate::deploy::{Deployable, Trained, emit_bytes};
+use crate::nn::encoder::{self, Convolution, Encoder};
 use crate::nn::layers::{Bound, masked_mse};
-use crate::nn::parameters::Parameter;
+use crate::nn::parameters::{Parameter, ParameterList};
 use crate::nn::transformer::{self, DecisionTransformer, Inputs, Precision, attention_mask};
 use crate::run::Run;
 use crate::run::checkpoint::Checkpoint;
@@ -66,6 +68,10 @@ pub struct Dt {
     pub timestep_init_std: f64,
     /// `"f32"` or `"bf16"`: what the transformer blocks multiply in while training.
     pub precision: Precision,
+    /// Up to three convolutions between states that are images and their embedding, each `[filters, kernel, stride]`, without
+    /// padding, with a ReLU; none: those that suit the images' size, which the run's recipe then says: the paper's for Atari,
+    /// `[[32, 8, 4], [64, 4, 2], [64, 3, 1]]`, or of small ones MinAtar's, `[[16, 3, 1]]`.
+    pub encoder: Vec<Convolution>,
     /// Timesteps per sequence; 0: `context_len` for window attention, else the receptive field plus `context_len`.
     pub sequence_len: u32,
     /// Timesteps at the start of a sequence that carry no loss, unless the episode starts there.
@@ -101,6 +107,7 @@ impl Default for Dt {
             layer_norm_eps: 1e-5,
             timestep_init_std: 0.02,
             precision: Precision::F32,
+            encoder: Vec::new(),
             sequence_len: 0,
             burn_in: 0,
             uniform_starts: false,
@@ -116,11 +123,20 @@ impl Supervised for Dt {
     const TITLE: &'static str = "Decision Transformer";
 
     fn parameters(&self, dims: Dims) -> Vec<Parameter> {
-        transformer::parameters(&self.network(dims, Dtype::F32), self.timestep_init_std)
+        let mut list = ParameterList::default();
+        if let Some(image) = dims.image {
+            encoder::push(&mut list, image, &self.encoder);
+        }
+        let mut list = Vec::from(list);
+        let network = self.network(dims, Dtype::F32);
+        list.extend(transformer::parameters(&network, self.timestep_init_std));
+        list
     }
 
     /// The action of each timestep, from its state token, or the logits of its choices: (B, T, act_dim).
     fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor {
+        let encoded = self.encoded(dims, network, inputs, mode);
+        let inputs = encoded.as_ref().unwrap_or(inputs);
         let (network, mask) = self.bound(dims, network, inputs, mode);
         network.forward(inputs, &mask, mode.dropout())
     }
@@ -129,6 +145,8 @@ impl Supervised for Dt {
     /// has a next timestep.
     fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Loss {
         let Batch { inputs, loss_mask } = batch;
+        let encoded = self.encoded(dims, network, inputs, mode);
+        let inputs = encoded.as_ref().unwrap_or(inputs);
         let (network, mask) = self.bound(dims, network, inputs, mode);
         let outputs = network.outputs(inputs, &mask, mode.dropout());
         let mut loss = action_loss(dims, &outputs.actions, batch);
@@ -165,7 +183,11 @@ impl Supervised for Dt {
 
     fn validation_draw(&self, _: &Recipe) -> Draw {
         Draw::Sequences(SequenceShape {
-            batch_size: VALIDATION_TIMESTEPS.div_ceil(self.sequence_len()),
+            batch_size: match self.encoder.as_slice() {
+                [] => VALIDATION_TIMESTEPS,
+                _ => VALIDATION_IMAGES,
+            }
+            .div_ceil(self.sequence_len()),
             sequence_len: self.sequence_len(),
             burn_in: self.burn_in as usize,
             uniform_starts: self.uniform_starts,
@@ -219,6 +241,19 @@ impl Supervised for Dt {
                 return Err(Refusal::new(key, message));
             }
         }
+        let is_convolution = |c: &Convolution| {
+            // What the engine's matrices are made of.
+            c[0].is_multiple_of(4) && c.iter().all(|n| (1..=1024).contains(n))
+        };
+        if self.encoder.len() > encoder::MOST || !self.encoder.iter().all(is_convolution) {
+            let message = format!(
+                "is {:?}; it must be up to {} convolutions [filters, kernel, stride], each number in 1..=1024, filters a \
+                 multiple of 4",
+                self.encoder,
+                encoder::MOST
+            );
+            return Err(Refusal::new("dt.encoder", message));
+        }
         if self.sequence_len() <= self.burn_in as usize {
             let message = format!(
                 "must be smaller than the {} timesteps of a sequence",
@@ -257,14 +292,35 @@ impl Supervised for Dt {
 
     /// Of choices there are logits, which tanh would leave next to nothing of.
     fn fitted(&self, dims: Dims) -> Option<Self> {
-        let is_other = dims.actions == Actions::Discrete && self.head == Head::Tanh;
-        is_other.then(|| Self {
-            head: Head::Linear,
-            ..self.clone()
-        })
+        let mut fitted = self.clone();
+        if dims.actions == Actions::Discrete && self.head == Head::Tanh {
+            fitted.head = Head::Linear;
+        }
+        if let Some(image) = dims.image.filter(|_| self.encoder.is_empty()) {
+            fitted.encoder = encoder::suited(image);
+        }
+        (fitted != *self).then_some(fitted)
+    }
+
+    fn reads_images(&self) -> bool {
+        true
     }
 
     fn fits(&self, dims: Dims) -> anyhow::Result<()> {
+        match dims.image {
+            Some(image) => {
+                let features = encoder::features(image, &self.encoder);
+                features.map_err(|error| anyhow!("dt.encoder: {error}"))?;
+                ensure!(
+                    self.predict_state == 0.0,
+                    "dt.predict_state predicts vectors, and the data's states are images; leave it at 0"
+                );
+            }
+            None => ensure!(
+                self.encoder.is_empty(),
+                "dt.encoder is of images, and the data's states are vectors; leave it out"
+            ),
+        }
         Ok(self.network(dims, Dtype::F32).validate()?)
     }
 
@@ -274,6 +330,9 @@ impl Supervised for Dt {
         run: &'a Run,
         checkpoint: &Checkpoint,
     ) -> anyhow::Result<Box<dyn Policy + 'a>> {
+        if run.info.image.is_some() {
+            return Ok(Box::new(Torch::new(self, run, checkpoint)?));
+        }
         let trained = Trained::new(run, checkpoint)?;
         let file = emit_bytes(&trained, Dtype::F32, Mixer::Attention, &[])?;
         let torch = Torch::new(self, run, checkpoint)?;
@@ -288,6 +347,9 @@ impl Supervised for Dt {
 /// Timesteps that a validation loss is the mean over, at least.
 const VALIDATION_TIMESTEPS: usize = 64 * 116;
 
+/// The same where a timestep is an image, which takes a thousand times the memory and the time.
+const VALIDATION_IMAGES: usize = 512;
+
 impl Deployable for Dt {
     fn network(&self, dims: Dims, dtype: Dtype) -> Config {
         self.network(dims, dtype)
@@ -298,7 +360,7 @@ impl Dt {
     /// The network for data with these dimensions, as a policy file declares it.
     pub fn network(&self, dims: Dims, dtype: Dtype) -> Config {
         Config {
-            state_dim: u32::try_from(dims.state_dim).unwrap_or(u32::MAX),
+            state_dim: u32::try_from(self.features(dims)).unwrap_or(u32::MAX),
             act_dim: u32::try_from(dims.act_dim).unwrap_or(u32::MAX),
             d_model: self.d_model,
             n_layer: self.n_layer,
@@ -326,6 +388,34 @@ impl Dt {
             encoder: Encoder::Linear,
             embedding_tanh: false,
         }
+    }
+
+    /// Numbers that a state's embedding is of: its own, or those behind the convolutions.
+    fn features(&self, dims: Dims) -> usize {
+        let features = dims
+            .image
+            .map(|image| encoder::features(image, &self.encoder));
+        features.and_then(Result::ok).unwrap_or(dims.state_dim)
+    }
+
+    /// The inputs with what the convolutions make of their states, if those are images.
+    fn encoded(
+        &self,
+        dims: Dims,
+        network: &Bound<'_>,
+        inputs: &Inputs,
+        mode: Mode,
+    ) -> Option<Inputs> {
+        let mut encoder = Encoder::bind(dims.image?, &self.encoder, network);
+        if matches!(mode, Mode::Training { .. }) {
+            encoder = encoder.in_precision(self.precision);
+        }
+        Some(Inputs {
+            returns_to_go: inputs.returns_to_go.shallow_clone(),
+            states: encoder.forward(&inputs.states),
+            actions: inputs.actions.shallow_clone(),
+            timesteps: inputs.timesteps.shallow_clone(),
+        })
     }
 
     /// The network as `mode` runs it, and what its tokens see.

@@ -60,6 +60,11 @@ pub trait Algorithm: Debug + Send + Sync {
         true
     }
 
+    /// Whether its states may be images; else they are refused.
+    fn reads_images(&self) -> bool {
+        false
+    }
+
     /// Every key of its section.
     fn section(&self) -> toml::Table;
 
@@ -152,6 +157,8 @@ pub struct Dims {
     pub act_dim: usize,
     /// Whether actions are vectors or choices.
     pub actions: Actions,
+    /// Height, width and channels where states are images: their product is state_dim.
+    pub image: Option<[usize; 3]>,
 }
 
 impl Dims {
@@ -161,30 +168,38 @@ impl Dims {
             state_dim,
             act_dim,
             actions: Actions::Continuous,
+            image: None,
         }
     }
 
     /// Those of data.
     pub fn of(data: &Dataset) -> Self {
-        match data.actions.space() {
-            Space::Discrete { n } => Self {
-                state_dim: data.state_dim(),
-                act_dim: n,
-                actions: Actions::Discrete,
-            },
-            _ => Self::vectors(data.state_dim(), data.act_dim()),
-        }
+        Self::of_spaces(data.observations.space(), data.actions.space())
     }
 
     /// Those of an environment.
     pub fn of_env(spec: &EnvSpec<'_>) -> Self {
-        match spec.action {
-            Space::Discrete { n } => Self {
-                state_dim: spec.state_dim(),
-                act_dim: n,
-                actions: Actions::Discrete,
-            },
-            _ => Self::vectors(spec.state_dim(), spec.act_dim()),
+        Self::of_spaces(spec.observation, spec.action)
+    }
+
+    fn of_spaces(states: Space<'_>, actions: Space<'_>) -> Self {
+        let image = match states {
+            Space::Image {
+                height,
+                width,
+                channels,
+            } => Some([height, width, channels]),
+            _ => None,
+        };
+        let (act_dim, actions) = match actions {
+            Space::Discrete { n } => (n, Actions::Discrete),
+            vectors => (vectors.len(), Actions::Continuous),
+        };
+        Self {
+            state_dim: states.len(),
+            act_dim,
+            actions,
+            image,
         }
     }
 

@@ -319,14 +319,9 @@ impl Controller for Player<'_> {
 
     fn act(&mut self, observation: &[f32]) -> Result<&[f32], ActError> {
         let Run { recipe, info, .. } = self.run;
-        let statistics = info.state_mean.iter().zip(&info.state_std);
         self.history.steps.push_back(Timestep {
             return_to_go: self.told() / recipe.data.return_scale,
-            state: observation
-                .iter()
-                .zip(statistics)
-                .map(|(o, (mean, std))| (o - mean) / std)
-                .collect(),
+            state: info.normalized(observation),
             action: vec![0.0; info.act_dim],
             timestep: self.timestep.into(),
         });
@@ -362,6 +357,7 @@ pub(super) fn check_run(run: &Run, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch
         state_dim,
         act_dim,
         actions,
+        ..
     } = run.dims();
     check_env(&run.info.env, state_dim, act_dim, actions, spec)
 }

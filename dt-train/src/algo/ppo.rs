@@ -301,6 +301,7 @@ mod tests {
             action_low: vec![0.0],
             action_high: vec![n as f32 - 1.0],
             choices: Some(n),
+            image: None,
         }
     }
 

@@ -316,6 +316,7 @@ mod tests {
             action_low: vec![-1.0; 2],
             action_high: vec![1.0; 2],
             choices: None,
+            image: None,
         };
         let config = Settings {
             hidden: 32,

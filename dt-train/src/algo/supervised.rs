@@ -141,6 +141,11 @@ pub trait Supervised:
         true
     }
 
+    /// As in [`Algorithm::reads_images`].
+    fn reads_images(&self) -> bool {
+        false
+    }
+
     /// As in [`Algorithm::size`].
     fn size(&self) -> String {
         String::new()
@@ -201,6 +206,10 @@ impl<S: Supervised> Algorithm for S {
         Supervised::learns_from_rewards(self)
     }
 
+    fn reads_images(&self) -> bool {
+        Supervised::reads_images(self)
+    }
+
     fn section(&self) -> toml::Table {
         toml::Table::try_from(self).expect("plain values only")
     }
@@ -259,11 +268,7 @@ impl<S: Supervised> Descending<S> {
             validation,
             device,
         } = setup;
-        let dims = Dims {
-            state_dim: train.state_dim,
-            act_dim: train.act_dim,
-            actions: train.kind,
-        };
+        let dims = train.dims();
         let seed = recipe.train.seed;
         let is_validated = !validation.episode_lens.is_empty();
         let sampler = Sampler::new(train, algorithm.draw(recipe), seed, device);

@@ -34,6 +34,9 @@ pub struct AgentSpec {
     /// How many choices there are, if actions are choices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<usize>,
+    /// Height, width and channels, if observations are images, whose pixels the network reads as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<[usize; 3]>,
 }
 
 impl AgentSpec {
@@ -55,6 +58,14 @@ impl AgentSpec {
             action_low: low,
             action_high: high,
             choices,
+            image: match spec.observation {
+                Space::Image {
+                    height,
+                    width,
+                    channels,
+                } => Some([height, width, channels]),
+                _ => None,
+            },
         }
     }
 
@@ -279,6 +290,7 @@ mod tests {
             action_low: vec![-1.0; 2],
             action_high: vec![1.0; 2],
             choices: None,
+            image: None,
         };
         let mut noise = Noise::new(1, *b"weights ");
         let weights = (0..shape.layout().numel()).map(|_| 0.5 * noise.normal());

@@ -12,6 +12,7 @@ use super::online::{Experience, Online, Settings};
 use super::progress_bar;
 use super::replay_buffer::Replay;
 use crate::data::d4rl::Recording;
+use crate::data::frames::Frames;
 
 /// An agent that learns as it acts, in several environments that take their steps together.
 ///
@@ -102,7 +103,10 @@ impl Learner {
         Self {
             actor,
             scratch: Scratch::default(),
-            replay: Replay::new(steps, shape.state_dim, shape.act_dim),
+            replay: match shape.image {
+                Some(_) => Replay::of_pixels(steps, shape.state_dim, shape.act_dim),
+                None => Replay::new(steps, shape.state_dim, shape.act_dim),
+            },
             timeouts: Vec::new(),
             ends: Vec::new(),
             kept: None,
@@ -286,17 +290,27 @@ impl Learner {
         let AgentSpec {
             state_dim, act_dim, ..
         } = self.shape;
-        let mut recording = Recording::default();
-        let (values, width) = (self.replay.values(), self.replay.width());
+        let mut recording = Recording {
+            frames: self.shape.image.map(Frames::new),
+            ..Recording::default()
+        };
         for row in self.rows_by_episode() {
-            let (state, rest) = values[row * width..][..width].split_at(state_dim);
+            let values = self.replay.row(row);
+            let (state, rest) = values.split_at(state_dim);
             let (squashed, rest) = rest.split_at(act_dim);
             let (next_state, rest) = rest.split_at(state_dim);
-            recording.observations.extend(state);
+            match &mut recording.frames {
+                Some(frames) => {
+                    frames.push(&state.iter().map(|&pixel| pixel as u8).collect::<Vec<_>>());
+                }
+                None => {
+                    recording.observations.extend(state);
+                    recording.next_observations.extend(next_state);
+                }
+            }
             let scaled = squashed.iter().enumerate();
             let action = scaled.map(|(i, &squashed)| self.shape.scale(squashed, i));
             recording.actions.extend(action);
-            recording.next_observations.extend(next_state);
             recording.rewards.push(rest[0]);
             recording.terminals.push(rest[1] == 0.0);
             recording.timeouts.push(self.timeouts[row]);

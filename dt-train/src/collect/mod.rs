@@ -7,6 +7,7 @@ use host_sim::{Env, EnvSpec, Fault, Space};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::data::d4rl::Recording;
+use crate::data::frames::Frames;
 use crate::stats::{mean, population_deviation};
 
 pub mod actor;
@@ -52,9 +53,21 @@ pub fn record(
     let longest = spec.max_episode_steps as usize;
     let bar = progress_bar(steps as u64, "{per_sec}");
     let mut all = Recording::default();
+    // Episodes that are recorded before their images are compressed.
+    let mut at_once = usize::MAX;
+    if let Space::Image {
+        height,
+        width,
+        channels,
+    } = spec.observation
+    {
+        all.frames = Some(Frames::new([height, width, channels]));
+        at_once = 8;
+    }
     let (mut episodes, mut lost, mut gone) = (0, 0, false);
     while all.rewards.len() < steps {
         let missing = (steps - all.rewards.len()).div_ceil(longest);
+        let missing = std::cmp::min(missing, at_once);
         let plan = Plan {
             target_return: 0.0,
             episodes: missing as u32,
@@ -211,15 +224,26 @@ impl Recorder for Recording {
 
 impl Recording {
     fn append(&mut self, other: Self) {
-        self.observations.extend(other.observations);
+        match &mut self.frames {
+            Some(frames) => {
+                let pixels = other.observations.iter().map(|&pixel| pixel as u8);
+                frames.push_all(&pixels.collect::<Vec<_>>());
+            }
+            None => {
+                self.observations.extend(other.observations);
+                self.next_observations.extend(other.next_observations);
+            }
+        }
         self.actions.extend(other.actions);
         self.rewards.extend(other.rewards);
-        self.next_observations.extend(other.next_observations);
         self.terminals.extend(other.terminals);
         self.timeouts.extend(other.timeouts);
     }
 
     fn truncate(&mut self, steps: usize, spec: &EnvSpec) {
+        if let Some(frames) = &mut self.frames {
+            frames.truncate(steps);
+        }
         self.observations.truncate(steps * spec.state_dim());
         self.actions.truncate(steps * spec.act_dim());
         self.rewards.truncate(steps);

@@ -7,8 +7,10 @@ use super::noise::Noise;
 /// Transitions to learn from, uniformly drawn.
 #[derive(Debug)]
 pub struct Replay {
-    /// Row: state | action | next state | reward | continues.
+    /// Row: state | action | next state; bytes where states are pixels.
     rows: Tensor,
+    /// Row: reward | continues.
+    outcomes: Tensor,
     len: usize,
     row: Vec<f32>,
     sizes: Sizes,
@@ -41,9 +43,22 @@ pub struct Batch {
 impl Replay {
     /// Room for `capacity` transitions.
     pub fn new(capacity: usize, state_dim: usize, act_dim: usize) -> Self {
-        let width = 2 * state_dim + act_dim + 2;
+        Self::of(capacity, state_dim, act_dim, Kind::Float)
+    }
+
+    /// The same of transitions whose states are pixels and whose actions choices, at most 256 of them: all bytes.
+    pub fn of_pixels(capacity: usize, state_dim: usize, act_dim: usize) -> Self {
+        Self::of(capacity, state_dim, act_dim, Kind::Uint8)
+    }
+
+    fn of(capacity: usize, state_dim: usize, act_dim: usize, kind: Kind) -> Self {
+        let width = 2 * state_dim + act_dim;
+        let zeros = |width: usize, kind| {
+            Tensor::zeros([capacity as i64, width as i64], (kind, Device::Cpu))
+        };
         Self {
-            rows: Tensor::zeros([capacity as i64, width as i64], (Kind::Float, Device::Cpu)),
+            rows: zeros(width, kind),
+            outcomes: zeros(2, Kind::Float),
             len: 0,
             row: Vec::with_capacity(width),
             sizes: Sizes {
@@ -66,18 +81,13 @@ impl Replay {
         terminated: bool,
     ) {
         self.row.clear();
-        for part in [
-            state,
-            action,
-            next_state,
-            &[reward],
-            &[f32::from(u8::from(!terminated))],
-        ] {
+        for part in [state, action, next_state] {
             self.row.extend_from_slice(part);
         }
-        self.rows
-            .get(self.len as i64)
-            .copy_(&Tensor::from_slice(&self.row));
+        let at = self.len as i64;
+        self.rows.get(at).copy_(&Tensor::from_slice(&self.row));
+        let outcome = [reward, f32::from(u8::from(!terminated))];
+        self.outcomes.get(at).copy_(&Tensor::from_slice(&outcome));
         self.len += 1;
     }
 
@@ -98,7 +108,20 @@ impl Replay {
 
     /// The rows so far, one after the other.
     pub fn values(&self) -> Vec<f32> {
-        let rows = self.rows.narrow(0, 0, self.len as i64);
+        self.values_of(0, self.len)
+    }
+
+    /// The values of row `row`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, row: usize) -> Vec<f32> {
+        self.values_of(row, 1)
+    }
+
+    fn values_of(&self, first: usize, len: usize) -> Vec<f32> {
+        let some = |of: &Tensor| of.narrow(0, first as i64, len as i64).to_kind(Kind::Float);
+        let rows = Tensor::cat(&[some(&self.rows), some(&self.outcomes)], 1);
         let mut values = vec![0.0; rows.numel()];
         rows.copy_data(&mut values, rows.numel());
         values
@@ -111,7 +134,11 @@ impl Replay {
     pub fn restore(&mut self, values: &[f32]) {
         let rows = Tensor::from_slice(values).view([-1, self.width() as i64]);
         self.len = rows.size()[0] as usize;
-        self.rows.narrow(0, 0, self.len as i64).copy_(&rows);
+        let (len, width) = (self.len as i64, self.rows.size()[1]);
+        self.rows.narrow(0, 0, len).copy_(&rows.narrow(1, 0, width));
+        self.outcomes
+            .narrow(0, 0, len)
+            .copy_(&rows.narrow(1, width, 2));
     }
 
     /// `size` transitions drawn with replacement.
@@ -120,7 +147,8 @@ impl Replay {
     /// If the buffer is empty.
     pub fn sample(&self, size: usize, noise: &mut Noise) -> Batch {
         let indices: Vec<i64> = (0..size).map(|_| noise.below(self.len) as i64).collect();
-        self.batch(&self.rows.index_select(0, &Tensor::from_slice(&indices)))
+        let some = |of: &Tensor| of.index_select(0, &Tensor::from_slice(&indices));
+        self.batch(&some(&self.rows), &some(&self.outcomes))
     }
 
     /// The last `len` transitions, in order.
@@ -129,18 +157,20 @@ impl Replay {
     /// If there are fewer.
     pub fn last(&self, len: usize) -> Batch {
         let first = self.len.checked_sub(len).expect("as many transitions");
-        self.batch(&self.rows.narrow(0, first as i64, len as i64))
+        let some = |of: &Tensor| of.narrow(0, first as i64, len as i64);
+        self.batch(&some(&self.rows), &some(&self.outcomes))
     }
 
-    fn batch(&self, rows: &Tensor) -> Batch {
+    fn batch(&self, rows: &Tensor, outcomes: &Tensor) -> Batch {
         let Sizes { state, action } = self.sizes;
+        let rows = rows.to_kind(Kind::Float);
         Batch {
             state_actions: rows.narrow(1, 0, state + action),
             states: rows.narrow(1, 0, state),
             actions: rows.narrow(1, state, action),
             next_states: rows.narrow(1, state + action, state),
-            rewards: rows.select(1, 2 * state + action),
-            continues: rows.select(1, 2 * state + action + 1),
+            rewards: outcomes.select(1, 0),
+            continues: outcomes.select(1, 1),
         }
     }
 }
@@ -148,6 +178,23 @@ impl Replay {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pixels_and_choices_are_bytes_and_rewards_are_not() {
+        let mut replay = Replay::of_pixels(2, 2, 1);
+        replay.push(&[0.0, 255.0], &[17.0], &[1.0, 254.0], -0.25, false);
+        replay.push(&[1.0, 254.0], &[3.0], &[9.0, 8.0], 300.5, true);
+        assert_eq!(replay.row(1), [1.0, 254.0, 3.0, 9.0, 8.0, 300.5, 0.0]);
+        let mut same = Replay::of_pixels(2, 2, 1);
+        same.restore(&replay.values());
+        assert_eq!(same.values(), replay.values());
+        assert_eq!(same.values().len(), 2 * same.width());
+        let last = same.last(2);
+        assert_eq!(last.states.kind(), Kind::Float);
+        let read = |tensor: &Tensor| Vec::<f32>::try_from(tensor.reshape([-1])).unwrap();
+        assert_eq!(read(&last.next_states), [1.0, 254.0, 9.0, 8.0]);
+        assert_eq!(read(&last.rewards), [-0.25, 300.5]);
+    }
 
     #[test]
     fn samples_are_whole_transitions() {

@@ -162,6 +162,16 @@ pub fn run(args: Args) -> Result<()> {
         if let Some(Named::Learner(name)) = agent {
             refuse_other_learner(name, &spec)?;
         }
+        if trains && matches!(spec.observation, Space::Image { .. }) {
+            refuse_large_images(&spec)?;
+            if args.resume {
+                bail!(
+                    "environment `{}` shows images, of which a training keeps nothing on the way; start it anew without \
+                     --resume",
+                    spec.id
+                );
+            }
+        }
         let settings = args.training.settings(&spec)?;
         (matches!(spec.action, Space::Discrete { .. }), settings)
     };
@@ -228,13 +238,32 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Agents read vectors and give vectors or choices, and so does the file format.
+/// Agents read vectors or images and give vectors or choices, and so does the file format.
 fn refuse_other_spaces(spec: &EnvSpec<'_>) -> Result<()> {
-    let bounds = match spec.action {
-        Space::Discrete { .. } => spec.observation_bounds(),
-        _ => spec.observation_bounds().and(spec.action_bounds()),
-    };
-    bounds.map(|_| ()).map_err(|error| anyhow!("{error}"))
+    if !matches!(spec.observation, Space::Image { .. }) {
+        let bounds = spec.observation_bounds();
+        bounds.map_err(|error| anyhow!("{error}"))?;
+    }
+    if !matches!(spec.action, Space::Discrete { .. }) {
+        let bounds = spec.action_bounds();
+        bounds.map_err(|error| anyhow!("{error}"))?;
+    }
+    Ok(())
+}
+
+/// The networks of agents that learn have no convolutions: each pixel is an input.
+fn refuse_large_images(spec: &EnvSpec<'_>) -> Result<()> {
+    /// Pixels of the largest of MinAtar's images, several times.
+    const MOST: usize = 4096;
+    if spec.observation.len() > MOST {
+        bail!(
+            "the observations of environment `{}` are {}, and agents learn from images of at most {MOST} pixels; collect with \
+             --agent random, or from an agent of your own as HDF5 in the D4RL layout",
+            spec.id,
+            spec.observation
+        );
+    }
+    Ok(())
 }
 
 /// Each algorithm is for actions of one kind.
@@ -396,7 +425,9 @@ fn learn(
     learner.learn(|learner| {
         let next = after_episode(learner);
         let unfinished = next == Next::Learn && learner.done() < learner.steps();
-        if learner.done() / SAVE_EVERY > saved && unfinished {
+        // Of images it would be gigabytes each time.
+        let is_saved = learner.actor().shape.image.is_none();
+        if learner.done() / SAVE_EVERY > saved && unfinished && is_saved {
             saved = learner.done() / SAVE_EVERY;
             part::save(&part, learner)?;
         }

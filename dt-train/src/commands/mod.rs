@@ -109,6 +109,9 @@ pub struct ReadingArgs {
     /// Entries of observations that are dictionaries, joined to one vector in this order
     #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
     pub observation_keys: Vec<String>,
+    /// Where observations are images: as many frames, the newest and those before it, make one observation
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub frame_stack: Option<u32>,
 }
 
 impl ReadingArgs {
@@ -121,7 +124,9 @@ impl ReadingArgs {
             .then(|| "data.skip_bad_episodes=true".to_owned());
         let keys = &self.observation_keys;
         let keys = (!keys.is_empty()).then(|| format!("data.observation_keys={keys:?}"));
-        steps.into_iter().chain(skip).chain(keys).collect()
+        let stack = self.frame_stack.map(|n| format!("data.frame_stack={n}"));
+        let all: [Option<String>; 4] = [steps, skip, keys, stack];
+        all.into_iter().flatten().collect()
     }
 
     /// As they are typed, each with a space before it.
@@ -133,7 +138,8 @@ impl ReadingArgs {
             .then(|| " --skip-bad-episodes".into());
         let keys = self.observation_keys.join(",");
         let keys = (!keys.is_empty()).then(|| format!(" --observation-keys {keys}"));
-        let all: [Option<String>; 3] = [steps, skip, keys];
+        let stack = self.frame_stack.map(|n| format!(" --frame-stack {n}"));
+        let all: [Option<String>; 4] = [steps, skip, keys, stack];
         all.into_iter().flatten().collect()
     }
 
@@ -143,6 +149,7 @@ impl ReadingArgs {
             max_episode_steps: self.max_episode_steps.map(|n| n as usize),
             skip_bad_episodes: self.skip_bad_episodes,
             observation_keys: self.observation_keys.clone(),
+            frame_stack: self.frame_stack.map_or(1, |n| n as usize),
         }
     }
 }

@@ -74,6 +74,9 @@ pub struct Data {
     pub skip_bad_episodes: bool,
     /// Entries of observations that are dictionaries, joined to one vector in this order.
     pub observation_keys: Vec<String>,
+    /// Frames that make one observation where observations are images: the newest and those before it, zeros before an episode's
+    /// first. 1 where the files have them stacked already.
+    pub frame_stack: u32,
     /// How many choices there are where actions are choices and no environment says it; 0: as many as the files say. Numbers
     /// that files have as floats are choices where this is set.
     pub actions_n: u32,
@@ -89,6 +92,7 @@ impl Data {
                 .then_some(self.max_episode_steps as usize),
             skip_bad_episodes: self.skip_bad_episodes,
             observation_keys: self.observation_keys.clone(),
+            frame_stack: self.frame_stack as usize,
         }
     }
 }
@@ -222,6 +226,7 @@ impl Default for Data {
             max_episode_steps: 0,
             skip_bad_episodes: false,
             observation_keys: Vec::new(),
+            frame_stack: 1,
             actions_n: 0,
             any_env: false,
         }

@@ -71,6 +71,12 @@ impl Recipe {
                 ),
             );
         }
+        if !(1..=16).contains(&data.frame_stack) {
+            return refuse(
+                "data.frame_stack",
+                format!("is {}; it must lie in 1..=16", data.frame_stack),
+            );
+        }
         if !(data.top_percent > 0.0 && data.top_percent <= 100.0) {
             return refuse(
                 "data.top_percent",

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use host_sim::Space;
 
+use super::frames::Frames;
+
 /// Elements of one space, flat, one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Column {
@@ -26,12 +28,7 @@ pub enum Column {
         values: Vec<u32>,
     },
     /// Pixels.
-    Image {
-        /// Height, width and channels of an image.
-        shape: [usize; 3],
-        /// (len, height, width, channels)
-        values: Vec<u8>,
-    },
+    Image(Frames),
 }
 
 /// Two columns that cannot be one.
@@ -55,6 +52,19 @@ impl Column {
             n,
             declared: false,
             values,
+        }
+    }
+
+    /// Pixels of images of this height, width and number of channels, (n, height, width, channels).
+    pub fn image(shape: [usize; 3], values: &[u8]) -> Self {
+        Self::Image(Frames::from_bytes(shape, values))
+    }
+
+    /// The images, if they are any.
+    pub fn images(&self) -> Option<&Frames> {
+        match self {
+            Self::Image(frames) => Some(frames),
+            _ => None,
         }
     }
 
@@ -93,8 +103,8 @@ impl Column {
         match self {
             Self::Box { low, high, .. } => Space::Box { low, high },
             &Self::Discrete { n, .. } => Space::Discrete { n },
-            &Self::Image { shape, .. } => {
-                let [height, width, channels] = shape;
+            Self::Image(frames) => {
+                let [height, width, channels] = frames.shape();
                 Space::Image {
                     height,
                     width,
@@ -114,7 +124,7 @@ impl Column {
         match self {
             Self::Box { values, .. } => values.len() / self.width(),
             Self::Discrete { values, .. } => values.len(),
-            Self::Image { values, .. } => values.len() / self.width(),
+            Self::Image(frames) => frames.len(),
         }
     }
 
@@ -123,7 +133,7 @@ impl Column {
         match self {
             Self::Box { values, .. } => values.is_empty(),
             Self::Discrete { values, .. } => values.is_empty(),
-            Self::Image { values, .. } => values.is_empty(),
+            Self::Image(frames) => frames.is_empty(),
         }
     }
 
@@ -156,10 +166,7 @@ impl Column {
                 declared,
                 values: Vec::new(),
             },
-            &Self::Image { shape, .. } => Self::Image {
-                shape,
-                values: Vec::new(),
-            },
+            Self::Image(frames) => Self::Image(frames.emptied()),
         }
     }
 
@@ -199,13 +206,9 @@ impl Column {
                 *declared &= other_declared;
                 values.extend(others);
             }
-            (
-                Self::Image { shape, values },
-                Self::Image {
-                    shape: other_shape,
-                    values: others,
-                },
-            ) if *shape == other_shape => values.extend(others),
+            (Self::Image(frames), Self::Image(others)) if frames.shape() == others.shape() => {
+                frames.extend_from(&others, 0..others.len());
+            }
             _ => return Err(OtherKind),
         }
         Ok(())
@@ -219,13 +222,11 @@ impl Column {
         let width = self.width();
         let of = rows.start * width..rows.end * width;
         match (self, other) {
+            (Self::Image(frames), Self::Image(from)) => frames.extend_from(from, rows),
             (Self::Box { values, .. }, Self::Box { values: from, .. }) => {
                 values.extend_from_slice(&from[of]);
             }
             (Self::Discrete { values, .. }, Self::Discrete { values: from, .. }) => {
-                values.extend_from_slice(&from[of]);
-            }
-            (Self::Image { values, .. }, Self::Image { values: from, .. }) => {
                 values.extend_from_slice(&from[of]);
             }
             _ => panic!("columns of two kinds"),
@@ -234,6 +235,9 @@ impl Column {
 
     /// Takes the elements from `len` on away.
     pub fn split_off(&mut self, len: usize) -> Self {
+        if let Self::Image(frames) = self {
+            return Self::Image(frames.split_off(len));
+        }
         let mut rest = self.emptied();
         let at = len * self.width();
         match (&mut *self, &mut rest) {
@@ -241,9 +245,6 @@ impl Column {
                 *rest = values.split_off(at);
             }
             (Self::Discrete { values, .. }, Self::Discrete { values: rest, .. }) => {
-                *rest = values.split_off(at);
-            }
-            (Self::Image { values, .. }, Self::Image { values: rest, .. }) => {
                 *rest = values.split_off(at);
             }
             _ => unreachable!("`emptied` keeps the kind"),
@@ -257,11 +258,11 @@ impl Column {
             values.truncate(len);
             values.shrink_to_fit();
         }
-        let len = len * self.width();
+        let end = len * self.width();
         match self {
-            Self::Box { values, .. } => shorten(values, len),
-            Self::Discrete { values, .. } => shorten(values, len),
-            Self::Image { values, .. } => shorten(values, len),
+            Self::Box { values, .. } => shorten(values, end),
+            Self::Discrete { values, .. } => shorten(values, end),
+            Self::Image(frames) => frames.truncate(len),
         }
     }
 
@@ -271,11 +272,11 @@ impl Column {
     /// If either place is not there.
     pub fn copy_within(&mut self, rows: Range<usize>, to: usize) {
         let width = self.width();
-        let (from, to) = (rows.start * width..rows.end * width, to * width);
+        let (from, at) = (rows.start * width..rows.end * width, to * width);
         match self {
-            Self::Box { values, .. } => values.copy_within(from, to),
-            Self::Discrete { values, .. } => values.copy_within(from, to),
-            Self::Image { values, .. } => values.copy_within(from, to),
+            Self::Box { values, .. } => values.copy_within(from, at),
+            Self::Discrete { values, .. } => values.copy_within(from, at),
+            Self::Image(frames) => frames.copy_within(rows, to),
         }
     }
 
@@ -297,7 +298,11 @@ impl Column {
             _ if self.is_empty() => Vec::new(),
             Self::Box { values, .. } => range(values, self.width()),
             Self::Discrete { values, .. } => range(values, 1),
-            Self::Image { values, .. } => range(values, 1),
+            Self::Image(frames) => frames
+                .range()
+                .map(|range| range.map(Into::into))
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -318,10 +323,7 @@ mod tests {
                 declared: true,
                 values: vec![3, 0, 1],
             },
-            Column::Image {
-                shape: [1, 2, 1],
-                values: vec![0, 1, 2, 3, 4, 255],
-            },
+            Column::image([1, 2, 1], &[0, 1, 2, 3, 4, 255]),
         ]
     }
 
@@ -378,10 +380,7 @@ mod tests {
     fn other_kinds_and_sizes_are_not_joined() {
         let others = [
             Column::unbounded(3, vec![0.0; 3]),
-            Column::Image {
-                shape: [2, 1, 1],
-                values: vec![0; 2],
-            },
+            Column::image([2, 1, 1], &[0; 2]),
         ];
         for mut column in all() {
             let before = column.clone();

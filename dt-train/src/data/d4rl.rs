@@ -29,8 +29,10 @@ use std::io;
 use std::path::Path;
 
 use hdf5::types::VarLenUnicode;
+use ndarray::Array4;
 
 use self::ends::{After, Flags};
+use super::frames::Frames;
 use super::h5::{self, Arrays};
 use super::{DataError, Dataset, Problem, Reading, Source, dictionary, environment_name, hashed};
 use crate::atomic::{OutputError, Staged};
@@ -64,13 +66,15 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
 /// Steps as they were taken, to be written to a file. One entry (or one row of them) per step in each list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recording {
-    /// Observation before the action, (N, state_dim).
+    /// Observation before the action, (N, state_dim); empty where there are frames.
     pub observations: Vec<f32>,
+    /// Observations that are images, (N).
+    pub frames: Option<Frames>,
     /// Action, (N, act_dim); the index of a choice, (N).
     pub actions: Vec<f32>,
     /// Reward, (N).
     pub rewards: Vec<f32>,
-    /// Observation after the action, (N, state_dim).
+    /// Observation after the action, (N, state_dim); empty where there are frames.
     pub next_observations: Vec<f32>,
     /// The step ended in a terminal state, (N).
     pub terminals: Vec<bool>,
@@ -253,7 +257,11 @@ fn fill(path: &Path, recording: &Recording, metadata: &Metadata) -> hdf5::Result
             dataset::<i64>(&file, key, &[rows])?.write_raw(&choices)?;
             continue;
         }
-        dataset::<f32>(&file, key, &[rows, values.len() / rows])?.write_raw(values)?;
+        match &recording.frames {
+            Some(frames) if key == "observations" => images(&file, key, frames)?,
+            Some(_) if key == "next_observations" => {}
+            _ => dataset::<f32>(&file, key, &[rows, values.len() / rows])?.write_raw(values)?,
+        }
     }
     dataset::<f32>(&file, "rewards", &[rows])?.write_raw(&recording.rewards)?;
     dataset::<bool>(&file, "terminals", &[rows])?.write_raw(&recording.terminals)?;
@@ -281,6 +289,30 @@ fn fill(path: &Path, recording: &Recording, metadata: &Metadata) -> hdf5::Result
         file.new_attr::<u64>().create(name)?.write_scalar(&value)?;
     }
     file.close()
+}
+
+/// Pixels (N, height, width, channels), compressed a few frames at a time, as they are read.
+fn images(file: &hdf5::File, key: &str, frames: &Frames) -> hdf5::Result<()> {
+    const TOGETHER: usize = 16;
+    let [height, width, channels] = frames.shape();
+    let rows = frames.len();
+    let dataset = file
+        .new_dataset::<u8>()
+        .deflate(4)
+        .obj_track_times(false)
+        .chunk((std::cmp::min(TOGETHER, rows), height, width, channels))
+        .shape((rows, height, width, channels))
+        .create(key)?;
+    for first in (0..rows).step_by(TOGETHER) {
+        let block = first..std::cmp::min(first + TOGETHER, rows);
+        let shape = (block.len(), height, width, channels);
+        let wanted: Vec<_> = block.clone().map(Some).collect();
+        let mut pixels = vec![0; block.len() * frames.frame_len()];
+        frames.gather(&wanted, &mut pixels);
+        let pixels = Array4::from_shape_vec(shape, pixels).expect("as many bytes as pixels");
+        dataset.write_slice(&pixels, (block, .., .., ..))?;
+    }
+    Ok(())
 }
 
 fn dataset<T: hdf5::H5Type>(

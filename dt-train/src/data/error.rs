@@ -68,7 +68,7 @@ pub enum Problem {
     /// It is another kind of file.
     #[error(
         "is not a trajectory file; trajectories come as HDF5 in the D4RL layout, which `dt-train collect` writes, \
-         as a Minari or LeRobot folder, or as parquet"
+         as a Minari or LeRobot folder, as parquet, or as Dopamine's $store$_…_ckpt.N.gz"
     )]
     UnknownFormat,
     /// It is HDF5 of another layout.
@@ -88,6 +88,14 @@ pub enum Problem {
     NoTrajectories {
         /// Where there are some, or what it holds.
         remedy: String,
+    },
+    /// A folder of several logs of Dopamine's, each as large as a data set.
+    #[error("holds the logs {logs} of Dopamine's; name those to read by one of their files, such as {}", first.display())]
+    SeveralLogs {
+        /// Their numbers.
+        logs: String,
+        /// One of the files of the first.
+        first: PathBuf,
     },
     /// A form of Minari's that came after this version.
     #[error(

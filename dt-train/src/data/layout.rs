@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::{
-    DataError, Dataset, Problem, Reading, Source, d3rlpy, d4rl, h5, lerobot, minari, parquet,
-    robomimic,
+    DataError, Dataset, Problem, Reading, Source, d3rlpy, d4rl, dopamine, h5, lerobot, minari,
+    parquet, robomimic,
 };
 
 /// Reads a file or folder in whatever format it is.
@@ -16,6 +16,9 @@ pub(super) fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError>
     }
     if minari::is_main_data(path) {
         return minari::read(path, reading);
+    }
+    if dopamine::number(path).is_some() {
+        return dopamine::read(path, reading);
     }
     let about = |problem| DataError::new(path, problem);
     let unreadable = |error| about(Problem::Unreadable(error));
@@ -35,7 +38,10 @@ pub(super) fn read(path: &Path, reading: &Reading) -> Result<Dataset, DataError>
 
 /// Whether a folder holds trajectories.
 pub(crate) fn is_folder(path: &Path) -> bool {
-    minari::locate(path).is_some() || lerobot::is_set(path) || parquet::locate(path).is_some()
+    minari::locate(path).is_some()
+        || lerobot::is_set(path)
+        || parquet::locate(path).is_some()
+        || !dopamine::numbers(path).is_empty()
 }
 
 fn read_folder(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
@@ -49,6 +55,8 @@ fn read_folder(path: &Path, reading: &Reading) -> Result<Dataset, DataError> {
             ..Source::default()
         };
         parquet::read_parts(&files, source, false, reading)
+    } else if !dopamine::numbers(path).is_empty() {
+        dopamine::read(path, reading)
     } else {
         Err(DataError::new(path, no_trajectories(path)))
     }

@@ -2,7 +2,7 @@
 //!
 //! [`d4rl`] reads and writes the flat HDF5 layout of D4RL; [`minari`], [`robomimic`] and [`d3rlpy`] read those with an
 //! episode in each folder, group or set of arrays, [`parquet`] the replay data of model hubs and loggers, [`lerobot`] the
-//! demonstrations of robots. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file
+//! demonstrations of robots, [`dopamine`] what agents of Atari left. All of them give episodes of [columns](mod@column): vectors, choices or pixels, as the file
 //! has them. What an algorithm cannot learn from is its own to refuse, where `prepare` makes network inputs of the data.
 //!
 //! Only finished episodes are kept: a return-to-go needs the rewards up to the end, so the steps after the last end of
@@ -20,8 +20,10 @@ pub mod column;
 pub mod d3rlpy;
 pub mod d4rl;
 mod dictionary;
+pub mod dopamine;
 pub mod environment;
 mod error;
+pub mod frames;
 mod gather;
 mod h5;
 pub mod inspect;
@@ -54,6 +56,8 @@ pub struct Reading {
     pub skip_bad_episodes: bool,
     /// Entries of observations that are dictionaries, joined to one vector in this order; empty: they are refused.
     pub observation_keys: Vec<String>,
+    /// Frames that make one observation where observations are images; 0: one, as 1.
+    pub frame_stack: usize,
 }
 
 /// Finished episodes of one or more files, one row per transition.
@@ -146,6 +150,11 @@ impl Dataset {
         let mut all = layout::read(first.as_ref(), reading)?;
         for path in rest {
             all.append(layout::read(path.as_ref(), reading)?)?;
+        }
+        for column in [&mut all.observations, &mut all.last_observations] {
+            if let Column::Image(frames) = column {
+                frames.set_stack(std::cmp::max(reading.frame_stack, 1));
+            }
         }
         Ok(all)
     }

@@ -90,8 +90,13 @@ pub fn candidates(data: &Dataset) -> Option<String> {
 /// choices in both.
 pub fn has_sizes(spec: &EnvSpec<'_>, data: &Dataset) -> bool {
     let choices = |space: Space<'_>| matches!(space, Space::Discrete { .. });
+    let image = |space: Space<'_>| match space {
+        Space::Image { height, width, .. } => Some([height, width]),
+        _ => None,
+    };
     (spec.state_dim(), spec.act_dim()) == (data.state_dim(), data.act_dim())
         && choices(spec.action) == choices(data.actions.space())
+        && image(spec.observation) == image(data.observations.space())
 }
 
 /// `hopper` (a.hdf5), `hopper-v4` (b.hdf5).

@@ -1,7 +1,7 @@
 //! From logged data to network inputs: normalization, returns-to-go, the limits of the control
 //! problem.
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use dt_core::config::Actions;
 use host_sim::{EnvSpec, Space};
 
@@ -10,9 +10,9 @@ use crate::config::{Control, Recipe};
 use crate::data::inspect::suggested_targets;
 use crate::data::known::Known;
 use crate::data::origin::has_sizes;
-use crate::data::sampler::Trajectories;
+use crate::data::sampler::{Pixels, Trajectories};
 use crate::data::{Column, Dataset, StateStats};
-use crate::run::{RunInfo, SCHEMA};
+use crate::run::{Image, RunInfo, SCHEMA};
 
 /// Data as networks read them.
 #[derive(Clone, Debug)]
@@ -40,26 +40,32 @@ pub fn prepare(
     refuse_other_spaces(&data, config)?;
     let (state_dim, act_dim) = (data.state_dim(), data.act_dim());
     if let Some(spec) = env {
-        let bounds = match spec.action {
-            Space::Discrete { .. } => spec.observation_bounds(),
-            _ => spec.observation_bounds().and(spec.action_bounds()),
-        };
-        bounds.map_err(|error| anyhow!("{error}"))?;
+        if !matches!(spec.observation, Space::Image { .. }) {
+            let bounds = spec.observation_bounds();
+            bounds.map_err(|error| anyhow!("{error}"))?;
+        }
+        if !matches!(spec.action, Space::Discrete { .. }) {
+            let bounds = spec.action_bounds();
+            bounds.map_err(|error| anyhow!("{error}"))?;
+        }
         let dims = (spec.state_dim(), spec.act_dim());
         let remedy = "name the environment the data come from with --env, or train without evaluation with --env none";
         ensure!(
             dims == (state_dim, act_dim),
             "the data have states of length {state_dim} and actions of length {act_dim}, environment `{}` has {} and {}; \
-             {remedy}",
+             {}{remedy}",
             spec.id,
             dims.0,
-            dims.1
+            dims.1,
+            stacked(&data, spec)
         );
         ensure!(
             has_sizes(spec, &data),
-            "the data's actions are {}, those of environment `{}` {}; {remedy}",
+            "the data have observations {} and actions {}, environment `{}` has {} and {}; {remedy}",
+            data.observations.space(),
             data.actions.space(),
             spec.id,
+            spec.observation,
             spec.action
         );
     }
@@ -75,16 +81,31 @@ pub fn prepare(
         );
     }
     // Of the whole data set, as in the reference recipe: a selection changes no units.
-    let stats = data.state_stats().context("observations are vectors")?;
+    let stats = data.state_stats();
+    let image = data.observations.images().map(|frames| Image {
+        shape: frames.shape(),
+        scale: match units.and_then(|theirs| theirs.image) {
+            Some(theirs) => theirs.scale,
+            None => frames.scale(),
+        },
+    });
     data.select(&config.data);
     held_out.select(&config.data);
-    let (state_mean, state_std) = match units {
-        Some(theirs) => (theirs.state_mean.clone(), theirs.state_std.clone()),
-        None if config.data.normalize_states => (stats.mean.clone(), input_scale(&stats, config)),
-        None => (vec![0.0; state_dim], input_scale(&stats, config)),
+    let [state_mean, state_std, state_low, state_high] = match &stats {
+        Some(stats) => {
+            let (mean, std) = match units {
+                Some(theirs) => (theirs.state_mean.clone(), theirs.state_std.clone()),
+                None if config.data.normalize_states => {
+                    (stats.mean.clone(), input_scale(stats, config))
+                }
+                None => (vec![0.0; state_dim], input_scale(stats, config)),
+            };
+            let (low, high) = state_limits(stats, &std, env, config.control.state_margin);
+            [mean, std, low, high]
+        }
+        // Of pixels all is known.
+        None => Default::default(),
     };
-    let (state_low, state_high) =
-        state_limits(&stats, &state_std, env, config.control.state_margin);
     let [half, centre] = [-0.5, 0.5].map(|sign: f32| -> Vec<f32> {
         let pairs = action_low.iter().zip(&action_high);
         pairs.map(|(low, high)| 0.5 * high + sign * low).collect()
@@ -120,6 +141,7 @@ pub fn prepare(
         state_dim,
         act_dim: dims.act_dim,
         choices: dims.actions == Actions::Discrete,
+        image,
         state_mean,
         state_std,
         state_low,
@@ -180,26 +202,58 @@ pub fn safe_choice(control: &Control, n: usize) -> anyhow::Result<Vec<f32>> {
     Ok(given.to_vec())
 }
 
+/// What to do where images are those of the environment but for the frames that are stacked; empty: they are not.
+fn stacked(data: &Dataset, spec: &EnvSpec<'_>) -> String {
+    let Some(frames) = data.observations.images() else {
+        return String::new();
+    };
+    let [height, width, channels] = frames.shape();
+    let of_one = channels / frames.stack();
+    match spec.observation {
+        Space::Image {
+            height: h,
+            width: w,
+            channels: c,
+        } if [h, w] == [height, width] && c % of_one == 0 => {
+            format!(
+                "stack as many frames as it does with --frame-stack {}, or ",
+                c / of_one
+            )
+        }
+        _ => String::new(),
+    }
+}
+
 /// What is read is more than what can be learned from.
 fn refuse_other_spaces(data: &Dataset, recipe: &Recipe) -> anyhow::Result<()> {
+    ensure!(
+        recipe.data.frame_stack == 1 || data.observations.images().is_some(),
+        "{}: the observations are {}, and only images are stacked; leave --frame-stack and data.frame_stack at 1",
+        data.sources[0].path.display(),
+        data.observations.space()
+    );
+    let images = recipe.algorithm.reads_images() && data.observations.images().is_some();
     for (of, space, fits) in [
         (
             "observations",
             data.observations.space(),
-            data.observations.vectors().is_some(),
+            images || data.observations.vectors().is_some(),
         ),
         (
             "actions",
             data.actions.space(),
-            !matches!(data.actions, Column::Image { .. }),
+            data.actions.images().is_none(),
         ),
     ] {
         if !fits {
             bail!(
-                "{}: the {of} are {space}; `{}` learns from vectors alone, Box, and actions that are vectors or choices, \
-                 Discrete",
+                "{}: the {of} are {space}; `{}` learns from {}, and actions that are vectors or choices, Discrete",
                 data.sources[0].path.display(),
-                recipe.algorithm.name()
+                recipe.algorithm.name(),
+                match recipe.algorithm.reads_images() {
+                    true => "vectors, Box, or images",
+                    false => "vectors alone, Box",
+                }
             );
         }
     }
@@ -217,8 +271,16 @@ fn trajectories(
     let mut returns_to_go = data.returns_to_go();
     let episode_lens = data.episodes.iter().map(|episode| episode.rows.len());
     let episode_lens = episode_lens.collect();
-    let mut states = data.observations.into_vectors().unwrap_or_default();
-    normalize(&mut states, &info.state_mean, &info.state_std);
+    let (mut states, mut pixels) = (Vec::new(), None);
+    match (data.observations, info.image) {
+        (Column::Image(frames), Some(Image { scale, .. })) => {
+            pixels = Some(Pixels { frames, scale });
+        }
+        (vectors, _) => {
+            states = vectors.into_vectors().unwrap_or_default();
+            normalize(&mut states, &info.state_mean, &info.state_std);
+        }
+    }
     let actions = match data.actions {
         Column::Discrete { values, .. } => one_hot(&values, info.act_dim),
         vectors => {
@@ -238,6 +300,7 @@ fn trajectories(
             false => Actions::Continuous,
         },
         states,
+        pixels,
         actions,
         returns_to_go,
         episode_lens,

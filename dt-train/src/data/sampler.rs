@@ -3,12 +3,16 @@
 //! A batch is a function of (seed, update) alone, so a resumed run sees the sequences that the
 //! uninterrupted one would have seen.
 
+use std::sync::Arc;
+
 use dt_core::config::Actions;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::{Device, Kind, Tensor};
 
+use crate::algo::Dims;
 use crate::data::best_episodes;
+use crate::data::frames::Frames;
 use crate::nn::transformer::Inputs;
 
 /// Trajectories as the network reads them, flat: one row per transition, episodes one after the
@@ -21,14 +25,37 @@ pub struct Trajectories {
     pub act_dim: usize,
     /// Whether actions are vectors or choices.
     pub kind: Actions,
-    /// Normalized states, transitions × state_dim.
+    /// Normalized states, transitions × state_dim; empty where they are images.
     pub states: Vec<f32>,
+    /// States that are images, one frame per transition.
+    pub pixels: Option<Pixels>,
     /// Actions scaled to [−1, 1], or choices as one-hot rows, transitions × act_dim.
     pub actions: Vec<f32>,
     /// Scaled returns-to-go, one per transition.
     pub returns_to_go: Vec<f32>,
     /// Length of each episode, in order.
     pub episode_lens: Vec<usize>,
+}
+
+/// States that are images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pixels {
+    /// A row per transition.
+    pub frames: Frames,
+    /// What pixels are divided by.
+    pub scale: f32,
+}
+
+impl Trajectories {
+    /// What they are made of.
+    pub fn dims(&self) -> Dims {
+        Dims {
+            state_dim: self.state_dim,
+            act_dim: self.act_dim,
+            actions: self.kind,
+            image: self.pixels.as_ref().map(|pixels| pixels.frames.shape()),
+        }
+    }
 }
 
 /// What one update sees; B sequences, T timesteps.
@@ -91,14 +118,22 @@ pub struct Sampler {
 /// Trajectories on a device.
 #[derive(Debug)]
 struct Tables {
-    /// One row per transition, then one of zeros.
-    states: Tensor,
+    states: States,
     actions: Tensor,
     returns_to_go: Tensor,
     /// First row of each episode, then the number of rows.
     offsets: Vec<usize>,
     /// Return of each episode, scaled.
     returns: Vec<f64>,
+}
+
+/// States of all transitions.
+#[derive(Debug)]
+enum States {
+    /// One row per transition, then one of zeros, on the device.
+    Vectors(Tensor),
+    /// Compressed, on the host: what a batch needs is unpacked for it.
+    Images(Arc<Pixels>),
 }
 
 /// What [`AT_ONCE`] updates see; U updates.
@@ -110,6 +145,8 @@ struct Drawn {
     rows: Tensor,
     /// Rows of states, (U, B·T) or (U, B·K).
     state_rows: Tensor,
+    /// The same on the host, where states are images.
+    image_rows: Vec<i64>,
     /// (U, B, T)
     timesteps: Tensor,
     /// (U, B, T)
@@ -192,10 +229,20 @@ impl Sampler {
             table.index_select(0, rows).view([b, -1, columns])
         };
         let tables = &self.tables;
+        let states = match &tables.states {
+            States::Vectors(states) => gather(states, &state_rows),
+            States::Images(pixels) => {
+                let of_one = drawn.image_rows.len() / AT_ONCE as usize;
+                let at = (update - first) as usize * of_one;
+                tables
+                    .images(pixels, &drawn.image_rows[at..][..of_one])
+                    .view([b, (of_one as i64) / b, -1])
+            }
+        };
         let batch = Batch {
             inputs: Inputs {
                 returns_to_go: gather(&tables.returns_to_go, &rows),
-                states: gather(&tables.states, &state_rows),
+                states,
                 actions: gather(&tables.actions, &rows),
                 timesteps,
             },
@@ -225,17 +272,23 @@ impl Sampler {
             | Draw::Histories { batch_size, .. } => batch_size as i64,
         };
         let u = AT_ONCE.cast_signed();
-        let device = self.tables.states.device();
+        let device = self.tables.actions.device();
         let flat = |rows: &[i64]| Tensor::from_slice(rows).view([u, -1]).to(device);
         let rows = flat(&drawn.rows);
         let state_rows = match drawn.state_rows.as_slice() {
             [] => rows.shallow_clone(),
             state_rows => flat(state_rows),
         };
+        let image_rows = match self.tables.states {
+            States::Vectors(_) => Vec::new(),
+            States::Images(_) if drawn.state_rows.is_empty() => drawn.rows,
+            States::Images(_) => drawn.state_rows,
+        };
         Drawn {
             first,
             rows,
             state_rows,
+            image_rows,
             timesteps: flat(&drawn.timesteps).view([u, b, -1]),
             loss_mask: Tensor::from_slice(&drawn.loss_mask)
                 .view([u, b, -1])
@@ -322,6 +375,7 @@ impl Tables {
             state_dim,
             act_dim,
             states,
+            pixels,
             actions,
             returns_to_go,
             episode_lens,
@@ -334,7 +388,10 @@ impl Tables {
                 .iter()
                 .map(|&first| returns_to_go[first].into())
                 .collect(),
-            states: resident(states, state_dim, 1, device),
+            states: match pixels {
+                Some(pixels) => States::Images(Arc::new(pixels)),
+                None => States::Vectors(resident(states, state_dim, 1, device)),
+            },
             actions: resident(actions, act_dim, 0, device),
             returns_to_go: resident(returns_to_go, 1, 0, device),
             offsets,
@@ -343,12 +400,53 @@ impl Tables {
 
     fn share(&self) -> Self {
         Self {
-            states: self.states.shallow_clone(),
+            states: match &self.states {
+                States::Vectors(states) => States::Vectors(states.shallow_clone()),
+                States::Images(pixels) => States::Images(pixels.clone()),
+            },
             actions: self.actions.shallow_clone(),
             returns_to_go: self.returns_to_go.shallow_clone(),
             offsets: self.offsets.clone(),
             returns: self.returns.clone(),
         }
+    }
+
+    /// Images of the transitions `rows`, (rows, height · width · channels) in 0…1; zeros of the row behind the last. A frame
+    /// that several of them show is unpacked and moved to the device once.
+    fn images(&self, pixels: &Pixels, rows: &[i64]) -> Tensor {
+        let Pixels { frames, scale } = pixels;
+        let stack = frames.stack();
+        let mut shown = Vec::with_capacity(rows.len() * stack);
+        for &row in rows {
+            let row = row as usize;
+            let episode = self.offsets.partition_point(|&offset| offset <= row) - 1;
+            let is_there = row < frames.len();
+            // The oldest first, none from before the episode.
+            shown.extend(
+                (0..stack).rev().map(|back| {
+                    (is_there && row >= self.offsets[episode] + back).then(|| row - back)
+                }),
+            );
+        }
+        let mut distinct = shown.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let place = |frame: &Option<usize>| distinct.binary_search(frame).expect("one of them");
+        let places: Vec<i64> = shown.iter().map(|frame| place(frame) as i64).collect();
+        let mut bytes = vec![0; distinct.len() * frames.frame_len()];
+        frames.gather(&distinct, &mut bytes);
+        let device = self.actions.device();
+        let [height, width, channels] = frames.shape().map(|n| n as i64);
+        let stack = stack as i64;
+        Tensor::from_slice(&bytes)
+            .view([-1, height, width, channels / stack])
+            .to(device)
+            .index_select(0, &Tensor::from_slice(&places).to(device))
+            .view([-1, stack, height, width, channels / stack])
+            .permute([0, 2, 3, 1, 4])
+            .reshape([-1, height * width * channels])
+            .to_kind(Kind::Float)
+            / f64::from(*scale)
     }
 }
 

@@ -124,10 +124,9 @@ impl Steps<'_> {
                 self.numbers_of(&flat)?,
             )),
             [height, width, ref rest @ ..] if *kind == DataType::UInt8 && rest.len() <= 1 => {
-                Ok(Column::Image {
-                    shape: [height, width, rest.first().copied().unwrap_or(1)],
-                    values: flat.numbers.as_primitive::<UInt8Type>().values().to_vec(),
-                })
+                let shape = [height, width, rest.first().copied().unwrap_or(1)];
+                let pixels = flat.numbers.as_primitive::<UInt8Type>().values();
+                Ok(Column::image(shape, pixels))
             }
             _ => Err(Problem::Images {
                 key: self.key.into(),
@@ -144,8 +143,8 @@ impl Steps<'_> {
         {
             return Err(self.wrong_type(&flat.numbers, "8-bit integers"));
         }
-        let values = flat.numbers.as_primitive::<UInt8Type>().values().to_vec();
-        Ok(Column::Image { shape, values })
+        let values = flat.numbers.as_primitive::<UInt8Type>().values();
+        Ok(Column::image(shape, values))
     }
 
     /// A finite number per step.

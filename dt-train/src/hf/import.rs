@@ -375,6 +375,7 @@ impl Asked<'_> {
             state_dim: description.dims.state_dim,
             act_dim: description.dims.act_dim,
             choices: false,
+            image: None,
             state_mean: statistics.mean.clone(),
             state_std: statistics.std.clone(),
             state_low,

@@ -7,6 +7,7 @@
 //! - `host`: layers in plain Rust, for acting.
 
 pub mod descent;
+pub mod encoder;
 pub mod flat;
 pub(crate) mod host;
 pub mod layers;

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::algo::Dims;
 use crate::atomic::{self, OutputError};
 use crate::config::{ConfigError, Recipe, Source};
+use crate::data::prepare::normalize;
 use crate::run::checkpoint::{Checkpoint, CheckpointError};
 
 pub(crate) use folder::open;
@@ -135,7 +136,10 @@ pub struct RunInfo {
     /// Actions are choices: outside the network, an action is one number, its index.
     #[serde(default)]
     pub choices: bool,
-    /// Subtracted from each state component.
+    /// What states are, if they are images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// Subtracted from each state component; as all four, empty where states are images.
     pub state_mean: Vec<f32>,
     /// Each state component is divided by it.
     pub state_std: Vec<f32>,
@@ -168,6 +172,15 @@ pub struct RunInfo {
     pub init_from: Option<InitFrom>,
 }
 
+/// States that are images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    /// Height, width and channels, those of all frames that are stacked.
+    pub shape: [usize; 3],
+    /// Each pixel is divided by it.
+    pub scale: f32,
+}
+
 /// Whose weights a run started with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitFrom {
@@ -184,6 +197,16 @@ impl RunInfo {
         // A folder may come from anywhere, and commands are run only if they are typed.
         let env = self.env_file.as_deref().or(named);
         env.filter(|env| !host_sim::plant::is_command(env))
+    }
+
+    /// A state as the network reads it.
+    pub fn normalized(&self, state: &[f32]) -> Vec<f32> {
+        if let Some(Image { scale, .. }) = self.image {
+            return state.iter().map(|pixel| pixel / scale).collect();
+        }
+        let mut state = state.to_vec();
+        normalize(&mut state, &self.state_mean, &self.state_std);
+        state
     }
 
     fn parse(json: &[u8]) -> Result<Self, String> {
@@ -324,6 +347,7 @@ impl Run {
                 true => Actions::Discrete,
                 false => Actions::Continuous,
             },
+            image: self.info.image.map(|image| image.shape),
         }
     }
 
@@ -464,6 +488,7 @@ impl Run {
             state_dim,
             act_dim,
             choices: false,
+            image: None,
             state_mean: state_mean.into(),
             state_std: state_std.into(),
             state_low: vec![-9.0; state_dim],

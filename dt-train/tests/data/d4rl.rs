@@ -107,6 +107,7 @@ fn what_is_written_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.hdf5");
     let recording = Recording {
+        frames: None,
         observations: ramp(15),
         actions: ramp(10),
         rewards: ramp(5),
@@ -195,6 +196,7 @@ fn damage_inside_a_dataset_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.hdf5");
     let recording = Recording {
+        frames: None,
         observations: vec![0.5; 3000],
         actions: vec![0.5; 1000],
         rewards: vec![0.5; 1000],
@@ -435,9 +437,7 @@ fn choices_and_images_are_read_as_they_are() {
         put(file, "next_observations", &[ROWS, 2, 3, 2], &pixels);
     });
     let data = Dataset::load(&[&path]).unwrap();
-    let shape = [2, 3, 2];
-    let values = pixels[..48].to_vec();
-    assert_eq!(data.observations, Column::Image { shape, values });
+    assert_eq!(data.observations, Column::image([2, 3, 2], &pixels[..48]));
     // The unfinished step's choice is one of them.
     let values = vec![2, 0, 1, 0];
     assert_eq!(
@@ -481,7 +481,7 @@ fn choices_and_images_are_read_as_they_are() {
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(
-        message.contains("the observations are Image 2×3×2;"),
+        message.contains("dt.encoder: convolution 1 has a kernel of 3×3, but what it sees has 2×3"),
         "{message}"
     );
     assert_eq!(output.status.code(), Some(1));

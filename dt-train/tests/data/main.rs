@@ -12,6 +12,7 @@ use hdf5::H5Type;
 use serde_json::Value;
 
 mod d4rl;
+mod dopamine;
 mod h5;
 mod inspect;
 mod layouts;

@@ -434,12 +434,9 @@ fn choices_and_images_are_read_as_they_are() {
     let pixels = file.dataset("episode_0/observations").unwrap();
     let mut pixels = pixels.read_raw::<u8>().unwrap();
     let last = pixels.split_off(3 * 8 * 8 * 3);
-    let image = |values| Column::Image {
-        shape: [8, 8, 3],
-        values,
-    };
-    assert_eq!(data.observations, image(pixels));
-    assert_eq!(data.last_observations, image(last));
+    let image = |values: &[u8]| Column::image([8, 8, 3], values);
+    assert_eq!(data.observations, image(&pixels));
+    assert_eq!(data.last_observations, image(&last));
 
     let path = fixture("minari/discrete-v0");
     let data = Dataset::load(&[&path]).unwrap();

@@ -12,6 +12,7 @@ pub fn write(path: &Path, env: &str) {
     let wave = |k: f32| move |i: u32| (k * i as f32).sin();
     let observations: Vec<f32> = (0..360).map(wave(0.3)).collect();
     let recording = Recording {
+        frames: None,
         next_observations: observations.clone(),
         observations,
         actions: (0..120).map(wave(0.7)).collect(),

@@ -193,16 +193,14 @@ fn choices_and_images_are_read_as_they_are() {
 
     let data = Dataset::load(&[fixture("parquet/frames.parquet")]).unwrap();
     // Pixel number i of the file is i % 256.
-    let values = (0..9 * 12).map(|i| i as u8).collect();
-    let shape = [2, 3, 2];
-    assert_eq!(data.observations, Column::Image { shape, values });
+    let values: Vec<u8> = (0..9 * 12).map(|i| i as u8).collect();
+    assert_eq!(data.observations, Column::image([2, 3, 2], &values));
     let lens: Vec<usize> = data.episodes.iter().map(|e| e.rows.len()).collect();
     assert_eq!(lens, [4, 3, 2]);
 
     let data = Dataset::load(&[fixture("parquet/grey.parquet")]).unwrap();
-    let values = (0..9 * 6).map(|i| i as u8).collect();
-    let shape = [2, 3, 1];
-    assert_eq!(data.observations, Column::Image { shape, values });
+    let values: Vec<u8> = (0..9 * 6).map(|i| i as u8).collect();
+    assert_eq!(data.observations, Column::image([2, 3, 1], &values));
     rejected_fixture(
         "crooked",
         &["`observations`[1] has a vector of length 2, the first has 3"],

@@ -49,6 +49,7 @@ impl Lab {
         };
         const STEPS: usize = 90;
         let recording = Recording {
+            frames: None,
             observations: numbers(3 * STEPS, 2.0),
             actions: numbers(STEPS, 2.0),
             rewards: numbers(STEPS, 1.0),
@@ -225,6 +226,7 @@ fn info(data: &Dataset) -> RunInfo {
         return_max: 5.0,
         state_dim: 3,
         act_dim: 1,
+        image: None,
         state_mean: statistics.mean,
         state_std: statistics.std,
         state_low: statistics.low,

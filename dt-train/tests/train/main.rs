@@ -4,6 +4,7 @@ mod baseline;
 mod choices;
 mod evaluate;
 mod finetune;
+mod images;
 mod recipes;
 mod resume;
 mod seeds;

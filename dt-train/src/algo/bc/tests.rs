@@ -49,6 +49,7 @@ fn trajectories() -> Trajectories {
         state_dim: 2,
         act_dim: 1,
         kind: Actions::Continuous,
+        pixels: None,
         states: (0..row)
             .flat_map(|row| [wave(row, 0.7), wave(row, 1.3)])
             .collect(),

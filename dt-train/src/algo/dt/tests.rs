@@ -22,6 +22,7 @@ fn trajectories() -> Trajectories {
         state_dim: 2,
         act_dim: 1,
         kind: Actions::Continuous,
+        pixels: None,
         states: (0..n).flat_map(|i| [wave(i, 0.7), wave(i, 1.3)]).collect(),
         actions: (0..n).map(|i| 0.8 * wave(i, 0.7)).collect(),
         returns_to_go: (0..n).map(|i| 1.0 - i as f32 / 60.0).collect(),

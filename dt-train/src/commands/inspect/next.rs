@@ -39,12 +39,13 @@ pub fn next(
     reading: &ReadingArgs,
 ) -> String {
     let observations = data.observations.space();
-    if data.observations.vectors().is_none() {
+    let reads_images = recipe.algorithm.reads_images() && data.observations.images().is_some();
+    if !reads_images && data.observations.vectors().is_none() {
         return format!(
-            "\nnext         the observations are {observations}; this version trains on vectors, Box, alone\n"
+            "\nnext         the observations are {observations}; this version trains on vectors, Box, and images alone\n"
         );
     }
-    if let Column::Image { .. } = data.actions {
+    if let Column::Image(_) = data.actions {
         let actions = data.actions.space();
         return format!(
             "\nnext         the actions are {actions}; this version trains on vectors, Box, and choices, Discrete\n"

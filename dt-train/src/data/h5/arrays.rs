@@ -5,6 +5,7 @@ use hdf5::types::{IntSize, TypeDescriptor};
 
 use super::{damaged, first_line, holds, unreadable};
 use crate::data::error::Needed;
+use crate::data::frames::Frames;
 use crate::data::{Column, Problem};
 
 /// A layout's word for itself, and where its arrays lie.
@@ -50,10 +51,8 @@ impl Arrays<'_> {
             (Ok(TypeDescriptor::Unsigned(IntSize::U1)), &[_, height, width, ref rest @ ..])
                 if rest.len() <= 1 =>
             {
-                Ok(Column::Image {
-                    shape: [height, width, rest.first().copied().unwrap_or(1)],
-                    values: dataset.read_raw().map_err(unreadable)?,
-                })
+                let shape = [height, width, rest.first().copied().unwrap_or(1)];
+                self.images(&dataset, shape).map_err(unreadable)
             }
             (Ok(found), _) if is_image(found, &shape) => {
                 let found = format!("{found}, shape {shape:?}");
@@ -217,6 +216,35 @@ impl Arrays<'_> {
             layout: self.layout,
             holds: holds(self.group),
         }
+    }
+
+    /// Pixels (N, height, width[, channels]), some rows at a time: all of them would be several times what is kept.
+    fn images(&self, dataset: &hdf5::Dataset, shape: [usize; 3]) -> hdf5::Result<Column> {
+        /// Bytes read at once, about; no chunk of the file is decompressed twice.
+        const BLOCK: usize = 1 << 24;
+        let rows = dataset.shape()[0];
+        let mut frames = Frames::new(shape);
+        let chunk = dataset.chunk().map_or(1, |chunk| chunk[0]);
+        let step = std::cmp::max(BLOCK / frames.frame_len(), 1).next_multiple_of(chunk);
+        for first in (0..rows).step_by(step) {
+            let block = first..std::cmp::min(first + step, rows);
+            let pixels = match dataset.ndim() {
+                3 => {
+                    dataset
+                        .read_slice::<u8, _, ndarray::Ix3>((block, .., ..))?
+                        .into_raw_vec_and_offset()
+                        .0
+                }
+                _ => {
+                    dataset
+                        .read_slice::<u8, _, ndarray::Ix4>((block, .., .., ..))?
+                        .into_raw_vec_and_offset()
+                        .0
+                }
+            };
+            frames.push_all(&pixels);
+        }
+        Ok(Column::Image(frames))
     }
 
     /// Numbers (N, dim), at least one.

@@ -188,7 +188,7 @@ impl Described {
                 *n = count.unwrap_or(*n);
                 *declared = count.is_some();
             }
-            Column::Image { .. } => {}
+            Column::Image(_) => {}
         }
         Ok(())
     }

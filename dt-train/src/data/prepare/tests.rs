@@ -259,27 +259,21 @@ fn another_environment_is_refused() {
 #[test]
 fn spaces_that_nothing_here_learns_are_refused_by_name() {
     let mut drawn = data();
-    drawn.actions = Column::Image {
-        shape: [1, 1, 1],
-        values: vec![0; 3],
-    };
+    drawn.actions = Column::image([1, 1, 1], &[0; 3]);
     drawn.sources[0].path = "maze.hdf5".into();
     let error = prepare(drawn, None, &config(&[])).unwrap_err().to_string();
     assert_eq!(
         error,
-        "maze.hdf5: the actions are Image 1×1×1; `dt` learns from vectors alone, Box, and actions that are vectors or \
+        "maze.hdf5: the actions are Image 1×1×1; `dt` learns from vectors, Box, or images, and actions that are vectors or \
          choices, Discrete"
     );
     let mut images = data();
-    images.observations = Column::Image {
-        shape: [1, 1, 2],
-        values: vec![0; 6],
-    };
-    let error = prepare(images, Some(&SPEC), &config(&[]))
+    images.observations = Column::image([1, 1, 2], &[0; 6]);
+    let error = prepare(images, Some(&SPEC), &config(&["algo=bc"]))
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("the observations are Image 1×1×2;"),
+        error.contains("the observations are Image 1×1×2; `bc` learns from vectors alone"),
         "{error}"
     );
     // Whose environment has another space than the data.
@@ -321,5 +315,79 @@ fn choices_become_one_hot_rows() {
     assert_eq!(
         (info.action_low, info.action_high, info.safe_action),
         (vec![0.0], vec![3.0], vec![2.0])
+    );
+}
+
+/// Three frames 1×2×1 of flags, two of which make an observation.
+#[test]
+fn images_have_a_scale_instead_of_statistics() {
+    let mut images = data();
+    images.observations = Column::image([1, 2, 1], &[0, 1, 1, 0, 1, 1]);
+    let Column::Image(frames) = &mut images.observations else {
+        unreachable!()
+    };
+    frames.set_stack(2);
+    images.last_observations = images.observations.emptied();
+    let of = |height, width, channels| EnvSpec {
+        observation: Space::Image {
+            height,
+            width,
+            channels,
+        },
+        ..SPEC
+    };
+    let settings = ["dt.encoder=[[4, 1, 1]]"];
+    let Prepared { train, info, .. } =
+        prepare(images.clone(), Some(&of(1, 2, 2)), &config(&settings)).unwrap();
+    let image = Image {
+        shape: [1, 2, 2],
+        scale: 1.0,
+    };
+    assert_eq!((info.image, info.state_dim), (Some(image), 4));
+    assert!(info.state_mean.is_empty() && info.state_high.is_empty() && train.states.is_empty());
+    assert_eq!(
+        train.pixels.unwrap().frames,
+        *images.observations.images().unwrap()
+    );
+    assert_eq!(info.normalized(&[0.0, 1.0, 1.0, 0.0]), [0.0, 1.0, 1.0, 0.0]);
+
+    // In another run's units, which were of eight bits.
+    let theirs = RunInfo {
+        image: Some(Image {
+            scale: 255.0,
+            ..image
+        }),
+        ..info
+    };
+    let units = Some(&theirs);
+    let Prepared { info, .. } = super::prepare(
+        images.clone(),
+        None,
+        &config(&[
+            "control.period_us=1",
+            "control.action_low=[-2.0, 1.0]",
+            "control.action_high=[2.0, 5.0]",
+        ]),
+        units,
+    )
+    .unwrap();
+    assert_eq!(info.image.unwrap().scale, 255.0);
+    assert_eq!(info.normalized(&[51.0]), [0.2]);
+
+    let refusal = |spec: EnvSpec<'_>| {
+        let error = prepare(images.clone(), Some(&spec), &config(&settings)).unwrap_err();
+        error.to_string()
+    };
+    let other = refusal(of(1, 2, 3));
+    assert!(
+        other.contains("states of length 4")
+            && other
+                .contains("has 6 and 2; stack as many frames as it does with --frame-stack 3, or"),
+        "{other}"
+    );
+    let turned = refusal(of(2, 1, 2));
+    assert!(
+        turned.contains("observations Image 1×2×2") && turned.contains("has Image 2×1×2"),
+        "{turned}"
     );
 }

@@ -10,6 +10,7 @@ fn numbered(episode_lens: &[usize]) -> Trajectories {
         state_dim: 1,
         act_dim: 1,
         kind: Actions::Continuous,
+        pixels: None,
         states: numbers.clone(),
         actions: numbers.clone(),
         returns_to_go: numbers,
@@ -241,4 +242,65 @@ fn a_batch_depends_on_seed_and_update_alone() {
         later
     );
     assert_ne!(states(&mut sampler(&[3, 9, 30], shape(5), 2), 7), expected);
+}
+
+/// Of two episodes, of 3 and 5 frames 1×2×1 of (i, 100 + i), the present one and the two before it, zeros where there is none.
+#[test]
+fn images_are_the_frames_of_their_episode_the_oldest_first() {
+    let mut frames = Frames::new([1, 2, 1]);
+    (0..8u8).for_each(|i| frames.push(&[i, 100 + i]));
+    frames.set_stack(3);
+    let scale = frames.scale();
+    assert_eq!(scale, 127.0);
+    let data = Trajectories {
+        state_dim: 6,
+        states: Vec::new(),
+        pixels: Some(Pixels { frames, scale }),
+        ..numbered(&[3, 5])
+    };
+    assert_eq!(data.dims().image, Some([1, 2, 3]));
+    let expected = |row: usize| -> Vec<f32> {
+        let first = if row < 3 { 0 } else { 3 };
+        let frame = |back: usize, base: f32| match row >= first + back {
+            true => (base + (row - back) as f32) / 127.0,
+            false => 0.0,
+        };
+        // A pixel's channels are together.
+        [2, 1, 0]
+            .map(|back| frame(back, 0.0))
+            .into_iter()
+            .chain([2, 1, 0].map(|back| frame(back, 100.0)))
+            .collect()
+    };
+    let mut drawn = Sampler::new(data.clone(), Draw::Sequences(shape(4)), 1, Device::Cpu);
+    for update in [0, 33, 5] {
+        let batch = drawn.batch(update);
+        assert_eq!(batch.inputs.states.size(), [64, 4, 6]);
+        // Actions tell the row.
+        let of = rows::<f32>(&batch.inputs.actions.view([64 * 4, 1]));
+        for (states, row) in rows::<f32>(&batch.inputs.states.view([64 * 4, 6]))
+            .iter()
+            .zip(of)
+        {
+            assert_eq!(*states, expected(row[0] as usize), "{row:?}");
+        }
+    }
+    let histories = Draw::Histories {
+        batch_size: 32,
+        context_len: 2,
+    };
+    let batch = drawn.redrawn(histories, 3).batch(1);
+    let of = rows::<f32>(&batch.inputs.actions.view([32, 1]));
+    for (states, row) in rows::<f32>(&batch.inputs.states.view([32, 12]))
+        .iter()
+        .zip(of)
+    {
+        let row = row[0] as usize;
+        let before = if [0, 3].contains(&row) {
+            vec![0.0; 6]
+        } else {
+            expected(row - 1)
+        };
+        assert_eq!(*states, [before, expected(row)].concat(), "{row}");
+    }
 }

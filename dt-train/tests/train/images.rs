@@ -1,0 +1,197 @@
+//! States that are images: from pixels in a file to actions that follow from them.
+
+use std::path::Path;
+
+use dt_train::data::d4rl::{self, Metadata, Recording};
+use dt_train::data::frames::Frames;
+use dt_train::data::{Dataset, Reading};
+use dt_train::run::{Run, Which, read_metrics};
+
+use crate::workshop::{Workshop, stderr};
+
+/// Edge of an image.
+const EDGE: usize = 6;
+
+/// Episodes in which a dot runs to the left, to the right or not at all; what it does is the right choice. One frame says where
+/// it is, and only two of them what it does.
+fn moving_dots(path: &Path, episodes: usize) {
+    let mut recording = Recording {
+        frames: Some(Frames::new([EDGE, EDGE, 1])),
+        ..Recording::default()
+    };
+    let mut random = 1_u32;
+    let mut below = |n: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 16) as usize % n
+    };
+    let steps = 8;
+    for _ in 0..episodes {
+        let (row, mut column, mut motion) = (below(EDGE), below(EDGE), below(3));
+        for t in 0..steps {
+            let mut frame = [0; EDGE * EDGE];
+            frame[row * EDGE + column] = 1;
+            recording.frames.as_mut().unwrap().push(&frame);
+            // What it does until now, and then something else.
+            recording
+                .actions
+                .push(if t == 0 { 1.0 } else { motion as f32 });
+            recording.rewards.push(1.0);
+            recording.terminals.push(false);
+            recording.timeouts.push(t + 1 == steps);
+            motion = below(3);
+            if !(1..=EDGE).contains(&(column + motion)) {
+                motion = 1;
+            }
+            column = column + motion - 1;
+        }
+    }
+    let metadata = Metadata {
+        env: "dots",
+        policy: "test",
+        seed: 0,
+        choices: true,
+    };
+    d4rl::write(path, true, &recording, &metadata).unwrap();
+}
+
+const SETTINGS: [&str; 11] = [
+    "control.period_us=1000",
+    "dt.encoder=[[8, 3, 1]]",
+    "dt.d_model=16",
+    "dt.n_layer=1",
+    "dt.context_len=1",
+    "dt.sequence_len=4",
+    "train.updates=600",
+    "train.learning_rate=5e-3",
+    "train.dropout=0",
+    "train.ema_decay=0",
+    "train.threads=1",
+];
+
+fn settings<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let all = SETTINGS.iter().copied().chain(more.iter().copied());
+    all.flat_map(|setting| ["--set", setting]).collect()
+}
+
+#[test]
+fn what_moves_in_stacked_frames_is_learned_and_from_one_frame_it_cannot_be() {
+    let workshop = Workshop::new();
+    moving_dots(&workshop.path("data.hdf5"), 60);
+    let accuracy = |out: &str, more: &[&str]| {
+        let args = [more, &settings(&[])].concat();
+        workshop.train_ok(out, &args);
+        let record = read_metrics(&workshop.path(out).join("metrics.jsonl")).pop();
+        record.unwrap().validation_accuracy.unwrap()
+    };
+    let seen = accuracy("two", &["--frame-stack", "2"]);
+    let unseen = accuracy("one", &[]);
+    assert!(seen > 0.85, "{seen}");
+    assert!(unseen < 0.7, "{unseen}");
+
+    let run = Run::open(&workshop.path("two")).unwrap();
+    assert_eq!(run.dims().image, Some([EDGE, EDGE, 2]));
+    let weights = run.checkpoint(Which::Last).unwrap().weights;
+    assert!(weights.get("conv_1.weight", &[8, 3, 3, 2]).is_ok());
+    assert!(weights.get("embed_state.weight", &[16, 4 * 4 * 8]).is_ok());
+}
+
+#[test]
+fn a_run_with_images_is_resumed_to_the_bit() {
+    let workshop = Workshop::new();
+    moving_dots(&workshop.path("data.hdf5"), 12);
+    let train = |out: &str, updates: &str, more: &[&str]| {
+        let updates = format!("train.updates={updates}");
+        let args = [
+            &["--frame-stack", "2"],
+            more,
+            &settings(&[&updates, "train.dropout=0.1", "dt.encoder=[]"]),
+        ];
+        workshop.train_ok(out, &args.concat());
+    };
+    train("whole", "30", &[]);
+    train("part", "10", &[]);
+    train("part", "30", &["--resume"]);
+    assert!(
+        workshop.bytes("whole/last.safetensors") == workshop.bytes("part/last.safetensors"),
+        "the weights differ"
+    );
+    // The encoder that suits the size is what the recipe says.
+    let run = Run::open(&workshop.path("whole")).unwrap();
+    assert!(
+        run.recipe.to_toml().contains("encoder = [[16, 3, 1]]"),
+        "{}",
+        run.recipe.to_toml()
+    );
+}
+
+#[test]
+fn what_does_not_go_with_images_is_refused_by_name() {
+    let workshop = Workshop::new();
+    moving_dots(&workshop.path("data.hdf5"), 4);
+    for (set, fragment) in [
+        (
+            "dt.encoder=[[8, 7, 1]]",
+            "dt.encoder: convolution 1 has a kernel of 7×7",
+        ),
+        ("dt.encoder=[[8, 0, 1]]", "each number in 1..=1024"),
+        (
+            "dt.encoder=[[8, 3, 1], [8, 1, 1], [8, 1, 1], [8, 1, 1]]",
+            "up to 3 convolutions",
+        ),
+        ("dt.predict_state=1.0", "dt.predict_state predicts vectors"),
+        ("data.frame_stack=17", "must lie in 1..=16"),
+    ] {
+        workshop.train_fails("run", &settings(&[set]), &[fragment]);
+    }
+    let bc = ["--algo", "bc", "--set", "control.period_us=1000"];
+    workshop.train_fails(
+        "run",
+        &bc,
+        &["the observations are Image 6×6×1; `bc` learns from vectors alone, Box"],
+    );
+    let workshop = Workshop::new();
+    let vectors = ["--set", "dt.encoder=[[8, 3, 1]]"];
+    workshop.train_fails(
+        "run",
+        &vectors,
+        &["dt.encoder is of images, and the data's states are vectors"],
+    );
+    workshop.train_fails(
+        "run",
+        &["--frame-stack", "2"],
+        &["data.hdf5: the observations are Box(3)", "--frame-stack"],
+    );
+}
+
+#[test]
+fn images_are_inspected_and_kept_small() {
+    let workshop = Workshop::new();
+    moving_dots(&workshop.path("data.hdf5"), 500);
+    // Processes that other tests start may have the file open for a moment, and with it its lock.
+    std::fs::copy(workshop.path("data.hdf5"), workshop.path("copy.hdf5")).unwrap();
+    let data = Dataset::load(&[workshop.path("copy.hdf5")]).unwrap();
+    let frames = data.observations.images().unwrap();
+    assert_eq!((frames.len(), frames.scale()), (4000, 1.0));
+    // Frames of 36 bytes: most of it is where each of them is.
+    let file = std::fs::metadata(workshop.path("data.hdf5")).unwrap().len() as usize;
+    assert!(
+        frames.memory() < 4000 * 36 && frames.memory() < 4 * file,
+        "{} {file}",
+        frames.memory()
+    );
+
+    let output = workshop
+        .command(&["inspect", "data.hdf5", "--frame-stack", "2"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(text.contains("Image 6×6×2"), "{text}");
+    assert!(text.contains("--frame-stack 2"), "{text}");
+    let reading = Reading {
+        frame_stack: 2,
+        ..Reading::default()
+    };
+    let stacked = Dataset::load_as(&[workshop.path("copy.hdf5")], &reading).unwrap();
+    assert_eq!((stacked.state_dim(), stacked.len()), (72, 4000));
+}
