@@ -247,6 +247,7 @@ fn unusable_agents_are_refused() {
         action_low: vec![-1.0; 3],
         action_high: vec![1.0; 3],
         choices: None,
+        image: None,
     };
     let training = Training {
         steps: 1,
