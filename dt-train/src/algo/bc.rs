@@ -5,7 +5,7 @@
 //! the paper's %BC. States before an episode's first are zeros, which is the data's mean state, in training as in
 //! acting.
 
-use dt_core::blob::AtMaxEpLen;
+use dt_core::blob::{AtMaxEpLen, Golden};
 use dt_core::config::{Actions, Config, Dtype, Head, MAX_CONTEXT_LEN, MAX_DIM, MAX_LAYERS, Mixer};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -137,7 +137,7 @@ impl Supervised for Bc {
         checkpoint: &Checkpoint,
     ) -> anyhow::Result<Box<dyn Policy + 'a>> {
         let trained = Trained::new(run, checkpoint)?;
-        let file = emit_bytes(&trained, Dtype::F32, Mixer::Attention, &[])?;
+        let file = emit_bytes(&trained, Dtype::F32, Mixer::Attention, Golden::default())?;
         let torch = Torch::new(self, run, checkpoint)?;
         Ok(Box::new(Engine::of(torch, file)))
     }

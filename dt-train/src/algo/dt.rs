@@ -3,10 +3,11 @@
 //! Sequences (R̂₁, s₁, a₁, R̂₂, s₂, a₂, …) of logged episodes, with R̂ the return still to come, teach a causal transformer
 //! to predict each action from what came before it. Asked for a return that the data hold, it acts accordingly.
 
-use anyhow::{anyhow, ensure};
-use dt_core::blob::AtMaxEpLen;
+use anyhow::{Context, ensure};
+use dt_core::blob::{AtMaxEpLen, Golden};
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, MAX_CONVOLUTIONS,
+    Math, Mixer, Network, Predictions,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -16,10 +17,10 @@ use super::{Dims, Engine, Loss, Memory, Mode, Policy, Refusal, Supervised};
 use crate::config::Recipe;
 use crate::config::names::{ActivationName, AttentionName, HeadName, math_name};
 use crate::data::sampler::{Batch, Draw, SequenceShape};
-use crate::deploy::{Deployable, Trained, emit_bytes};
-use crate::nn::encoder::{self, Convolution, Encoder};
+use crate::deploy::{Deployable, Trained, emit_bytes, in_pixels};
+use crate::nn::encoder;
 use crate::nn::layers::{Bound, masked_mse};
-use crate::nn::parameters::{Parameter, ParameterList};
+use crate::nn::parameters::Parameter;
 use crate::nn::transformer::{self, DecisionTransformer, Inputs, Precision, attention_mask};
 use crate::run::Run;
 use crate::run::checkpoint::Checkpoint;
@@ -71,7 +72,7 @@ pub struct Dt {
     /// Up to three convolutions between states that are images and their embedding, each `[filters, kernel, stride]`, without
     /// padding, with a ReLU; none: those that suit the images' size, which the run's recipe then says: the paper's for Atari,
     /// `[[32, 8, 4], [64, 4, 2], [64, 3, 1]]`, or of small ones MinAtar's, `[[16, 3, 1]]`.
-    pub encoder: Vec<Convolution>,
+    pub encoder: Vec<[u32; 3]>,
     /// Timesteps per sequence; 0: `context_len` for window attention, else the receptive field plus `context_len`.
     pub sequence_len: u32,
     /// Timesteps at the start of a sequence that carry no loss, unless the episode starts there.
@@ -123,20 +124,11 @@ impl Supervised for Dt {
     const TITLE: &'static str = "Decision Transformer";
 
     fn parameters(&self, dims: Dims) -> Vec<Parameter> {
-        let mut list = ParameterList::default();
-        if let Some(image) = dims.image {
-            encoder::push(&mut list, image, &self.encoder);
-        }
-        let mut list = Vec::from(list);
-        let network = self.network(dims, Dtype::F32);
-        list.extend(transformer::parameters(&network, self.timestep_init_std));
-        list
+        transformer::parameters(&self.network(dims, Dtype::F32), self.timestep_init_std)
     }
 
     /// The action of each timestep, from its state token, or the logits of its choices: (B, T, act_dim).
     fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor {
-        let encoded = self.encoded(dims, network, inputs, mode);
-        let inputs = encoded.as_ref().unwrap_or(inputs);
         let (network, mask) = self.bound(dims, network, inputs, mode);
         network.forward(inputs, &mask, mode.dropout())
     }
@@ -145,8 +137,6 @@ impl Supervised for Dt {
     /// has a next timestep.
     fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Loss {
         let Batch { inputs, loss_mask } = batch;
-        let encoded = self.encoded(dims, network, inputs, mode);
-        let inputs = encoded.as_ref().unwrap_or(inputs);
         let (network, mask) = self.bound(dims, network, inputs, mode);
         let outputs = network.outputs(inputs, &mask, mode.dropout());
         let mut loss = action_loss(dims, &outputs.actions, batch);
@@ -241,16 +231,15 @@ impl Supervised for Dt {
                 return Err(Refusal::new(key, message));
             }
         }
-        let is_convolution = |c: &Convolution| {
+        let is_convolution = |c: &[u32; 3]| {
             // What the engine's matrices are made of.
             c[0].is_multiple_of(4) && c.iter().all(|n| (1..=1024).contains(n))
         };
-        if self.encoder.len() > encoder::MOST || !self.encoder.iter().all(is_convolution) {
+        if self.encoder.len() > MAX_CONVOLUTIONS || !self.encoder.iter().all(is_convolution) {
             let message = format!(
                 "is {:?}; it must be up to {} convolutions [filters, kernel, stride], each number in 1..=1024, filters a \
                  multiple of 4",
-                self.encoder,
-                encoder::MOST
+                self.encoder, MAX_CONVOLUTIONS
             );
             return Err(Refusal::new("dt.encoder", message));
         }
@@ -297,7 +286,8 @@ impl Supervised for Dt {
             fitted.head = Head::Linear;
         }
         if let Some(image) = dims.image.filter(|_| self.encoder.is_empty()) {
-            fitted.encoder = encoder::suited(image);
+            let suited = encoder::suited(image).into_iter();
+            fitted.encoder = suited.map(|c| [c.filters, c.kernel, c.stride]).collect();
         }
         (fitted != *self).then_some(fitted)
     }
@@ -307,19 +297,26 @@ impl Supervised for Dt {
     }
 
     fn fits(&self, dims: Dims) -> anyhow::Result<()> {
-        match dims.image {
-            Some(image) => {
-                let features = encoder::features(image, &self.encoder);
-                features.map_err(|error| anyhow!("dt.encoder: {error}"))?;
-                ensure!(
-                    self.predict_state == 0.0,
-                    "dt.predict_state predicts vectors, and the data's states are images; leave it at 0"
-                );
-            }
-            None => ensure!(
-                self.encoder.is_empty(),
-                "dt.encoder is of images, and the data's states are vectors; leave it out"
-            ),
+        ensure!(
+            dims.image.is_some() || self.encoder.is_empty(),
+            "dt.encoder is of images, and the data's states are vectors; leave it out"
+        );
+        ensure!(
+            dims.image.is_none() || self.predict_state == 0.0,
+            "dt.predict_state predicts vectors, and the data's states are images; leave it at 0"
+        );
+        if let Some(image) = dims.image {
+            let encoder = &self.encoder;
+            let context = || {
+                format!(
+                    "dt.encoder = {encoder:?} of {}×{}×{} pixels",
+                    image[0], image[1], image[2]
+                )
+            };
+            return self
+                .network(dims, Dtype::F32)
+                .validate()
+                .with_context(context);
         }
         Ok(self.network(dims, Dtype::F32).validate()?)
     }
@@ -330,11 +327,9 @@ impl Supervised for Dt {
         run: &'a Run,
         checkpoint: &Checkpoint,
     ) -> anyhow::Result<Box<dyn Policy + 'a>> {
-        if run.info.image.is_some() {
-            return Ok(Box::new(Torch::new(self, run, checkpoint)?));
-        }
-        let trained = Trained::new(run, checkpoint)?;
-        let file = emit_bytes(&trained, Dtype::F32, Mixer::Attention, &[])?;
+        let readable = in_pixels(run, checkpoint);
+        let trained = Trained::new(run, &readable)?;
+        let file = emit_bytes(&trained, Dtype::F32, Mixer::Attention, Golden::default())?;
         let torch = Torch::new(self, run, checkpoint)?;
         Ok(Box::new(Engine::of(torch, file)))
     }
@@ -360,7 +355,7 @@ impl Dt {
     /// The network for data with these dimensions, as a policy file declares it.
     pub fn network(&self, dims: Dims, dtype: Dtype) -> Config {
         Config {
-            state_dim: u32::try_from(self.features(dims)).unwrap_or(u32::MAX),
+            state_dim: u32::try_from(dims.state_dim).unwrap_or(u32::MAX),
             act_dim: u32::try_from(dims.act_dim).unwrap_or(u32::MAX),
             d_model: self.d_model,
             n_layer: self.n_layer,
@@ -385,37 +380,21 @@ impl Dt {
                 return_to_go: self.predict_return > 0.0,
             },
             network: Network::Transformer,
-            encoder: Encoder::Linear,
+            encoder: match dims.image {
+                Some(image) => Encoder::Image(encoder::encoder(image, &self.convolutions())),
+                None => Encoder::Linear,
+            },
             embedding_tanh: false,
         }
     }
 
-    /// Numbers that a state's embedding is of: its own, or those behind the convolutions.
-    fn features(&self, dims: Dims) -> usize {
-        let features = dims
-            .image
-            .map(|image| encoder::features(image, &self.encoder));
-        features.and_then(Result::ok).unwrap_or(dims.state_dim)
-    }
-
-    /// The inputs with what the convolutions make of their states, if those are images.
-    fn encoded(
-        &self,
-        dims: Dims,
-        network: &Bound<'_>,
-        inputs: &Inputs,
-        mode: Mode,
-    ) -> Option<Inputs> {
-        let mut encoder = Encoder::bind(dims.image?, &self.encoder, network);
-        if matches!(mode, Mode::Training { .. }) {
-            encoder = encoder.in_precision(self.precision);
-        }
-        Some(Inputs {
-            returns_to_go: inputs.returns_to_go.shallow_clone(),
-            states: encoder.forward(&inputs.states),
-            actions: inputs.actions.shallow_clone(),
-            timesteps: inputs.timesteps.shallow_clone(),
-        })
+    fn convolutions(&self) -> Vec<Convolution> {
+        let convolution = |&[filters, kernel, stride]: &[u32; 3]| Convolution {
+            filters,
+            kernel,
+            stride,
+        };
+        self.encoder.iter().map(convolution).collect()
     }
 
     /// The network as `mode` runs it, and what its tokens see.

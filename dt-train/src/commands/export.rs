@@ -12,7 +12,7 @@ use host_sim::console;
 
 use crate::atomic;
 use crate::deploy::control::with_settings;
-use crate::deploy::{Fold, Source, Trained, export, policy_rs, training_data};
+use crate::deploy::{Fold, Source, Trained, export, in_pixels, policy_rs, training_data};
 use crate::run::records::ExportRecord;
 use crate::run::{Run, Which};
 
@@ -79,6 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     spinner.enable_steady_tick(Duration::from_millis(100));
     let run = with_settings(Run::open(&args.run)?, &args.set)?;
     let checkpoint = run.checkpoint(args.checkpoint)?;
+    let checkpoint = in_pixels(&run, &checkpoint);
     let trained = Trained::new(&run, &checkpoint)?;
     let data = training_data(&run)
         .inspect_err(|reason| {

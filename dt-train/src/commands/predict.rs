@@ -10,6 +10,7 @@ use host_sim::policy_file::PolicyFile;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use crate::deploy::in_pixels;
 use crate::deploy::predict::{Context, Core, Predictor, Torch};
 use crate::run::{Run, Which};
 
@@ -19,7 +20,7 @@ pub struct Args {
     /// Run folder (its newest checkpoint runs in libtorch) or policy file (runs in the controller's engine)
     #[arg(value_name = "RUN|F.dtb")]
     pub policy: PathBuf,
-    /// One context per line: `{"returns_to_go":[…],"states":[[…]],"actions":[[…]],"timesteps":[…]}`, normalized and scaled; `-`: standard input
+    /// One context per line: `{"returns_to_go":[…],"states":[[…]],"actions":[[…]],"timesteps":[…]}`, normalized and scaled, pixels as they are; `-`: standard input
     #[arg(long, value_name = "IN.jsonl")]
     pub contexts: PathBuf,
 }
@@ -32,8 +33,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.policy.is_dir() {
         let run = Run::open(&args.policy)?;
         let network = run.deployed(Dtype::F32)?;
-        let weights = run.checkpoint(Which::Last)?.weights;
-        predict(&mut Torch::new(&network, &weights)?, &args.contexts)
+        let checkpoint = run.checkpoint(Which::Last)?;
+        let weights = &in_pixels(&run, &checkpoint).weights;
+        predict(&mut Torch::new(&network, weights)?, &args.contexts)
     } else {
         let file = PolicyFile::load(&args.policy)?;
         predict(&mut Core::new(&file.blob()), &args.contexts)

@@ -244,6 +244,35 @@ impl Dataset {
         returns
     }
 
+    /// The pixels of an observation that is an image, (height, width, channels), with the frames before it that are stacked.
+    ///
+    /// # Panics
+    /// If observations are no images, or there is no such row.
+    pub fn image(&self, row: usize) -> Vec<f32> {
+        let frames = self.observations.images().expect("images");
+        let episode = self
+            .episodes
+            .partition_point(|episode| episode.rows.end <= row);
+        let first = self.episodes[episode].rows.start;
+        let stack = frames.stack();
+        let back = (0..stack).rev();
+        let shown: Vec<_> = back
+            .map(|back| (row >= first + back).then(|| row - back))
+            .collect();
+        let mut pixels = vec![0; stack * frames.frame_len()];
+        frames.gather(&shown, &mut pixels);
+        let channels = frames.shape()[2] / stack;
+        let places = frames.frame_len() / channels;
+        let frame = |place: usize| {
+            (0..stack).map(move |frame| frame * frames.frame_len() + place * channels)
+        };
+        let of_place = (0..places).flat_map(frame);
+        of_place
+            .flat_map(|at| &pixels[at..at + channels])
+            .map(|&pixel| pixel.into())
+            .collect()
+    }
+
     /// Mean, standard deviation and range of each observation feature, computed in f64; none where observations are
     /// no vectors.
     pub fn state_stats(&self) -> Option<StateStats> {

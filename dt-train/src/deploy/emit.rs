@@ -1,16 +1,19 @@
 //! Network, recipe and data description → policy file.
 
+use std::borrow::Cow;
+
 use dt_core::blob::{
-    Affine, Choice, EmitError, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
-    ReturnLimits, RewardMode, Vectors,
+    Affine, Choice, EmitError, Golden, LayerParameters, Manifest, MixerParameters, Parameters,
+    Provenance, ReturnLimits, RewardMode, Vectors,
 };
-use dt_core::config::{Actions, Config, Dtype, Mixer};
+use dt_core::config::{Actions, Config, Convolution, Dtype, Mixer, Placed};
 use host_sim::policy_file::PolicyFile;
 
 use super::fold::Folded;
 use crate::data::select::describe;
+use crate::nn::encoder::first_weight;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Weights};
-use crate::run::{Run, RunError};
+use crate::run::{Image, Run, RunError};
 
 /// A trained network with all that its policy file says about it.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +57,29 @@ pub enum EmitBytesError {
     Digest(String),
 }
 
+/// The checkpoint with weights that read pixels as they are, 0…255, where the network in training reads them divided by a
+/// scale: a controller then has nothing to divide.
+pub fn in_pixels<'c>(run: &Run, checkpoint: &'c Checkpoint) -> Cow<'c, Checkpoint> {
+    let network = run.deployed(Dtype::F32).ok();
+    let (Some(Image { scale, .. }), Some(network)) = (run.info.image, network) else {
+        return Cow::Borrowed(checkpoint);
+    };
+    let Some(first) = network.image().map(first_weight) else {
+        return Cow::Borrowed(checkpoint);
+    };
+    let mut raw = checkpoint.clone();
+    let weight = raw.weights.iter().find(|(name, _)| *name == first);
+    if let Some((_, array)) = weight {
+        let values = array.values.iter().map(|weight| weight / scale).collect();
+        let shape = array.shape.clone();
+        raw.weights.insert(first, shape, values);
+    }
+    Cow::Owned(raw)
+}
+
 /// A policy file in memory, quantized to `dtype`, its attention as trained or folded. `golden` holds whole records
-/// ([`Manifest::golden_record_len`] values each), or nothing.
+/// ([`Manifest::golden_record_len`] values each) and the images they show, or nothing. Weights read pixels as
+/// [`in_pixels`] makes them.
 ///
 /// # Errors
 /// [`EmitBytesError`] names the tensor or field that is off.
@@ -63,7 +87,7 @@ pub fn emit_bytes(
     trained: &Trained<'_>,
     dtype: Dtype,
     mixer: Mixer,
-    golden: &[f32],
+    golden: Golden<'_>,
 ) -> Result<PolicyFile, EmitBytesError> {
     let Run {
         recipe, info, dir, ..
@@ -112,7 +136,9 @@ pub fn emit_bytes(
         ..Manifest::new(config)
     };
     manifest.golden_steps =
-        u32::try_from(golden.len() / manifest.golden_record_len()).unwrap_or(u32::MAX);
+        u32::try_from(golden.records.len() / manifest.golden_record_len()).unwrap_or(u32::MAX);
+    manifest.golden_images =
+        u32::try_from(golden.images.len() / config.state_dim as usize).unwrap_or(u32::MAX);
     let vectors = Vectors {
         state_mean: &info.state_mean,
         state_std: &info.state_std,
@@ -145,7 +171,8 @@ pub fn emit_bytes(
         .zip(&mixers)
         .map(|(i, mixer)| network.layer(i, mixer))
         .collect::<Result<Vec<_>, _>>()?;
-    let parameters = network.parameters(&layers)?;
+    let convolutions = network.convolutions()?;
+    let parameters = network.parameters(&convolutions, &layers)?;
     Ok(PolicyFile::emit(&manifest, &vectors, &parameters, golden)?)
 }
 
@@ -171,8 +198,23 @@ impl Mixing<'_> {
 }
 
 impl<'a> Network<'a> {
+    /// Those in front where states are images.
+    fn convolutions(&self) -> Result<Vec<Affine<'a>>, CheckpointError> {
+        let placed = self.config.image().map(|image| image.placed());
+        let placed = placed.into_iter().flatten().flatten();
+        let affine = |(i, placed): (usize, Placed)| {
+            let Convolution {
+                filters, kernel, ..
+            } = placed.convolution;
+            let shape = [filters, kernel, kernel, placed.input[2]].map(|n| n as usize);
+            self.affine(&format!("conv_{}", i + 1), &shape)
+        };
+        placed.enumerate().map(affine).collect()
+    }
+
     fn parameters<'l>(
         &self,
+        convolutions: &'l [Affine<'l>],
         layers: &'l [LayerParameters<'l>],
     ) -> Result<Parameters<'l>, CheckpointError>
     where
@@ -185,10 +227,11 @@ impl<'a> Network<'a> {
             self.config.max_ep_len,
         ]
         .map(|dim| dim as usize);
+        let features = self.config.image().map_or(s, |image| image.flat() as usize);
         Ok(Parameters {
             embed_return: self.linear("embed_return", [d, 1])?,
-            convolutions: &[],
-            embed_state: self.linear("embed_state", [d, s])?,
+            convolutions,
+            embed_state: self.linear("embed_state", [d, features])?,
             embed_action: self.linear("embed_action", [d, a])?,
             embed_timestep: match rows {
                 0 => &[],

@@ -14,6 +14,9 @@ use crate::data::prepare::{normalize, scale_actions};
 use crate::data::{Column, Dataset};
 use crate::run::Run;
 
+/// Images that golden vectors show in turn.
+const SHOWN: usize = 3;
+
 /// Stretches of episodes that errors are measured on.
 const MEASURED: usize = 16;
 
@@ -22,6 +25,8 @@ const MEASURED: usize = 16;
 fn measured_steps(network: &Config) -> usize {
     match network.attention {
         _ if network.is_mlp() => 200,
+        // Convolutions take a hundred times as long as the rest.
+        _ if network.image().is_some() => 40,
         Attention::Streaming => 200,
         Attention::Window => network.context_len as usize + 8,
     }
@@ -75,7 +80,8 @@ pub fn training_data(run: &Run) -> Result<Dataset, String> {
 }
 
 impl Source<'_> {
-    /// Steps for the golden vectors: 2K + 3 in a row, so that the ring wraps, then extreme inputs.
+    /// Steps for the golden vectors: 2K + 3 in a row, so that the ring wraps, then extreme inputs. Images are large, so that all
+    /// steps show a few in turn, from beginning, middle and end of these steps.
     pub fn golden(&self, trained: &Trained<'_>) -> Steps {
         let run = trained.run;
         let n = 2 * trained.network.context_len as usize + 3;
@@ -84,6 +90,11 @@ impl Source<'_> {
             Self::Random => random(trained, n, 0),
         };
         steps.push_extremes(run);
+        if run.info.image.is_some() {
+            let shown = [0, n / 2, n - 1].map(|step| steps.observations[step].clone());
+            let in_turn = shown.iter().cycle().take(steps.returns_to_go.len());
+            steps.observations = in_turn.cloned().collect();
+        }
         steps
     }
 
@@ -118,7 +129,10 @@ impl Steps {
         let half: Vec<f32> = bounds().map(|(&low, &high)| half(low, high)).collect();
         let state = |o: &Vec<f32>| {
             let mut state = o.clone();
-            normalize(&mut state, &info.state_mean, &info.state_std);
+            // Pixels stay what they are: see `in_pixels`.
+            if info.image.is_none() {
+                normalize(&mut state, &info.state_mean, &info.state_std);
+            }
             state
         };
         let action = |a: &Vec<f32>| match network.actions {
@@ -156,11 +170,22 @@ impl Steps {
             .zip(&self.actions)
         {
             golden.push(*return_to_go);
-            golden.extend(observation);
+            if network.image().is_none() {
+                golden.extend(observation);
+            }
             golden.extend(action);
             golden.resize(golden.len() + expected, 0.0);
         }
         golden
+    }
+
+    /// The images that records of a policy file show in turn; none where observations are vectors.
+    pub fn images(&self, network: &Config) -> Vec<u8> {
+        if network.image().is_none() {
+            return Vec::new();
+        }
+        let pixels = self.observations.iter().take(SHOWN).flatten();
+        pixels.map(|&pixel| pixel as u8).collect()
     }
 
     /// The corners of what the guard lets through, with returns far from any in the data.
@@ -190,6 +215,9 @@ fn logged(data: &Dataset, episode: usize, start: usize, n: usize) -> Steps {
     let first = data.episodes[episode].rows.start + start;
     let rows = || (0..n).map(|t| (first + t) % data.len());
     let take = |column: &Column| -> Vec<Vec<f32>> {
+        if column.images().is_some() {
+            return rows().map(|row| data.image(row)).collect();
+        }
         if let Column::Discrete { values, .. } = column {
             return rows().map(|row| vec![values[row] as f32]).collect();
         }
@@ -221,9 +249,18 @@ fn random(trained: &Trained<'_>, n: usize, seed: u64) -> Steps {
         returns_to_go: (0..n)
             .map(|t| info.target_return * (1.0 - t as f32 / n as f32))
             .collect(),
-        observations: (0..n)
-            .map(|_| within(&info.state_low, &info.state_high))
-            .collect(),
+        observations: match info.image {
+            Some(image) => {
+                let pixels = image.shape.iter().product();
+                let (black, white) = (vec![0.0; pixels], vec![image.scale + 1.0; pixels]);
+                let whole = |pixel: f32| pixel.floor();
+                let one = |_| within(&black, &white).into_iter().map(whole).collect();
+                (0..n).map(one).collect()
+            }
+            None => (0..n)
+                .map(|_| within(&info.state_low, &info.state_high))
+                .collect(),
+        },
         actions: match network.actions {
             Actions::Continuous => (0..n)
                 .map(|_| within(&info.action_low, &info.action_high))

@@ -14,6 +14,7 @@ mod source;
 
 use std::fmt;
 
+use dt_core::blob::Golden;
 use dt_core::config::{Actions, Config, Dtype, Mixer};
 use dt_core::golden::{self, SelfTestError};
 use dt_core::policy::{ActError, Policy};
@@ -25,7 +26,7 @@ use crate::deploy::predict::{Context, Core, Predictor, Torch};
 use crate::deploy::quantize::{ActionError, Report};
 use crate::run::checkpoint::CheckpointError;
 
-pub use emit::{EmitBytesError, Trained, emit_bytes};
+pub use emit::{EmitBytesError, Trained, emit_bytes, in_pixels};
 pub use episodes::{Source, Steps, training_data};
 pub(crate) use fold::Folded;
 pub use source::policy_rs;
@@ -216,7 +217,8 @@ pub fn export(
             });
         }
     }
-    let file = with_golden(trained, dtype, measured.mixer, bench.golden)?;
+    let (records, images) = (bench.golden, &bench.golden_images);
+    let file = with_golden(trained, dtype, measured.mixer, records, images)?;
     let golden_steps = golden::check(&mut policy(&file), &file.blob())?;
     Ok(Exported {
         file,
@@ -232,6 +234,8 @@ struct Bench<'a> {
     dtype: Dtype,
     /// Golden records, expected actions still 0.
     golden: Vec<f32>,
+    /// The images that they show.
+    golden_images: Vec<u8>,
     /// The network as trained, in f32.
     reference: PolicyFile,
     torch: Torch,
@@ -256,7 +260,8 @@ impl<'a> Bench<'a> {
             trained,
             dtype,
             golden: golden.golden(&trained.network),
-            reference: emit_bytes(trained, Dtype::F32, Mixer::Attention, &[])?,
+            golden_images: golden.images(&trained.network),
+            reference: emit_bytes(trained, Dtype::F32, Mixer::Attention, Golden::default())?,
             torch: Torch::new(&trained.network, trained.weights)?,
             few,
             episodes,
@@ -265,7 +270,7 @@ impl<'a> Bench<'a> {
 
     /// Measures one form; refuses it if it is not the network that libtorch runs.
     fn measure(&mut self, mixer: Mixer) -> Result<Measured, ExportError> {
-        let exact = emit_bytes(self.trained, Dtype::F32, mixer, &[])?;
+        let exact = emit_bytes(self.trained, Dtype::F32, mixer, Golden::default())?;
         let engine_against_torch = against_torch(&exact, &mut self.torch, &self.few)?;
         // NaN is not close.
         let tolerance = torch_tolerance(self.trained.network.actions);
@@ -276,7 +281,11 @@ impl<'a> Bench<'a> {
                 _ => ExportError::Torch(engine_against_torch),
             });
         }
-        let file = emit_bytes(self.trained, self.dtype, mixer, &self.golden)?;
+        let golden = Golden {
+            records: &self.golden,
+            images: &self.golden_images,
+        };
+        let file = emit_bytes(self.trained, self.dtype, mixer, golden)?;
         let against_f32 = match self.dtype {
             Dtype::F32 => None,
             Dtype::Int8 | Dtype::Int4 => Some(ActionError::over(
@@ -306,16 +315,19 @@ fn folding_pays(folded: f64, unfolded: f64, tolerance: f64) -> bool {
     folded <= FOLDED_PART * tolerance || (folded <= tolerance && folded <= FOLDED_ERROR * unfolded)
 }
 
-/// The policy file with golden vectors, whose expected actions the policy without them computes.
+/// The policy file with golden vectors, whose expected actions the same policy computes.
 fn with_golden(
     trained: &Trained<'_>,
     dtype: Dtype,
     mixer: Mixer,
     mut records: Vec<f32>,
+    images: &[u8],
 ) -> Result<PolicyFile, ExportError> {
-    let bare = emit_bytes(trained, dtype, mixer, &[])?;
-    golden::record(&mut policy(&bare), &bare.blob(), &mut records)?;
-    Ok(emit_bytes(trained, dtype, mixer, &records)?)
+    let emit = |records: &[f32]| emit_bytes(trained, dtype, mixer, Golden { records, images });
+    let expecting_zeros = emit(&records)?;
+    let blob = expecting_zeros.blob();
+    golden::record(&mut policy(&expecting_zeros), &blob, &mut records)?;
+    Ok(emit(&records)?)
 }
 
 fn policy(file: &PolicyFile) -> Policy<'_, Vec<u32>> {

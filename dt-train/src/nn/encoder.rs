@@ -3,79 +3,76 @@
 //! A layer's weights are (filters, kernel, kernel, channels) and its maps (height, width, filters), as pixels are and as
 //! policy files have them: what libtorch calls channels last, its fastest order, so that nothing is ever transposed.
 
+use dt_core::config::{Convolution, ImageEncoder, MAX_CONVOLUTIONS, Placed};
 use tch::{Kind, Tensor};
 
 use super::layers::{Bound, Linear};
 use super::parameters::{ParameterList, framework_init};
 use super::transformer::Precision;
 
-/// One convolution without padding, with a ReLU behind it: filters, edge of the square kernel, stride.
-pub type Convolution = [u32; 3];
-
-/// Most convolutions of an encoder.
-pub const MOST: usize = 3;
-
 /// Those of the Decision Transformer paper for Atari, which are those of DQN (Mnih et al. 2015).
-const ATARI: [Convolution; 3] = [[32, 8, 4], [64, 4, 2], [64, 3, 1]];
+const ATARI: [Convolution; 3] = [
+    convolution(32, 8, 4),
+    convolution(64, 4, 2),
+    convolution(64, 3, 1),
+];
 
 /// That of MinAtar's authors (Young and Tian 2019).
-const MINATAR: [Convolution; 1] = [[16, 3, 1]];
+const MINATAR: [Convolution; 1] = [convolution(16, 3, 1)];
+
+const fn convolution(filters: u32, kernel: u32, stride: u32) -> Convolution {
+    Convolution {
+        filters,
+        kernel,
+        stride,
+    }
+}
 
 /// What suits images of this height, width and number of channels: the paper's where they are large enough, else one small
 /// convolution.
 pub fn suited(image: [usize; 3]) -> Vec<Convolution> {
-    match map_shapes(image, &ATARI) {
-        Ok(_) => ATARI.to_vec(),
-        Err(_) => MINATAR.to_vec(),
+    let edge = std::cmp::min(image[0], image[1]);
+    // Where each kernel has the convolution before it for its edge, the last sees this many pixels.
+    if edge >= 36 {
+        ATARI.to_vec()
+    } else {
+        MINATAR.to_vec()
     }
 }
 
-/// Height, width and channels of the image and of the map behind each convolution.
-///
-/// # Errors
-/// In words: what is wrong with the convolutions, by themselves or for images of this size.
-pub fn map_shapes(
-    image: [usize; 3],
-    convolutions: &[Convolution],
-) -> Result<Vec<[usize; 3]>, String> {
-    let mut maps = vec![image];
-    for (i, &convolution) in convolutions.iter().enumerate() {
-        let [height, width, _] = maps[i];
-        let [filters, kernel, stride] = convolution.map(|n| n as usize);
-        let edge = std::cmp::min(height, width);
-        if kernel > edge {
-            return Err(format!(
-                "convolution {} has a kernel of {kernel}×{kernel}, but what it sees has {height}×{width}; images are {}×{}",
-                i + 1,
-                image[0],
-                image[1]
-            ));
-        }
-        let steps = |len: usize| (len - kernel) / stride + 1;
-        maps.push([steps(height), steps(width), filters]);
+/// Convolutions in front of images of this height, width and number of channels; those beyond the third are left out.
+pub fn encoder(image: [usize; 3], convolutions: &[Convolution]) -> ImageEncoder {
+    let [height, width, channels] = image.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    let mut all = [Convolution::NONE; MAX_CONVOLUTIONS];
+    all.iter_mut()
+        .zip(convolutions)
+        .for_each(|(place, convolution)| *place = *convolution);
+    ImageEncoder {
+        height,
+        width,
+        channels,
+        convolutions: all,
     }
-    Ok(maps)
-}
-
-/// Numbers behind the last convolution.
-///
-/// # Errors
-/// As [`map_shapes`].
-pub fn features(image: [usize; 3], convolutions: &[Convolution]) -> Result<usize, String> {
-    let maps = map_shapes(image, convolutions)?;
-    Ok(maps[maps.len() - 1].iter().product())
 }
 
 /// `conv_1.weight`, (filters, kernel, kernel, channels), `conv_1.bias`, (filters), and so on, as libtorch's `Conv2d` draws them.
-pub fn push(list: &mut ParameterList, image: [usize; 3], convolutions: &[Convolution]) {
-    let mut channels = image[2] as i64;
-    for (i, &convolution) in convolutions.iter().enumerate() {
-        let [filters, kernel, _] = convolution.map(i64::from);
-        let [weight, bias] = framework_init(kernel * kernel * channels);
-        let shape = [filters, kernel, kernel, channels];
+pub fn push(list: &mut ParameterList, encoder: &ImageEncoder) {
+    for (i, placed) in encoder.placed().into_iter().flatten().enumerate() {
+        let Convolution {
+            filters, kernel, ..
+        } = placed.convolution;
+        let shape = [filters, kernel, kernel, placed.input[2]].map(i64::from);
+        let [weight, bias] = framework_init(placed.cols().into());
         list.push(format!("{}.weight", name(i)), &shape, weight);
-        list.push(format!("{}.bias", name(i)), &[filters], bias);
-        channels = filters;
+        list.push(format!("{}.bias", name(i)), &shape[..1], bias);
+    }
+}
+
+/// The tensor that pixels are multiplied by first.
+pub fn first_weight(encoder: &ImageEncoder) -> String {
+    match encoder.placed()[0] {
+        Some(_) => format!("{}.weight", name(0)),
+        None => "embed_state.weight".into(),
     }
 }
 
@@ -96,13 +93,15 @@ impl Encoder {
     ///
     /// # Panics
     /// If those of [`push`] are not among them.
-    pub fn bind(image: [usize; 3], convolutions: &[Convolution], parameters: &Bound<'_>) -> Self {
-        let layer = |(i, &[_, _, stride]): (usize, &Convolution)| {
+    pub fn bind(encoder: &ImageEncoder, parameters: &Bound<'_>) -> Self {
+        let placed = encoder.placed().into_iter().flatten().enumerate();
+        let layer = |(i, placed): (usize, Placed)| {
+            let stride = placed.convolution.stride;
             (parameters.linear(&name(i)), i64::from(stride))
         };
         Self {
-            image: image.map(|n| n as i64),
-            layers: convolutions.iter().enumerate().map(layer).collect(),
+            image: encoder.shape().map(i64::from),
+            layers: placed.map(layer).collect(),
         }
     }
 
@@ -151,13 +150,10 @@ mod tests {
     #[test]
     fn a_map_is_what_kernels_see_of_the_image() {
         let image = [5, 4, 2];
-        let convolutions = [[3, 2, 1], [4, 3, 2]];
-        assert_eq!(
-            map_shapes(image, &convolutions).unwrap(),
-            [[5, 4, 2], [4, 3, 3], [1, 1, 4]]
-        );
+        let described = encoder(image, &[convolution(4, 2, 1), convolution(8, 3, 2)]);
+        assert_eq!((described.flat(), described.last()), (8, [1, 1, 8]));
         let mut list = ParameterList::default();
-        push(&mut list, image, &convolutions);
+        push(&mut list, &described);
         let list: Vec<Parameter> = list.into();
         let names: Vec<&str> = list.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(
@@ -169,7 +165,7 @@ mod tests {
                 "conv_2.bias"
             ]
         );
-        assert_eq!(list[2].shape, [4, 3, 3, 3]);
+        assert_eq!(list[2].shape, [8, 3, 3, 4]);
         let parameters = draw(&list, 1, Device::Cpu);
         let values: Vec<Vec<f64>> = parameters
             .frozen()
@@ -206,16 +202,16 @@ mod tests {
             .chunks_exact(40)
             .flat_map(|image| {
                 let image: Vec<f64> = image.iter().copied().map(f64::from).collect();
-                let map = convolve(&image, [5, 4, 2], [4, 3, 3], 2, 1, 0);
-                convolve(&map, [4, 3, 3], [1, 1, 4], 3, 2, 1)
+                let map = convolve(&image, [5, 4, 2], [4, 3, 4], 2, 1, 0);
+                convolve(&map, [4, 3, 4], [1, 1, 8], 3, 2, 1)
             })
             .collect();
 
         let bound = Bound::frozen(&parameters);
         let states = Tensor::from_slice(&pixels).view([1, 2, 40]);
-        let encoder = Encoder::bind(image, &convolutions, &bound);
+        let encoder = Encoder::bind(&described, &bound);
         let got = encoder.forward(&states);
-        assert_eq!(got.size(), [1, 2, 4]);
+        assert_eq!(got.size(), [1, 2, 8]);
         let got: Vec<f64> = Vec::try_from(got.flatten(0, -1).to_kind(Kind::Double)).unwrap();
         assert!(
             expected.iter().filter(|x| **x > 0.0).count() > 2,
@@ -235,14 +231,15 @@ mod tests {
 
     #[test]
     fn convolutions_suit_the_size() {
-        assert_eq!(suited([84, 84, 4]), ATARI);
-        assert_eq!(features([84, 84, 4], &ATARI), Ok(7 * 7 * 64));
-        assert_eq!(suited([10, 10, 6]), MINATAR);
-        assert_eq!(features([10, 10, 6], &MINATAR), Ok(8 * 8 * 16));
-        let error = features([2, 9, 1], &MINATAR).unwrap_err();
-        assert!(
-            error.contains("convolution 1 has a kernel of 3×3, but what it sees has 2×9"),
-            "{error}"
-        );
+        for (image, flat) in [
+            ([84, 84, 4], 7 * 7 * 64),
+            ([36, 40, 1], 64),
+            ([10, 10, 6], 8 * 8 * 16),
+        ] {
+            let described = encoder(image, &suited(image));
+            assert_eq!(described.flat(), flat, "{image:?}");
+            assert_eq!(first_weight(&described), "conv_1.weight");
+        }
+        assert_eq!(first_weight(&encoder([4, 4, 1], &[])), "embed_state.weight");
     }
 }

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use serde::{Deserialize, Serialize};
 
+use super::encoder::{self, Encoder};
 use super::layers::{Bound, LayerNorm, Linear, attend, dropout, state_tokens};
 use super::parameters::{Init, Parameter, ParameterList, framework_init};
 
@@ -28,7 +29,12 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
     .map(i64::from);
     let mut list = ParameterList::default();
     list.linear("embed_return", [d, 1], framework_init(1));
-    list.linear("embed_state", [d, state_dim], framework_init(state_dim));
+    let mut features = state_dim;
+    if let Some(image) = config.image() {
+        encoder::push(&mut list, image);
+        features = image.flat().into();
+    }
+    list.linear("embed_state", [d, features], framework_init(features));
     list.linear("embed_action", [d, act_dim], framework_init(act_dim));
     if config.max_ep_len > 0 {
         let shape = [i64::from(config.max_ep_len), d];
@@ -72,7 +78,7 @@ const BODY_INIT: [Init; 2] = [Init::Normal(BODY_STD), Init::Zeros];
 pub struct Inputs {
     /// (B, T, 1)
     pub returns_to_go: Tensor,
-    /// (B, T, state_dim)
+    /// (B, T, state_dim); of images the pixels, in 0…1
     pub states: Tensor,
     /// (B, T, act_dim); the last timestep's is not read by any prediction.
     pub actions: Tensor,
@@ -80,8 +86,8 @@ pub struct Inputs {
     pub timesteps: Tensor,
 }
 
-/// What the blocks multiply in while training. Parameters, their optimizer, the residual stream, norms, embeddings and
-/// head are f32 in any case, and so is every evaluation.
+/// What the blocks, and convolutions in front, multiply in while training. Parameters, their optimizer, the residual stream,
+/// norms, embeddings and head are f32 in any case, and so is every evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -98,6 +104,8 @@ pub enum Precision {
 pub struct DecisionTransformer {
     config: Config,
     embed_return: Linear,
+    /// In front of `embed_state` where states are images.
+    encoder: Option<Encoder>,
     embed_state: Linear,
     embed_action: Linear,
     embed_timestep: Option<Tensor>,
@@ -145,6 +153,7 @@ impl DecisionTransformer {
         Self {
             config: *config,
             embed_return: linear("embed_return"),
+            encoder: (config.image()).map(|image| Encoder::bind(image, parameters)),
             embed_state: linear("embed_state"),
             embed_action: linear("embed_action"),
             embed_timestep: (config.max_ep_len > 0).then(|| parameters.tensor("embed_timestep")),
@@ -173,6 +182,7 @@ impl DecisionTransformer {
     /// multiply. Gradients go through to the parameters that [`bind`](Self::bind) was given.
     pub fn in_precision(mut self, precision: Precision) -> Self {
         if precision == Precision::Bf16 {
+            self.encoder = self.encoder.map(|encoder| encoder.in_precision(precision));
             for block in &mut self.layers {
                 for linear in block.linears() {
                     for tensor in [&mut linear.weight, &mut linear.bias] {
@@ -240,14 +250,21 @@ impl DecisionTransformer {
     /// Token embeddings (B, N, D).
     fn embed(&self, inputs: &Inputs) -> Tensor {
         let (b, t) = inputs.timesteps.size2().expect("timesteps are (B, T)");
-        let tokens = Tensor::stack(
+        let states = match &self.encoder {
+            Some(encoder) => encoder.forward(&inputs.states),
+            None => inputs.states.shallow_clone(),
+        };
+        let mut tokens = Tensor::stack(
             &[
                 self.embed_return.forward(&inputs.returns_to_go),
-                self.embed_state.forward(&inputs.states),
+                self.embed_state.forward(&states),
                 self.embed_action.forward(&inputs.actions),
             ],
             2,
         );
+        if self.config.embedding_tanh {
+            tokens = tokens.tanh();
+        }
         let tokens = match &self.embed_timestep {
             Some(table) => {
                 // Timesteps beyond the table share its last row.

@@ -481,7 +481,7 @@ fn choices_and_images_are_read_as_they_are() {
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(
-        message.contains("dt.encoder: convolution 1 has a kernel of 3×3, but what it sees has 2×3"),
+        message.contains("dt.encoder = [[16, 3, 1]] of 2×3×2 pixels: kernel"),
         "{message}"
     );
     assert_eq!(output.status.code(), Some(1));

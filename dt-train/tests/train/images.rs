@@ -15,6 +15,11 @@ const EDGE: usize = 6;
 /// Episodes in which a dot runs to the left, to the right or not at all; what it does is the right choice. One frame says where
 /// it is, and only two of them what it does.
 fn moving_dots(path: &Path, episodes: usize) {
+    dots(path, episodes, 1);
+}
+
+/// The same, of dots of this brightness.
+fn dots(path: &Path, episodes: usize, brightness: u8) {
     let mut recording = Recording {
         frames: Some(Frames::new([EDGE, EDGE, 1])),
         ..Recording::default()
@@ -29,7 +34,7 @@ fn moving_dots(path: &Path, episodes: usize) {
         let (row, mut column, mut motion) = (below(EDGE), below(EDGE), below(3));
         for t in 0..steps {
             let mut frame = [0; EDGE * EDGE];
-            frame[row * EDGE + column] = 1;
+            frame[row * EDGE + column] = brightness;
             recording.frames.as_mut().unwrap().push(&frame);
             // What it does until now, and then something else.
             recording
@@ -131,7 +136,7 @@ fn what_does_not_go_with_images_is_refused_by_name() {
     for (set, fragment) in [
         (
             "dt.encoder=[[8, 7, 1]]",
-            "dt.encoder: convolution 1 has a kernel of 7×7",
+            "dt.encoder = [[8, 7, 1]] of 6×6×1 pixels: kernel",
         ),
         ("dt.encoder=[[8, 0, 1]]", "each number in 1..=1024"),
         (
@@ -194,4 +199,76 @@ fn images_are_inspected_and_kept_small() {
     };
     let stacked = Dataset::load_as(&[workshop.path("copy.hdf5")], &reading).unwrap();
     assert_eq!((stacked.state_dim(), stacked.len()), (72, 4000));
+}
+
+/// The network divides pixels by 255, the policy file's weights have that in them: both do the same.
+#[test]
+fn a_policy_file_reads_pixels_and_does_what_the_network_does() {
+    let workshop = Workshop::new();
+    dots(&workshop.path("data.hdf5"), 30, 200);
+    let args = ["--frame-stack", "2"];
+    for (attention, n_head) in [("streaming", 1), ("window", 2)] {
+        let more = [
+            format!("dt.attention={attention}"),
+            format!("dt.n_head={n_head}"),
+            "dt.context_len=3".to_owned(),
+            "dt.sequence_len=0".to_owned(),
+            "train.updates=60".to_owned(),
+            "dt.encoder=[[8, 3, 1], [4, 2, 2]]".to_owned(),
+        ];
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        workshop.train_ok("run", &[&args[..], &settings(&more), &["--force"]].concat());
+        for dtype in ["int8", "int4", "f32"] {
+            let export = [
+                "export", "run", "--out", "p.dtb", "--dtype", dtype, "--force",
+            ];
+            let output = workshop.command(&export).output().unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            // 2 · 3 + 3 in a row and three extreme ones.
+            assert!(
+                said.contains("12 golden steps reproduced to the bit"),
+                "{said}"
+            );
+            assert!(
+                said.contains("conv_2") && !stderr(&output).contains("random inputs"),
+                "{said}"
+            );
+        }
+        // What it says of contexts, which hold pixels.
+        let context = |t: usize| {
+            let state = |t: usize| -> Vec<u32> {
+                (0..EDGE * EDGE * 2)
+                    .map(|i| if i % 17 == t % 17 { 200 } else { 0 })
+                    .collect()
+            };
+            serde_json::json!({
+                "returns_to_go": (0..t).map(|i| 1.0 - 0.1 * i as f64).collect::<Vec<_>>(),
+                "states": (0..t).map(state).collect::<Vec<_>>(),
+                "actions": vec![1; t],
+                "timesteps": (0..t).collect::<Vec<_>>(),
+            })
+        };
+        let lines: String = (1..6).map(|t| format!("{}\n", context(t))).collect();
+        std::fs::write(workshop.path("in.jsonl"), lines).unwrap();
+        let answers = |policy: &str| -> Vec<Vec<f64>> {
+            let output = workshop
+                .command(&["predict", policy, "--contexts", "in.jsonl"])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+            let text = String::from_utf8(output.stdout).unwrap();
+            let logits = |line: &str| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                serde_json::from_value(line["logits"].clone()).unwrap()
+            };
+            text.lines().map(logits).collect()
+        };
+        let (by_torch, by_engine) = (answers("run"), answers("p.dtb"));
+        assert_eq!(by_torch.len(), 5);
+        assert_ne!(by_torch[0], by_torch[4]);
+        for (a, b) in by_torch.concat().iter().zip(by_engine.concat()) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
 }
