@@ -14,8 +14,11 @@ use crate::collect::actor::{AgentSpec, LOG_STD};
 use crate::collect::noise::Noise;
 use crate::collect::online::{Counters, Experience, Online, count, fresh};
 use crate::collect::replay_buffer::Batch;
+use crate::nn::critics;
 use crate::nn::flat::{Flat, Layout};
+use crate::nn::gaussian::squashed;
 use crate::nn::optim::{AdamW, AdamWConfig};
+use crate::nn::parameters::layout;
 
 /// Hyper-parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,7 +97,11 @@ impl Sac {
         };
         let actor = fresh(shape.layout(), &mut noise, inputs(state_dim));
         let critics = fresh(
-            critic_layout(state_dim + act_dim, hidden),
+            layout(&critics::parameters(
+                "critics",
+                2,
+                [state_dim + act_dim, hidden, 2],
+            )),
             &mut noise,
             inputs(state_dim + act_dim),
         );
@@ -133,11 +140,11 @@ impl Sac {
             let (next_actions, next_log_prob) =
                 sample(&self.actor.frozen(), &batch.next_states, &noise);
             let next = Tensor::cat(&[&batch.next_states, &next_actions], 1);
-            let next_value =
-                smaller(&evaluate(&self.targets.frozen(), &next)) - &alpha * next_log_prob;
+            let next_value = critics::smaller(&critics::values(&self.targets.frozen(), &next))
+                - &alpha * next_log_prob;
             &batch.rewards + &batch.continues * discount * next_value
         });
-        let values = evaluate(&self.critics.views(), &batch.state_actions);
+        let values = critics::values(&self.critics.views(), &batch.state_actions);
         let critic_loss = (values - target).square().sum(Kind::Float) * (0.5 / size as f64);
         let critic_gradient = self.critics.gradient(&critic_loss);
         self.critic_optimizer
@@ -146,7 +153,7 @@ impl Sac {
         // Actor: α·ln π(a|s) − min Q(s, a), through the action only.
         let noise = self.normal(size);
         let (actions, log_prob) = sample(&self.actor.views(), &batch.states, &noise);
-        let value = smaller(&evaluate(
+        let value = critics::smaller(&critics::values(
             &self.critics.frozen(),
             &Tensor::cat(&[&batch.states, &actions], 1),
         ));
@@ -237,42 +244,6 @@ impl Online for Sac {
     }
 }
 
-/// Both critics' parameters; the leading 2 (or the first and second half of `hidden_1`'s rows) tells them apart.
-fn critic_layout(inputs: usize, hidden: usize) -> Layout {
-    let [inputs, hidden] = [inputs, hidden].map(|dim| dim as i64);
-    let mut layout = Layout::new();
-    layout.push("critics.hidden_1.weight", &[2 * hidden, inputs]);
-    layout.push("critics.hidden_1.bias", &[2 * hidden]);
-    layout.push("critics.hidden_2.weight", &[2, hidden, hidden]);
-    layout.push("critics.hidden_2.bias", &[2, 1, hidden]);
-    layout.push("critics.head.weight", &[2, 1, hidden]);
-    layout.push("critics.head.bias", &[2, 1]);
-    layout
-}
-
-/// Values of both critics, (2, B), for states and actions side by side, (B, state_dim + act_dim).
-fn evaluate(parameters: &[Tensor], state_actions: &Tensor) -> Tensor {
-    let [w1, b1, w2, b2, w3, b3] = parameters else {
-        unreachable!("the layout of `critic_layout`")
-    };
-    let hidden = w2.size()[1];
-    let batch = state_actions.size()[0];
-    // (B, 2·hidden) → (2, B, hidden), without moving anything.
-    let h1 = state_actions
-        .linear(w1, Some(b1))
-        .relu_()
-        .view([batch, 2, hidden])
-        .transpose(0, 1);
-    let h2 = b2.baddbmm(&h1, w2, 1, 1).relu_();
-    // A product and a sum: several times faster than a matrix product with a single column.
-    (h2 * w3).sum_dim_intlist([2i64].as_slice(), false, Kind::Float) + b3
-}
-
-/// The smaller of two critics' values, (2, B) → (B).
-fn smaller(values: &Tensor) -> Tensor {
-    values.get(0).minimum(&values.get(1))
-}
-
 /// Squashed actions (B, act_dim) for `states` (B, state_dim) and standard normal `noise` (B, act_dim), with the
 /// logarithm of their probability density, (B).
 fn sample(parameters: &[Tensor], states: &Tensor, noise: &Tensor) -> (Tensor, Tensor) {
@@ -287,12 +258,7 @@ fn sample(parameters: &[Tensor], states: &Tensor, noise: &Tensor) -> (Tensor, Te
     let log_std = head
         .narrow(1, act_dim, act_dim)
         .clamp(f64::from(LOG_STD.0), f64::from(LOG_STD.1));
-    let raw = mean + log_std.exp() * noise;
-    // ln N(raw) − ln(1 − tanh²(raw)), the latter as 2·(ln 2 − raw − softplus(−2·raw)), which does not cancel.
-    let normal = noise.square() * -0.5 - &log_std - 0.5 * (2.0 * std::f64::consts::PI).ln();
-    let squashing: Tensor = (std::f64::consts::LN_2 - &raw - (&raw * -2.0).softplus()) * 2.0;
-    let log_prob = (normal - squashing).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
-    (raw.tanh(), log_prob)
+    squashed(&mean, &log_std, noise)
 }
 
 #[cfg(test)]
@@ -376,24 +342,6 @@ mod tests {
             })
             .sum();
         assert!((mass - 1.0).abs() < 2e-3, "{mass}");
-    }
-
-    #[test]
-    fn the_batched_critics_are_two_separate_networks() {
-        let sac = Sac::new(small().0, small().1, 3);
-        let inputs = Tensor::from_slice(&[0.1f32, -0.4, 2.0, 0.7, -0.9]).view([1, 5]);
-        let values = read(&evaluate(&sac.critics.frozen(), &inputs));
-        let parameters = sac.critics.frozen();
-        for critic in 0..2 {
-            let half = |i: usize| parameters[i].narrow(0, critic * 32, 32);
-            let own = |i: usize| parameters[i].get(critic);
-            let h1 = (half(0).matmul(&inputs.get(0)) + half(1)).relu();
-            // hidden_2 is stored [in, out].
-            let h2 = (own(2).tr().matmul(&h1) + own(3).get(0)).relu();
-            let expected = read(&(own(4).matmul(&h2) + own(5)))[0];
-            assert!((values[critic as usize] - expected).abs() < 1e-6);
-        }
-        assert_ne!(values[0], values[1]);
     }
 
     /// A bandit whose best action depends on the state: a = (s₀, −0.5).

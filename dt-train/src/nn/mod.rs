@@ -4,11 +4,14 @@
 //! - [`layers`]: layers bound to their parameters by name; [`transformer`]: the network of a Decision Transformer;
 //!   [`mlp`]: that of behaviour cloning and of actors.
 //! - [`optim`]: AdamW; [`schedule`]: the learning rate; [`descent`]: both on one network, and its average.
+//! - [`critics`]: networks that judge, batched; [`gaussian`]: densities of actions.
 //! - `host`: layers in plain Rust, for acting.
 
+pub mod critics;
 pub mod descent;
 pub mod encoder;
 pub mod flat;
+pub mod gaussian;
 pub(crate) mod host;
 pub mod layers;
 pub mod mlp;

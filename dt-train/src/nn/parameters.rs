@@ -77,7 +77,7 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 
 /// Seeds libtorch's generators, which are the caller's as long as it keeps what is returned: several trainings in one
 /// process would else draw each other's numbers.
-pub(super) fn seeded(seed: u64) -> MutexGuard<'static, ()> {
+pub(crate) fn seeded(seed: u64) -> MutexGuard<'static, ()> {
     let generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed.cast_signed());
     generator
@@ -113,7 +113,8 @@ pub fn loaded(
     Ok(flat)
 }
 
-fn layout(parameters: &[Parameter]) -> Layout {
+/// Names and shapes alone.
+pub fn layout(parameters: &[Parameter]) -> Layout {
     let mut layout = Layout::new();
     for Parameter { name, shape, .. } in parameters {
         layout.push(name, shape);
