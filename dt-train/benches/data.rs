@@ -124,6 +124,7 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
         pixels: None,
         states: data.observations.into_vectors().ok_or("vectors")?,
         actions: data.actions.into_vectors().ok_or("vectors")?,
+        ..Trajectories::default()
     };
     let mut sampler = Sampler::new(trajectories, Draw::Sequences(SHAPE), 0, Device::Cpu);
     report("resident as tensors")?;

@@ -66,5 +66,6 @@ fn trajectories() -> Trajectories {
         actions: waves(ACT_DIM),
         returns_to_go: waves(1),
         episode_lens: vec![EPISODE_LEN; ROWS / EPISODE_LEN],
+        ..Trajectories::default()
     }
 }

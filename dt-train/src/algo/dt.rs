@@ -136,27 +136,7 @@ impl Supervised for Dt {
     /// That of the actions, and of what else is predicted: each action token's next state and return-to-go, where the sequence
     /// has a next timestep.
     fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Loss {
-        let Batch { inputs, loss_mask } = batch;
-        let (network, mask) = self.bound(dims, network, inputs, mode);
-        let outputs = network.outputs(inputs, &mask, mode.dropout());
-        let mut loss = action_loss(dims, &outputs.actions, batch);
-        let steps = inputs.timesteps.size()[1];
-        let without = |end: i64, x: &Tensor| x.narrow(1, end, steps - 1);
-        let mask = without(0, loss_mask) * without(1, loss_mask);
-        for (weight, predicted, target) in [
-            (self.predict_state, &outputs.states, &inputs.states),
-            (
-                self.predict_return,
-                &outputs.returns_to_go,
-                &inputs.returns_to_go,
-            ),
-        ] {
-            if let Some(predicted) = predicted {
-                let error = masked_mse(&without(0, predicted), &without(1, target), &mask);
-                loss.value += error * weight;
-            }
-        }
-        loss
+        self.loss_seeing(&batch.inputs, dims, network, batch, mode)
     }
 
     fn draw(&self, recipe: &Recipe) -> Draw {
@@ -395,6 +375,38 @@ impl Dt {
             stride,
         };
         self.encoder.iter().map(convolution).collect()
+    }
+
+    /// [`Supervised::loss`] of the predictions of `batch` that the network makes of other inputs, `seen`.
+    pub(super) fn loss_seeing(
+        &self,
+        seen: &Inputs,
+        dims: Dims,
+        network: &Bound<'_>,
+        batch: &Batch,
+        mode: Mode,
+    ) -> Loss {
+        let Batch { inputs, loss_mask } = batch;
+        let (network, mask) = self.bound(dims, network, seen, mode);
+        let outputs = network.outputs(seen, &mask, mode.dropout());
+        let mut loss = action_loss(dims, &outputs.actions, batch);
+        let steps = inputs.timesteps.size()[1];
+        let without = |end: i64, x: &Tensor| x.narrow(1, end, steps - 1);
+        let mask = without(0, loss_mask) * without(1, loss_mask);
+        for (weight, predicted, target) in [
+            (self.predict_state, &outputs.states, &inputs.states),
+            (
+                self.predict_return,
+                &outputs.returns_to_go,
+                &inputs.returns_to_go,
+            ),
+        ] {
+            if let Some(predicted) = predicted {
+                let error = masked_mse(&without(0, predicted), &without(1, target), &mask);
+                loss.value += error * weight;
+            }
+        }
+        loss
     }
 
     /// The network as `mode` runs it, and what its tokens see.

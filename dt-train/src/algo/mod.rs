@@ -4,6 +4,11 @@
 //! |---|---|
 //! | [`dt`] | Decision Transformers |
 //! | [`bc`] | behaviour cloning, the baseline |
+//! | [`bc_transformer`] | the same with the transformer: a Decision Transformer that knows no return |
+//! | [`td3bc`] | TD3+BC: a critic's best actions near the data's |
+//! | [`iql`] | implicit Q-learning: the data's actions, by how much better they are than usual |
+//! | [`awr`] | advantage-weighted regression: the same with the returns that were earned |
+//! | [`cql`] | conservative Q-learning: soft actor-critic whose critics doubt what the data do not show |
 //! | [`sac`] | soft actor-critic, which learns in its environment and makes data for the others |
 //! | [`ppo`] | proximal policy optimization, which does so where actions are choices |
 //!
@@ -11,12 +16,18 @@
 //! of `[dt]`. It makes a [`Learner`], which is in the middle of learning, and a [`Policy`], which acts. Most algorithms
 //! predict actions and descend on their error: they are [`Supervised`], say what they predict from, and get the rest.
 
+pub mod actor_critic;
+pub mod awr;
 pub mod bc;
+pub mod bc_transformer;
+pub mod cql;
 pub mod dt;
+pub mod iql;
 mod policy;
 pub mod ppo;
 pub mod sac;
 mod supervised;
+pub mod td3bc;
 
 use std::fmt::{self, Debug};
 use std::sync::{Arc, RwLock};
@@ -34,6 +45,7 @@ use crate::nn::parameters::Parameter;
 use crate::run::Run;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Progress, Weights};
 
+use actor_critic::Judged;
 pub use policy::{BoxedController, Engine, History, Memory, Player, Policy};
 pub use supervised::{Loss, Mode, Supervised};
 
@@ -85,7 +97,15 @@ pub trait Algorithm: Debug + Send + Sync {
     /// In words.
     fn fits(&self, dims: Dims) -> anyhow::Result<()>;
 
-    /// Every parameter of its network.
+    /// Refuses data that do not say what it learns from.
+    ///
+    /// # Errors
+    /// In words.
+    fn accepts(&self, _data: &Trajectories) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Every parameter of the network that acts.
     fn parameters(&self, dims: Dims) -> Vec<Parameter>;
 
     /// A fresh start.
@@ -253,6 +273,16 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The same of algorithm `ours`, which has the keys of `theirs`.
+    pub(crate) fn of(self, theirs: &str, ours: &str) -> Self {
+        match self.key.strip_prefix(theirs) {
+            Some(rest) => Self::new(format!("{ours}{rest}"), self.message),
+            None => self,
+        }
+    }
+}
+
 /// An entry of the registry.
 #[derive(Clone, Copy)]
 pub struct Entry {
@@ -260,6 +290,8 @@ pub struct Entry {
     pub name: &'static str,
     /// What it is, for help and errors.
     pub about: &'static str,
+    /// The algorithm whose section of a recipe it reads as well, below its own.
+    pub(crate) like: Option<&'static str>,
     learns: Learns,
 }
 
@@ -280,10 +312,19 @@ impl Entry {
         Self {
             name: A::default().name(),
             about,
+            like: None,
             learns: Learns::FromData {
                 defaults: || A::default().section(),
                 parse: |section| Ok(Arc::new(section.try_into::<A>()?)),
             },
+        }
+    }
+
+    /// The same, reading the section of another algorithm that has the same keys, so that a recipe for that one is one for it.
+    pub fn like(self, other: &'static str) -> Self {
+        Self {
+            like: Some(other),
+            ..self
         }
     }
 
@@ -292,6 +333,7 @@ impl Entry {
         Self {
             name,
             about,
+            like: None,
             learns: Learns::InItsEnvironment,
         }
     }
@@ -330,6 +372,12 @@ pub fn registry() -> Vec<Entry> {
     let mut entries = vec![
         Entry::from_data::<dt::Dt>("Decision Transformer"),
         Entry::from_data::<bc::Bc>("behaviour cloning"),
+        Entry::from_data::<bc_transformer::BcTransformer>("behaviour cloning with a transformer")
+            .like("dt"),
+        Entry::from_data::<Judged<td3bc::Td3Bc>>("TD3+BC"),
+        Entry::from_data::<Judged<iql::Iql>>("implicit Q-learning"),
+        Entry::from_data::<Judged<awr::Awr>>("advantage-weighted regression"),
+        Entry::from_data::<Judged<cql::Cql>>("conservative Q-learning"),
         Entry::in_its_environment("sac", "soft actor-critic"),
         Entry::in_its_environment("ppo", "proximal policy optimization"),
     ];

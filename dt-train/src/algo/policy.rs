@@ -124,6 +124,32 @@ impl Policy for Engine<'_> {
     }
 }
 
+/// A policy that takes a target return for the form's sake.
+#[derive(Debug)]
+pub(super) struct Unconditioned<'a>(pub Box<dyn Policy + 'a>);
+
+impl Policy for Unconditioned<'_> {
+    fn runner(&self) -> &'static str {
+        self.0.runner()
+    }
+
+    fn is_conditioned(&self) -> bool {
+        false
+    }
+
+    fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
+        self.0.check_env(spec)
+    }
+
+    fn controller(&self) -> BoxedController<'_> {
+        self.0.controller()
+    }
+
+    fn reference(&self, device: Device) -> Option<BoxedController<'_>> {
+        self.0.reference(device)
+    }
+}
+
 /// What of an episode so far a network acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {

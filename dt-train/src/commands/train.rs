@@ -34,10 +34,12 @@ pub struct Args {
     /// Environment to evaluate in; default: the one the data name; none: train without evaluation
     #[command(flatten)]
     pub env: EnvironmentArgs,
-    /// What is trained, whatever the recipe says: dt, a Decision Transformer, or bc, behaviour cloning
+    /// What is trained, whatever the recipe says: dt, a Decision Transformer; bc, behaviour cloning, or
+    /// bc-transformer; td3bc, iql, awr or cql, rivals that learn what actions are worth
     #[arg(long, value_name = "ALGO")]
     pub algo: Option<String>,
-    /// Recipe: a TOML file, or one of those that are shipped: default, paper, gym-short, bc, pendulum, cartpole. A file may begin with
+    /// Recipe: a TOML file, or one of those that are shipped: default, paper, gym-short, bc, td3bc, iql, awr, cql,
+    /// pendulum, cartpole. A file may begin with
     /// extends = "gym-short": it is then that recipe but for its own keys
     #[arg(long, value_name = "C.toml|NAME")]
     pub config: Option<PathBuf>,

@@ -152,10 +152,11 @@ pub(super) fn merge(base: &mut toml::Table, over: toml::Table) {
     }
 }
 
-/// Refuses the first key that no recipe has.
+/// Refuses the first key that no recipe has. Of several that are as near to it, one of `algorithm` is named.
 pub(super) fn refuse_unknown(
     origin: &str,
     table: &toml::Table,
+    algorithm: &Entry,
     registry: &[Entry],
 ) -> Result<(), ConfigError> {
     let mut known = toml::Table::try_from(Sections::default()).expect("plain values only");
@@ -174,7 +175,10 @@ pub(super) fn refuse_unknown(
         }
         let nearest = known
             .iter()
-            .min_by_key(|candidate| distance(&key, candidate))
+            .min_by_key(|candidate| {
+                let section = candidate.split('.').next();
+                (distance(&key, candidate), section != Some(algorithm.name))
+            })
             .expect("a recipe has keys");
         return Err(ConfigError::UnknownKey {
             origin: origin.to_owned(),

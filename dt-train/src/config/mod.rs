@@ -347,9 +347,13 @@ impl Serialize for Recipe {
 }
 
 impl Recipe {
-    /// The defaults for an algorithm.
+    /// The defaults for an algorithm: but for its own section, those of the shipped recipe of its name.
     pub fn new(algorithm: impl Algorithm + 'static) -> Self {
-        Self::with(Arc::new(algorithm), Sections::default())
+        let mut sections = published(algorithm.name());
+        sections.remove(algorithm.name());
+        sections.remove(keys::ALGO);
+        let sections = sections.try_into().expect("shipped recipes are valid");
+        Self::with(Arc::new(algorithm), sections)
     }
 
     /// Reads `source` (none: the defaults) over the recipe that it [extends](Source), if any, then applies `KEY=VALUE` settings in order, then checks every value.
@@ -390,8 +394,8 @@ impl Recipe {
         files: usize,
     ) -> Result<Self, ConfigError> {
         let registry = registry();
-        let mut merged = toml::Table::new();
         let name = keys::algorithm(&layers)?;
+        let mut merged = published(&name);
         let entry = keys::find(&registry, &name).map_err(|message| ConfigError::Value {
             origin: origin.clone(),
             key: keys::ALGO.to_owned(),
@@ -399,18 +403,21 @@ impl Recipe {
         })?;
         for (i, (origin, mut table)) in layers.into_iter().enumerate() {
             keys::modernize(&mut table, &entry);
-            keys::refuse_unknown(&origin, &table, &registry)?;
+            keys::refuse_unknown(&origin, &table, &entry, &registry)?;
             if i >= files {
                 keys::refuse_others(&origin, &table, &entry, &registry)?;
             }
             keys::merge(&mut merged, table);
         }
         merged.remove(keys::ALGO);
-        let own = match merged.remove(entry.name) {
-            Some(toml::Value::Table(own)) => own,
-            Some(_) => return Err(syntax(&origin, &format!("`{}` is a section", entry.name))),
-            None => toml::Table::new(),
-        };
+        let mut own = toml::Table::new();
+        for section in entry.like.into_iter().chain([entry.name]) {
+            match merged.remove(section) {
+                Some(toml::Value::Table(table)) => keys::merge(&mut own, table),
+                Some(_) => return Err(syntax(&origin, &format!("`{section}` is a section"))),
+                None => {}
+            }
+        }
         // A file may hold sections for several algorithms.
         merged.retain(|section, _| registry.iter().all(|entry| entry.name != section));
         let sections = merged.try_into().map_err(|e| syntax(&origin, &e))?;
@@ -477,6 +484,18 @@ impl Recipe {
         table.insert(name.to_owned(), self.algorithm.section().into());
         table
     }
+}
+
+/// What recipes of an algorithm begin with, since what suits one in `[train]` need not suit another: the shipped recipe of its
+/// name; empty where there is none.
+fn published(algorithm: &str) -> toml::Table {
+    let mut merged = toml::Table::new();
+    if let Some(source) = Source::of_algorithm(algorithm) {
+        for (_, table) in source.layers().expect("shipped recipes are valid") {
+            keys::merge(&mut merged, table);
+        }
+    }
+    merged
 }
 
 fn syntax(origin: &str, error: &dyn fmt::Display) -> ConfigError {

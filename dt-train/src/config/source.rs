@@ -21,16 +21,26 @@ pub enum Source {
 const EXTENDS: &str = "extends";
 
 /// Recipes by name: those of the folder `configs`.
-pub(super) const SHIPPED: [(&str, &str); 6] = [
+pub(super) const SHIPPED: [(&str, &str); 10] = [
     ("default", include_str!("../../configs/default.toml")),
     ("paper", include_str!("../../configs/paper.toml")),
     ("gym-short", include_str!("../../configs/gym-short.toml")),
     ("bc", include_str!("../../configs/bc.toml")),
+    ("td3bc", include_str!("../../configs/td3bc.toml")),
+    ("iql", include_str!("../../configs/iql.toml")),
+    ("awr", include_str!("../../configs/awr.toml")),
+    ("cql", include_str!("../../configs/cql.toml")),
     ("pendulum", include_str!("../../configs/pendulum.toml")),
     ("cartpole", include_str!("../../configs/cartpole.toml")),
 ];
 
 impl Source {
+    /// What a recipe of algorithm `name` begins with: the shipped recipe of that name, if there is one.
+    pub(super) fn of_algorithm(name: &str) -> Option<Self> {
+        let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == name);
+        shipped.map(|&(name, text)| Self::Shipped(name, text))
+    }
+
     /// What `--config` says: a shipped recipe's name, or else a file.
     pub fn new(name: &Path) -> Self {
         let shipped = SHIPPED

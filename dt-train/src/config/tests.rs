@@ -125,10 +125,7 @@ fn the_baseline_is_the_papers_unless_the_recipe_says_otherwise() {
 
     let refused = |setting| load("algo = \"bc\"", &[setting]).unwrap_err();
     for (setting, key) in [
-        (
-            "bc.n_layer=0",
-            "`bc.n_layer`: is 0; it must lie in 1..=1024",
-        ),
+        ("bc.n_layer=0", "`bc.n_layer`: is 0; it must lie in 1..=12"),
         ("dt.burn_in=3", "`dt.burn_in`: is of Decision Transformer"),
         (
             "train.burn_in=3",
@@ -137,8 +134,8 @@ fn the_baseline_is_the_papers_unless_the_recipe_says_otherwise() {
         ("bc.n_head=2", "unknown key `bc.n_head`"),
         ("eval.target_returns=[inf]", "`eval.target_returns`"),
         (
-            "algo=cql",
-            "there is no algorithm \"cql\"; there are \"dt\"",
+            "algo=sarsa",
+            "there is no algorithm \"sarsa\"; there are \"dt\"",
         ),
         ("algo=sac", "`dt-train collect --agent sac`"),
         ("algo=3", "`algo`: is 3"),
@@ -147,15 +144,71 @@ fn the_baseline_is_the_papers_unless_the_recipe_says_otherwise() {
         assert!(message.contains(key), "{message}");
     }
     // A file may have sections for both; the other's is not looked at.
-    let both = "algo = \"bc\"\n[dt]\nd_model = 30\n[bc]\nd_model = 30";
+    let both = "algo = \"bc\"\n[dt]\nd_model = 30\n[bc]\nd_model = 32";
     assert_eq!(
         load(both, &[]).unwrap(),
         Recipe::new(Bc {
-            d_model: 30,
+            d_model: 32,
             ..Bc::default()
         })
     );
     assert!(load(both, &["algo=dt"]).unwrap_err().contains("d_model 30"));
+}
+
+/// What a shipped recipe of a rival says of its own section is what it is without it; the rest is published, and suits it alone.
+#[test]
+fn rivals_begin_with_their_published_recipes() {
+    for (name, learning_rate) in [("td3bc", 3e-4), ("iql", 3e-4), ("awr", 3e-4), ("cql", 3e-5)] {
+        let entry = registry().into_iter().find(|entry| entry.name == name);
+        let shipped = shipped(name);
+        assert_eq!(
+            shipped.algorithm.section(),
+            entry.unwrap().defaults().unwrap()
+        );
+        let by_name = load("", &[&format!("algo={name}")]).unwrap();
+        assert_eq!(by_name, shipped);
+        let train = &by_name.train;
+        assert_eq!(
+            (train.learning_rate, train.batch_size),
+            (learning_rate, 256)
+        );
+        // A recipe's own keys come above it.
+        let own = load(&format!("algo = \"{name}\"\n[train]\nbatch_size = 3"), &[]).unwrap();
+        assert_eq!((own.train.batch_size, own.train.dropout), (3, 0.0));
+        let refused = load(
+            "",
+            &[&format!("algo={name}"), &format!("{name}.discount=1.5")],
+        );
+        assert!(
+            refused
+                .unwrap_err()
+                .contains(&format!("`{name}.discount`: is 1.5"))
+        );
+    }
+    assert_eq!(load("", &["algo=dt"]).unwrap().train.batch_size, 64);
+}
+
+#[test]
+fn a_recipe_for_decision_transformers_is_one_for_transformers_without_returns() {
+    let text = "[dt]\nd_model = 64\nn_layer = 2\n[bc-transformer]\nn_layer = 1";
+    let section = |settings: &[&str]| {
+        let recipe = load(text, &[&["algo=bc-transformer"], settings].concat()).unwrap();
+        assert_eq!(load(&recipe.to_toml(), &[]).unwrap(), recipe);
+        recipe.algorithm.section()
+    };
+    let network = |section: &toml::Table| {
+        ["d_model", "n_layer"].map(|key| section[key].as_integer().unwrap())
+    };
+    assert_eq!(network(&section(&[])), [64, 1]);
+    assert_eq!(network(&section(&["bc-transformer.d_model=32"])), [32, 1]);
+    // The other way, nothing is read.
+    let dt = load(text, &[]).unwrap().algorithm.section();
+    assert_eq!(network(&dt), [64, 2]);
+    let refused = load(text, &["algo=bc-transformer", "dt.d_model=32"]).unwrap_err();
+    assert!(
+        refused.contains("`dt.d_model`: is of Decision Transformer"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -175,12 +228,12 @@ fn recipes_of_earlier_versions_mean_what_they_meant() {
     assert_eq!(old, new);
     // The baseline's had the keys of transformers, too.
     let old = load(
-        "[model]\nkind = \"bc\"\nd_model = 30\nn_head = 4\n[train]\nburn_in = 0",
+        "[model]\nkind = \"bc\"\nd_model = 32\nn_head = 4\n[train]\nburn_in = 0",
         &[],
     );
-    let new = load("algo = \"bc\"\n[bc]\nd_model = 30", &[]);
+    let new = load("algo = \"bc\"\n[bc]\nd_model = 32", &[]);
     assert_eq!(old.unwrap(), new.unwrap());
-    let by_setting = load("", &["model.kind=bc", "model.d_model=30"]).unwrap();
+    let by_setting = load("", &["model.kind=bc", "model.d_model=32"]).unwrap();
     assert_eq!(by_setting.algorithm.name(), "bc");
 }
 

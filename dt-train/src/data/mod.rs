@@ -40,6 +40,7 @@ pub mod robomimic;
 pub mod sampler;
 pub mod select;
 mod table;
+pub mod transitions;
 
 pub use column::Column;
 use column::OtherKind;

@@ -10,8 +10,8 @@ use crate::config::{Control, Recipe};
 use crate::data::inspect::suggested_targets;
 use crate::data::known::Known;
 use crate::data::origin::has_sizes;
-use crate::data::sampler::{Pixels, Trajectories};
-use crate::data::{Column, Dataset, StateStats};
+use crate::data::sampler::{End, Pixels, Trajectories};
+use crate::data::{Column, Dataset, Episode, StateStats};
 use crate::run::{Image, RunInfo, SCHEMA};
 
 /// Data as networks read them.
@@ -271,6 +271,7 @@ fn trajectories(
     let mut returns_to_go = data.returns_to_go();
     let episode_lens = data.episodes.iter().map(|episode| episode.rows.len());
     let episode_lens = episode_lens.collect();
+    let ends = ends(&data, info);
     let (mut states, mut pixels) = (Vec::new(), None);
     match (data.observations, info.image) {
         (Column::Image(frames), Some(Image { scale, .. })) => {
@@ -303,8 +304,25 @@ fn trajectories(
         pixels,
         actions,
         returns_to_go,
+        rewards: data.rewards,
         episode_lens,
+        ends,
     }
+}
+
+/// How each episode ended, with the normalized state that it was cut off in.
+fn ends(data: &Dataset, info: &RunInfo) -> Vec<End> {
+    let last = |row: usize| {
+        let rows = data.last_observations.vectors()?;
+        let mut state = rows.chunks_exact(info.state_dim).nth(row)?.to_vec();
+        normalize(&mut state, &info.state_mean, &info.state_std);
+        Some(state)
+    };
+    let end = |episode: &Episode| match episode.terminated {
+        true => End::Terminal,
+        false => End::Cut(episode.last.and_then(last)),
+    };
+    data.episodes.iter().map(end).collect()
 }
 
 /// Of each choice a row of `n` values, 1 in its place, else 0.

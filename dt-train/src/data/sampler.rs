@@ -33,8 +33,21 @@ pub struct Trajectories {
     pub actions: Vec<f32>,
     /// Scaled returns-to-go, one per transition.
     pub returns_to_go: Vec<f32>,
+    /// Rewards, one per transition, in the data's units.
+    pub rewards: Vec<f32>,
     /// Length of each episode, in order.
     pub episode_lens: Vec<usize>,
+    /// How each ended.
+    pub ends: Vec<End>,
+}
+
+/// How an episode ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// In a terminal state, after which there is nothing to earn.
+    Terminal,
+    /// Merely there, such as by a time limit, in this normalized state (state_dim), if the data have it.
+    Cut(Option<Vec<f32>>),
 }
 
 /// States that are images.
@@ -500,7 +513,7 @@ fn resident(mut values: Vec<f32>, columns: usize, zeros: usize, device: Device) 
 }
 
 /// Random bits of one update, independent of how many were drawn for the updates before.
-fn generator(seed: u64, update: u64) -> ChaCha8Rng {
+pub(super) fn generator(seed: u64, update: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&update.to_le_bytes());
@@ -509,7 +522,7 @@ fn generator(seed: u64, update: u64) -> ChaCha8Rng {
 }
 
 /// Uniform in 0..n; the bias of this multiplication is below n / 2⁶⁴.
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+pub(super) fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 

@@ -22,6 +22,16 @@ pub fn parameters(config: &Config) -> Vec<Parameter> {
 
 /// Unscaled actions (B, act_dim), or logits of as many choices, from the last states (B, context_len, state_dim), the oldest first.
 pub fn forward(config: &Config, network: &Bound<'_>, states: &Tensor, dropout: f64) -> Tensor {
+    let features = features(config, network, states, dropout);
+    let action = network.linear(HEAD).forward(&features);
+    match config.head {
+        Head::Tanh => action.tanh(),
+        Head::Linear => action,
+    }
+}
+
+/// What the head sees, (B, d_ff), of the same states.
+pub fn features(config: &Config, network: &Bound<'_>, states: &Tensor, dropout: f64) -> Tensor {
     let mut x = states.flatten(1, 2);
     for i in 0..config.n_layer {
         x = network.linear(&hidden(i)).forward(&x);
@@ -36,14 +46,11 @@ pub fn forward(config: &Config, network: &Bound<'_>, states: &Tensor, dropout: f
             x = x.dropout(dropout, true);
         }
     }
-    let action = network.linear(HEAD).forward(&x);
-    match config.head {
-        Head::Tanh => action.tanh(),
-        Head::Linear => action,
-    }
+    x
 }
 
-const HEAD: &str = "head";
+/// Name of the last layer.
+pub const HEAD: &str = "head";
 
 fn hidden(i: u32) -> String {
     format!("hidden.{i}")

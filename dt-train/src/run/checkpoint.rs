@@ -178,11 +178,13 @@ impl Checkpoint {
         for (name, array) in &self.weights.arrays {
             views.push((name, view(&array.shape, &array.values)));
         }
-        let len = [self.weights.len()];
         if let Some(OptimizerState { m, v, parameters }) = &self.optimizer {
-            views.push((FIRST_MOMENT, view(&len, m)));
-            views.push((SECOND_MOMENT, view(&len, v)));
-            views.extend(parameters.iter().map(|p| (PARAMETERS, view(&len, p))));
+            let flat = [(FIRST_MOMENT, Some(m)), (SECOND_MOMENT, Some(v))];
+            let flat = flat.into_iter().chain([(PARAMETERS, parameters.as_ref())]);
+            for (name, values) in flat {
+                // Fewer than there are weights, where some follow others instead of being optimized.
+                views.extend(values.map(|values| (name, view(&[values.len()], values))));
+            }
         }
         let progress = serde_json::to_string(&self.progress).expect("plain values only");
         // One key only: the order of several would be random.
@@ -237,7 +239,7 @@ const SECOND_MOMENT: &str = "optimizer.v";
 const PARAMETERS: &str = "optimizer.parameters";
 const PROGRESS: &str = "progress";
 
-fn view<'a>(shape: &'a [usize], values: &'a [f32]) -> TensorView<'a> {
+fn view<'a>(shape: &[usize], values: &'a [f32]) -> TensorView<'a> {
     const {
         assert!(
             cfg!(target_endian = "little"),
@@ -284,6 +286,16 @@ mod tests {
             assert_eq!(read, checkpoint);
             assert_eq!(read.to_bytes(), bytes);
         }
+    }
+
+    #[test]
+    fn weights_that_are_not_optimized_have_no_moments() {
+        let mut checkpoint = example();
+        let optimizer = checkpoint.optimizer.as_mut().unwrap();
+        optimizer.m.pop();
+        optimizer.v.pop();
+        let read = Checkpoint::from_bytes(&checkpoint.to_bytes()).unwrap();
+        assert_eq!(read, checkpoint);
     }
 
     #[test]

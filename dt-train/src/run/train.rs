@@ -98,6 +98,7 @@ pub fn train(mut data: Dataset, mut options: Options) -> anyhow::Result<Run> {
         &options.recipe,
         start.as_ref().map(Start::units),
     )?;
+    options.recipe.algorithm.accepts(&train)?;
     if nowhere {
         info.env.clear();
     }

@@ -7,6 +7,7 @@ mod finetune;
 mod images;
 mod recipes;
 mod resume;
+mod rivals;
 mod seeds;
 mod start;
 mod workshop;

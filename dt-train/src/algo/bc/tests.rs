@@ -56,6 +56,7 @@ fn trajectories() -> Trajectories {
         actions,
         returns_to_go: vec![0.0; row],
         episode_lens,
+        ..Trajectories::default()
     }
 }
 

@@ -27,6 +27,7 @@ fn trajectories() -> Trajectories {
         actions: (0..n).map(|i| 0.8 * wave(i, 0.7)).collect(),
         returns_to_go: (0..n).map(|i| 1.0 - i as f32 / 60.0).collect(),
         episode_lens: vec![25, 35],
+        ..Trajectories::default()
     }
 }
 

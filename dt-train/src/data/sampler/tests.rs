@@ -15,6 +15,7 @@ fn numbered(episode_lens: &[usize]) -> Trajectories {
         actions: numbers.clone(),
         returns_to_go: numbers,
         episode_lens: episode_lens.to_vec(),
+        ..Trajectories::default()
     }
 }
 
