@@ -5,6 +5,7 @@
 
 mod locomotion;
 mod pendulum;
+mod rivals;
 mod table;
 
 use std::ffi::OsStr;
@@ -53,6 +54,12 @@ enum Name {
     Streaming,
     /// From a SAC agent to a policy on the emulated controller; makes its own data
     Pendulum,
+    /// Decision Transformers beside BC, TD3+BC, IQL, AWR and CQL, with the same time of one core: 48 short trainings
+    Rivals,
+    /// All reward with an episode's last step: Decision Transformers and CQL, beside BC: 12 short trainings
+    Delayed,
+    /// Decision Transformers that see 20, 5 and 1 timesteps: 9 short trainings
+    Context,
 }
 
 impl Name {
@@ -82,8 +89,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let data = std::path::absolute(arguments.data)?;
     // Before minutes of set-up and compiling.
-    if name != Name::Pendulum && !arguments.partial {
-        locomotion::check_data(&data)?;
+    match name {
+        _ if arguments.partial => {}
+        Name::Pendulum => {}
+        Name::Rivals | Name::Delayed | Name::Context => rivals::check_data(&data)?,
+        _ => locomotion::check_data(&data)?,
     }
     setup::ensure()?;
     process::run(cargo().args(["build", "--release", "-p", "dt-train", "-p", "host-sim"]))?;
@@ -102,6 +112,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Name::Targets => locomotion::targets(&bench),
         Name::Streaming => locomotion::streaming(&bench),
         Name::Pendulum => pendulum::table(&bench),
+        Name::Rivals => rivals::rivals(&bench),
+        Name::Delayed => rivals::delayed(&bench),
+        Name::Context => rivals::context(&bench),
     }
 }
 
