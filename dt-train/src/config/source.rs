@@ -21,7 +21,7 @@ pub enum Source {
 const EXTENDS: &str = "extends";
 
 /// Recipes by name: those of the folder `configs`.
-pub(super) const SHIPPED: [(&str, &str); 10] = [
+pub(super) const SHIPPED: [(&str, &str); 11] = [
     ("default", include_str!("../../configs/default.toml")),
     ("paper", include_str!("../../configs/paper.toml")),
     ("gym-short", include_str!("../../configs/gym-short.toml")),
@@ -32,6 +32,10 @@ pub(super) const SHIPPED: [(&str, &str); 10] = [
     ("cql", include_str!("../../configs/cql.toml")),
     ("pendulum", include_str!("../../configs/pendulum.toml")),
     ("cartpole", include_str!("../../configs/cartpole.toml")),
+    (
+        "atari-paper",
+        include_str!("../../configs/atari-paper.toml"),
+    ),
 ];
 
 impl Source {
