@@ -182,6 +182,13 @@ pub enum StateError {
     },
     /// The plant does not take it; [`Env::fault`] has its words.
     Refused,
+    /// A value names no place that the plant has, where places can be counted.
+    NoSuchPlace {
+        /// `qpos` or `qvel`.
+        field: &'static str,
+        /// Which value.
+        index: usize,
+    },
 }
 
 impl core::fmt::Display for StateError {
@@ -197,6 +204,9 @@ impl core::fmt::Display for StateError {
             ),
             Self::NonFinite { field, index } => write!(f, "{field}[{index}] is not finite"),
             Self::Refused => f.write_str("the plant does not take this state"),
+            Self::NoSuchPlace { field, index } => {
+                write!(f, "{field}[{index}] is no place of this environment")
+            }
         }
     }
 }

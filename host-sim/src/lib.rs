@@ -4,13 +4,13 @@
 //!
 //! - [`space`]: what an observation or an action can be; [`env`](mod@env): the [`Env`] trait, Gymnasium's `reset` and
 //!   `step`.
-//! - [`pendulum`]: Gymnasium's Pendulum-v1; [`cartpole`]: its CartPole-v1, with choices for actions; [`random`]: seeded
-//!   initial states; [`trig`]: sines that are the same everywhere, or those of NumPy.
+//! - [`pendulum`]: Gymnasium's Pendulum-v1; [`cartpole`]: its CartPole-v1, with choices for actions; [`graph`] and
+//!   [`key_to_door`]: the Decision Transformer paper's toys; [`random`]: seeded initial states; [`trig`]: sines that are the same everywhere, or those of NumPy.
 //! - [`rollout`]: the loop that connects a [`Controller`] to an environment.
 //! - [`trace`]: episodes recorded for a microcontroller to compare itself with.
 //!
 //! These need neither `std` nor an allocator: with `default-features = false` they run on the
-//! microcontroller, where both plants give the same bits as here. On a host (feature `std`, of which
+//! microcontroller, where these plants give the same bits as here. On a host (feature `std`, of which
 //! `policies` is the part about policy files):
 //!
 //! - [`registry`]: environments by name.
@@ -83,6 +83,8 @@ pub mod env;
 pub mod evaluation;
 #[cfg(feature = "draw")]
 pub mod film;
+pub mod graph;
+pub mod key_to_door;
 #[cfg(feature = "std")]
 pub mod link;
 #[cfg(feature = "mujoco")]

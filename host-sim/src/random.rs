@@ -28,8 +28,13 @@ impl Random {
         radius * libm::cos(core::f64::consts::TAU * self.unit())
     }
 
+    /// One of 0 to `n` − 1, each as likely but for rounding.
+    pub fn below(&mut self, n: u32) -> u32 {
+        (self.unit() * f64::from(n)) as u32
+    }
+
     /// Uniform in [0, 1).
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 }

@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use crate::cartpole::CartPole;
 use crate::env::Env;
+use crate::graph::{self, Graph};
+use crate::key_to_door::KeyToDoor;
 #[cfg(feature = "mujoco")]
 use crate::mujoco::{self, LoadError, MujocoEnv, Task};
 use crate::pendulum::Pendulum;
 use crate::plant::{self, PlantEnv, PlantError, Pool};
 #[cfg(feature = "draw")]
-use crate::stage::{CartPoleDrawing, DrawError, Drawing, PendulumDrawing, PlantDrawing};
+use crate::stage::{
+    CartPoleDrawing, DrawError, Drawing, GraphDrawing, KeyToDoorDrawing, PendulumDrawing,
+    PlantDrawing,
+};
 use crate::trig::{LibmTrig, StdTrig};
 
 /// Built-in environments. Besides these, a name that ends in `.toml` is the path of a description (`host_sim::mujoco`), and one
@@ -18,6 +23,8 @@ use crate::trig::{LibmTrig, StdTrig};
 pub const NAMES: &[&str] = &[
     "pendulum",
     "cartpole",
+    "graph",
+    "key-to-door",
     "hopper",
     "hopper-v4",
     "hopper-v5",
@@ -93,6 +100,8 @@ pub struct Blueprint(Plant);
 enum Plant {
     Pendulum,
     CartPole,
+    Graph,
+    KeyToDoor,
     Remote(Arc<Pool>),
     #[cfg(feature = "mujoco")]
     Mujoco(Arc<Task>),
@@ -108,6 +117,8 @@ impl Blueprint {
         match name {
             "pendulum" => Ok(Self(Plant::Pendulum)),
             "cartpole" => Ok(Self(Plant::CartPole)),
+            "graph" => Ok(Self(Plant::Graph)),
+            "key-to-door" => Ok(Self(Plant::KeyToDoor)),
             _ if plant::is_plant(name) => Ok(Self(Plant::Remote(plant::open(name)?))),
             _ if NAMES.contains(&name) || name.ends_with(".toml") => Self::mujoco(name, assets),
             _ => Err(unknown(name)),
@@ -136,6 +147,8 @@ impl Blueprint {
         match &self.0 {
             Plant::Pendulum => Box::new(Pendulum::<LibmTrig>::new()),
             Plant::CartPole => Box::new(CartPole::<LibmTrig>::new()),
+            Plant::Graph => Box::new(Graph::new()),
+            Plant::KeyToDoor => Box::new(KeyToDoor::new()),
             Plant::Remote(pool) => Box::new(PlantEnv::new(pool.clone())),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(task) => Box::new(MujocoEnv::new(task.clone())),
@@ -148,6 +161,8 @@ impl Blueprint {
         Ok(match &self.0 {
             Plant::Pendulum => Box::new(PendulumDrawing::new(size)),
             Plant::CartPole => Box::new(CartPoleDrawing::new(size)),
+            Plant::Graph => Box::new(GraphDrawing::new(size)),
+            Plant::KeyToDoor => Box::new(KeyToDoorDrawing::new(size)),
             Plant::Remote(pool) => Box::new(PlantDrawing::new(PlantEnv::new(pool.clone()), size)),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(task) => Box::new(mujoco::Drawing::new(task, size)?),
@@ -161,6 +176,7 @@ impl Blueprint {
         match &self.0 {
             Plant::Pendulum => Box::new(Pendulum::<StdTrig>::new()),
             Plant::CartPole => Box::new(CartPole::<StdTrig>::new()),
+            Plant::Graph | Plant::KeyToDoor => self.make(),
             Plant::Remote(_) => self.make(),
             #[cfg(feature = "mujoco")]
             Plant::Mujoco(_) => self.make(),
@@ -202,6 +218,13 @@ pub fn make_reference(name: &str) -> Result<Box<dyn Env>, MakeError> {
     Ok(Blueprint::new(name, None)?.make_reference())
 }
 
+/// Whether a choice leads anywhere where that is observed, in the environment of that id: Gymnasium's action mask, from which
+/// random agents draw. Most environments know no choice that does not.
+#[must_use]
+pub fn is_open(env: &str, observation: &[f32], choice: usize) -> bool {
+    env != graph::SPEC.id || graph::is_open(observation, choice)
+}
+
 fn unknown(name: &str) -> MakeError {
     let lower = name.to_lowercase();
     let similarity = |known: &&str| strsim::jaro_winkler(known, &lower);
@@ -230,7 +253,7 @@ mod tests {
                 }
                 Err(error) => {
                     assert!(matches!(error, MakeError::NoMujoco { .. }), "{error}");
-                    assert!(!["pendulum", "cartpole"].contains(name));
+                    assert!(!["pendulum", "cartpole", "graph", "key-to-door"].contains(name));
                 }
             }
         }
@@ -245,7 +268,7 @@ mod tests {
         };
         message_begins(
             "Pendulum-v1",
-            "unknown environment `Pendulum-v1`, did you mean `pendulum`?; known: pendulum, cartpole, hopper",
+            "unknown environment `Pendulum-v1`, did you mean `pendulum`?; known: pendulum, cartpole, graph",
         );
         message_begins(
             "hoper-v4",

@@ -11,10 +11,14 @@ use crate::registry::Blueprint;
 
 mod canvas;
 mod cartpole;
+mod graph;
+mod key_to_door;
 mod pendulum;
 mod plant;
 
 pub(crate) use cartpole::Drawing as CartPoleDrawing;
+pub(crate) use graph::Drawing as GraphDrawing;
+pub(crate) use key_to_door::Drawing as KeyToDoorDrawing;
 pub(crate) use pendulum::Drawing as PendulumDrawing;
 pub(crate) use plant::Drawing as PlantDrawing;
 

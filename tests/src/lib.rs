@@ -5,6 +5,7 @@
 
 pub mod episodes;
 pub mod life;
+pub mod plant;
 pub mod recorded;
 
 use std::collections::BTreeMap;

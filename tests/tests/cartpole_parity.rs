@@ -4,13 +4,11 @@
 //! docstring says how): a balanced pole, falls, starts on and beyond the thresholds and the way back, a pole that turns
 //! over, huge and subnormal states.
 
-use std::collections::BTreeSet;
-
 use host_sim::cartpole::{CartPole, State};
 use host_sim::env::Env;
 use host_sim::replay::replay;
 use host_sim::trig::{LibmTrig, StdTrig, Trig};
-use safetensors::SafeTensors;
+use tests::plant::{Case, Episodes};
 
 static DATA: &[u8] = include_bytes!("../data/cartpole.safetensors");
 
@@ -27,35 +25,17 @@ struct Reference {
 }
 
 fn references() -> Vec<Reference> {
-    let file = SafeTensors::deserialize(DATA).unwrap();
-    let names = file.names().into_iter();
-    let cases: BTreeSet<&str> = names
-        .filter_map(|name| Some(name.split_once('.')?.0))
-        .collect();
-    let bytes = |case: &str, name: &str| file.tensor(&format!("{case}.{name}")).unwrap().data();
-    let f64s = |case: &str, name: &str| -> Vec<f64> {
-        let (values, []) = bytes(case, name).as_chunks() else {
-            panic!()
-        };
-        values.iter().copied().map(f64::from_le_bytes).collect()
+    let file = Episodes::new(DATA);
+    let reference = |case: &Case<'_>| Reference {
+        case: case.name.to_owned(),
+        actions: case.bytes("actions").to_vec(),
+        observations: case.f32s("observations"),
+        rewards: case.numbers("rewards"),
+        states: case.f64s("states"),
+        terminated: case.flags("terminated"),
+        truncated: case.flags("truncated"),
     };
-    let f32s = |case: &str, name: &str| -> Vec<f32> {
-        let (values, []) = bytes(case, name).as_chunks() else {
-            panic!()
-        };
-        values.iter().copied().map(f32::from_le_bytes).collect()
-    };
-    let flags = |case: &str, name: &str| bytes(case, name).iter().map(|byte| *byte == 1).collect();
-    let reference = |case: &str| Reference {
-        case: case.to_owned(),
-        actions: bytes(case, "actions").to_vec(),
-        observations: f32s(case, "observations").as_chunks().0.to_vec(),
-        rewards: f64s(case, "rewards"),
-        states: f64s(case, "states").as_chunks().0.to_vec(),
-        terminated: flags(case, "terminated"),
-        truncated: flags(case, "truncated"),
-    };
-    cases.into_iter().map(reference).collect()
+    file.cases().iter().map(reference).collect()
 }
 
 fn at<T: Trig>([x, x_dot, theta, theta_dot]: [f64; 4]) -> CartPole<T> {

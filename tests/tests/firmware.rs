@@ -256,6 +256,50 @@ fn not_a_choice_differs_between_host_and_controller() {
     }
 }
 
+/// The papers' toys on the controller, seen by a policy whose 20 or 75 inputs are zeros and ones.
+#[test]
+fn not_a_choice_differs_in_the_toys_that_run_on_the_controller() {
+    let sampled = Choice::Sampled(Sampling {
+        temperature: 1.0,
+        top_k: 0,
+        seed: 1,
+    });
+    let plan = Plan {
+        target_return: 0.0,
+        episodes: 19,
+        ..PLAN
+    };
+    for spec in [host_sim::graph::SPEC, host_sim::key_to_door::SPEC] {
+        let config = Config {
+            actions: Actions::Discrete,
+            head: Head::Linear,
+            max_ep_len: spec.max_episode_steps,
+            ..small_config()
+        };
+        let sample = Sample {
+            choice: sampled,
+            ..episodes::sample_in(&spec, config, RewardMode::Observed, 3)
+        };
+        let policy = episodes::proven(&sample, spec.id, 3, |_| {});
+        let (recording, episodes) = Recording::new(&policy, &plan);
+        let steps: u32 = episodes.iter().map(|episode| episode.length).sum();
+        let ended = run(
+            M4F,
+            "closed_loop",
+            &policy,
+            arena_words(&policy),
+            &recording,
+        );
+        assert!(ended.success, "{}", ended.log);
+        assert_eq!(ended.number("steps"), u64::from(steps));
+        assert_eq!(ended.number("differing_bits"), 0);
+        // The plant's own draws and places as well: another seed's episode is another.
+        let reseeded = recording.reseeded(|seed| seed + 1);
+        let ended = run(M4F, "closed_loop", &policy, arena_words(&policy), &reseeded);
+        assert!(!ended.success, "{}", ended.log);
+    }
+}
+
 /// Activations and gated linear units, with and without DSP extension, vectors and floating-point unit.
 #[test]
 fn not_a_bit_differs_with_any_activation_and_head() {

@@ -4,12 +4,10 @@
 //! `reference/pendulum.py` (its docstring says how): swing-ups, saturated and subnormal torques,
 //! many turns, speeds beyond the limit, and the edges of the angle's range.
 
-use std::collections::BTreeSet;
-
 use host_sim::env::Env;
 use host_sim::pendulum::{LibmTrig, Pendulum, StdTrig, Trig};
 use host_sim::replay::replay;
-use safetensors::SafeTensors;
+use tests::plant::{Case, Episodes};
 
 static DATA: &[u8] = include_bytes!("../data/pendulum.safetensors");
 
@@ -25,36 +23,16 @@ struct Reference {
 }
 
 fn references() -> Vec<Reference> {
-    let file = SafeTensors::deserialize(DATA).unwrap();
-    let names = file.names().into_iter();
-    let cases: BTreeSet<&str> = names
-        .filter_map(|name| Some(name.split_once('.')?.0))
-        .collect();
-    let bytes = |case: &str, name: &str| file.tensor(&format!("{case}.{name}")).unwrap().data();
-    let f32s = |case: &str, name: &str| -> Vec<f32> {
-        let (values, []) = bytes(case, name).as_chunks() else {
-            panic!()
-        };
-        values.iter().copied().map(f32::from_le_bytes).collect()
+    let file = Episodes::new(DATA);
+    let reference = |case: &Case<'_>| Reference {
+        case: case.name.to_owned(),
+        actions: case.f32s::<1>("actions").into_iter().flatten().collect(),
+        observations: case.f32s("observations"),
+        rewards: case.numbers("rewards"),
+        states: case.f64s("states"),
+        truncated: case.flags("truncated"),
     };
-    let f64s = |case: &str, name: &str| -> Vec<f64> {
-        let (values, []) = bytes(case, name).as_chunks() else {
-            panic!()
-        };
-        values.iter().copied().map(f64::from_le_bytes).collect()
-    };
-    let reference = |case: &str| Reference {
-        case: case.to_owned(),
-        actions: f32s(case, "actions"),
-        observations: f32s(case, "observations").as_chunks().0.to_vec(),
-        rewards: f64s(case, "rewards"),
-        states: f64s(case, "states").as_chunks().0.to_vec(),
-        truncated: bytes(case, "truncated")
-            .iter()
-            .map(|byte| *byte == 1)
-            .collect(),
-    };
-    cases.into_iter().map(reference).collect()
+    file.cases().iter().map(reference).collect()
 }
 
 fn at<T: Trig>([theta, theta_dot]: [f64; 2]) -> Pendulum<T> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use host_sim::registry::is_open;
 use host_sim::rollout::{Controller, Episode, Plan, Recorder, Transition, rollout};
 use host_sim::{Env, EnvSpec, Fault, Space};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +26,7 @@ use noise::Noise;
 /// Who acts in [`record`].
 #[derive(Clone, Copy, Debug)]
 pub enum Agent<'a> {
-    /// Uniform over the action range, or over the choices.
+    /// Uniform over the action range, or over the choices that lead anywhere.
     Random,
     /// A trained agent; its mode if `deterministic`, else a sample.
     Trained {
@@ -163,8 +164,9 @@ fn play<R: Recorder + Default + Send>(
     episodes
 }
 
-/// Draws actions uniformly from the action range, or from the choices.
+/// Draws actions uniformly from the action range, or from the choices that lead anywhere.
 struct Uniform<'a> {
+    env: &'a str,
     space: Space<'a>,
     noise: Noise,
     action: Vec<f32>,
@@ -173,6 +175,7 @@ struct Uniform<'a> {
 impl<'a> Uniform<'a> {
     fn new(spec: &EnvSpec<'a>) -> Self {
         Self {
+            env: spec.id,
             space: spec.action,
             noise: Noise::new(0, Self::PURPOSE),
             action: vec![0.0; spec.act_dim()],
@@ -190,14 +193,20 @@ impl Controller for Uniform<'_> {
         Ok(())
     }
 
-    fn act(&mut self, _: &[f32]) -> Result<&[f32], Infallible> {
+    fn act(&mut self, observation: &[f32]) -> Result<&[f32], Infallible> {
         match self.space {
             Space::Box { low, high } => {
                 for (i, action) in self.action.iter_mut().enumerate() {
                     *action = self.noise.uniform(low[i], high[i]);
                 }
             }
-            Space::Discrete { n } => self.action.fill(self.noise.below(n) as f32),
+            Space::Discrete { n } => {
+                let mut choice = self.noise.below(n);
+                while !is_open(self.env, observation, choice) {
+                    choice = self.noise.below(n);
+                }
+                self.action.fill(choice as f32);
+            }
             Space::Image { .. } => unreachable!("no environment is told pictures"),
         }
         Ok(&self.action)
@@ -250,5 +259,30 @@ impl Recording {
         self.next_observations.truncate(steps * spec.state_dim());
         self.terminals.truncate(steps);
         self.timeouts.truncate(steps);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host_sim::graph;
+
+    /// Of 20 choices two lead anywhere; one in ten steps would be one.
+    #[test]
+    fn a_random_walker_goes_along_edges() {
+        let make_env = host_sim::maker("graph").unwrap();
+        let walks = record(make_env, Agent::Random, 500, 7, 1);
+        let steps = walks.observations.chunks(graph::NODES).zip(&walks.actions);
+        for (observation, &action) in steps {
+            assert!(graph::is_open(observation, action as usize), "{action}");
+        }
+        // From node 18 an edge leads to node 2 alone.
+        let from_18 = |choice: f32| {
+            let steps = walks.observations.chunks(graph::NODES).zip(&walks.actions);
+            let here =
+                steps.filter(|(observation, action)| observation[18] == 1.0 && **action == choice);
+            here.count()
+        };
+        assert_eq!((from_18(2.0) > 0, from_18(3.0)), (true, 0));
     }
 }

@@ -13,6 +13,8 @@ fn main() -> ! {
     use firmware::simulated::Simulated;
     use host_sim::Env;
     use host_sim::cartpole::{self, CartPole};
+    use host_sim::graph::{self, Graph};
+    use host_sim::key_to_door::{self, KeyToDoor};
     use host_sim::pendulum::{self, LibmTrig, Pendulum};
     use host_sim::trace::Trace;
 
@@ -79,43 +81,33 @@ fn main() -> ! {
         total
     }
 
-    /// The loop around a plant, and all episodes.
-    macro_rules! relive {
-        ($plant:ty, $spec:expr, $board:expr, $blob:expr, $policy:expr, $limits:expr) => {{
-            let mut control =
-                control_loop::<{ $spec.state_dim() }, { $spec.act_dim() }>($blob, $policy, $limits);
-            let trace = recording($blob);
-            (
-                relive(<$plant>::new(), $board, &mut control, &trace),
-                trace.episodes,
-            )
-        }};
-    }
-
     let Booted {
         mut board,
         blob,
         policy,
     } = boot();
     let limits = Limits::of_period(blob.manifest().control_period_us);
-    let (total, episodes) = if blob.manifest().env == cartpole::SPEC.id {
-        relive!(
-            CartPole<LibmTrig>,
-            cartpole::SPEC,
-            &mut board,
-            &blob,
-            policy,
-            limits
-        )
+    /// The loop around a plant, and all episodes.
+    macro_rules! relive {
+        ($plant:ty, $spec:expr) => {{
+            let mut control =
+                control_loop::<{ $spec.state_dim() }, { $spec.act_dim() }>(&blob, policy, limits);
+            let trace = recording(&blob);
+            (
+                relive(<$plant>::new(), &mut board, &mut control, &trace),
+                trace.episodes,
+            )
+        }};
+    }
+    let env = blob.manifest().env;
+    let (total, episodes) = if env == cartpole::SPEC.id {
+        relive!(CartPole<LibmTrig>, cartpole::SPEC)
+    } else if env == graph::SPEC.id {
+        relive!(Graph, graph::SPEC)
+    } else if env == key_to_door::SPEC.id {
+        relive!(KeyToDoor, key_to_door::SPEC)
     } else {
-        relive!(
-            Pendulum<LibmTrig>,
-            pendulum::SPEC,
-            &mut board,
-            &blob,
-            policy,
-            limits
-        )
+        relive!(Pendulum<LibmTrig>, pendulum::SPEC)
     };
     // Nothing feeds the watchdog any more. Were it still armed, it would end the emulation here.
     let patience = counts(Emulated::CLOCK_HZ, limits.watchdog_us);
