@@ -30,7 +30,7 @@ fn a_cause_is_said_once() {
         .code(1)
         .stderr(
             "error: cannot read config c.toml: No such file or directory (os error 2); \
-             give a file, or a recipe by name: default, paper, gym-short, bc, pendulum, cartpole\n",
+             give a file, or a recipe by name: default, paper, gym-short, bc, pendulum, cartpole, atari-paper\n",
         );
 }
 
