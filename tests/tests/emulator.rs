@@ -668,7 +668,7 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
             None => observation[0],
             Some(_) => observation[0] / 255.0,
         };
-        let earned = (reward == RewardMode::Observed).then(|| 0.2 * seen + 0.3);
+        let earned = (reward == RewardMode::Observed).then_some(0.2 * seen + 0.3);
         policy.absorb(&applied).unwrap();
         if let Some(earned) = earned {
             policy.observe_reward(earned).unwrap();
@@ -680,9 +680,12 @@ fn assert_sample_emulated(steps: usize, sample: &Sample, seed: u64) {
         if config.image().is_some() {
             observation = random.observation(&config);
             // The first pixel tells what was done.
-            observation[0] = (100.0 + 50.0 * (applied[0] - middle))
-                .clamp(0.0, 255.0)
-                .round();
+            let told = 100.0 + 50.0 * (applied[0] - middle);
+            observation[0] = match told {
+                told if told < 0.0 => 0.0,
+                told if told > 255.0 => 255.0,
+                told => told.round(),
+            };
             actions.push([action, logits].concat());
             predictions.push(predicted);
             continue;

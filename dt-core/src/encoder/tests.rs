@@ -98,7 +98,7 @@ fn textbook<P: Pixel>(placed: &Placed, linear: &Linear<'_>, map: &[P], scale: f3
                     panic!("of integers")
                 };
                 let value = sum as f32 * (weight_scale[filter] * scale) + linear.bias[filter];
-                out.push(value.max(0.0));
+                out.push(if value > 0.0 { value } else { 0.0 });
             }
         }
     }

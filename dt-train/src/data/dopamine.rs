@@ -37,6 +37,9 @@ const CHECKPOINT: &str = "_ckpt.";
 /// Rows of zeros before an episode's first, at most: all known agents stack four frames.
 const PADDING: usize = 3;
 
+/// Pixels of a frame: more than any agent looks at.
+const LARGEST_FRAME: usize = 1 << 24;
+
 /// The number of a log, if the file is one of the four of one.
 pub fn number(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?;
@@ -351,6 +354,15 @@ impl Array {
         if self.shape.contains(&0) {
             return Err(Problem::Empty { key, shape });
         }
+        let row = self.shape[1..]
+            .iter()
+            .try_fold(1_usize, |row, &side| row.checked_mul(side));
+        if row.is_none_or(|row| row > LARGEST_FRAME) {
+            return Err(Problem::Damaged {
+                what: format!("`{key}`"),
+                detail: format!("its shape is {shape:?}"),
+            });
+        }
         Ok(())
     }
 
@@ -379,8 +391,21 @@ impl Array {
     /// All values; each of these types fits.
     fn numbers(&mut self) -> Result<Vec<f64>, Problem> {
         let size = self.descr[2..].parse().unwrap_or(1);
-        let mut bytes = vec![0; self.shape[0] * size];
-        self.read(&mut bytes)?;
+        // A damaged shape may say anything: memory is taken for what arrives.
+        let len = self.shape[0].saturating_mul(size);
+        let mut bytes = Vec::new();
+        let read = { &mut self.values }
+            .take(len as u64)
+            .read_to_end(&mut bytes);
+        let detail = match read {
+            Ok(read) if read == len => None,
+            Ok(_) => Some("it ends before its shape says".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(detail) = detail {
+            let what = format!("`{}`", self.name);
+            return Err(Problem::Damaged { what, detail });
+        }
         self.finish()?;
         let values = bytes.chunks_exact(size);
         Ok(match self.descr.as_str() {

@@ -198,6 +198,23 @@ fn bad_logs_are_refused_by_name() {
         &folder.join("$store$_observation_ckpt.2.gz"),
         &["`observation` cannot be read", "damaged"],
     );
+    // Shapes that no memory would hold.
+    for shape in ["3, 4294967296, 4294967296", "3, 99999, 99999"] {
+        put(folder, "observation", 2, &npy("|u1", shape, &[1; 6]));
+        refused(
+            &folder.join("$store$_observation_ckpt.2.gz"),
+            &["$store$_observation_ckpt.2.gz"],
+        );
+    }
+    put(folder, "observation", 2, &npy("|u1", "3, 1, 2", &[1; 6]));
+    for rows in ["18446744073709551615,", "200000000000,"] {
+        put(folder, "reward", 2, &npy("<f4", rows, &[0; 12]));
+        refused(
+            &folder.join("$store$_action_ckpt.2.gz"),
+            &["$store$_reward_ckpt.2.gz", "ends before its shape says"],
+        );
+    }
+    put(folder, "reward", 2, &npy("<f4", "3,", &[0; 12]));
     put(folder, "observation", 2, &npy("|u1", "3, 2", &[1; 6]));
     refused(
         &folder.join("$store$_observation_ckpt.2.gz"),

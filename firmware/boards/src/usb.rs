@@ -16,7 +16,7 @@ use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::pipe::Pipe;
 use embassy_usb::class::cdc_acm::{CdcAcmClass, ControlChanged, Receiver, Sender, State};
 use embassy_usb::driver::EndpointError;
-use embassy_usb::{Builder, Config};
+use embassy_usb::{Builder, Config, Handler};
 use embedded_io_async::{Read, Write};
 
 use crate::constants::NAME;
@@ -36,6 +36,13 @@ static RECEIVED: Pipe<CriticalSectionRawMutex, 1024> = Pipe::new();
 static IN_FLIGHT: AtomicBool = AtomicBool::new(false);
 /// A host has the port open: it holds "data terminal ready", as a terminal program does.
 static OPEN: AtomicBool = AtomicBool::new(false);
+/// The bus is at rest: the host sleeps, or the cable of a board with power of its own is pulled, which never says that it closes the port.
+static ASLEEP: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is a host to talk to.
+fn has_host() -> bool {
+    OPEN.load(Relaxed) && !ASLEEP.load(Relaxed)
+}
 
 static EXECUTOR: InterruptExecutor = InterruptExecutor::new();
 
@@ -68,10 +75,21 @@ async fn serve(driver: Driver<'static, USB>) {
         &mut [],
         &mut control,
     );
+    let mut bus = Bus;
+    builder.handler(&mut bus);
     let class = CdcAcmClass::new(&mut builder, &mut state, PACKET as u16);
     let mut device = builder.build();
     let (sender, receiver, control) = class.split_with_control();
     join4(device.run(), take(receiver), give(sender), watch(control)).await;
+}
+
+/// Keeps `ASLEEP`.
+struct Bus;
+
+impl Handler for Bus {
+    fn suspended(&mut self, suspended: bool) {
+        ASLEEP.store(suspended, Relaxed);
+    }
 }
 
 type Usb<'a> = Driver<'a, USB>;
@@ -127,21 +145,21 @@ pub struct UsbFirst<U>(pub Wire<U>);
 
 impl<U: Read + Write> Port for UsbFirst<U> {
     fn receive(&mut self, buffer: &mut [u8]) -> usize {
-        match OPEN.load(Relaxed) {
+        match has_host() {
             true => RECEIVED.try_read(buffer).unwrap_or(0),
             false => self.0.receive(buffer),
         }
     }
 
     fn send(&mut self, bytes: &[u8]) -> usize {
-        match OPEN.load(Relaxed) {
+        match has_host() {
             true => SENDING.try_write(bytes).unwrap_or(0),
             false => self.0.send(bytes),
         }
     }
 
     fn is_drained(&mut self) -> bool {
-        match OPEN.load(Relaxed) {
+        match has_host() {
             true => SENDING.is_empty() && !IN_FLIGHT.load(Relaxed),
             false => self.0.is_drained(),
         }
