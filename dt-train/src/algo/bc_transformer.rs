@@ -82,6 +82,10 @@ impl Supervised for BcTransformer {
         self.0.best_fraction > 0.0 || self.0.predict_return > 0.0
     }
 
+    fn reads_images(&self) -> bool {
+        Supervised::reads_images(&self.0)
+    }
+
     fn size(&self) -> String {
         Supervised::size(&self.0)
     }

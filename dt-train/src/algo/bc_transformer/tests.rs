@@ -134,7 +134,7 @@ fn it_can_predict_the_return_that_it_does_not_see() {
         let draw = algorithm.draw(&Recipe::new(algorithm.clone()));
         let mut sampler = crate::data::sampler::Sampler::new(trajectories(), draw, 0, Device::Cpu);
         let mut batch = sampler.batch(0);
-        batch.inputs.returns_to_go = batch.inputs.returns_to_go + shift;
+        batch.inputs.returns_to_go += shift;
         let network = Bound::trainable(&flat);
         algorithm.loss(dims, &network, &batch, Mode::Acting).value
     };
