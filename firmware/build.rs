@@ -6,7 +6,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `DT_BOARD` | board: `mps2-an386`, `mps2-an500`, `mps2-an385`, `mps2-an505`, `mps3-an547` or `virt` | `mps2-an386` |
-//! | `DT_FLASH_KIB` | flash that the image must fit: 1024, 512 or 4096 | 1024 |
+//! | `DT_FLASH_KIB` | flash that the image must fit: 1024, 512, 2048 or 4096 | 1024 |
 //! | `DT_POLICY` | policy file (`.dtb`) | none: the image refuses to move |
 //! | `DT_POLICY_RS` | the constants exported with it | `F.rs` beside the policy file `F.dtb`, or else `policy.rs` |
 //! | `DT_TRACE` | recorded episodes (`host_sim::trace`) | none: nothing to compare with |
@@ -29,7 +29,7 @@ const BOARDS: [(&str, u32, u32); 6] = [
 ];
 
 /// Sizes of flash and RAM, in KiB; the memory layout of each is in `memory/`.
-const LAYOUTS: [(&str, u32); 3] = [("1024", 128), ("512", 128), ("4096", 1024)];
+const LAYOUTS: [(&str, u32); 4] = [("1024", 128), ("512", 128), ("2048", 512), ("4096", 1024)];
 
 /// What an image without a policy is built with.
 const NO_POLICY_RS: &str = "/// No policy, no memory.\npub const ARENA_WORDS: usize = 0;\n";

@@ -5,7 +5,7 @@
 //! it: instructions of an Armv7E-M processor in the workspace's `firmware` profile. Its coefficients are what the emulator counted,
 //! rounded up; `cargo xtask firmware bench` fails where a step exceeds the bound, or the bound is far above the steps.
 
-use crate::config::{Actions, Activation, Attention, Config, Dtype, Math, TOKENS_PER_STEP};
+use crate::config::{Actions, Activation, Attention, Config, Dtype, Math, Placed, TOKENS_PER_STEP};
 use crate::int4::GROUP_COLS;
 
 /// Tokens of a fused step.
@@ -67,6 +67,13 @@ const PORT: u64 = 160;
 /// Of a perceptron: for each value that it sees, to be moved by a state's length; for each hidden layer.
 const SHIFT: u64 = 6;
 const HIDDEN: u64 = 200;
+/// Images: a value of a square, in halves, a row of it and the whole of it, as it becomes a column; a value whose rows are no whole
+/// words; a block of columns; an image; a value of an embedding that is there already.
+const PATCH: (u64, u64, u64) = (8, 20, 60);
+const PIXEL: u64 = 20;
+const BLOCK: u64 = 100;
+const SEEING: u64 = 3000;
+const COPIED: u64 = 4;
 /// A choice that is drawn among the largest logits, the dearest kind: by itself, and for each logit.
 const CHOICE: (u64, u64) = (1800, 560);
 
@@ -81,13 +88,17 @@ impl Config {
         }
         let (d, f, layers) = (self.d_model as u64, self.d_ff as u64, self.n_layer as u64);
         let (s, a) = (self.state_dim as u64, self.act_dim as u64);
-        let steps = self.steps();
+        let (steps, image) = (self.steps(), self.image_macs());
+        let states = match self.image() {
+            Some(_) => 0,
+            None => steps * s,
+        };
         let (tokens, actions) = match self.attention {
             Attention::Streaming => (TOKENS, 1),
             // The action of the newest timestep is not known yet.
             Attention::Window => (TOKENS * steps - 1, steps - 1),
         };
-        let embed = d * (steps * (1 + s) + actions * a);
+        let embed = image + d * (steps + states + actions * a);
         let token = 4 * d * d + 2 * d * f;
         // In the last layer all tokens have keys and values, but only the newest state goes on, and the newest action where it predicts something.
         let last = 2 * d * d * tokens + self.asking() * (token - 2 * d * d);
@@ -115,8 +126,18 @@ impl Config {
             Dtype::Int4 => EMBED.1,
             Dtype::Int8 | Dtype::F32 => EMBED.0,
         };
-        let inputs = self.input(1) + self.input(s) + self.input(a);
-        let embed = inputs + TOKENS * (d * table + EMBEDDED) + norm(TOKENS, d) + (s + a) * PORT;
+        // The embedding of an image is there already, its tanh as well.
+        let (state, ports, embedded) = match self.image() {
+            Some(_) => (d * COPIED, a, TOKENS - 1),
+            None => (self.input(s), s + a, TOKENS),
+        };
+        let tanh = if self.embedding_tanh {
+            embedded * half(d * TANH)
+        } else {
+            0
+        };
+        let inputs = self.input(1) + state + self.input(a) + tanh;
+        let embed = inputs + TOKENS * (d * table + EMBEDDED) + norm(TOKENS, d) + ports * PORT;
         let blocks = layers.saturating_sub(1) * self.block(TOKENS) + self.block(self.asking());
         let glu = if self.glu {
             int8(2 * d, d, 1) + d * GATE + quantize(1, d)
@@ -130,7 +151,8 @@ impl Config {
         } else {
             0
         };
-        Some(self.steps() * (embed + blocks + head) + self.choice() + predictions)
+        let repeated = self.steps() * (embed + blocks + head);
+        Some(repeated + self.see() + self.choice() + predictions)
     }
 
     /// Of a perceptron: the states it sees, its hidden layers, its head.
@@ -149,6 +171,32 @@ impl Config {
             Actions::Continuous => 0,
             Actions::Discrete => CHOICE.0 + self.act_dim as u64 * CHOICE.1,
         }
+    }
+
+    /// Multiplications for an image, which is encoded once, however often a window recomputes what follows from it.
+    const fn image_macs(&self) -> u64 {
+        let Some(image) = self.image() else { return 0 };
+        let [first, second, third] = image.placed();
+        let convolutions = macs(first) + macs(second) + macs(third);
+        convolutions + self.d_model as u64 * image.flat() as u64
+    }
+
+    /// From an image to its embedding.
+    const fn see(&self) -> u64 {
+        let Some(image) = self.image() else { return 0 };
+        let (d, flat) = (self.d_model as u64, image.flat() as u64);
+        let [first, second, third] = image.placed();
+        let pixels = match first {
+            Some(_) => 0,
+            None => flat * PIXEL,
+        };
+        let tanh = if self.embedding_tanh {
+            half(d * TANH)
+        } else {
+            0
+        };
+        let maps = convolve(first) + convolve(second) + convolve(third);
+        SEEING + maps + pixels + int8(d, flat, 1) + tanh
     }
 
     /// Values predicted in a step besides the action.
@@ -241,6 +289,33 @@ impl Config {
             Dtype::Int8 | Dtype::F32 => int8(rows, cols, tokens),
         }
     }
+}
+
+const fn macs(placed: Option<Placed>) -> u64 {
+    let Some(placed) = placed else { return 0 };
+    let [height, width, filters] = placed.output;
+    height as u64 * width as u64 * filters as u64 * placed.cols() as u64
+}
+
+/// A convolution, ReLU behind it, and the map quantized. All places go in threes but the last ones.
+const fn convolve(placed: Option<Placed>) -> u64 {
+    let Some(placed) = placed else { return 0 };
+    let [height, width, filters] = placed.output;
+    let [_, _, channels] = placed.input;
+    let (places, filters) = (height as u64 * width as u64, filters as u64);
+    let (cols, kernel) = (placed.cols() as u64, placed.convolution.kernel as u64);
+    let copy = if (kernel * channels as u64).is_multiple_of(4) {
+        half(cols * PATCH.0) + kernel * PATCH.1
+    } else {
+        cols * PIXEL
+    };
+    let rest = match places % 3 {
+        0 => 0,
+        rest => int8(filters, cols, rest) + BLOCK,
+    };
+    let products = places / 3 * (int8(filters, cols, 3) + BLOCK) + rest;
+    let values = places * filters;
+    products + places * (copy + PATCH.2) + half(values * RELU) + quantize(1, values)
 }
 
 const fn int8(rows: u64, cols: u64, tokens: u64) -> u64 {

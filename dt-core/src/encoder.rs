@@ -395,5 +395,5 @@ impl Square {
     }
 }
 
-#[cfg(all(test, feature = "images"))]
+#[cfg(test)]
 mod tests;

@@ -413,6 +413,7 @@ impl<'a> Stepper<'a> {
 }
 
 /// tanh of an embedding (d_model), where the network has it.
+#[inline(never)]
 fn squash(config: &config::Config, embedding: &mut [f32]) -> Result<(), NonFinite> {
     if config.embedding_tanh {
         for value in embedding {

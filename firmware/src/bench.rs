@@ -24,6 +24,8 @@ pub struct Inputs {
     state: u32,
     observation: [f32; MAX_DIM],
     applied: [f32; MAX_DIM],
+    images: &'static [u8],
+    shown: usize,
 }
 
 impl Inputs {
@@ -36,7 +38,26 @@ impl Inputs {
             state: Self::SEED,
             observation: [0.0; MAX_DIM],
             applied: [0.0; MAX_DIM],
+            images: &[],
+            shown: 0,
         }
+    }
+
+    /// Shows these, one after the other and again from the first, to a policy that sees images.
+    pub const fn show(&mut self, images: &'static [u8]) {
+        self.images = images;
+    }
+
+    /// The next image of so many bytes.
+    fn image(&mut self, len: usize) -> &'static [u8] {
+        let next = self.images.get(self.shown..self.shown + len);
+        let image = next.or(self.images.get(..len)).unwrap_or_default();
+        self.shown = if next.is_some() {
+            self.shown + len
+        } else {
+            len
+        };
+        image
     }
 
     /// From the beginning, in place: on a controller this is large.
@@ -132,7 +153,8 @@ pub fn drive<A: AsMut<[u32]>>(
     let state_dim = policy.config().state_dim as usize;
     let mut cost = Cost::default();
     for _ in 0..steps {
-        let (observation, return_to_go) = inputs.step(state_dim);
+        let image = sees_images(policy).then(|| inputs.image(state_dim));
+        let (observation, return_to_go) = inputs.step(if image.is_some() { 0 } else { state_dim });
         let start = now();
         if policy.awaits_reward() {
             policy.observe_reward(REWARD)?;
@@ -140,7 +162,10 @@ pub fn drive<A: AsMut<[u32]>>(
         if policy.reward_mode() == RewardMode::External {
             policy.set_return_to_go(return_to_go)?;
         }
-        let action = policy.act(observation)?;
+        let action = match image {
+            Some(image) => policy.act_image(image)?,
+            None => policy.act(observation)?,
+        };
         let acted = now();
         let applied = copy(action, &mut inputs.applied);
         let resumed = now();
@@ -187,13 +212,17 @@ impl<C: FnMut() -> u32> Phases<C> {
     ) -> Result<(), ActError> {
         let state_dim = policy.config().state_dim as usize;
         for _ in 0..steps {
-            let (observation, _) = inputs.step(state_dim);
+            let image = sees_images(policy).then(|| inputs.image(state_dim));
+            let (observation, _) = inputs.step(if image.is_some() { 0 } else { state_dim });
             if policy.awaits_reward() {
                 policy.observe_reward(REWARD)?;
             }
             self.current = 0;
             self.since = (self.counter)();
-            let action = policy.act_probed(observation, self)?;
+            let action = match image {
+                Some(image) => policy.act_image_probed(image, self)?,
+                None => policy.act_probed(observation, self)?,
+            };
             self.close();
             let applied = copy(action, &mut inputs.applied);
             policy.absorb(applied)?;
@@ -220,6 +249,10 @@ impl<C: FnMut() -> u32> Probe for Phases<C> {
         self.close();
         self.current = phase as usize;
     }
+}
+
+fn sees_images<A: AsMut<[u32]>>(policy: &Policy<'_, A>) -> bool {
+    policy.config().image().is_some()
 }
 
 fn copy<'t>(from: &[f32], to: &'t mut [f32]) -> &'t [f32] {

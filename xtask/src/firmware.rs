@@ -69,6 +69,9 @@ pub struct Selection {
     /// Without what features of the `firmware` crate add: policies that are multilayer perceptrons
     #[arg(long)]
     pub plain: bool,
+    /// With the encoder that policies need to see images
+    #[arg(long)]
+    pub images: bool,
 }
 
 impl Selection {
@@ -81,6 +84,7 @@ impl Selection {
             policy,
             flash,
             plain: false,
+            images: false,
         }
     }
 }
@@ -94,6 +98,9 @@ pub enum Flash {
     /// 512 KiB
     #[value(name = "512")]
     Small,
+    /// 2 MiB, and 512 KiB of RAM
+    #[value(name = "2048")]
+    Double,
     /// 4 MiB, and 1 MiB of RAM: all that the emulated boards have, for policies in f32 that fit no such controller
     #[value(name = "4096")]
     Emulated,
@@ -105,8 +112,16 @@ impl Flash {
         match self {
             Self::Large => 1024,
             Self::Small => 512,
+            Self::Double => 2048,
             Self::Emulated => 4096,
         }
+    }
+}
+
+impl Flash {
+    /// From an image's code to its spare memory, in bytes (firmware/memory).
+    pub fn spare_offset(self) -> u32 {
+        1024 * self.kib().max(1024)
     }
 }
 
@@ -178,7 +193,7 @@ impl Board {
         }
     }
 
-    /// Where an image has its code; its spare memory lies one MiB further on (`firmware/build.rs`).
+    /// Where an image has its code (`firmware/build.rs`).
     pub fn code_address(self) -> u32 {
         match self {
             Self::M4f | Self::M7 | Self::M3 | Self::M0plus => 0,
@@ -285,7 +300,7 @@ pub fn run(command: Command) -> Result<()> {
             let image = image::build(&selection, None)?;
             let sizes = size::measure(&image)?;
             print!("{sizes}");
-            sizes.check(selection.plain)?;
+            sizes.check(&selection)?;
             if selection.bin == Program::NoPanic {
                 let bound = stack::bound(&image)?;
                 print!("{bound}");

@@ -48,6 +48,7 @@ mod proof {
                 black_box(&mut []),
                 black_box(&[]),
                 black_box(&[]),
+                black_box(&[]),
                 black_box(0.0),
                 black_box(0.0),
             ));
@@ -60,6 +61,7 @@ mod proof {
         file: &[u8],
         arena: &mut [u32],
         observation: &[f32],
+        image: &[u8],
         applied: &[f32],
         reward: f32,
         return_to_go: f32,
@@ -85,6 +87,16 @@ mod proof {
             bits ^= u32::from(policy.absorb_commanded().is_ok());
             if let Ok(action) = policy.act(observation) {
                 bits ^= action.first().copied().unwrap_or_default().to_bits();
+            }
+            if cfg!(feature = "images") {
+                let command = guard.step_image(&mut policy, image);
+                for action in command.action {
+                    bits ^= action.to_bits();
+                }
+                bits ^= u32::from(policy.absorb_commanded().is_ok());
+                if let Ok(action) = policy.act_image(image) {
+                    bits ^= action.first().copied().unwrap_or_default().to_bits();
+                }
             }
             if let Some(predicted) = policy.predicted() {
                 bits ^= predicted

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use dt_core::blob::{
-    ALIGNMENT, Affine, AtMaxEpLen, BeyondLimits, Blob, BlobError, Choice, EmitError,
+    ALIGNMENT, Affine, AtMaxEpLen, BeyondLimits, Blob, BlobError, Choice, EmitError, Golden,
     LayerParameters, MAGIC, Manifest, MixerParameters, Parameters, ReturnLimits, RewardMode,
     Sampling, VERSION, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
+    MAX_CONVOLUTIONS, Math, Mixer, Network, Predictions,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -119,7 +120,7 @@ impl File {
         let [d, f, s, a, t] = [
             config.d_model,
             config.d_ff,
-            config.state_dim,
+            config.state_vector_len(),
             config.act_dim,
             config.max_ep_len,
         ]
@@ -129,8 +130,9 @@ impl File {
             Network::Mlp => (config.seen_len() as usize, f),
             _ => (s, d),
         };
+        let inputs = config.embedded_len() as usize;
         let ends =
-            [(d, 1), (d, s), (d, a), (a, width)].map(|(rows, cols)| random.linear(rows, cols));
+            [(d, 1), (d, inputs), (d, a), (a, width)].map(|(rows, cols)| random.linear(rows, cols));
         let mixer = config.mixer;
         let first = if config.is_folded() {
             config.folded_rows() as usize
@@ -154,6 +156,16 @@ impl File {
                     .map(|(rows, cols)| random.linear(rows, cols)),
             })
             .collect();
+        let convolutions: Vec<_> = config
+            .image()
+            .into_iter()
+            .flat_map(ImageEncoder::placed)
+            .flatten()
+            .map(|placed| {
+                random.linear(placed.convolution.filters as usize, placed.cols() as usize)
+            })
+            .collect();
+        let convolutions: Vec<_> = convolutions.iter().map(Owned::borrow).collect();
         let layers: Vec<_> = layers.iter().map(|layer| layer.borrow(mixer)).collect();
         let glu = random.linear(if config.glu { 2 * d } else { 0 }, d);
         let heads = config.predictions;
@@ -163,7 +175,7 @@ impl File {
         let [embed_ln, ln_f] = norms.each_ref().map(Owned::borrow);
         let parameters = Parameters {
             embed_return,
-            convolutions: &[],
+            convolutions: &convolutions,
             embed_state,
             embed_action,
             embed_timestep: &table,
@@ -192,15 +204,15 @@ impl File {
             action_high: &action_high,
             safe_action: &action_low,
         };
-        let golden = script.numbers(manifest.golden_steps as usize * manifest.golden_record_len());
+        let records = script.numbers(manifest.golden_steps as usize * manifest.golden_record_len());
+        let images = (manifest.golden_images * config.state_dim) as usize;
+        let images: Vec<_> = (0..images).map(|_| script.byte()).collect();
+        let golden = Golden {
+            records: &records,
+            images: &images,
+        };
         self.resize(emitted_len(&manifest)?);
-        emit(
-            &manifest,
-            &vectors,
-            &parameters,
-            golden.as_slice(),
-            self.bytes_mut(),
-        )?;
+        emit(&manifest, &vectors, &parameters, golden, self.bytes_mut())?;
         Ok(())
     }
 }
@@ -209,7 +221,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
     let mut dim = |max| u32::from(1 + script.below(max));
     // Small, since what a dimension can break it breaks at a small size, and speed is coverage.
     let n_head = dim(2);
-    let activation_glu_and_heads;
+    let (activation_glu_and_heads, max_ep_len_and_image);
     let mut config = Config {
         state_dim: dim(5),
         act_dim: dim(3),
@@ -218,7 +230,11 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         n_head,
         d_ff: 4 * dim(5),
         context_len: dim(4),
-        max_ep_len: dim(12) - 1,
+        max_ep_len: {
+            // Of one byte, too: its last values mean an image.
+            max_ep_len_and_image = script.byte();
+            u32::from(max_ep_len_and_image % 12)
+        },
         dtype: [Dtype::Int8, Dtype::F32, Dtype::Int4][usize::from(script.below(3))],
         attention: [Attention::Streaming, Attention::Window][usize::from(script.below(2))],
         activation: {
@@ -282,12 +298,21 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         }
         _ => Choice::Greedy,
     };
+    if max_ep_len_and_image >= IMAGES {
+        let image = image(script);
+        config.state_dim = image.pixels();
+        config.encoder = Encoder::Image(image);
+        config.embedding_tanh = max_ep_len_and_image % 2 == 1;
+        config.predictions.state = false;
+    }
+    let golden_images = u32::from(config.image().is_some());
     let (low, high) = ordered(script, 1);
     let limits = [
         None,
         Some((BeyondLimits::Clamp, low[0], high[0])),
         Some((BeyondLimits::Fault, low[0], high[0])),
     ][usize::from(script.below(3))];
+    let golden_steps;
     Manifest {
         return_scale: [1000.0, 1.0, f32::MIN_POSITIVE, f32::MAX][usize::from(script.below(4))],
         target_return: script.number(),
@@ -303,11 +328,39 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         } else {
             AtMaxEpLen::Saturate
         },
-        golden_steps: u32::from(script.below(3)),
+        golden_steps: {
+            golden_steps = u32::from(script.below(3));
+            golden_steps
+        },
+        golden_images: golden_images.min(golden_steps),
         env: "pendulum",
         choice,
         ..Manifest::new(config)
     }
+}
+
+/// From this byte on.
+const IMAGES: u8 = 252;
+
+/// A small image with convolutions that fit.
+fn image(script: &mut Script<'_>) -> ImageEncoder {
+    let mut side = |max| 1 + u32::from(script.below(max));
+    let mut image = ImageEncoder {
+        height: side(8),
+        width: side(8),
+        channels: side(4),
+        convolutions: [Convolution::NONE; MAX_CONVOLUTIONS],
+    };
+    for place in 0..usize::from(script.below(4)) {
+        let [height, width, _] = image.last();
+        let largest = u8::try_from(height.min(width)).unwrap_or(1);
+        image.convolutions[place] = Convolution {
+            filters: 4 * (1 + u32::from(script.below(2))),
+            kernel: 1 + u32::from(script.below(largest)),
+            stride: 1 + u32::from(script.below(3)),
+        };
+    }
+    image
 }
 
 /// Two vectors, the first nowhere above the second.

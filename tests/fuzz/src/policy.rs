@@ -81,7 +81,8 @@ fn work(config: &Config) -> u64 {
         Attention::Streaming => 1,
         Attention::Window => k,
     };
-    restarts * layers * 3 * (4 * d * d + 2 * d * f + 6 * k * d)
+    let image = config.image().map_or(0, |_| config.step_macs());
+    image + restarts * layers * 3 * (4 * d * d + 2 * d * f + 6 * k * d)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,9 +120,13 @@ impl Pair<'_, '_> {
                 }
             }
             Next::Act => {
-                let observation = self.vector(self.blob.vectors().state_mean.len(), script);
+                let observation = self.observation(script);
+                let image = self.image(&observation).filter(|_| script.below(2) == 0);
                 if let Ok(action) = self.both(|policy| {
-                    let action = policy.act(&observation)?;
+                    let action = match &image {
+                        Some(image) => policy.act_image(image),
+                        None => policy.act(&observation),
+                    }?;
                     Ok(bits(action))
                 }) {
                     let logits = self.both(|policy| Ok(policy.logits().map(bits)));
@@ -176,7 +181,7 @@ impl Pair<'_, '_> {
                 assert_eq!(error, ActError::NonFinite);
                 // What failed early would have failed late.
                 let _ = self.fused.observe_reward(0.0);
-                let observation = vec![0.0; self.blob.vectors().state_mean.len()];
+                let observation = vec![0.0; self.blob.manifest().config.state_dim as usize];
                 assert_eq!(self.fused.act(&observation), Err(ActError::NonFinite));
                 self.next = Next::Reset;
             }
@@ -220,8 +225,11 @@ impl Pair<'_, '_> {
     fn guarded(&mut self, script: &mut Script<'_>) {
         let mut guard = Guard::new(self.blob);
         for _ in 0..4 {
-            let observation = self.vector(self.blob.vectors().state_mean.len(), script);
-            let command = guard.step(&mut self.fused, &observation);
+            let observation = self.observation(script);
+            let command = match self.image(&observation) {
+                Some(image) => guard.step_image(&mut self.fused, &image),
+                None => guard.step(&mut self.fused, &observation),
+            };
             let action = command.action.to_vec();
             self.check_bounds(&action);
             let _ = self.fused.absorb(&action);
@@ -239,6 +247,25 @@ impl Pair<'_, '_> {
             }
             _ => self.vector(config.action_len() as usize, script),
         }
+    }
+
+    /// A vector or pixels, seldom what they should be.
+    fn observation(&self, script: &mut Script<'_>) -> Vec<f32> {
+        let config = &self.blob.manifest().config;
+        let mut observation = self.vector(config.state_dim as usize, script);
+        if config.image().is_some() && script.byte() < 250 {
+            for pixel in &mut observation {
+                *pixel = script.byte().into();
+            }
+        }
+        observation
+    }
+
+    /// An observation as an image, where the policy sees images and it is one.
+    fn image(&self, observation: &[f32]) -> Option<Vec<u8>> {
+        self.blob.manifest().config.image()?;
+        let pixel = |&value: &f32| (f32::from(value as u8) == value).then_some(value as u8);
+        observation.iter().map(pixel).collect()
     }
 
     /// A vector, seldom of the wrong length.

@@ -40,7 +40,10 @@ pub struct Arguments {
     /// What multilayer perceptrons cost beside the published model, instead: on the Cortex-M4F, in docs/results/mlp.md
     #[arg(long, conflicts_with_all = ["policy", "board", "quick", "heads"])]
     mlp: bool,
-    /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md, heads.md or mlp.md
+    /// What seeing images costs, instead: the paper's network for Atari on the Cortex-M7 and M4F, in docs/results/images.md
+    #[arg(long, conflicts_with_all = ["policy", "board", "quick", "heads", "mlp"])]
+    images: bool,
+    /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md, or the document above
     #[arg(long, conflicts_with_all = ["policy", "board", "quick"])]
     update: bool,
 }
@@ -55,6 +58,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.mlp {
         return family(&models::MLPS, &snapshot::MLPS, &table::MLPS, arguments);
+    }
+    if arguments.images {
+        return family(&models::IMAGES, &snapshot::IMAGES, &table::IMAGES, arguments);
     }
     let cases = cases(arguments)?;
     let mut rows = Vec::new();
@@ -84,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// The same for models that are compared with the first of them.
+/// The same for models with a table of their own.
 fn family(
     models: &[Model],
     snapshot: &snapshot::Snapshot,
@@ -95,14 +101,16 @@ fn family(
         .iter()
         .map(|model| Case::of_model(model).map(Case::with_any_input))
         .collect::<Result<_>>()?;
-    let images = Images::build(Board::M4f, Program::Replay, &cases)?;
     let mut rows = Vec::new();
-    for case in &cases {
-        eprintln!("bench: {} on the Cortex-M4F", case.name);
-        rows.push(case.measure(&images, false)?);
+    for &board in table.boards {
+        let images = Images::build(board, Program::Replay, &cases)?;
+        for case in &cases {
+            eprintln!("bench: {} on {board:?}", case.name);
+            rows.push(case.measure(&images, false)?);
+        }
     }
     print!("{}", table.of(&rows).text());
-    for (model, row) in models.iter().zip(&rows) {
+    for (model, row) in models.iter().cycle().zip(&rows) {
         match model.is_steady() {
             true => row.check()?,
             false => row.check_bound()?,
@@ -162,6 +170,8 @@ struct Images {
     board: Board,
     /// The image that measures.
     bench: PathBuf,
+    /// Whose layout of memory it has.
+    flash: Flash,
     /// Flash of a program without its policy, in bytes.
     code: u64,
 }
@@ -169,18 +179,25 @@ struct Images {
 impl Images {
     fn build(board: Board, bin: Program, cases: &[Case]) -> Result<Self> {
         let mut code = 0;
+        let sees = cases.iter().any(|case| case.config.image().is_some());
         for (i, case) in cases.iter().enumerate() {
             // One is as good as another to measure the code; but what is for small controllers has to link.
             if i == 0 || case.flash != Flash::Large {
                 let mut selection = Selection::new(board, bin, Some(case.policy.clone()));
                 selection.flash = case.flash;
+                selection.images = case.config.image().is_some();
                 let sizes = size::measure(&image::build(&selection, None)?)?;
                 code = sizes.flash_total() - sizes.flash_of(".policy");
             }
         }
+        let mut selection = Selection::new(board, Program::Bench, None);
+        if sees {
+            (selection.flash, selection.images) = (Flash::Double, true);
+        }
         Ok(Self {
             board,
-            bench: image::build(&Selection::new(board, Program::Bench, None), None)?,
+            bench: image::build(&selection, None)?,
+            flash: selection.flash,
             code,
         })
     }

@@ -93,6 +93,7 @@ pub fn cargo_build(selection: &Selection, episodes: Option<&Path>) -> Result<Com
         ])
         .args(selection.plain.then_some("--no-default-features"))
         .args(["--message-format", "json-render-diagnostics"])
+        .args(selection.images.then_some("--features=images"))
         .env(
             "DEFMT_LOG",
             std::env::var_os("DEFMT_LOG").unwrap_or_else(|| "info".into()),

@@ -5,7 +5,7 @@
 //! `overflow-checks = true`, which a user's profile may say: then arithmetic must be free of overflow, or say what happens.
 //! `debug-assertions` are no part of the proof: they are there to stop a test where a size is wrong.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -40,15 +40,13 @@ pub fn prove() -> Result<()> {
     // Only the checks find this one.
     links(Board::M4f, Checks::Off, Some("overflow"))?;
     let image = links(Board::M4f, Checks::Off, None)?;
-    size::measure(&image)?.check(false)?;
+    let selected = Selection::new(Board::M4f, Program::NoPanic, None);
+    keeps_within_its_limits(&image, &selected)?;
     let plain = Selection {
         plain: true,
-        ..Selection::new(Board::M4f, Program::NoPanic, None)
+        ..selected
     };
-    size::measure(&image::build(&plain, None)?)?.check(true)?;
-    let bound = stack::bound(&image)?;
-    print!("{bound}");
-    bound.check()?;
+    size::measure(&image::build(&plain, None)?)?.check(&plain)?;
     for (plant, expected) in [("recursion", "calls itself"), ("frame", "its limit is")] {
         let image = links(Board::M4f, Checks::Off, Some(plant))?;
         let Err(error) = stack::bound(&image).and_then(|bound| bound.check()) else {
@@ -57,7 +55,23 @@ pub fn prove() -> Result<()> {
         let error = format!("{error:#}");
         ensure!(error.contains(expected), "planted {plant}: {error}");
     }
-    Ok(())
+    // And with what sees images.
+    seeing(Checks::On)?;
+    keeps_within_its_limits(&seeing(Checks::Off)?, &with_images())
+}
+
+fn with_images() -> Selection {
+    Selection {
+        images: true,
+        ..Selection::new(Board::M4f, Program::NoPanic, None)
+    }
+}
+
+fn keeps_within_its_limits(image: &Path, selection: &Selection) -> Result<()> {
+    size::measure(image)?.check(selection)?;
+    let bound = stack::bound(image)?;
+    print!("{bound}");
+    bound.check()
 }
 
 /// Whether arithmetic that overflows panics.
@@ -69,11 +83,19 @@ enum Checks {
 
 /// The image, which has to link, with what is planted in it.
 fn links(board: Board, checks: Checks, plant: Option<&str>) -> Result<PathBuf> {
-    let mut cargo = cargo(board, checks, plant)?;
+    built(cargo(board, checks, plant)?)
+}
+
+/// The image with feature `images` on the M4F, which has to link.
+fn seeing(checks: Checks) -> Result<PathBuf> {
+    built(checked(image::cargo_build(&with_images(), None)?, checks))
+}
+
+fn built(mut cargo: Command) -> Result<PathBuf> {
     let output = output(&mut cargo)?;
     ensure!(
         output.status.success(),
-        "`{}` failed, planted: {plant:?}\n{}",
+        "`{}` failed\n{}",
         show(&cargo),
         String::from_utf8_lossy(&output.stderr)
     );
@@ -94,12 +116,17 @@ fn refused(board: Board, checks: Checks, plant: &str) -> Result<()> {
 }
 
 fn cargo(board: Board, checks: Checks, plant: Option<&str>) -> Result<Command> {
-    let mut cargo = image::cargo_build(&Selection::new(board, Program::NoPanic, None), None)?;
+    let selection = Selection::new(board, Program::NoPanic, None);
+    let mut cargo = checked(image::cargo_build(&selection, None)?, checks);
+    cargo.env("DT_PLANT", plant.unwrap_or_default());
+    Ok(cargo)
+}
+
+fn checked(mut cargo: Command, checks: Checks) -> Command {
     if checks == Checks::On {
         cargo.args(["--config", "profile.firmware.overflow-checks=true"]);
     }
-    cargo.env("DT_PLANT", plant.unwrap_or_default());
-    Ok(cargo)
+    cargo
 }
 
 fn output(cargo: &mut Command) -> Result<Output> {

@@ -13,12 +13,16 @@ use addr2line::Loader;
 use anyhow::{Context, Result, anyhow, ensure};
 use object::{Object, ObjectSection, SectionFlags, SectionKind};
 
+use super::Selection;
+
 /// `dt-core`'s part of any image: two format versions, three sources of exp, five activations, choices, attention as trained and
 /// folded. Most of what decodes manifests counts as its own, since it inlines where `dt-core` takes the bytes.
 const DT_CORE_LIMIT: u64 = 45 * 1024;
 
 /// What multilayer perceptrons may take besides.
 const MLP_LIMIT: u64 = 5 * 512;
+/// What feature `images` may add: three convolutions in f32 and integers, from bytes, and from floats too, as hosts have them.
+const IMAGES_LIMIT: u64 = 16 * 1024;
 
 /// Loaded into the board's spare memory, where a product has none: see firmware/memory.
 const NOT_IN_FLASH: &str = ".episodes";
@@ -66,16 +70,15 @@ impl Sizes {
             .sum()
     }
 
-    /// Whether `dt-core` keeps within its part, in an image without what features add ([`super::Selection::plain`]) or with it.
+    /// Whether `dt-core` keeps within its part, and what features add within theirs.
     ///
     /// # Errors
     /// If it does not.
-    pub fn check(&self, plain: bool) -> Result<()> {
+    pub fn check(&self, selection: &Selection) -> Result<()> {
         let bytes = self.code_of("dt_core");
-        let limit = match plain {
-            true => DT_CORE_LIMIT,
-            false => DT_CORE_LIMIT + MLP_LIMIT,
-        };
+        let mlp = if selection.plain { 0 } else { MLP_LIMIT };
+        let images = if selection.images { IMAGES_LIMIT } else { 0 };
+        let limit = DT_CORE_LIMIT + mlp + images;
         ensure!(
             bytes <= limit,
             "dt-core takes {bytes} bytes of code; its limit is {limit}"
@@ -201,6 +204,7 @@ fn crate_of(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firmware::{Board, Program};
 
     #[test]
     fn crates_of_paths() {
@@ -222,11 +226,25 @@ mod tests {
             code: vec![("dt_core".into(), bytes), ("firmware".into(), 99_999)],
             ..Sizes::default()
         };
-        sizes(DT_CORE_LIMIT).check(true).unwrap();
-        sizes(DT_CORE_LIMIT + MLP_LIMIT).check(false).unwrap();
-        assert!(sizes(DT_CORE_LIMIT + MLP_LIMIT + 1).check(false).is_err());
+        for (plain, images, limit) in [
+            (true, false, DT_CORE_LIMIT),
+            (false, false, DT_CORE_LIMIT + MLP_LIMIT),
+            (false, true, DT_CORE_LIMIT + MLP_LIMIT + IMAGES_LIMIT),
+        ] {
+            let selection = Selection {
+                plain,
+                images,
+                ..Selection::new(Board::M4f, Program::NoPanic, None)
+            };
+            sizes(limit).check(&selection).unwrap();
+            assert!(sizes(limit + 1).check(&selection).is_err());
+        }
+        let plain = Selection {
+            plain: true,
+            ..Selection::new(Board::M4f, Program::NoPanic, None)
+        };
         let error = sizes(DT_CORE_LIMIT + 1)
-            .check(true)
+            .check(&plain)
             .unwrap_err()
             .to_string();
         assert_eq!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use dt_core::config::{Attention, Config, Dtype};
+use dt_core::config::{Attention, Config, Dtype, ImageEncoder};
 
 use super::Images;
 use super::models::{Aligned, Model};
@@ -18,7 +18,7 @@ pub struct Case {
     pub name: String,
     /// The file.
     pub policy: PathBuf,
-    config: Config,
+    pub config: Config,
     /// What it has to fit.
     pub flash: Flash,
     /// Whether to drive it with input of every kind as well, which takes long.
@@ -55,7 +55,10 @@ impl Case {
             name: policy.display().to_string(),
             policy,
             config,
-            flash: Flash::Large,
+            flash: match config.image() {
+                Some(_) => Flash::Double,
+                None => Flash::Large,
+            },
             any_input: false,
         })
     }
@@ -73,9 +76,11 @@ impl Case {
     /// # Errors
     /// If the image or the emulator fails.
     pub fn measure(&self, images: &Images, quick: bool) -> Result<Row> {
-        let Images { board, bench, code } = images;
+        let Images {
+            board, bench, code, ..
+        } = images;
         let job = self.job(*board, quick);
-        let ended = emulator::start(*board, bench, &self.arguments(*board, job))?;
+        let ended = emulator::start(*board, bench, &self.arguments(images, job))?;
         ensure!(
             ended.status.success(),
             "{} on {board:?}: the image failed; the reason is in its log above",
@@ -126,7 +131,7 @@ impl Case {
             trace: 1,
             ..Job::default()
         };
-        let arguments = self.arguments(images.board, job);
+        let arguments = self.arguments(images, job);
         let mix = emulator::record(images.board, &images.bench, &arguments, |record| {
             trace::read(record, core)
         })?;
@@ -158,8 +163,8 @@ impl Case {
     }
 
     /// Arguments with which the emulator puts job and policy into the board's spare memory.
-    fn arguments(&self, board: Board, job: Job) -> Vec<String> {
-        let spare = board.code_address() + 0x0010_0000;
+    fn arguments(&self, images: &Images, job: Job) -> Vec<String> {
+        let spare = images.board.code_address() + images.flash.spare_offset();
         let words = [job.steps, job.any_steps, job.split, job.trace];
         let words = (0..)
             .zip(words)
@@ -176,7 +181,7 @@ impl Case {
     fn flash(&self, code: u64) -> Result<Vec<(String, u64)>> {
         let file = Aligned::read(&self.policy)?;
         let blob = file.parse()?;
-        let golden = size_of_val(blob.golden()) as u64;
+        let golden = (size_of_val(blob.golden()) + blob.golden_images().len()) as u64;
         let (table, floats) = (table_bytes(&self.config), float_bytes(&self.config));
         let parts = [
             ("code", code),
@@ -216,16 +221,18 @@ fn float_bytes(config: &Config) -> u64 {
     let [d, f, s, a, layers] = [
         config.d_model,
         config.d_ff,
-        config.state_dim,
+        config.state_vector_len(),
         config.act_dim,
         config.n_layer,
     ]
     .map(u64::from);
     let glu = if config.glu { 2 * d } else { 0 };
     let rows = 3 * d + layers * (3 * d + d + f + d) + glu + a + u64::from(config.predictions_len());
+    let filters = |image: &ImageEncoder| image.convolutions.iter().map(|of| of.filters).sum();
+    let filters: u32 = config.image().map_or(0, filters);
     let rows = match config.is_mlp() {
         true => layers * f + a,
-        false => rows,
+        false => u64::from(filters) + rows,
     };
     let norms = 2 * d * (2 + 2 * layers);
     4 * (per_row * rows + norms + 4 * s + 3 * a)

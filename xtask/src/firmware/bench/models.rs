@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::firmware::Flash;
 use anyhow::{Context, Result, anyhow};
 use dt_core::blob::{
-    Affine, Blob, Choice, LayerParameters, Manifest, MixerParameters, Parameters, Provenance,
-    Sampling, Vectors, emit, emitted_len,
+    Affine, Blob, Choice, Golden, LayerParameters, Manifest, MixerParameters, Parameters,
+    Provenance, Sampling, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder, Math,
+    Mixer, Network, Predictions,
 };
 use dt_core::golden;
 use dt_core::policy::Policy;
@@ -132,6 +133,72 @@ pub const WIDE_INT4: Model = Model {
     },
     ..PAPER
 };
+
+/// The paper's network for Atari (Chen et al. 2021) as it streams, with Breakout's actions: its convolutions, tanh behind them, 6
+/// layers with 8 heads.
+const ATARI: Model = Model {
+    name: "atari",
+    config: Config {
+        act_dim: 4,
+        n_layer: 6,
+        n_head: 8,
+        context_len: 30,
+        mixer: Mixer::Attention,
+        activation: Activation::Gelu,
+        embedding_tanh: true,
+        ..seeing(
+            [84, 84, 4],
+            [[32, 8, 4], [64, 4, 2], [64, 3, 1]],
+            PAPER.config,
+        )
+    },
+    flash: Flash::Double,
+    ..choosing("atari", sampled(0))
+};
+
+/// A small network for MinAtar's Breakout.
+const MINATAR: Model = Model {
+    name: "minatar",
+    config: Config {
+        act_dim: 6,
+        d_model: 64,
+        n_layer: 2,
+        d_ff: 256,
+        context_len: 10,
+        ..seeing([10, 10, 4], [[16, 3, 1], [0; 3], [0; 3]], PAPER.config)
+    },
+    flash: Flash::Double,
+    ..choosing("minatar", sampled(0))
+};
+
+/// Networks that see images, the paper's first.
+pub const IMAGES: [Model; 2] = [ATARI, MINATAR];
+
+/// The network with an image, given by height, width and channels, for an observation. Convolutions: filters, kernel, stride.
+const fn seeing(shape: [u32; 3], convolutions: [[u32; 3]; 3], config: Config) -> Config {
+    const fn convolution([filters, kernel, stride]: [u32; 3]) -> Convolution {
+        Convolution {
+            filters,
+            kernel,
+            stride,
+        }
+    }
+    let [first, second, third] = convolutions;
+    let [height, width, channels] = shape;
+    let image = ImageEncoder {
+        height,
+        width,
+        channels,
+        convolutions: [convolution(first), convolution(second), convolution(third)],
+    };
+    Config {
+        state_dim: image.pixels(),
+        encoder: Encoder::Image(image),
+        actions: Actions::Discrete,
+        head: Head::Linear,
+        ..config
+    }
+}
 
 /// The longest timestep table there can be, and little else: for a step to take the same time at its end as at its beginning,
 /// which the image finds out.
@@ -359,6 +426,10 @@ impl Model {
         let manifest = Manifest {
             target_return: 1.0,
             golden_steps: steps,
+            golden_images: match config.image() {
+                Some(_) => steps.min(2),
+                None => 0,
+            },
             env: "none",
             choice: self.choice,
             provenance: Provenance {
@@ -371,17 +442,24 @@ impl Model {
         };
         let mut golden = random.around(0.0, 1.0, steps as usize * manifest.golden_record_len());
         if config.actions == Actions::Discrete {
-            let applied = 1 + config.state_dim as usize;
+            let applied = 1 + config.state_vector_len() as usize;
             for record in golden.chunks_exact_mut(manifest.golden_record_len()) {
                 record[applied] = random.0.random_range(0..config.act_dim) as f32;
             }
         }
-        let unproven = tensors.emit(&manifest, &golden)?;
+        let images: Vec<u8> = (0..manifest.golden_images * config.state_dim)
+            .map(|_| random.0.random())
+            .collect();
+        let unproven = tensors.emit(&manifest, with_images(&golden, &images))?;
         let blob = unproven.parse()?;
         let mut policy = Policy::new(&blob, vec![0; config.arena_words()])?;
         golden::record(&mut policy, &blob, &mut golden)?;
-        tensors.emit(&manifest, &golden)
+        tensors.emit(&manifest, with_images(&golden, &images))
     }
+}
+
+fn with_images<'g>(records: &'g [f32], images: &'g [u8]) -> Golden<'g> {
+    Golden { records, images }
 }
 
 /// A file in memory that is aligned as `dt-core` asks.
@@ -435,6 +513,7 @@ fn affine([weight, bias]: &Pair) -> Affine<'_> {
 /// Random weights.
 struct Tensors {
     config: Config,
+    convolutions: Vec<Pair>,
     embed: [Pair; 3],
     embed_timestep: Vec<f32>,
     /// Of embedding and output.
@@ -453,11 +532,27 @@ impl Tensors {
         let [d, f, s, a] = [
             config.d_model,
             config.d_ff,
-            config.state_dim,
+            config.embedded_len(),
             config.act_dim,
         ]
         .map(|dim| dim as usize);
+        let placed = config.image().map(ImageEncoder::placed);
+        let convolutions = placed.into_iter().flatten().flatten().map(|placed| {
+            let [weight, bias] =
+                random.linear(placed.convolution.filters as usize, placed.cols() as usize);
+            // Pixels are some hundred times as large as what a matrix expects.
+            let gain = if placed.input == config.image().map_or([0; 3], ImageEncoder::shape) {
+                0.01
+            } else {
+                1.0
+            };
+            [
+                weight.into_iter().map(|weight| gain * weight).collect(),
+                bias,
+            ]
+        });
         Self {
+            convolutions: convolutions.collect(),
             config: *config,
             embed: [1, s, a].map(|inputs| random.linear(d, inputs)),
             embed_timestep: random.around(0.0, 0.5, config.max_ep_len as usize * d),
@@ -504,7 +599,7 @@ impl Tensors {
         }
     }
 
-    fn emit(&self, manifest: &Manifest<'_>, golden: &[f32]) -> Result<Aligned> {
+    fn emit(&self, manifest: &Manifest<'_>, golden: Golden<'_>) -> Result<Aligned> {
         let layers: Vec<_> = self
             .layers
             .iter()
@@ -533,7 +628,7 @@ impl Tensors {
         let [embed_ln, ln_f] = &self.norms;
         let parameters = Parameters {
             embed_return: affine(embed_return),
-            convolutions: &[],
+            convolutions: &self.convolutions.iter().map(affine).collect::<Vec<_>>(),
             embed_state: affine(embed_state),
             embed_action: affine(embed_action),
             embed_timestep: &self.embed_timestep,
@@ -546,7 +641,7 @@ impl Tensors {
             state_head: affine(&self.state_head),
             return_head: affine(&self.return_head),
         };
-        let of_state = |value| vec![value; self.config.state_dim as usize];
+        let of_state = |value| vec![value; self.config.state_vector_len() as usize];
         let of_action = |value| vec![value; self.config.action_len() as usize];
         let (low, high) = match self.config.actions {
             Actions::Continuous => (-1.0, 1.0),
@@ -598,6 +693,7 @@ mod tests {
             .iter()
             .chain(&HEADS)
             .chain(&MLPS)
+            .chain(&IMAGES)
         {
             let file = model.emit().unwrap();
             let blob = file.parse().unwrap();

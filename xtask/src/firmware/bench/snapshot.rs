@@ -36,6 +36,12 @@ pub const MLPS: Snapshot = Snapshot {
     command: "cargo xtask firmware bench --mlp --update",
 };
 
+/// Of what sees images.
+pub const IMAGES: Snapshot = Snapshot {
+    file: "firmware/images.json",
+    command: "cargo xtask firmware bench --images --update",
+};
+
 impl Snapshot {
     fn place(&self) -> PathBuf {
         project().join(self.file)

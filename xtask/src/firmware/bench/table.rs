@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::parts;
 use super::row::Row;
 use crate::demo::table::grouped;
+use crate::firmware::Board;
 use crate::process::project;
 
 /// A table: the head of every column, then the rows with their titles.
@@ -96,36 +97,62 @@ pub fn table(measured: &[Row]) -> Table {
     table
 }
 
-/// Models that are compared with the first of them, one row each.
+/// Models with a table of their own.
 pub struct Family {
     /// Its document.
     document: &'static str,
-    /// Whether their memory is compared as well.
-    memory: bool,
+    /// Where they are measured.
+    pub boards: &'static [Board],
+    /// What the table has of them.
+    shows: Shows,
+}
+
+/// What a family's table has.
+enum Shows {
+    /// A row for each, compared with the first.
+    Steps,
+    /// The same, with their memory.
+    StepsAndMemory,
+    /// A column for each, with everything.
+    Everything,
 }
 
 /// Every activation and head.
 pub const HEADS: Family = Family {
     document: "docs/results/heads.md",
-    memory: false,
+    boards: &[Board::M4f],
+    shows: Shows::Steps,
 };
 
 /// Multilayer perceptrons.
 pub const MLPS: Family = Family {
     document: "docs/results/mlp.md",
-    memory: true,
+    boards: &[Board::M4f],
+    shows: Shows::StepsAndMemory,
+};
+
+/// What sees images.
+pub const IMAGES: Family = Family {
+    document: "docs/results/images.md",
+    boards: &[Board::M7, Board::M4f],
+    shows: Shows::Everything,
 };
 
 impl Family {
     /// The table.
     pub fn of(&self, measured: &[Row]) -> Table {
+        let memory = match self.shows {
+            Shows::Steps => false,
+            Shows::StepsAndMemory => true,
+            Shows::Everything => return table(measured),
+        };
         let first = measured.first().map_or(0, Row::fused) as f64;
         let cells = |row: &Row| {
             let (_, min, max) = row.any_input.unwrap_or_default();
             let fused = row.fused() as f64;
             let mut cells = vec![
                 grouped(row.fused()),
-                match self.memory {
+                match memory {
                     true => format!("{:.1} %", 100.0 * fused / first),
                     false => format!("{:+.1} %", 100.0 * (fused / first - 1.0)),
                 },
@@ -133,14 +160,14 @@ impl Family {
                 row.bound.map_or("–".into(), grouped),
                 row.estimate.map_or("–".into(), |of| grouped(of.cycles)),
             ];
-            if self.memory {
+            if memory {
                 let code = row.flash.iter().find(|(name, _)| name == "code");
                 let file = row.flash_total() - code.map_or(0, |(_, bytes)| *bytes);
                 cells.extend([grouped(row.macs), grouped(file), grouped(row.arena)]);
             }
             cells
         };
-        let memory: &[&str] = match self.memory {
+        let memory: &[&str] = match memory {
             true => &["multiplications", "policy file, bytes", "arena, bytes"],
             false => &[],
         };
