@@ -67,9 +67,9 @@ const PORT: u64 = 160;
 /// Of a perceptron: for each value that it sees, to be moved by a state's length; for each hidden layer.
 const SHIFT: u64 = 6;
 const HIDDEN: u64 = 200;
-/// Images: a value of a square, in halves, a row of it and the whole of it, as it becomes a column; a value whose rows are no whole
-/// words; a block of columns; an image; a value of an embedding that is there already.
-const PATCH: (u64, u64, u64) = (8, 20, 60);
+/// Images: a value of a square, in halves, and a row of three, as they become columns; a value of others, or where rows are no
+/// whole words; a block of columns; an image; a value of an embedding that is there already.
+const PATCH: (u64, u64) = (8, 70);
 const PIXEL: u64 = 20;
 const BLOCK: u64 = 100;
 const SEEING: u64 = 3000;
@@ -304,18 +304,18 @@ const fn convolve(placed: Option<Placed>) -> u64 {
     let [_, _, channels] = placed.input;
     let (places, filters) = (height as u64 * width as u64, filters as u64);
     let (cols, kernel) = (placed.cols() as u64, placed.convolution.kernel as u64);
-    let copy = if (kernel * channels as u64).is_multiple_of(4) {
-        half(cols * PATCH.0) + kernel * PATCH.1
+    let copy_three = if (kernel * channels as u64).is_multiple_of(4) {
+        half(3 * cols * PATCH.0) + kernel * PATCH.1
     } else {
-        cols * PIXEL
+        3 * cols * PIXEL
     };
     let rest = match places % 3 {
         0 => 0,
-        rest => int8(filters, cols, rest) + BLOCK,
+        rest => int8(filters, cols, rest) + rest * cols * PIXEL + BLOCK,
     };
-    let products = places / 3 * (int8(filters, cols, 3) + BLOCK) + rest;
+    let products = places / 3 * (int8(filters, cols, 3) + copy_three + BLOCK) + rest;
     let values = places * filters;
-    products + places * (copy + PATCH.2) + half(values * RELU) + quantize(1, values)
+    products + half(values * RELU) + quantize(1, values)
 }
 
 const fn int8(rows: u64, cols: u64, tokens: u64) -> u64 {

@@ -129,14 +129,52 @@ impl Pixel for i16 {
     }
 }
 
+/// What images are handed over in. Its function is none of a type, so that it is compiled with this crate, as fast as this crate,
+/// and not with whoever calls it.
+pub(crate) trait Image: Pixel {
+    /// [`encode`].
+    fn encode(
+        model: &Model<'_>,
+        pixels: &[Self],
+        maps: &mut [u32],
+        columns: &mut [u32],
+        embedding: &mut [f32],
+    ) -> Result<(), NonFinite>;
+}
+
+impl Image for u8 {
+    #[inline(never)]
+    fn encode(
+        model: &Model<'_>,
+        pixels: &[Self],
+        maps: &mut [u32],
+        columns: &mut [u32],
+        embedding: &mut [f32],
+    ) -> Result<(), NonFinite> {
+        encode(model, pixels, maps, columns, embedding)
+    }
+}
+
+impl Image for f32 {
+    #[inline(never)]
+    fn encode(
+        model: &Model<'_>,
+        pixels: &[Self],
+        maps: &mut [u32],
+        columns: &mut [u32],
+        embedding: &mut [f32],
+    ) -> Result<(), NonFinite> {
+        encode(model, pixels, maps, columns, embedding)
+    }
+}
+
 /// The embedding (d_model) of an image: row by row of pixels, the channels of each side by side.
 ///
 /// `maps` and `columns` are memory to compute with, [`map_words`] and [`input_words`] long.
 ///
 /// # Errors
 /// [`NonFinite`] if a value on the way is NaN or infinite.
-#[inline(never)]
-pub(crate) fn encode<P: Pixel>(
+fn encode<P: Pixel>(
     model: &Model<'_>,
     pixels: &[P],
     maps: &mut [u32],
@@ -348,8 +386,15 @@ impl Square {
                     .get_mut(..times(tokens, padded_cols(cols)))
                     .guaranteed();
                 let runs: &mut [Run] = q.as_chunks_mut().0;
-                for (token, &start) in (0..tokens).zip(starts) {
-                    self.interleave(map, start, runs, [token, tokens]);
+                match starts {
+                    &[first, second, third] if self.row_len.is_multiple_of(4) => {
+                        self.interleave_three(map, [first, second, third], runs);
+                    }
+                    _ => {
+                        for (token, &start) in (0..tokens).zip(starts) {
+                            self.interleave(map, start, runs, [token, tokens]);
+                        }
+                    }
                 }
                 Input::Int8 {
                     q,
@@ -360,7 +405,24 @@ impl Square {
         }
     }
 
-    /// The column of the place that begins at `start`, as that of `token` among those of `tokens`.
+    /// The columns of three places whose rows are whole words: nearly all there are, so this is what has to be fast.
+    #[inline(never)]
+    fn interleave_three<P: Pixel>(&self, map: &[P], starts: [usize; GROUP], runs: &mut [Run]) {
+        let mut places: &mut [[Run; GROUP]] = runs.as_chunks_mut().0;
+        for row in 0..self.rows {
+            let [first, second, third] =
+                starts.map(|start| self.row(map, start, row).as_chunks::<RUN>().0);
+            let place = take(&mut places, self.row_len / RUN);
+            let columns = first.iter().zip(second).zip(third);
+            for (place, ((first, second), third)) in place.iter_mut().zip(columns) {
+                let run = |values: &[P; RUN]| values.map(P::integer);
+                *place = [run(first), run(second), run(third)];
+            }
+        }
+    }
+
+    /// The column of the place that begins at `start`, as that of `token` among those of `tokens`; padded with zeros.
+    #[inline(never)]
     fn interleave<P: Pixel>(
         &self,
         map: &[P],
@@ -368,23 +430,10 @@ impl Square {
         runs: &mut [Run],
         [token, tokens]: [usize; 2],
     ) {
-        let mut places = rows_mut(runs, tokens).filter_map(|runs| runs.get_mut(token));
-        if self.row_len.is_multiple_of(4) {
-            for row in 0..self.rows {
-                let (values, _) = self.row(map, start, row).as_chunks::<RUN>();
-                for values in values {
-                    if let Some(run) = places.next() {
-                        *run = values.map(P::integer);
-                    }
-                }
-            }
-            return;
-        }
-        // Runs do not end where rows do, and the last one with zeros.
+        let places = rows_mut(runs, tokens).filter_map(|runs| runs.get_mut(token));
         let rows = (0..self.rows).map(|row| self.row(map, start, row));
         let mut values = rows.flatten();
-        let cols = times(self.rows, self.row_len);
-        for run in places.take(padded_cols(cols) / RUN) {
+        for run in places {
             *run = core::array::from_fn(|_| values.next().map_or(0, |value| value.integer()));
         }
     }

@@ -10,7 +10,7 @@ use crate::arena::{Layout, Memory, Work, layer_cache};
 use crate::attention;
 use crate::cache::{self, Ring, Visible};
 use crate::config::{self, Head};
-use crate::encoder::{self, Pixel};
+use crate::encoder::Image;
 use crate::kernels;
 use crate::linear::{GROUP, Input, Linear};
 use crate::model::{Mixing, Model};
@@ -212,7 +212,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// Leaves the embedding of an image in [`Memory::state`]: what is kept of it, so that a window need not encode it again.
-    pub(crate) fn encode<P: Pixel>(
+    pub(crate) fn encode<P: Image>(
         &self,
         memory: &mut Memory<'_>,
         pixels: &[P],
@@ -222,7 +222,7 @@ impl<'a> Stepper<'a> {
         let Work {
             maps, quantized, ..
         } = &mut memory.work;
-        encoder::encode(&self.model, pixels, maps, quantized, memory.state)?;
+        P::encode(&self.model, pixels, maps, quantized, memory.state)?;
         squash(self.config(), memory.state)
     }
 

@@ -16,7 +16,7 @@ use crate::blob::{BeyondLimits, Blob, Choice, ReturnLimits, RewardMode, Vectors}
 use crate::chacha::draw;
 use crate::choice::choose;
 use crate::config::{Actions, Config};
-use crate::encoder::Pixel;
+use crate::encoder::Image;
 use crate::engine::{ArenaTooSmall, Pending, Stepper};
 use crate::ops::clamp;
 use crate::probe::Probe;
@@ -279,7 +279,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     }
 
     /// Encodes an image, unless there is something wrong with it: the index of what is no pixel.
-    fn see<P: Pixel>(
+    fn see<P: Image>(
         &mut self,
         image: &[P],
         probe: &mut impl Probe,
