@@ -4,7 +4,7 @@
 //! it becomes the same kind of policy file, but they are a learned constant: their embedding has zeros for its weights, which
 //! stay zero, since it learns from returns that are all 0. So whatever a controller asks for changes no bit.
 
-use dt_core::config::{Config, Dtype, Math};
+use dt_core::config::{Attention, Config, Dtype, Math};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -74,7 +74,12 @@ impl Supervised for BcTransformer {
     }
 
     fn variety(&self) -> &'static str {
-        Supervised::variety(&self.0)
+        match (self.0.attention, self.0.glu) {
+            (Attention::Streaming, false) => "streaming, no returns",
+            (Attention::Streaming, true) => "streaming, GLU, no returns",
+            (Attention::Window, false) => "window, no returns",
+            (Attention::Window, true) => "window, GLU, no returns",
+        }
     }
 
     /// It copies what it is shown, unless it is shown the best more often, or predicts returns.
