@@ -60,7 +60,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return family(&models::MLPS, &snapshot::MLPS, &table::MLPS, arguments);
     }
     if arguments.images {
-        return family(&models::IMAGES, &snapshot::IMAGES, &table::IMAGES, arguments);
+        return family(
+            &models::IMAGES,
+            &snapshot::IMAGES,
+            &table::IMAGES,
+            arguments,
+        );
     }
     let cases = cases(arguments)?;
     let mut rows = Vec::new();
