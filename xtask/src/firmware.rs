@@ -304,7 +304,7 @@ pub fn run(command: Command) -> Result<()> {
             if selection.bin == Program::NoPanic {
                 let bound = stack::bound(&image)?;
                 print!("{bound}");
-                bound.check()?;
+                bound.check(&selection)?;
             }
         }
         Command::Run(arguments) => {

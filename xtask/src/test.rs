@@ -43,6 +43,10 @@ pub fn run(long: bool) -> Result<()> {
             host(&["xtask", "firmware", "bench", "--mlp"]),
         ));
         all.push((
+            "cost: images",
+            host(&["xtask", "firmware", "bench", "--images"]),
+        ));
+        all.push((
             "every board that people own builds and fits",
             host(&["xtask", "firmware", "boards"]),
         ));

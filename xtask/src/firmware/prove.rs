@@ -44,12 +44,12 @@ pub fn prove() -> Result<()> {
     keeps_within_its_limits(&image, &selected)?;
     let plain = Selection {
         plain: true,
-        ..selected
+        ..Selection::new(Board::M4f, Program::NoPanic, None)
     };
     size::measure(&image::build(&plain, None)?)?.check(&plain)?;
     for (plant, expected) in [("recursion", "calls itself"), ("frame", "its limit is")] {
         let image = links(Board::M4f, Checks::Off, Some(plant))?;
-        let Err(error) = stack::bound(&image).and_then(|bound| bound.check()) else {
+        let Err(error) = stack::bound(&image).and_then(|bound| bound.check(&selected)) else {
             bail!("the bound of the stack does not see a planted {plant}");
         };
         let error = format!("{error:#}");
@@ -71,7 +71,7 @@ fn keeps_within_its_limits(image: &Path, selection: &Selection) -> Result<()> {
     size::measure(image)?.check(selection)?;
     let bound = stack::bound(image)?;
     print!("{bound}");
-    bound.check()
+    bound.check(selection)
 }
 
 /// Whether arithmetic that overflows panics.
