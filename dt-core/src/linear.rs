@@ -48,6 +48,11 @@ impl<'a> Linear<'a> {
         self.cols
     }
 
+    /// Added to the outputs (rows).
+    pub fn bias(&self) -> &'a [f32] {
+        self.bias
+    }
+
     /// The weight at (`row`, `col`) as a real number; `None` outside the matrix.
     pub fn weight(&self, row: usize, col: usize) -> Option<f32> {
         if row >= self.rows || col >= self.cols {

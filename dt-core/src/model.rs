@@ -238,8 +238,10 @@ pub struct PredictionHeads<'a> {
 /// Weight and bias of a layer norm, each d_model long.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm<'a> {
-    pub(crate) weight: &'a [f32],
-    pub(crate) bias: &'a [f32],
+    /// Multiplies what is normalized.
+    pub weight: &'a [f32],
+    /// Is added to it then.
+    pub bias: &'a [f32],
 }
 
 impl Norm<'_> {
@@ -291,7 +293,7 @@ pub enum Table<'a> {
 
 impl Table<'_> {
     /// Adds a row to `x`; nothing if there is no such row.
-    pub(crate) fn add(&self, row: usize, x: &mut [f32]) {
+    pub fn add(&self, row: usize, x: &mut [f32]) {
         match *self {
             Table::F32 { cols, weight } => {
                 for (x, w) in x.iter_mut().zip(row_of(weight, cols, row)) {

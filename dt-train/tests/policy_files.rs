@@ -100,6 +100,92 @@ fn a_gated_policy_acts_as_torch_does_with_any_activation() {
     }
 }
 
+/// Attention weights, flat, and where they must be 0, of each context; the rest is the same in all: names, rows that sum to 1.
+fn attention(lab: &Lab, policy: &str, dt: &Dt, contexts: &[Value]) -> Vec<Vec<f64>> {
+    let answers = lab.answers_with(policy, contexts, &["--attention"]);
+    let mut all = Vec::new();
+    for (answer, context) in answers.iter().zip(contexts) {
+        let steps = context["timesteps"].as_array().unwrap().len();
+        let first = match dt.attention {
+            Attention::Window => steps.saturating_sub(K),
+            Attention::Streaming => 0,
+        };
+        let names = (first..steps).flat_map(|t| ["R", "s", "a"].map(|kind| format!("{kind}{t}")));
+        let names: Vec<String> = names.take(3 * (steps - first) - 1).collect();
+        assert_eq!(answer["attention"]["tokens"], json!(names));
+        let weights = serde_json::from_value(answer["attention"]["weights"].clone());
+        let weights: Vec<Vec<Vec<Vec<f64>>>> = weights.unwrap();
+        assert_eq!((weights.len(), weights[0].len()), (2, dt.n_head as usize));
+        for matrix in weights.iter().flatten() {
+            assert_eq!(matrix.len(), names.len());
+            for (query, row) in matrix.iter().enumerate() {
+                assert_eq!(row.len(), names.len());
+                let sum: f64 = row.iter().sum();
+                assert!((sum - 1.0).abs() < 1e-5, "{policy}: {sum}");
+                for (key, &weight) in row.iter().enumerate() {
+                    let is_old = dt.attention == Attention::Streaming && query / 3 >= key / 3 + K;
+                    let is_seen = key <= query && !is_old;
+                    assert_eq!(
+                        weight > 0.0,
+                        is_seen,
+                        "{policy}: {query} at {key}: {weight}"
+                    );
+                }
+            }
+        }
+        all.push(weights.into_iter().flatten().flatten().flatten().collect());
+    }
+    all
+}
+
+/// Two computations that share nothing but the weights: libtorch's of the run, and the plain one of the file.
+#[test]
+fn a_file_looks_at_what_its_run_looks_at() {
+    for (attends, heads, fold, activation) in [
+        (Attention::Streaming, 2, "never", Activation::Relu),
+        (Attention::Streaming, 1, "always", Activation::Gelu),
+        (Attention::Window, 1, "always", Activation::GeluTanh),
+        (Attention::Window, 2, "never", Activation::Silu),
+    ] {
+        let dt = Dt {
+            activation,
+            ..lab::dt(attends, heads)
+        };
+        let lab = Lab::of(dt.clone());
+        let dtypes: &[&str] = match fold {
+            "never" => &["f32"],
+            _ => &["f32", "int8"],
+        };
+        for dtype in dtypes {
+            let out = format!("{dtype}.dtb");
+            lab.run(&[
+                "export", "RUN", "--out", &out, "--dtype", dtype, "--fold", fold,
+            ])
+            .success();
+        }
+        let contexts = lab.contexts();
+        let weights = |policy: &str| attention(&lab, policy, &dt, &contexts);
+        let torch = weights("RUN");
+        // Even weights would agree with each other whatever they come from.
+        let most = torch
+            .iter()
+            .flatten()
+            .filter(|&&w| w > 0.5 && w < 1.0)
+            .count();
+        assert!(most > 10, "{most}");
+        let not_asked = lab.answers_with("f32.dtb", &contexts[..1], &[]);
+        assert!(not_asked[0].get("attention").is_none());
+        for dtype in dtypes {
+            let policy = format!("{dtype}.dtb");
+            let tolerance = if *dtype == "f32" { 1e-5 } else { 0.05 };
+            let file = weights(&policy);
+            let pairs = file.iter().flatten().zip(torch.iter().flatten());
+            let off = pairs.fold(0.0, |most, (a, b)| f64::max(most, (a - b).abs()));
+            assert!(off <= tolerance, "{policy}, {attends:?}, {heads}: {off}");
+        }
+    }
+}
+
 /// The heads that predict states and returns, from a run to a file, beside actions that are the same.
 #[test]
 fn a_predicting_policy_predicts_as_torch_does() {

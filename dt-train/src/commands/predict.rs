@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write, stdin, stdout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use dt_core::config::{Actions, Config, Dtype};
 use host_sim::policy_file::PolicyFile;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use crate::deploy::attention::{Weights, check_file};
 use crate::deploy::in_pixels;
 use crate::deploy::predict::{Context, Core, Predictor, Torch};
 use crate::run::{Run, Which};
@@ -23,6 +24,10 @@ pub struct Args {
     /// One context per line: `{"returns_to_go":[…],"states":[[…]],"actions":[[…]],"timesteps":[…]}`, normalized and scaled, pixels as they are; `-`: standard input
     #[arg(long, value_name = "IN.jsonl")]
     pub contexts: PathBuf,
+    /// Say what each token looks at, too: `"attention":{"tokens":["R0","s0","a0","R1",…],"weights":[layer][head][query][key]}`; of a
+    /// policy file computed anew in f32, since controllers keep none
+    #[arg(long)]
+    pub attention: bool,
 }
 
 /// Runs the command.
@@ -33,12 +38,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.policy.is_dir() {
         let run = Run::open(&args.policy)?;
         let network = run.deployed(Dtype::F32)?;
+        ensure!(
+            !(args.attention && network.is_mlp()),
+            "{}: a perceptron has no attention; leave out --attention",
+            args.policy.display()
+        );
         let checkpoint = run.checkpoint(Which::Last)?;
         let weights = &in_pixels(&run, &checkpoint).weights;
-        predict(&mut Torch::new(&network, weights)?, &args.contexts)
+        predict(&mut Torch::new(&network, weights)?, &args)
     } else {
         let file = PolicyFile::load(&args.policy)?;
-        predict(&mut Core::new(&file.blob()), &args.contexts)
+        if args.attention
+            && let Err(reason) = check_file(&file.blob().manifest().config)
+        {
+            bail!("{}: {reason}; leave out --attention", args.policy.display());
+        }
+        predict(&mut Core::new(&file.blob()), &args)
     }
 }
 
@@ -61,7 +76,20 @@ fn numbers(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
+/// Attention weights as lists in lists.
+fn attention(weights: &Weights) -> Value {
+    let [layers, heads] = weights.shape;
+    let matrix = |layer, head| -> Vec<Vec<f64>> {
+        let rows = weights.head(layer, head).chunks(weights.tokens.len());
+        rows.map(numbers).collect()
+    };
+    let of_layer = |layer| (0..heads).map(|head| matrix(layer, head)).collect();
+    let all: Vec<Vec<_>> = (0..layers).map(of_layer).collect();
+    json!({ "tokens": weights.tokens, "weights": all })
+}
+
+fn predict(predictor: &mut impl Predictor, args: &Args) -> anyhow::Result<()> {
+    let path = args.contexts.as_path();
     let (name, input): (_, Box<dyn BufRead>) = match path.to_str() {
         Some("-") => ("standard input".into(), Box::new(stdin().lock())),
         _ => {
@@ -97,6 +125,11 @@ fn predict(predictor: &mut impl Predictor, path: &Path) -> anyhow::Result<()> {
                 .map_err(not_finite)
                 .with_context(place)?;
             add_predicted(&mut answer, predictor.config(), &predicted);
+        }
+        if args.attention {
+            let weights = predictor.attention(&context);
+            let weights = weights.map_err(not_finite).with_context(place)?;
+            answer["attention"] = attention(&weights);
         }
         writeln!(output, "{answer}")?;
         bar.inc(1);

@@ -4,6 +4,7 @@
 //! its parameters, which are those of `BLOB.md`. [`export`] is the whole way: fold, quantize, record golden vectors, and refuse a policy that does not
 //! act as the trained network does. [`emit_bytes`] alone serves evaluation during training.
 
+pub mod attention;
 pub mod control;
 mod emit;
 mod episodes;

@@ -9,6 +9,7 @@ use dt_core::unstable::quant::NonFinite;
 use serde::Deserialize;
 use tch::{Device, Tensor};
 
+use super::attention;
 use crate::data::prepare::one_hot;
 use crate::nn::flat::Flat;
 use crate::nn::layers::Bound;
@@ -222,6 +223,13 @@ pub trait Predictor {
     /// As [`actions`](Self::actions).
     fn predicted(&mut self, context: &Context) -> Result<Vec<f32>, NonFinite>;
 
+    /// What each token of the timesteps that the newest one sees looks at; nothing if the network is no transformer. Of a policy file
+    /// see [`attention::check_file`].
+    ///
+    /// # Errors
+    /// As [`actions`](Self::actions).
+    fn attention(&mut self, context: &Context) -> Result<attention::Weights, NonFinite>;
+
     /// The unscaled action of every timestep, each taken when it was the newest.
     ///
     /// # Errors
@@ -306,10 +314,36 @@ impl Predictor for Torch {
         }
         Ok(predicted)
     }
+
+    fn attention(&mut self, context: &Context) -> Result<attention::Weights, NonFinite> {
+        let Network::Transformer(network) = &self.network else {
+            return Ok(attention::Weights::default());
+        };
+        let seen = context.seen_by(&self.config);
+        let tokens = attention::Weights::names(context.len() - seen.len(), seen.len());
+        let (inputs, mask) = self.inputs(seen);
+        let layers = tch::no_grad(|| network.attention(&inputs, &mask));
+        // The last token is the placeholder, which no other sees.
+        let n = tokens.len() as i64;
+        let layers = layers
+            .iter()
+            .map(|layer| finite(&layer.narrow(2, 0, n).narrow(3, 0, n)));
+        Ok(attention::Weights {
+            values: layers.collect::<Result<Vec<_>, _>>()?.concat(),
+            shape: [self.config.n_layer, self.config.n_head].map(|n| n as usize),
+            tokens,
+        })
+    }
 }
 
 impl Torch {
     fn outputs(&self, network: &DecisionTransformer, context: Context) -> Outputs {
+        let (inputs, mask) = self.inputs(context);
+        tch::no_grad(|| network.outputs(&inputs, &mask, 0.0))
+    }
+
+    /// A context as a transformer reads it, and its mask.
+    fn inputs(&self, context: Context) -> (Inputs, Tensor) {
         let steps = context.len();
         let table = |rows: Vec<f32>| Tensor::from_slice(&rows).view([1, steps as i64, -1]);
         let timesteps: Vec<i64> = context.timesteps.iter().map(|&t| t.into()).collect();
@@ -319,8 +353,7 @@ impl Torch {
             actions: table(context.actions.concat()),
             timesteps: Tensor::from_slice(&timesteps).view([1, -1]),
         };
-        let mask = attention_mask(&self.config, steps, Device::Cpu);
-        tch::no_grad(|| network.outputs(&inputs, &mask, 0.0))
+        (inputs, attention_mask(&self.config, steps, Device::Cpu))
     }
 
     /// A perceptron's actions (T, act_dim), before whose first state there are zeros.
@@ -348,6 +381,7 @@ fn finite(tensor: &Tensor) -> Result<Vec<f32>, NonFinite> {
 #[derive(Debug)]
 pub struct Core<'a> {
     config: Config,
+    blob: Blob<'a>,
     engine: Engine<'a, Vec<u32>>,
 }
 
@@ -358,6 +392,7 @@ impl<'a> Core<'a> {
         let arena = vec![0; config.arena_words()];
         Self {
             config,
+            blob: blob.clone(),
             engine: Engine::new(blob.model(), arena).expect("the arena has the size it asks for"),
         }
     }
@@ -380,6 +415,12 @@ impl Predictor for Core<'_> {
             true => self.engine.predicted().to_vec(),
             false => Vec::new(),
         })
+    }
+
+    /// Not the engine's own: see [`attention`].
+    fn attention(&mut self, context: &Context) -> Result<attention::Weights, NonFinite> {
+        let seen = context.seen_by(&self.config);
+        attention::of_file(&self.blob, &seen, context.len() - seen.len())
     }
 
     /// The engine slides its window by itself.

@@ -224,6 +224,20 @@ impl DecisionTransformer {
         }
     }
 
+    /// What each token looks at, block by block: attention weights (B, H, N, N), queries before keys. Those of tokens that nothing
+    /// follows from are there as well.
+    pub fn attention(&self, inputs: &Inputs, mask: &Tensor) -> Vec<Tensor> {
+        let mut x = self.embed(inputs);
+        let of_block = |block: &Block| {
+            let [q, k, _] = block.queries_keys_values(&x);
+            let d_head = q.size()[3] as f64;
+            let scores = q.matmul(&k.transpose(-2, -1)) / d_head.sqrt() + mask;
+            x = block.forward(&x, mask, 0.0);
+            scores.softmax(-1, Kind::Float)
+        };
+        self.layers.iter().map(of_block).collect()
+    }
+
     /// All tokens (B, N, D) behind all blocks but the last, and that one.
     fn before_last(&self, inputs: &Inputs, mask: &Tensor, p: f64) -> (Tensor, &Block) {
         let mut x = dropout(self.embed(inputs), p);
@@ -293,9 +307,14 @@ impl Block {
 
     /// (B, N, D) → (B, N, D)
     fn forward(&self, x: &Tensor, mask: &Tensor, p: f64) -> Tensor {
-        let qkv = self.attn_qkv.forward(&self.ln_1.forward(x)).chunk(3, -1);
-        let [q, k, v] = [0, 1, 2].map(|i| self.split_heads(&qkv[i]));
+        let [q, k, v] = self.queries_keys_values(x);
         self.finish(x, attend(&q, &k, &v, mask, p), p)
+    }
+
+    /// Of all tokens, (B, N, D) → (B, H, N, D/H) each.
+    fn queries_keys_values(&self, x: &Tensor) -> [Tensor; 3] {
+        let qkv = self.attn_qkv.forward(&self.ln_1.forward(x)).chunk(3, -1);
+        [0, 1, 2].map(|i| self.split_heads(&qkv[i]))
     }
 
     /// As [`Block::forward`], for the state tokens alone: (B, N, D) → (B, T, D), with `mask` (T, N).

@@ -155,14 +155,18 @@ impl Lab {
 
     /// What `predict` says of each context.
     fn answers(&self, policy: &str, contexts: &[Value]) -> Vec<Value> {
+        self.answers_with(policy, contexts, &[])
+    }
+
+    /// The same, with further options.
+    pub fn answers_with(&self, policy: &str, contexts: &[Value], more: &[&str]) -> Vec<Value> {
         let lines: String = contexts
             .iter()
             .map(|context| format!("{context}\n"))
             .collect();
         fs::write(self.path("in.jsonl"), lines).unwrap();
-        let output = self
-            .run(&["predict", policy, "--contexts", "in.jsonl"])
-            .success();
+        let arguments = [&["predict", policy, "--contexts", "in.jsonl"], more].concat();
+        let output = self.run(&arguments).success();
         let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
         let lines = text.lines();
         lines

@@ -144,6 +144,14 @@ fn exported_acts_alike(workshop: &Workshop, dtype: &str, of_run: &serde_json::Va
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert!((ours - theirs).abs() < tolerance, "{ours} {theirs}");
     }
+    for policy in [&file, "bc"] {
+        let asked = ["predict", policy, "--contexts", "in.jsonl", "--attention"];
+        let refused = workshop.command(&asked).output().unwrap();
+        let message = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{message}");
+        let said = format!("{policy}: a perceptron has no attention; leave out --attention");
+        assert!(message.contains(&said), "{message}");
+    }
 
     let eval = ["--episodes", "3", "--target-return", "-150", "--json", "-"];
     let of_file = parsed(output(&[&["eval", &file][..], &eval].concat()));
