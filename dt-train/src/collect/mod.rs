@@ -201,8 +201,10 @@ impl Controller for Uniform<'_> {
                 }
             }
             Space::Discrete { n } => {
+                let is_open = |choice| is_open(self.env, observation, choice);
                 let mut choice = self.noise.below(n);
-                while !is_open(self.env, observation, choice) {
+                // A plant may call itself what it is not: where none is open, all are.
+                while !is_open(choice) && (0..n).any(is_open) {
                     choice = self.noise.below(n);
                 }
                 self.action.fill(choice as f32);
@@ -284,5 +286,20 @@ mod tests {
             here.count()
         };
         assert_eq!((from_18(2.0) > 0, from_18(3.0)), (true, 0));
+    }
+
+    /// It calls itself by a name that is known for something else; who waits for an edge waits for ever.
+    #[test]
+    fn a_graph_without_edges_is_walked_all_the_same() {
+        let spec = EnvSpec {
+            action: Space::Discrete { n: 3 },
+            ..graph::SPEC
+        };
+        let mut agent = Uniform::new(&spec);
+        let mut seen = [false; 3];
+        for _ in 0..100 {
+            seen[agent.act(&[0.0; 4]).unwrap()[0] as usize] = true;
+        }
+        assert_eq!(seen, [true; 3]);
     }
 }
