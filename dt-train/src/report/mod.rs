@@ -3,7 +3,7 @@
 //! - `gather`: what run folders and evaluations say, checked; `owner`: which run an evaluation is of.
 //! - `page`: the page and its sections; `curves`, `returns`, `quantization`: those with charts;
 //!   `scores`: beside published ones; `cost`: on controllers.
-//! - [`learning_curve`], [`targets`], [`demo`]: pictures as SVG and PNG.
+//! - [`learning_curve`], [`targets`], [`demo`]: pictures as SVG and PNG; [`described`]: those of a file that says what they show.
 //! - `chart`, `axis`: charts as SVG, for both; `picture`: files of them; `theme`: colours; `text`: numbers for people.
 
 mod axis;
@@ -11,6 +11,7 @@ mod chart;
 mod cost;
 mod curves;
 pub mod demo;
+pub mod described;
 mod gather;
 pub mod learning_curve;
 mod owner;
