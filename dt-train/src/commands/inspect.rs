@@ -27,6 +27,9 @@ pub struct Args {
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+    /// With `--json`, of data: the return of every episode as well, `episode_returns`
+    #[arg(long, requires = "json")]
+    pub episodes: bool,
 }
 
 /// Runs the command.
@@ -53,7 +56,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let refused = data.settle_actions(spec.as_ref(), &recipe.1).err();
     let mut notes = notes(&data, spec.as_ref(), &recipe.1);
     notes.extend(refused.map(|refused| format!("training refuses these actions: {refused:#}")));
-    let summary = Summary::new(&data, notes);
+    let mut summary = Summary::new(&data, notes);
+    if args.episodes {
+        summary = summary.with_episodes();
+    }
     if args.json {
         console::line(serde_json::to_string(&summary)?)?;
     } else {

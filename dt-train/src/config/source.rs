@@ -21,7 +21,7 @@ pub enum Source {
 const EXTENDS: &str = "extends";
 
 /// Recipes by name: those of the folder `configs`.
-pub(super) const SHIPPED: [(&str, &str); 11] = [
+pub(super) const SHIPPED: [(&str, &str); 13] = [
     ("default", include_str!("../../configs/default.toml")),
     ("paper", include_str!("../../configs/paper.toml")),
     ("gym-short", include_str!("../../configs/gym-short.toml")),
@@ -32,6 +32,11 @@ pub(super) const SHIPPED: [(&str, &str); 11] = [
     ("cql", include_str!("../../configs/cql.toml")),
     ("pendulum", include_str!("../../configs/pendulum.toml")),
     ("cartpole", include_str!("../../configs/cartpole.toml")),
+    ("graph", include_str!("../../configs/graph.toml")),
+    (
+        "key-to-door",
+        include_str!("../../configs/key-to-door.toml"),
+    ),
     (
         "atari-paper",
         include_str!("../../configs/atari-paper.toml"),

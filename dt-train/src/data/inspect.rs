@@ -74,11 +74,21 @@ pub struct Summary {
     pub notes: Vec<String>,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// Of each finished episode, in order, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub episode_returns: Vec<f64>,
     #[serde(skip)]
     returns: Vec<f64>,
 }
 
 impl Summary {
+    /// The same with the return of every episode.
+    #[must_use]
+    pub fn with_episodes(mut self) -> Self {
+        self.episode_returns.clone_from(&self.returns);
+        self
+    }
+
     /// Summarizes `data`, of which `notes` say what is odd.
     pub fn new(data: &Dataset, notes: Vec<String>) -> Self {
         let returns = data.returns();
@@ -139,6 +149,7 @@ impl Summary {
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
+            episode_returns: Vec::new(),
             returns,
         }
     }

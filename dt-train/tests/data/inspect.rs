@@ -30,7 +30,8 @@ fn a_cause_is_said_once() {
         .code(1)
         .stderr(
             "error: cannot read config c.toml: No such file or directory (os error 2); \
-             give a file, or a recipe by name: default, paper, gym-short, bc, pendulum, cartpole, atari-paper\n",
+             give a file, or a recipe by name: default, paper, gym-short, bc, td3bc, iql, awr, cql, pendulum, cartpole, \
+             graph, key-to-door, atari-paper\n",
         );
 }
 
@@ -54,6 +55,11 @@ fn inspect_summarizes() {
         "return_p10": 1.4, "return_p50": 3.0, "return_p90": 4.6,
         "suggested_target_returns": [5.0, 4.6, 3.0], "suggested_return_scale": 5.0,
     });
+    assert!(summary.get("episode_returns").is_none());
+    let listed = dt_train(&["inspect", path.to_str().unwrap(), "--json", "--episodes"]);
+    let listed: serde_json::Value =
+        serde_json::from_slice(&{ listed }.output().unwrap().stdout).unwrap();
+    assert_eq!(listed["episode_returns"], serde_json::json!([1.0, 5.0]));
     for (key, value) in expected.as_object().unwrap() {
         assert_eq!(&summary[key], value, "{key}");
     }

@@ -23,6 +23,8 @@ pub fn recipe(data: &Dataset) -> Result<(&'static str, Recipe), ConfigError> {
         _ if data.sources.iter().any(|source| source.without_rewards) => "bc",
         Some("pendulum") => "pendulum",
         Some("cartpole") => "cartpole",
+        Some("graph") => "graph",
+        Some("key-to-door") => "key-to-door",
         _ => "gym-short",
     };
     let source = Source::new(Path::new(name));
