@@ -3,6 +3,9 @@
 //! `dt-train` does everything that is measured and all statistics; here is only which runs a table needs. What the folder
 //! holds already is not made again, so a command that was stopped goes on, and a table is printed again in seconds.
 
+mod chart;
+mod graph;
+mod key_to_door;
 mod locomotion;
 mod pendulum;
 mod rivals;
@@ -15,10 +18,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
 
-use crate::firmware::image;
+use crate::firmware::emulator::{self, Figures};
+use crate::firmware::{self, Board, Program, Selection, image, recording};
 use crate::process::{self, cargo, command};
 use crate::setup;
+use chart::Charts;
 use table::Description;
 
 /// Which table.
@@ -60,6 +66,10 @@ enum Name {
     Delayed,
     /// Decision Transformers that see 20, 5 and 1 timesteps: 9 short trainings
     Context,
+    /// The shortest way through a graph, from random walks: with a picture; makes its own data
+    Graph,
+    /// Credit over time: Decision Transformer and behaviour cloning in Key-to-Door, what a critic sees; makes its own data
+    KeyToDoor,
 }
 
 impl Name {
@@ -91,7 +101,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // Before minutes of set-up and compiling.
     match name {
         _ if arguments.partial => {}
-        Name::Pendulum => {}
+        Name::Pendulum | Name::Graph | Name::KeyToDoor => {}
         Name::Rivals | Name::Delayed | Name::Context => rivals::check_data(&data)?,
         _ => locomotion::check_data(&data)?,
     }
@@ -115,6 +125,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Name::Rivals => rivals::rivals(&bench),
         Name::Delayed => rivals::delayed(&bench),
         Name::Context => rivals::context(&bench),
+        Name::Graph => graph::table(&bench),
+        Name::KeyToDoor => key_to_door::table(&bench),
     }
 }
 
@@ -240,11 +252,90 @@ impl Workbench {
         Ok(correlations)
     }
 
+    /// Runs a policy with its plant on the emulated controller, and compares.
+    ///
+    /// # Errors
+    /// If it does not get to its end.
+    fn emulate(&self, policy: &Path, episodes: Episodes, target: Option<f32>) -> Result<Figures> {
+        let episodes = firmware::Episodes {
+            episodes: episodes.count,
+            seed: episodes.seed.into(),
+            target_return: target,
+        };
+        let recording = recording::record(policy, None, episodes)?;
+        let policy = Some(policy.to_owned());
+        let selection = Selection::new(Board::M4f, Program::ClosedLoop, policy);
+        let image = image::build(&selection, Some(&recording))?;
+        Ok(emulator::run(selection.board, &image)?.figures)
+    }
+
+    /// What an evaluation says; none where it is missing and nothing is to be made.
+    ///
+    /// # Errors
+    /// If it is missing, or something else.
+    fn measured(&self, json: &Path) -> Result<Option<Vec<Measured>>> {
+        match self.partial && !json.exists() {
+            true => Ok(None),
+            false => measured(json).map(Some),
+        }
+    }
+
+    /// Draws charts.
+    ///
+    /// # Errors
+    /// If they cannot be drawn.
+    fn draw(&self, charts: &Charts, picture: &Path) -> Result<()> {
+        let file = picture.with_extension("toml");
+        fs::write(&file, toml::to_string(charts)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let mut plot = self.dt_train("plot");
+        process::run(plot.arg(&file).arg("--force").arg("--out").arg(picture))?;
+        eprintln!("results: {}", picture.display());
+        Ok(())
+    }
+
     fn dt_train(&self, subcommand: &str) -> Command {
         let mut dt_train = command(self.programs.join("dt-train"));
         dt_train.arg(subcommand);
         dt_train
     }
+}
+
+/// What `eval` measured at a target return.
+#[derive(Deserialize)]
+struct Measured {
+    target_return: f64,
+    episodes: Vec<Episode>,
+}
+
+/// One of its episodes.
+#[derive(Deserialize)]
+struct Episode {
+    seed: u64,
+    #[serde(rename = "return")]
+    total: f64,
+}
+
+/// Reads what `eval` wrote, of one target return or of several.
+///
+/// # Errors
+/// If there is no such file, or it is of something else.
+fn measured(json: &Path) -> Result<Vec<Measured>> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(Measured),
+        Several(Vec<Measured>),
+    }
+    let text =
+        fs::read_to_string(json).with_context(|| format!("cannot read {}", json.display()))?;
+    let written = serde_json::from_str(&text);
+    Ok(
+        match written.with_context(|| format!("{}: no evaluation", json.display()))? {
+            Written::One(one) => vec![one],
+            Written::Several(several) => several,
+        },
+    )
 }
 
 /// The number in a line like `hopper-mixed: Pearson correlation of target and mean achieved return 0.909`.

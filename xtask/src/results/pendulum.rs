@@ -10,7 +10,6 @@ use serde::Deserialize;
 
 use super::table::{Description, Row};
 use super::{Episodes, Workbench};
-use crate::firmware::{self, Board, Program, Selection, emulator, image, recording};
 use crate::process;
 
 const ENV: &str = "pendulum";
@@ -153,15 +152,7 @@ impl Pendulum<'_> {
     /// The mean return of the plant on the controller, and how many bits of its actions differ from the host's.
     fn emulate(&self, dtype: &str) -> Result<(f64, u64)> {
         let policy = self.transformer("medium", SEEDS[0], dtype)?;
-        let episodes = firmware::Episodes {
-            episodes: EPISODES.count,
-            seed: EPISODES.seed.into(),
-            target_return: None,
-        };
-        let episodes = recording::record(&policy, None, episodes)?;
-        let selection = Selection::new(Board::M4f, Program::ClosedLoop, Some(policy));
-        let image = image::build(&selection, Some(&episodes))?;
-        let figures = emulator::run(selection.board, &image)?.figures;
+        let figures = self.bench.emulate(&policy, EPISODES, None)?;
         let mean_return = figures
             .mean_return
             .context("the closed loop reports no mean_return")?;
