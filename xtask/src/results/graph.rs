@@ -143,7 +143,7 @@ pub fn table(bench: &Workbench) -> Result<()> {
     let transformers = Ways(rows[1].1.iter().flat_map(|ways| ways.0.clone()).collect());
     let charts = Charts::new(
         "Ways to the goal",
-        "20 nodes, 1001 random walks of at most 10 steps; the Decision Transformer asked for the best return of the data from each start node",
+        "20 nodes, 1001 random walks; the Decision Transformer asked for the best return of the data from each node",
         Chart {
             title: "share of walks, %",
             x: "edges to the goal",
