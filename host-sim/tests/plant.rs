@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use assert_cmd::cargo::CommandCargoExt;
 use host_sim::evaluation::{Evaluation, losses};
 use host_sim::rollout::{Controller, Episode, Plan, Recorder, Transition, rollout};
-use host_sim::{Blueprint, Fault, make};
+use host_sim::{Blueprint, Fault, MakeError, make, plant};
 
 /// The plant in Python, with what is to go wrong.
 fn python(fault: &str) -> String {
@@ -58,8 +58,14 @@ impl Recorder for Bits {
     }
 }
 
+/// As if it had been typed.
+fn open(name: &str) -> Result<Blueprint, MakeError> {
+    plant::allow(name);
+    Blueprint::new(name, None)
+}
+
 fn run(name: &str, episodes: u32, threads: usize) -> Vec<(Episode, Bits)> {
-    let blueprint = Blueprint::new(name, None).unwrap_or_else(|error| panic!("{error}"));
+    let blueprint = open(name).unwrap_or_else(|error| panic!("{error}"));
     let plan = Plan {
         target_return: 0.0,
         episodes,
@@ -92,7 +98,7 @@ fn a_plant_in_a_process_of_its_own_gives_the_same_bits() {
     server.wait().unwrap();
     assert_eq!(over_tcp, built_in);
     // Nobody listens any more.
-    let gone = Blueprint::new("plant:tcp:127.0.0.1:1", None).unwrap_err();
+    let gone = open("plant:tcp:127.0.0.1:1").unwrap_err();
     assert!(gone.to_string().contains("start the plant first"), "{gone}");
 }
 
@@ -111,7 +117,7 @@ fn the_document_is_enough_to_write_one() {
     // What it prints between frames is dropped.
     assert_eq!(run(&python("print"), 5, 2), done);
     let name = python("nothing");
-    let env = make(&name).unwrap();
+    let env = open(&name).unwrap().make();
     let spec = env.spec();
     assert_eq!((spec.id, spec.max_episode_steps), ("point", 10));
     assert_eq!(spec.control_period_us, 20_000);
@@ -213,9 +219,76 @@ fn what_is_no_plant_is_refused_with_its_last_words() {
         ("plant:".into(), "give a command"),
         ("plant:no-such-program-at-all".into(), "not found"),
     ] {
-        let refusal = Blueprint::new(&name, None).unwrap_err().to_string();
+        let refusal = open(&name).unwrap_err().to_string();
         assert!(refusal.contains(problem), "{name}: {refusal}");
         assert!(refusal.starts_with(&format!("`{name}`: ")), "{refusal}");
+    }
+}
+
+/// Files name environments, too: nothing that they say runs a program, imports a module or opens a file, unless the very same name
+/// was typed.
+#[test]
+fn names_that_nobody_typed_start_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let command = format!("plant:touch {}", mark.display());
+    for (name, problem) in [
+        (&*command, "a command is only run if it is typed"),
+        ("plant:tcp:127.0.0.1:2", "--plant 'tcp:127.0.0.1:2'"),
+        (
+            "gym:untyped:X-v0",
+            "it imports the module `untyped`, and such a name is only taken if it is typed, not from a file: --env 'gym:untyped:X-v0'",
+        ),
+        (
+            "gym:Hopper-v5?xml_file=/untyped.xml",
+            "`/untyped.xml` could be a file",
+        ),
+    ] {
+        let refusal = make(name).err().unwrap().to_string();
+        assert!(refusal.contains(problem), "{name}: {refusal}");
+        assert!(!mark.exists());
+    }
+    plant::allow(&command);
+    assert!(
+        make(&command)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("is gone")
+    );
+    assert!(mark.exists());
+}
+
+/// What lies in the current folder is none of the bridge's modules, whatever it is called; a module that an ID names is found there.
+#[test]
+fn only_modules_that_are_named_are_imported_from_the_current_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = "import gymnasium\ngymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=5)\n";
+    for (file, text) in [
+        ("json.py", "open('mark', 'w')"),
+        ("gymnasium.py", "open('mark', 'w')"),
+        ("numpy.py", "open('mark', 'w')"),
+        ("mine.py", own),
+    ] {
+        std::fs::write(folder.path().join(file), text).unwrap();
+    }
+    for (env, says) in [
+        ("gym:CartPole-v1", "not `gym:CartPole-v1`"),
+        ("gym:mine:Mine-v0", "not `gym:mine:Mine-v0`"),
+        ("gym:mein:Mine-v0", "No module named 'mein'"),
+    ] {
+        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dt-core/examples/pendulum.dtb");
+        let output = Command::cargo_bin("host-sim")
+            .unwrap()
+            .arg("rollout")
+            .arg(&policy)
+            .args(["--target-return", "-150", "--episodes", "1", "--env", env])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(says), "{env}: {stderr}");
+        assert!(!folder.path().join("mark").exists(), "{env}");
     }
 }
 
@@ -228,7 +301,7 @@ fn lost_episodes_have_no_part_in_the_statistics() {
         .map(|(episode, _)| episode)
         .collect();
     let returns = [episodes[1].total_reward, episodes[2].total_reward];
-    let env = make(&name).unwrap();
+    let env = open(&name).unwrap().make();
     let evaluation = Evaluation::new(&env.spec(), "push", 0.0, episodes);
     assert_eq!(evaluation.mean_return, (returns[0] + returns[1]) / 2.0);
     let (min, _, max) = evaluation.min_median_max();

@@ -91,6 +91,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(out) => out.clone(),
         None => beside(&args.run)?,
     };
+    if let Some(env) = &args.env {
+        host_sim::plant::allow(env);
+    }
     let existing = existing(args.resume, args.force);
     let recipe = Source::File(before.dir.join(run::CONFIG));
     let recipe = run::recipe(&out, existing, Some(recipe), &settings(&args, &before))?;
@@ -105,7 +108,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         init_from: Some(args.run.clone()),
     };
     let tuned = train::train(data, options)?;
-    // Where there is none, or none of this version's, training has said so.
+    // Where there is none, or none of this version's or that only who types it may start, training has said so.
     let env = tuned.info.env_to_make();
     match env.filter(|env| host_sim::make(env).is_ok()) {
         Some(env) => measure(&args, env, &before, &tuned),

@@ -88,6 +88,9 @@ fn range(text: &str) -> Result<[f32; 2], String> {
 /// # Errors
 /// As [`import`].
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(env) = &args.env {
+        host_sim::plant::allow(env);
+    }
     let imported = import(&Options {
         dir: args.dir,
         out: args.out,

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::d4rl::file;
-use crate::dt_train;
 use crate::origin::{TINY, write};
+use crate::{dt_train, text};
 
 #[test]
 fn nobody_need_read_the_table() {
@@ -33,6 +33,23 @@ fn a_cause_is_said_once() {
              give a file, or a recipe by name: default, paper, gym-short, bc, td3bc, iql, awr, cql, pendulum, cartpole, \
              graph, key-to-door, atari-paper\n",
         );
+}
+
+/// Data may come from anywhere, and what they call their environment may be a command.
+#[test]
+fn no_data_run_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let path = file(folder.path(), |file| {
+        let attribute = file.new_attr::<hdf5::types::VarLenUnicode>();
+        let name = format!("plant:touch {}", mark.display());
+        let attribute = attribute.create("env").unwrap();
+        attribute.write_scalar(&text(&name)).unwrap();
+    });
+    dt_train(&["inspect", path.to_str().unwrap()])
+        .assert()
+        .success();
+    assert!(!mark.exists());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is typed to name an environment.
 
-use super::{COMMAND, is_plant};
+use super::{COMMAND, allow, is_plant};
 
 /// `--env`, `--env-arg` and `--plant`, for command lines.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -17,11 +17,19 @@ pub struct EnvironmentArgs {
 }
 
 impl EnvironmentArgs {
-    /// The environment's name, if one is given.
+    /// The environment's name, if one is given, which is typed and therefore [allowed](allow).
     ///
     /// # Errors
     /// Says what goes with what.
     pub fn name(&self) -> Result<Option<String>, String> {
+        let name = self.joined()?;
+        if let Some(name) = &name {
+            allow(name);
+        }
+        Ok(name)
+    }
+
+    fn joined(&self) -> Result<Option<String>, String> {
         if let Some(command) = &self.plant {
             return Ok(Some(format!("{COMMAND}{command}")));
         }

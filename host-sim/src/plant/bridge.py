@@ -1,5 +1,9 @@
 """Any Gymnasium environment as a plant: see PLANT.md. host-sim starts it with an ID and its arguments as JSON."""
-import importlib, importlib.util, json, os, struct, sys, traceback, types, zlib
+import sys
+
+# Files in the current folder are no modules, whatever they are called; that of an ID that names one may lie there.
+sys.path[:] = filter(None, sys.path)
+import importlib, importlib.util, json, os, struct, traceback, types, zlib
 
 inp, out = os.dup(0), os.dup(1)
 os.dup2(2, 1)  # what an environment prints is no frame
@@ -22,7 +26,9 @@ import gymnasium as gym
 from gymnasium.spaces import Box, Discrete
 
 VERSION = 1
-ID, KWARGS = sys.argv[1], json.loads(sys.argv[2])
+(MODULE, _, ID), KWARGS = sys.argv[1].rpartition(":"), json.loads(sys.argv[2])
+if MODULE:
+    sys.path.append(os.getcwd())
 ALE, MINATAR = ID.startswith("ALE/"), ID.startswith("MinAtar/")
 PERIOD = KWARGS.pop("control_period_us", None)
 # No time limit of their own, or one in frames: the host ends their episodes.
@@ -173,6 +179,8 @@ def make():
 
         register_envs()
         return gym.make(ID, disable_env_checker=True, **KWARGS)
+    if MODULE:
+        importlib.import_module(MODULE)
     modes = gym.spec(ID).entry_point and getattr(gym.envs.registration.load_env_creator(gym.spec(ID).entry_point), "metadata", {})
     mode = {"render_mode": "rgb_array"} if modes and "rgb_array" in modes.get("render_modes", []) else {}
     return gym.make(ID, disable_env_checker=True, **{**mode, **KWARGS})

@@ -1,7 +1,7 @@
 //! How a plant is started, from its name.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -60,6 +60,29 @@ impl Launch {
         }
     }
 
+    /// That it can be started whoever named it: it runs nothing but what is installed, and reads no file.
+    ///
+    /// # Errors
+    /// What it would do, and how `name` has to be given for that.
+    pub fn check_harmless(&self, name: &str) -> Result<(), String> {
+        match self {
+            Self::Gym { id, arguments } => {
+                let what = match id.rsplit_once(':') {
+                    Some((module, _)) => format!("it imports the module `{module}`"),
+                    None => match text_beyond_words(arguments) {
+                        Some(text) => format!("`{text}` could be a file"),
+                        None => return Ok(()),
+                    },
+                };
+                Err(format!(
+                    "{what}, and such a name is only taken if it is typed, not from a file: --env '{name}'"
+                ))
+            }
+            Self::Shell(command) => Err(typed_only(command)),
+            Self::Tcp(address) => Err(typed_only(&format!("tcp:{address}"))),
+        }
+    }
+
     /// Whether there is but one of it.
     pub const fn is_single(&self) -> bool {
         matches!(self, Self::Tcp(_))
@@ -115,6 +138,25 @@ impl Launch {
     }
 }
 
+fn typed_only(command: &str) -> String {
+    format!("a command is only run if it is typed, not if a file names it: --plant '{command}'")
+}
+
+/// The first text in JSON that is more than a word, such as the path of a file or the name of a module's.
+fn text_beyond_words(json: &str) -> Option<String> {
+    fn find(value: &serde_json::Value) -> Option<&str> {
+        let is_of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        match value {
+            serde_json::Value::String(text) => (!text.chars().all(is_of_word)).then_some(text),
+            serde_json::Value::Array(values) => values.iter().find_map(find),
+            serde_json::Value::Object(values) => values.values().find_map(find),
+            _ => None,
+        }
+    }
+    let value = serde_json::from_str(json).ok()?;
+    find(&value).map(Into::into)
+}
+
 /// `KEY=VALUE&…` as a JSON object; a value is JSON, or else text.
 fn arguments(query: &str) -> Result<String, String> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -162,8 +204,13 @@ pub fn python() -> (PathBuf, Option<OsString>) {
 fn module_path() -> Option<OsString> {
     let extras = Path::new(DEPS).join("extras").read_dir().ok()?;
     let extras = extras.filter_map(|entry| Some(entry.ok()?.path()));
-    let given = env::var_os("PYTHONPATH").unwrap_or_default();
-    env::join_paths(extras.chain(env::split_paths(&given))).ok()
+    joined(extras, &env::var_os("PYTHONPATH").unwrap_or_default())
+}
+
+/// A `PYTHONPATH` of folders and another one, without its empty entries: each would be the current folder.
+fn joined(folders: impl Iterator<Item = PathBuf>, path: &OsStr) -> Option<OsString> {
+    let path = env::split_paths(path).filter(|folder| !folder.as_os_str().is_empty());
+    env::join_paths(folders.chain(path)).ok()
 }
 
 #[cfg(test)]
@@ -192,6 +239,41 @@ mod tests {
             Launch::new("plant:tcp:here:7000"),
             Ok(Launch::Tcp("here:7000".into()))
         );
+    }
+
+    #[test]
+    fn files_name_what_is_installed_and_nothing_else() {
+        let check = |name: &str| Launch::new(name).unwrap().check_harmless(name);
+        for name in [
+            "gym:Hopper-v5",
+            "gym:ALE/Pong-v5?obs_type=grayscale",
+            "gym:FrozenLake-v1?map_name=8x8&is_slippery=false",
+            "gym:FrozenLake-v1?desc=[\"SFF\",\"FHG\"]",
+            "gym:Ant-v5?healthy_z_range=[0.2,1.5]&main_body=null",
+        ] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
+        for (name, what) in [
+            ("gym:evil:X-v0", "imports the module `evil`"),
+            ("gym:a:b:X-v0", "imports the module `a:b`"),
+            ("gym:A?xml_file=/tmp/a.xml", "`/tmp/a.xml` could be a file"),
+            ("gym:A?xml_file=a.xml", "`a.xml` could be a file"),
+            ("gym:A?b=[1,{\"c\":[\"..\"]}]", "`..` could be a file"),
+            ("gym:Old-v0?env_id=evil:X-v0", "`evil:X-v0` could be a file"),
+            ("plant:touch x", "--plant 'touch x'"),
+            ("plant:tcp:there:7000", "--plant 'tcp:there:7000'"),
+        ] {
+            let refusal = check(name).unwrap_err();
+            assert!(refusal.contains(what), "{name}: {refusal}");
+            assert!(refusal.contains("typed"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn the_current_folder_gets_on_no_path_by_itself() {
+        let path = |given: &str| joined(["/extras".into()].into_iter(), given.as_ref()).unwrap();
+        assert_eq!(path(""), "/extras");
+        assert_eq!(path(":/mine::."), "/extras:/mine:.");
     }
 
     #[test]

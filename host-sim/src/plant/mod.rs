@@ -32,6 +32,8 @@ pub use serve::{listen, serve};
 
 pub(crate) use pool::Pool;
 
+use launch::Launch;
+
 /// Before the ID of a Gymnasium environment.
 const GYM: &str = "gym:";
 /// Before the command of any other plant.
@@ -41,6 +43,34 @@ const COMMAND: &str = "plant:";
 #[must_use]
 pub fn is_plant(name: &str) -> bool {
     name.starts_with(GYM) || is_command(name)
+}
+
+/// Names of [`allow`].
+static ALLOWED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Lets a name start a program of its own choice: `plant:COMMAND`, `gym:MODULE:ID`, and arguments that could be the paths of files. Files
+/// name environments, too, and may come from anywhere; so everything that opens one by name refuses these, except
+/// the very names that somebody has typed. [`EnvironmentArgs::name`] allows what it makes.
+///
+/// ```
+/// # fn main() -> Result<(), host_sim::MakeError> {
+/// let name = "plant:sleep 9";
+/// assert!(host_sim::make(name).err().unwrap().to_string().contains("typed"));
+/// host_sim::plant::allow("plant:exit 1");
+/// assert!(host_sim::make("plant:exit 1").err().unwrap().to_string().contains("gone"));
+/// # Ok(())
+/// # }
+/// ```
+pub fn allow(name: &str) {
+    let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !allowed.iter().any(|other| other == name) {
+        allowed.push(name.into());
+    }
+}
+
+fn is_allowed(name: &str) -> bool {
+    let allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    allowed.iter().any(|other| other == name)
 }
 
 /// Whether a name has a command in it, which may be run if it was typed, but not if a file says so.
@@ -59,17 +89,23 @@ pub struct PlantError {
     pub problem: String,
 }
 
-/// Starts a plant, or gives the one of that name that has been started already.
+/// Starts a plant, or gives the one of that name that has been started already. One that only a typed name may start is
+/// refused if this one was not.
 pub(crate) fn open(name: &str) -> Result<Arc<Pool>, PlantError> {
     static OPEN: Mutex<Vec<Arc<Pool>>> = Mutex::new(Vec::new());
+    let refused = |problem| PlantError {
+        name: name.into(),
+        problem,
+    };
+    let launch = Launch::new(name).map_err(refused)?;
+    if !is_allowed(name) {
+        launch.check_harmless(name).map_err(refused)?;
+    }
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pool) = open.iter().find(|pool| pool.name() == name) {
         return Ok(pool.clone());
     }
-    let pool = Arc::new(Pool::start(name).map_err(|problem| PlantError {
-        name: name.into(),
-        problem,
-    })?);
+    let pool = Arc::new(Pool::start(name, launch).map_err(refused)?);
     open.push(pool.clone());
     Ok(pool)
 }

@@ -29,8 +29,7 @@ pub struct Pool {
 
 impl Pool {
     /// Starts a first process and asks what it is.
-    pub fn start(name: &str) -> Result<Self, String> {
-        let launch = Launch::new(name)?;
+    pub fn start(name: &str, launch: Launch) -> Result<Self, String> {
         let (process, described) = Process::start(&launch, name)?;
         Ok(Self {
             name: name.into(),
