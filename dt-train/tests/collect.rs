@@ -672,3 +672,79 @@ fn who_cannot_learn_an_environments_actions_is_refused() {
         "{text}"
     );
 }
+
+/// The plant in Python of host-sim's tests: `most` of its processes die in the third step of their first episode, of ten.
+fn mortal(marks: &Path, most: u32) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-sim/tests/plant.py");
+    let (script, marks) = (script.display(), marks.display());
+    let name = format!("plant:exec python3 {script} die {marks} {most}");
+    host_sim::plant::allow(&name);
+    name
+}
+
+#[test]
+fn episodes_end_where_their_plant_did_and_what_was_before_is_kept() {
+    let marks = tempfile::tempdir().unwrap();
+    let env = host_sim::maker(&mortal(marks.path(), 1)).unwrap();
+    let data = record(&env, Agent::Random, 35, 1, 1);
+    assert_eq!(data.rewards.len(), 35);
+    let ends: Vec<usize> = (0..35).filter(|&row| data.timeouts[row]).collect();
+    assert_eq!(ends, [1, 11, 21, 31]);
+    assert!(!data.terminals.contains(&true));
+    // It lives on from where it was in every step.
+    for row in (0..34).filter(|row| !ends.contains(row)) {
+        let [now, next] = [row, row + 1].map(|row| 2 * row..2 * row + 2);
+        assert_eq!(
+            data.next_observations[now], data.observations[next],
+            "row {row}"
+        );
+    }
+
+    // A plant that is lost again and again is given up, by agents that learn, too, and that is all there is.
+    let marks = tempfile::tempdir().unwrap();
+    let env = host_sim::maker(&mortal(marks.path(), 99)).unwrap();
+    let data = record(&env, Agent::Random, 35, 1, 1);
+    assert_eq!(data.timeouts, [false, true].repeat(3));
+
+    let marks = tempfile::tempdir().unwrap();
+    let env = host_sim::maker(&mortal(marks.path(), 99)).unwrap();
+    let mut learner = Learner::new(env, 1, &pendulum(), 50, 1);
+    let Ok(()) = learner.learn(|_| Ok::<_, std::convert::Infallible>(Next::Learn));
+    let words = learner.lost().unwrap();
+    assert!(words.contains("the spring broke"), "{words}");
+    let (_, _, data) = learner.into_parts();
+    assert_eq!(data.timeouts, [false, true].repeat(3));
+    assert_eq!((data.rewards.len(), data.observations.len()), (6, 12));
+}
+
+#[test]
+fn data_of_a_plant_name_it_and_no_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-sim/tests/plant.py");
+    let mut command = Command::cargo_bin("dt-train").unwrap();
+    let output = command
+        .args([
+            "collect",
+            "--agent",
+            "random",
+            "--steps",
+            "20",
+            "--out",
+            "point.hdf5",
+            "--plant",
+        ])
+        .arg(format!("exec python3 {} nothing", script.display()))
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    let data = Dataset::load(&[folder.path().join("point.hdf5")]).unwrap();
+    assert_eq!(data.env(), Some("point"));
+    fails(
+        folder.path(),
+        "--agent random --steps 5 --out x.hdf5",
+        2,
+        &["--env E, or --plant CMD"],
+    );
+}

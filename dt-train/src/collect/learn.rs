@@ -39,6 +39,8 @@ pub struct Learner {
     steps: usize,
     /// What the agent sees next (environments, state_dim).
     observations: Vec<f32>,
+    /// Rows that never were steps: the plant was lost in them.
+    pub(super) void: Vec<usize>,
     /// The last words of a plant that is gone for good.
     lost: Option<String>,
 }
@@ -118,6 +120,7 @@ impl Learner {
             noise,
             steps,
             observations,
+            void: Vec::new(),
             lost: None,
         }
     }
@@ -215,6 +218,9 @@ impl Learner {
         let actions = squashed.chunks_exact(act_dim);
         for ((lane, observation), squashed) in self.lanes.iter_mut().zip(observations).zip(actions)
         {
+            if lane.lost() {
+                self.void.push(self.ends.len());
+            }
             if lane.env.fault().is_some() {
                 // What the environment shows means nothing; it must not reach the critics as NaN.
                 lane.next_observation.copy_from_slice(observation);
@@ -295,6 +301,17 @@ impl Learner {
             ..Recording::default()
         };
         for row in self.rows_by_episode() {
+            if self.void.contains(&row) {
+                // What was before ends there.
+                let last = recording
+                    .terminals
+                    .last()
+                    .zip(recording.timeouts.last_mut());
+                if let Some((false, timeout)) = last {
+                    *timeout = true;
+                }
+                continue;
+            }
             let values = self.replay.row(row);
             let (state, rest) = values.split_at(state_dim);
             let (squashed, rest) = rest.split_at(act_dim);

@@ -83,6 +83,9 @@ struct Entry {
     episodes: Vec<u64>,
     noise: Position,
     learned: Counters,
+    /// Rows that never were steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    void: Vec<usize>,
 }
 
 /// Writes the state of `learner`.
@@ -100,6 +103,7 @@ pub fn save(path: &Path, learner: &Learner) -> Result<(), OutputError> {
         episodes: learner.lanes.iter().map(|lane| lane.episode).collect(),
         noise: learner.noise.position(),
         learned: learner.online.counters(),
+        void: learner.void.clone(),
     };
     let json = serde_json::to_string(&entry).expect("strings and numbers");
     let tensors = learner.online.tensors().into_iter();
@@ -218,6 +222,7 @@ fn parse(path: &Path, learner: &mut Learner) -> Result<(), Problem> {
     learner.ends = ends
         .map(|(&continues, &timeout)| continues == 0.0 || timeout)
         .collect();
+    learner.void = entry.void;
     learner.noise.resume(entry.noise);
     if !learner.replay_episodes(&entry.episodes) {
         return Err(Problem::OtherPhysics(learner.shape.env.clone()));

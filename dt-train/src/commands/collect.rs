@@ -350,6 +350,7 @@ fn learn_and_save(
     let mut learner = learner(args, settings.clone(), make_env, args.steps)?;
     let before = learner.done();
     learn(args, &mut learner, |_| Next::Learn)?;
+    let lost = learner.lost().is_some();
     let (actor, _, recording) = learner.into_parts();
     let seconds = start.elapsed().as_secs_f64();
     if !actor.weights.iter().all(|weight| weight.is_finite()) {
@@ -365,6 +366,9 @@ fn learn_and_save(
             version: env!("CARGO_PKG_VERSION").into(),
         };
         agent_file::save(path, args.force, &actor, &training)?;
+    }
+    if lost {
+        return Ok(recording);
     }
     let (mean, std) =
         collect::evaluate(make_env, &actor, EVALUATION_EPISODES, evaluation_seed(args));
@@ -431,8 +435,12 @@ fn learn(
             saved = learner.done() / SAVE_EVERY;
             part::save(&part, learner)?;
         }
-        Ok(next)
-    })
+        Ok::<_, anyhow::Error>(next)
+    })?;
+    if let Some(words) = learner.lost() {
+        eprintln!("note: the plant was lost: {words}");
+    }
+    Ok(())
 }
 
 fn summarize(path: &Path, recording: &Recording) -> Result<()> {
