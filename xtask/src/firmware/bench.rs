@@ -40,7 +40,7 @@ pub struct Arguments {
     /// What multilayer perceptrons cost beside the published model, instead: on the Cortex-M4F, in docs/results/mlp.md
     #[arg(long, conflicts_with_all = ["policy", "board", "quick", "heads"])]
     mlp: bool,
-    /// What seeing images costs, instead: the paper's network for Atari and a small one on the Cortex-M7, in docs/results/images.md
+    /// What seeing images costs, instead: the paper's network for Atari and a small one on the Cortex-M7 and M4F, in docs/results/images.md
     #[arg(long, conflicts_with_all = ["policy", "board", "quick", "heads", "mlp"])]
     images: bool,
     /// Write the figures down: as those to compare with, and into docs/results/controller.md and README.md, or the document above
@@ -106,14 +106,16 @@ fn family(
         .iter()
         .map(|model| Case::of_model(model).map(Case::with_any_input))
         .collect::<Result<_>>()?;
-    let images = Images::build(table.board, Program::Replay, &cases)?;
     let mut rows = Vec::new();
-    for case in &cases {
-        eprintln!("bench: {} on {:?}", case.name, table.board);
-        rows.push(case.measure(&images, false)?);
+    for &board in table.boards {
+        let images = Images::build(board, Program::Replay, &cases)?;
+        for case in &cases {
+            eprintln!("bench: {} on {board:?}", case.name);
+            rows.push(case.measure(&images, false)?);
+        }
     }
     print!("{}", table.of(&rows).text());
-    for (model, row) in models.iter().zip(&rows) {
+    for (model, row) in models.iter().cycle().zip(&rows) {
         match model.is_steady() {
             true => row.check()?,
             false => row.check_bound()?,

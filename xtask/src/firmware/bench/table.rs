@@ -102,7 +102,7 @@ pub struct Family {
     /// Its document.
     document: &'static str,
     /// Where they are measured.
-    pub board: Board,
+    pub boards: &'static [Board],
     /// What the table has of them.
     shows: Shows,
 }
@@ -120,21 +120,21 @@ enum Shows {
 /// Every activation and head.
 pub const HEADS: Family = Family {
     document: "docs/results/heads.md",
-    board: Board::M4f,
+    boards: &[Board::M4f],
     shows: Shows::Steps,
 };
 
 /// Multilayer perceptrons.
 pub const MLPS: Family = Family {
     document: "docs/results/mlp.md",
-    board: Board::M4f,
+    boards: &[Board::M4f],
     shows: Shows::StepsAndMemory,
 };
 
 /// What sees images.
 pub const IMAGES: Family = Family {
     document: "docs/results/images.md",
-    board: Board::M7,
+    boards: &[Board::M7, Board::M4f],
     shows: Shows::Everything,
 };
 
