@@ -290,13 +290,16 @@ fn evaluations_in_training_lead_only_where_there_are_no_others() {
 }
 
 #[test]
-fn a_baseline_is_no_policy_for_controllers() {
+fn a_baseline_is_a_policy_for_controllers() {
     let lab = Lab::new(Attention::Streaming);
     fs::write(lab.path("RUN/config.toml"), "[model]\nkind = \"bc\"\n").unwrap();
     let page = report(&lab, &["RUN"]);
     // K = 20 states of 3 into three layers of 128, one action.
-    has(&page, &["3 × 128, K 20", "runs on no controller", "40,961"]);
-    assert!(!page.contains("has not been quantized"));
+    has(
+        &page,
+        &["3 × 128, K 20", "40,961", "has not been quantized"],
+    );
+    assert!(!page.contains("runs on no controller"));
 }
 
 #[test]

@@ -67,6 +67,7 @@ async fn serve(driver: Driver<'static, USB>) {
     config.product = Some(NAME);
     let (mut descriptor, mut bos, mut control) = ([0; 128], [0; 16], [0; PACKET]);
     let mut state = State::new();
+    let mut bus = Bus;
     let mut builder = Builder::new(
         driver,
         config,
@@ -75,7 +76,6 @@ async fn serve(driver: Driver<'static, USB>) {
         &mut [],
         &mut control,
     );
-    let mut bus = Bus;
     builder.handler(&mut bus);
     let class = CdcAcmClass::new(&mut builder, &mut state, PACKET as u16);
     let mut device = builder.build();
