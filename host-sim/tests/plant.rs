@@ -129,6 +129,7 @@ fn the_document_is_enough_to_write_one() {
 #[test]
 fn a_plant_that_fails_ends_its_episode_with_its_last_words_and_loses_nothing() {
     let well = run(&python("nothing"), 4, 1);
+    let deaf = |words: &str| words.ends_with("is NaN");
     for (fault, words) in [
         (
             "die",
@@ -139,6 +140,8 @@ fn a_plant_that_fails_ends_its_episode_with_its_last_words_and_loses_nothing() {
             "nan",
             "its observation's component 1 (velocity) is NaN, which is none of Box(2), unbounded",
         ),
+        // Without a stderr, too, it is ended: its end is not waited for.
+        ("nan", "its observation's component 1 (velocity) is NaN"),
         ("reward", "its reward is -inf"),
         ("shape", "its observation has 3 components instead of 2"),
         ("kind", "it answers with Hello where a State is due"),
@@ -150,7 +153,12 @@ fn a_plant_that_fails_ends_its_episode_with_its_last_words_and_loses_nothing() {
         ),
     ] {
         let marks = tempfile::tempdir().unwrap();
-        let name = format!("{} {} 1", python(fault), marks.path().display());
+        let redirection = if deaf(words) { "2>/dev/null" } else { "" };
+        let name = format!(
+            "{} {} 1 {redirection}",
+            python(fault),
+            marks.path().display()
+        );
         let done = run(&name, 4, 1);
         // Those that answer nonsense while they live are no better in the next episode; this one is told not to fail twice.
         let failed: Vec<usize> = (0..4).filter(|&i| done[i].0.fault.is_some()).collect();
@@ -390,6 +398,12 @@ fn what_is_typed_wrong_is_wrong_usage() {
             &["--plant", "exec sleep 0"][..],
             1,
             "`plant:exec sleep 0`: the plant is gone",
+        ),
+        // Its end is not waited for.
+        (
+            &["--plant", "exec sleep 999 2>/dev/null"],
+            1,
+            "2>/dev/null`: no answer to Hello in 4 s",
         ),
         (&[], 2, "name an environment: --env E, or --plant CMD"),
         (

@@ -140,11 +140,15 @@ impl Wire {
             | io::ErrorKind::ConnectionReset => "the plant is gone".into(),
             _ => error.to_string(),
         };
-        let number = self
-            .stream
-            .send(question)
-            .map_err(lost)
-            .map_err(Failure::Dead)?;
+        let number = match self.stream.send(question) {
+            Ok(number) => number,
+            Err(error) => {
+                // What it has written before it went is there to be read.
+                let _ = self.stream.reader().set_patience(FAREWELL);
+                let _ = self.stream.receive(Some(Instant::now() + FAREWELL));
+                return Err(Failure::Dead(lost(error)));
+            }
+        };
         let patience = self.patience;
         let silent = || {
             let hint = "DT_PLANT_TIMEOUT=SECONDS gives it more time";
@@ -177,8 +181,11 @@ impl Wire {
     fn bury(&mut self, problem: String) -> String {
         let mut obituary = problem;
         if let Some(child) = &mut self.child {
-            // What has died by itself has a status to tell.
-            let died = self.words.wait_for_the_end() || matches!(child.try_wait(), Ok(Some(_)));
+            // What has died by itself has a status to tell. That its stderr is closed does not mean that: it may never have had
+            // one, and waiting for it would be for ever.
+            let until = Instant::now() + FAREWELL;
+            self.words.wait_for_the_end(until);
+            let died = has_ended(child, until);
             if !died {
                 let _ = child.kill();
             }
@@ -208,6 +215,17 @@ impl Drop for Wire {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Whether a process has ended, or does so in time.
+fn has_ended(child: &mut Child, until: Instant) -> bool {
+    loop {
+        let ended = matches!(child.try_wait(), Ok(Some(_)));
+        if ended || Instant::now() > until {
+            return ended;
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -266,14 +284,10 @@ impl Words {
         words
     }
 
-    /// Whether stderr has been closed, after a moment.
-    fn wait_for_the_end(&self) -> bool {
-        let start = Instant::now();
-        loop {
-            let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).1;
-            if ended || start.elapsed() > FAREWELL {
-                return ended;
-            }
+    /// Waits until stderr has been closed, but not for ever.
+    fn wait_for_the_end(&self, until: Instant) {
+        let ended = || self.0.lock().unwrap_or_else(PoisonError::into_inner).1;
+        while !ended() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }
     }
