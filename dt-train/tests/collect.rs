@@ -11,7 +11,8 @@ use dt_train::collect::agent_file::{self, Training};
 use dt_train::collect::learn::{Learner, Next, learn};
 use dt_train::collect::{Agent, online, part, record};
 use dt_train::data::Dataset;
-use host_sim::Space;
+use dt_train::data::d4rl::{self, Metadata, Recording};
+use host_sim::{Space, console};
 
 fn collect(folder: &Path, args: &str) -> Output {
     let mut command = Command::cargo_bin("dt-train").unwrap();
@@ -671,6 +672,86 @@ fn who_cannot_learn_an_environments_actions_is_refused() {
         output.status.success() && text.contains("medium agent (mean return of 5.00)"),
         "{text}"
     );
+}
+
+/// `collect` with a plant as it is typed.
+fn collect_plant(folder: &Path, name: &str, args: &str) -> (bool, String) {
+    let mut command = Command::cargo_bin("dt-train").unwrap();
+    let output = command
+        .args(["collect", "--plant", name.strip_prefix("plant:").unwrap()])
+        .args(args.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    (output.status.success(), message)
+}
+
+#[test]
+fn a_collection_whose_plant_was_lost_goes_on() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let marks = tempfile::tempdir().unwrap();
+    let env = host_sim::maker(&mortal(marks.path(), 0)).unwrap();
+    let settings = online::Settings::for_env(&env().spec());
+    for (out, learns) in [
+        ("sac.hdf5", "--agent sac"),
+        ("replay.hdf5", "--recipe medium-replay --medium-return 9"),
+    ] {
+        // What a stopped process leaves: a first episode.
+        let part = folder.join(format!("{out}.part"));
+        let mut learner = Learner::new(&env, 1, &settings, 30, 1);
+        learner.learn(|_| Ok::<_, ()>(Next::Stop)).unwrap();
+        part::save(&part, &learner).unwrap();
+
+        let args = format!("{learns} --steps 30 --seed 1 --resume --out {out}");
+        let marks = tempfile::tempdir().unwrap();
+        let (done, message) = collect_plant(folder, &mortal(marks.path(), 99), &args);
+        assert!(!done, "{message}");
+        let says = format!(
+            "the plant was lost: {out} has the 16 steps before that, of 30; once it is mended, move that file and go on with --resume"
+        );
+        assert!(message.contains(&says), "{message}");
+        assert!(part.exists());
+
+        std::fs::remove_file(folder.join(out)).unwrap();
+        let (done, message) = collect_plant(folder, &mortal(marks.path(), 0), &args);
+        assert!(done, "{message}");
+        assert!(!part.exists());
+        let data = Dataset::load(&[folder.join(out)]).unwrap();
+        assert_eq!((data.len(), data.episodes.len()), (30, 3));
+    }
+}
+
+#[test]
+fn a_plant_that_never_begins_leaves_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-sim/tests/plant.py");
+    let name = format!("plant:exec python3 {} reset", script.display());
+    std::fs::write(folder.join("x.hdf5"), "precious").unwrap();
+    for agent in ["random", "sac"] {
+        let args = format!("--agent {agent} --steps 30 --out x.hdf5 --force");
+        let (done, message) = collect_plant(folder, &name, &args);
+        assert!(!done, "{message}");
+        for says in [
+            "no point on the line",
+            "error: the plant was lost before its first step; nothing was written to x.hdf5",
+        ] {
+            assert!(message.contains(says), "{agent}: {message}");
+        }
+        assert_eq!(std::fs::read(folder.join("x.hdf5")).unwrap(), b"precious");
+    }
+    let metadata = Metadata {
+        env: "point",
+        policy: "random",
+        seed: 0,
+        choices: false,
+    };
+    let nothing = d4rl::write(&folder.join("y"), false, &Recording::default(), &metadata);
+    let nothing = console::message(&nothing.unwrap_err());
+    assert!(nothing.contains("no step was recorded"), "{nothing}");
 }
 
 /// The plant in Python of host-sim's tests: `most` of its processes die in the third step of their first episode, of ten.

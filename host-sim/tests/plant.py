@@ -2,7 +2,7 @@
 
 A point on a line: observations are position and velocity, the action is a push, ten steps an episode. The argument says what
 goes wrong, in the third step: nothing, die, hang, raise, nan, reward, shape, kind, other, sequence, garble, print; or from the start:
-version, mute, empty, names.
+version, mute, empty, names, reset.
 """
 import os, struct, sys, time, zlib
 
@@ -96,6 +96,9 @@ while True:
             continue
         env, rest = read_varint(rest)
         if kind == 1:
+            if FAULT == "reset":
+                send(sequence, varint(3) + blob(b"no point on the line"))
+                continue
             seed, _ = read_varint(rest)
             envs[env] = (seed % 8 / 8, 0.0, 0)
             send(sequence, state(env, *envs[env][:2], 0.0))

@@ -187,21 +187,32 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     let (steps, threads) = (args.steps as usize, threads(&args));
-    let recording = match (args.recipe, agent) {
+    let (recording, stopped) = match (args.recipe, agent) {
         (Some(Recipe::Random), _) | (None, None | Some(Named::Random)) => {
-            collect::record(&make_env, Agent::Random, steps, args.seed, threads)
+            let random = collect::record(&make_env, Agent::Random, steps, args.seed, threads);
+            (random, false)
         }
         (Some(recipe), _) => by_recipe(&args, recipe, settings, &make_env)?,
-        (None, Some(Named::Learner(_))) => learn_and_save(&args, settings, &make_env)?,
+        (None, Some(Named::Learner(_))) => (learn_and_save(&args, settings, &make_env)?, false),
         (None, Some(Named::File(file))) => {
             let (actor, _) = agent_file::load(file, make_env().spec().id)?;
             let agent = Agent::Trained {
                 actor: &actor,
                 deterministic: args.deterministic,
             };
-            collect::record(&make_env, agent, steps, args.seed, threads)
+            let sampled = collect::record(&make_env, agent, steps, args.seed, threads);
+            (sampled, false)
         }
     };
+    let collected = recording.rewards.len();
+    if collected == 0 {
+        // A note has had its words.
+        bail!(
+            "the plant was lost before its first step; nothing was written to {}",
+            args.out.display()
+        );
+    }
+    let lost = collected < steps && !stopped;
     let name = args.recipe.and_then(|recipe| recipe.to_possible_value());
     // The file's name, not its path: data say nothing about the machine they were made on.
     let policy = match &name {
@@ -224,14 +235,18 @@ pub fn run(args: Args) -> Result<()> {
         choices,
     };
     d4rl::write(&args.out, args.force, &recording, &metadata)?;
-    if trains && part.exists() {
+    let resumes = trains && part.exists();
+    if resumes && !lost {
         std::fs::remove_file(&part).with_context(|| format!("cannot remove {}", part.display()))?;
     }
     summarize(&args.out, &recording)?;
-    let collected = recording.rewards.len();
-    if collected < steps && args.recipe != Some(Recipe::MediumReplay) {
+    if lost {
+        let remedy = match resumes {
+            true => "; once it is mended, move that file and go on with --resume",
+            false => "",
+        };
         bail!(
-            "the plant was lost: {} has the {collected} steps before that, of {steps}",
+            "the plant was lost: {} has the {collected} steps before that, of {steps}{remedy}",
             args.out.display()
         );
     }
@@ -279,13 +294,13 @@ fn refuse_other_learner(name: &str, spec: &EnvSpec<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Data of agents that are trained for them.
+/// Data of agents that are trained for them, and whether they are complete however few they are.
 fn by_recipe(
     args: &Args,
     recipe: Recipe,
     settings: Settings,
     make_env: &(impl Fn() -> Box<dyn Env> + Sync),
-) -> Result<Recording> {
+) -> Result<(Recording, bool)> {
     let env = make_env();
     let spec = env.spec();
     let medium = args.medium_return.or_else(|| recipe::medium_return(&spec));
@@ -306,7 +321,7 @@ fn by_recipe(
     let mut learner = learner(args, settings, make_env, train_steps)?;
     let mut watch = Watch::new(medium, until_expert, evaluation_seed(args), &learner);
     learn(args, &mut learner, |learner| watch.next(learner, make_env))?;
-    let done = learner.done();
+    let (done, lost) = (learner.done(), learner.lost().is_some());
     let (last, kept, replay) = learner.into_parts();
     match watch.reached() {
         Some(steps) => console::line(format_args!(
@@ -314,6 +329,7 @@ fn by_recipe(
         ))?,
         // It was reached before training was stopped and resumed.
         None if kept.is_some() => {}
+        None if recipe == Recipe::MediumReplay && lost => {}
         None if recipe == Recipe::MediumReplay => {
             eprintln!(
                 "note: the agent is not medium yet (mean return of {medium:.2}); it takes more --steps"
@@ -324,8 +340,8 @@ fn by_recipe(
         ),
     }
     let (steps, threads) = (args.steps as usize, threads(args));
-    Ok(match recipe {
-        Recipe::MediumReplay => replay,
+    let data = match recipe {
+        Recipe::MediumReplay => return Ok((replay, !lost)),
         Recipe::MediumExpert => {
             let medium = kept.as_ref().unwrap_or(&last);
             recipe::medium_expert(make_env, medium, &last, steps, args.seed, threads)
@@ -337,7 +353,8 @@ fn by_recipe(
             };
             collect::record(make_env, agent, steps, args.seed, threads)
         }
-    })
+    };
+    Ok((data, false))
 }
 
 /// Trains an agent, saves and evaluates it; returns every step it took.

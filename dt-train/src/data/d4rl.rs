@@ -98,13 +98,17 @@ pub struct Metadata<'a> {
 /// Writes `recording` (at least one step) to `path`, compressed.
 ///
 /// # Errors
-/// The output exists and `force` is not given, or it cannot be written; nothing is left half-written.
+/// There is no step, the output exists and `force` is not given, or it cannot be written; nothing is left half-written.
 pub fn write(
     path: &Path,
     force: bool,
     recording: &Recording,
     metadata: &Metadata,
 ) -> Result<(), OutputError> {
+    if recording.rewards.is_empty() {
+        let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no step was recorded");
+        return Err(OutputError::io(path)(nothing));
+    }
     let staged = Staged::new(path, force)?;
     fill(staged.temporary_path(), recording, metadata)
         .map_err(|error| io::Error::other(h5::first_line(&error)))
