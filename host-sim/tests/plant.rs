@@ -391,6 +391,22 @@ fn rollout_reports_what_was_finished_and_fails() {
     }
 }
 
+/// It may always refuse to begin in a state that is none: that is no reason to give it up.
+#[test]
+fn states_that_are_refused_are_no_ends() {
+    let name = format!("plant:exec {}", pendulum());
+    let blueprint = open(&name).unwrap();
+    let mut env = blueprint.make();
+    for _ in 0..4 {
+        assert!(env.set_state(&[], &[]).is_err());
+    }
+    let mut other = blueprint.make();
+    for env in [&mut env, &mut other] {
+        env.reset(1);
+        assert_eq!(env.fault(), None);
+    }
+}
+
 #[test]
 fn what_is_typed_wrong_is_wrong_usage() {
     for (args, code, says) in [

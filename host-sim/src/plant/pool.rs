@@ -7,6 +7,7 @@ use std::thread;
 
 use dt_link::Values;
 use dt_link::plant::{FromPlant, Hello, Space as WireSpace, ToPlant, VERSION};
+use dt_link::stream::MAX_STREAM_FRAME;
 
 use super::launch::Launch;
 use super::wire::{Failure, Wire};
@@ -190,7 +191,7 @@ impl Slot {
     }
 
     /// Asks. An error is the plant's end, or its refusal, of which `pool` takes note: once, however many environments end
-    /// with it.
+    /// with it. It may always refuse to draw or to begin in a given state, of which nobody takes note.
     pub fn ask<T>(
         &self,
         pool: &Pool,
@@ -203,7 +204,10 @@ impl Slot {
         };
         match open.ask(question, take) {
             Ok(answer) => Ok(answer),
-            Err(Failure::Refused(text)) => Err(pool.end(text)),
+            Err(Failure::Refused(text)) => Err(match question {
+                ToPlant::Reset { .. } | ToPlant::Step { .. } => pool.end(text),
+                ToPlant::Hello { .. } | ToPlant::Render { .. } | ToPlant::SetState { .. } => text,
+            }),
             Err(Failure::Dead(words)) => {
                 *wire = None;
                 *locked(&self.process.words) = Some(words.clone());
@@ -256,6 +260,13 @@ impl Described {
             if number == 0 {
                 return Err(format!("it says 0 for {what}; at least 1 is of use"));
             }
+        }
+        if let Some((low, high)) = hello.score_range
+            && !(low.is_finite() && high.is_finite() && low < high)
+        {
+            return Err(format!(
+                "its score_range is {low} to {high}; both have to be finite, the first one below the second, or there is none"
+            ));
         }
         let names: Vec<String> = hello.observation_names.lines().map(Into::into).collect();
         let observation = OwnedSpace::new("observations", hello.observation)?;
@@ -318,7 +329,18 @@ impl OwnedSpace {
                 height,
                 width,
                 channels,
-            } => Self::Image([height, width, channels].map(|n| n as usize)),
+            } => {
+                let sides = [height, width, channels].map(|n| n as usize);
+                let pixels = sides
+                    .iter()
+                    .try_fold(1, |n: usize, side| n.checked_mul(*side));
+                if pixels.is_none_or(|pixels| pixels > MAX_STREAM_FRAME) {
+                    return Err(format!(
+                        "its {what} are images of {height} × {width} × {channels} values, and an answer has at most {MAX_STREAM_FRAME}"
+                    ));
+                }
+                Self::Image(sides)
+            }
         };
         let empty = match &owned {
             Self::Box(low, _) => low.is_empty(),
@@ -351,5 +373,67 @@ pub const fn answer_kind(answer: &FromPlant<'_>) -> &'static str {
         FromPlant::State { .. } => "State",
         FromPlant::Picture { .. } => "Picture",
         FromPlant::Error { .. } => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(height: u32, width: u32, channels: u32) -> WireSpace<'static> {
+        WireSpace::Image {
+            height,
+            width,
+            channels,
+        }
+    }
+
+    fn described(observation: WireSpace<'_>, score_range: Option<(f64, f64)>) -> Option<String> {
+        let hello = Hello {
+            version: VERSION,
+            name: "x",
+            envs: 1,
+            observation,
+            action: WireSpace::Discrete { n: 2 },
+            max_episode_steps: 1,
+            control_period_us: 1,
+            score_range,
+            observation_names: "",
+            action_names: "",
+        };
+        Described::new(&hello).err()
+    }
+
+    #[test]
+    fn images_that_fit_no_answer_are_refused() {
+        assert_eq!(described(image(4096, 4096, 4), None), None);
+        for sides in [
+            image(4097, 4096, 4),
+            image(65535, 65535, 4),
+            image(1 << 22, 1 << 22, 1 << 22),
+            image(u32::MAX, u32::MAX, u32::MAX),
+        ] {
+            let refusal = described(sides, None).unwrap();
+            assert!(refusal.contains("at most 67108864"), "{refusal}");
+        }
+        let empty = described(image(0, u32::MAX, u32::MAX), None).unwrap();
+        assert!(empty.contains("no components"), "{empty}");
+    }
+
+    #[test]
+    fn scores_are_of_two_finite_returns() {
+        let range = |low, high| described(image(1, 1, 1), Some((low, high)));
+        assert_eq!(range(-1.0, 2.0), None);
+        for (low, high) in [
+            (f64::NAN, 1.0),
+            (0.0, f64::NAN),
+            (f64::NEG_INFINITY, 1.0),
+            (0.0, f64::INFINITY),
+            (1.0, 1.0),
+            (2.0, 1.0),
+        ] {
+            let refusal = range(low, high).unwrap();
+            assert!(refusal.contains("its score_range is"), "{refusal}");
+        }
     }
 }
