@@ -428,6 +428,11 @@ fn what_is_typed_wrong_is_wrong_usage() {
             "`pendulum` has no arguments",
         ),
         (
+            &["--env", "plant:./sim", "--env-arg", "g=9"],
+            2,
+            "`plant:./sim` has no arguments",
+        ),
+        (
             &["--env", "pendulum", "--plant", "x"],
             2,
             "cannot be used with",

@@ -1,6 +1,6 @@
 //! What is typed to name an environment.
 
-use super::{COMMAND, allow, is_plant};
+use super::{COMMAND, GYM, allow};
 
 /// `--env`, `--env-arg` and `--plant`, for command lines.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -39,7 +39,7 @@ impl EnvironmentArgs {
         if self.env_arg.is_empty() {
             return Ok(Some(env.clone()));
         }
-        if !is_plant(env) {
+        if !env.starts_with(GYM) {
             return Err(format!(
                 "--env-arg is for gym:ID environments; `{env}` has no arguments"
             ));
@@ -78,8 +78,11 @@ mod tests {
             name(Some("gym:A-v0?b=1"), &["c=x"], None),
             is("gym:A-v0?b=1&c=x")
         );
-        let refusal = name(Some("hopper"), &["b=1"], None).unwrap_err();
-        assert!(refusal.contains("`hopper` has no arguments"), "{refusal}");
+        for env in ["hopper", "plant:./sim"] {
+            let refusal = name(Some(env), &["b=1"], None).unwrap_err();
+            let says = format!("`{env}` has no arguments");
+            assert!(refusal.contains(&says), "{refusal}");
+        }
         assert!(name(Some("gym:A"), &["b=1&c=2"], None).is_err());
     }
 }

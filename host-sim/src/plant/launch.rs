@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::wire::{Socket, Wire};
+use super::wire::{Socket, Wire, patience};
 use super::{COMMAND, GYM};
 
 /// The Gymnasium bridge.
@@ -90,6 +90,7 @@ impl Launch {
 
     /// Starts it, or connects. `name` is what the bridge is to call itself.
     pub fn start(&self, name: &str) -> Result<Wire, String> {
+        let patience = patience()?;
         let mut command = match self {
             Self::Tcp(address) => {
                 let stream = TcpStream::connect(address)
@@ -97,7 +98,8 @@ impl Launch {
                     .map_err(|error| {
                         format!("cannot connect to {address}: {error}; start the plant first")
                     })?;
-                return Wire::new(Socket::Tcp(stream), None).map_err(|error| error.to_string());
+                return Wire::new(Socket::Tcp(stream), None, patience)
+                    .map_err(|error| error.to_string());
             }
             Self::Shell(line) => {
                 let mut command = Command::new("sh");
@@ -134,7 +136,7 @@ impl Launch {
         let child = spawned.map_err(failed)?;
         // Its end of the pair is closed here, so that its death is the end of ours.
         drop(command);
-        Wire::new(Socket::Unix(ours), Some(child)).map_err(|error| error.to_string())
+        Wire::new(Socket::Unix(ours), Some(child), patience).map_err(|error| error.to_string())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr};
@@ -21,6 +21,8 @@ const START: u32 = 4;
 
 /// Lines of its stderr that are kept.
 const LAST_LINES: usize = 12;
+/// Bytes that are kept of each.
+const LINE: usize = 1024;
 
 /// How long the stderr of what has died may take to arrive.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -90,11 +92,12 @@ pub struct Wire {
     child: Option<Child>,
     words: Words,
     patience: Duration,
+    has_started: bool,
 }
 
 impl Wire {
-    /// Over a socket, to a process or to somebody elsewhere.
-    pub fn new(socket: Socket, mut child: Option<Child>) -> io::Result<Self> {
+    /// Over a socket, to a process or to somebody elsewhere, whose answers have to come in `patience`.
+    pub fn new(socket: Socket, mut child: Option<Child>, patience: Duration) -> io::Result<Self> {
         let words = match child.as_mut().and_then(|child| child.stderr.take()) {
             Some(stderr) => Words::listen(stderr),
             None => Words::default(),
@@ -104,7 +107,8 @@ impl Wire {
             stream,
             child,
             words,
-            patience: patience().saturating_mul(START),
+            patience,
+            has_started: false,
         })
     }
 
@@ -117,8 +121,7 @@ impl Wire {
     ) -> Result<T, Failure> {
         let problem = match self.exchange(question, take) {
             Ok(answer) => {
-                // It has started.
-                self.patience = patience();
+                self.has_started = true;
                 return Ok(answer);
             }
             Err(Failure::Refused(text)) => return Err(Failure::Refused(text)),
@@ -149,7 +152,10 @@ impl Wire {
                 return Err(Failure::Dead(lost(error)));
             }
         };
-        let patience = self.patience;
+        let patience = match self.has_started {
+            true => self.patience,
+            false => self.patience.saturating_mul(START),
+        };
         let silent = || {
             let hint = "DT_PLANT_TIMEOUT=SECONDS gives it more time";
             let seconds = patience.as_secs_f64();
@@ -229,13 +235,25 @@ fn has_ended(child: &mut Child, until: Instant) -> bool {
     }
 }
 
-fn patience() -> Duration {
-    let seconds = env::var(TIMEOUT).ok();
-    let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+/// Until an answer must have come.
+///
+/// # Errors
+/// [`TIMEOUT`] says what is no time.
+pub fn patience() -> Result<Duration, String> {
+    match env::var_os(TIMEOUT) {
+        None => Ok(PATIENCE),
+        Some(seconds) => parse_patience(&seconds.to_string_lossy()),
+    }
+}
+
+fn parse_patience(seconds: &str) -> Result<Duration, String> {
+    let parsed = seconds.trim().parse().ok();
+    let patience = parsed.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    patience
         .filter(|patience| !patience.is_zero())
-        .unwrap_or(PATIENCE)
+        .ok_or_else(|| {
+            format!("{TIMEOUT}={seconds} is no number of seconds above 0; write e.g. {TIMEOUT}=60")
+        })
 }
 
 /// A greeting of another version, whose other fields may be others.
@@ -262,31 +280,30 @@ const fn kind(question: &ToPlant<'_>) -> &'static str {
 
 /// The last lines of a process's stderr.
 #[derive(Debug, Default)]
-struct Words(Arc<Mutex<(VecDeque<String>, bool)>>);
+struct Words(Arc<Mutex<Lines>>);
 
 impl Words {
-    fn listen(stderr: ChildStderr) -> Self {
+    fn listen(mut stderr: ChildStderr) -> Self {
         let words = Self::default();
         let shared = words.0.clone();
         thread::spawn(move || {
-            let lines = BufReader::new(stderr).split(b'\n');
-            for line in lines.map_while(Result::ok) {
-                let mut words = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                words
-                    .0
-                    .push_back(String::from_utf8_lossy(&line).into_owned());
-                if words.0.len() > LAST_LINES {
-                    words.0.pop_front();
+            let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut buffer = [0; 4096];
+            loop {
+                match stderr.read(&mut buffer) {
+                    Ok(len @ 1..) => lock().hear(&buffer[..len]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(0) | Err(_) => break,
                 }
             }
-            shared.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+            lock().end();
         });
         words
     }
 
     /// Waits until stderr has been closed, but not for ever.
     fn wait_for_the_end(&self, until: Instant) {
-        let ended = || self.0.lock().unwrap_or_else(PoisonError::into_inner).1;
+        let ended = || self.0.lock().unwrap_or_else(PoisonError::into_inner).ended;
         while !ended() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }
@@ -294,7 +311,96 @@ impl Words {
 
     fn text(&self) -> String {
         let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: Vec<&str> = words.0.iter().map(|line| line.trim_end()).collect();
+        let lines: Vec<&str> = words.kept.iter().map(|line| line.trim_end()).collect();
         lines.join("\n")
+    }
+}
+
+/// Lines as a terminal shows them: after a carriage return they begin anew, as progress bars do.
+#[derive(Debug, Default)]
+struct Lines {
+    kept: VecDeque<String>,
+    line: Vec<u8>,
+    returned: bool,
+    ended: bool,
+}
+
+impl Lines {
+    fn hear(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                b'\n' => self.keep(),
+                b'\r' => self.returned = true,
+                _ => {
+                    if std::mem::take(&mut self.returned) {
+                        self.line.clear();
+                    }
+                    if self.line.len() < LINE {
+                        self.line.push(byte);
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self) {
+        let line = String::from_utf8_lossy(&self.line).into_owned();
+        self.line.clear();
+        self.returned = false;
+        self.kept.push_back(line);
+        if self.kept.len() > LAST_LINES {
+            self.kept.pop_front();
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.line.is_empty() {
+            self.keep();
+        }
+        self.ended = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_a_terminal_shows_them_and_bounded() {
+        let heard = |pieces: &[&[u8]]| {
+            let mut lines = Lines::default();
+            for piece in pieces {
+                lines.hear(piece);
+            }
+            lines.end();
+            lines.kept
+        };
+        assert_eq!(
+            heard(&[b"one\r", b"\ntwo\n\nfour"]),
+            ["one", "two", "", "four"]
+        );
+        assert_eq!(heard(&[b"1 %\r20 %\r", b"100 %\r", b""]), ["100 %"]);
+        assert_eq!(heard(&[]), [""; 0]);
+        let long = heard(&[&[b'x'; 5000], &[b'x'; 5000], b"\nend\n"]);
+        assert_eq!(long, ["x".repeat(LINE), "end".into()]);
+        let many = heard(&[&b"x\n".repeat(99), b"y"]);
+        assert_eq!((many.len(), &*many[LAST_LINES - 1]), (LAST_LINES, "y"));
+        // However long nothing ends a line.
+        let mut lines = Lines::default();
+        for _ in 0..100 {
+            lines.hear(&b"50 %\r".repeat(100));
+            lines.hear(&[b'-'; 500]);
+        }
+        assert!(lines.kept.is_empty() && lines.line.capacity() <= 2 * LINE);
+    }
+
+    #[test]
+    fn a_time_is_a_number_above_0() {
+        assert_eq!(parse_patience(" 0.5 "), Ok(Duration::from_millis(500)));
+        for wrong in ["abc", "", "0", "-1", "NaN", "inf", "1e99", "30s"] {
+            let refusal = parse_patience(wrong).unwrap_err();
+            let says = format!("DT_PLANT_TIMEOUT={wrong} is no number of seconds above 0");
+            assert!(refusal.starts_with(&says), "{refusal}");
+        }
     }
 }
