@@ -190,6 +190,8 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
     let host = rollout("host")?;
     for (name, usb) in [("the UART", None), ("USB", Some("--usb"))] {
         let socket = folder.join("port");
+        // An emulator that was ended leaves it behind.
+        remove(&socket)?;
         let mut emulator = emulator(&[], &socket)?;
         let _pico = Running(emulator.arg("--flash").arg(&kept).args(usb).spawn()?);
         wait_for(&socket)?;
