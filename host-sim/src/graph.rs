@@ -153,7 +153,7 @@ impl Env for Graph {
         out[self.node] = 1.0;
     }
 
-    /// `qpos` is [node], `qvel` is empty.
+    /// `qpos` is `[node]`, `qvel` is empty.
     fn set_state(&mut self, qpos: &[f64], qvel: &[f64]) -> Result<(), StateError> {
         check_state("qpos", qpos, 1)?;
         check_state("qvel", qvel, 0)?;

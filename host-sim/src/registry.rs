@@ -19,7 +19,7 @@ use crate::stage::{
 use crate::trig::{LibmTrig, StdTrig};
 
 /// Built-in environments. Besides these, a name that ends in `.toml` is the path of a description (`host_sim::mujoco`), and one
-/// that begins with `gym:` or `plant:` is another program ([`plant`](crate::plant)).
+/// that begins with `gym:` or `plant:` is another program ([`plant`]).
 pub const NAMES: &[&str] = &[
     "pendulum",
     "cartpole",

@@ -123,7 +123,7 @@ pub enum Network {
     /// It is learned.
     Learned(Vec<Parameter>),
     /// It starts as the network of this place, before it, and follows it. In checkpoints its parameters have the names of
-    /// that one's after [`TARGETS`].
+    /// that one's after `TARGETS`.
     Following(usize),
 }
 
