@@ -20,7 +20,7 @@ use super::Selection;
 const DT_CORE_LIMIT: u64 = 45 * 1024;
 
 /// What multilayer perceptrons may take besides.
-const MLP_LIMIT: u64 = 5 * 512;
+const MLP_LIMIT: u64 = 6 * 1024;
 /// What feature `images` may add: three convolutions in f32 and integers, from bytes, and from floats too, as hosts have them.
 const IMAGES_LIMIT: u64 = 16 * 1024;
 
