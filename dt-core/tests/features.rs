@@ -36,11 +36,16 @@ fn refused(name: &str) -> BlobError {
 fn what_a_feature_brings_is_refused_by_name_without_it() {
     // Everybody knows this one, and finds that nothing follows.
     assert_eq!(refused("glu"), BlobError::Manifest);
-    let error = refused("mlp");
-    if cfg!(feature = "mlp") {
-        assert_eq!(error, BlobError::Manifest);
-    } else {
-        assert!(matches!(error, BlobError::Requires(_)), "{error}");
-        assert!(error.to_string().contains("`mlp`"), "{error}");
+    for (name, known) in [
+        ("mlp", cfg!(feature = "mlp")),
+        ("convolutions", cfg!(feature = "images")),
+    ] {
+        let error = refused(name);
+        if known {
+            assert_eq!(error, BlobError::Manifest);
+        } else {
+            assert!(matches!(error, BlobError::Requires(_)), "{error}");
+            assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+        }
     }
 }
