@@ -36,6 +36,10 @@ pub struct Record {
     pub learning_rate: f64,
     /// Updates per second since the record before, evaluation not counted.
     pub updates_per_second: f64,
+    /// Time that the processor worked for them, in seconds, on all cores together; evaluation and checkpoints are not counted. None
+    /// in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_seconds: Option<f64>,
     /// Evaluation after this update, one entry per target return; empty: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eval: Vec<EvalRecord>,
@@ -149,6 +153,7 @@ mod tests {
             grad_norm: 1.0,
             learning_rate: 1e-4,
             updates_per_second: 3.5,
+            core_seconds: Some(0.75),
             eval: Vec::new(),
         }
     }

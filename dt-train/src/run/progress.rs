@@ -144,6 +144,7 @@ mod tests {
             grad_norm: 1.0,
             learning_rate: 1e-4,
             updates_per_second: 20.04,
+            core_seconds: None,
             eval: Vec::new(),
         };
         // 200 updates in 20 seconds, and 600 more to go; those before the start took none of this time.

@@ -324,6 +324,7 @@ mod tests {
                 grad_norm: 1.0,
                 learning_rate: 1e-3,
                 updates_per_second: 1.0,
+                core_seconds: None,
                 eval: vec![EvalRecord {
                     target_return: -150.0,
                     episodes: 2,

@@ -254,6 +254,7 @@ mod tests {
             grad_norm: 2.0,
             learning_rate: 0.001,
             updates_per_second: 30.0,
+            core_seconds: None,
             eval: vec![super::super::EvalRecord {
                 target_return: -150.0,
                 episodes: 2,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
+use cpu_time::ProcessTime;
 use host_sim::{Env, EnvSpec, plant};
 use tch::Device;
 
@@ -341,7 +342,7 @@ impl Session {
     fn train(&mut self) -> anyhow::Result<()> {
         let recipe = self.run.recipe.train.clone();
         let eval_every = self.run.recipe.eval.every;
-        let mut started = Instant::now();
+        let mut started = (Instant::now(), ProcessTime::now());
         let mut recorded = self.progress.update;
         while self.progress.update < recipe.updates {
             self.learner.update(self.progress.update);
@@ -374,7 +375,8 @@ impl Session {
                 validation_accuracy: validation.and_then(|losses| losses.accuracy),
                 grad_norm,
                 learning_rate: learning_rate(&recipe, done - 1),
-                updates_per_second: (done - recorded) as f64 / started.elapsed().as_secs_f64(),
+                updates_per_second: (done - recorded) as f64 / started.0.elapsed().as_secs_f64(),
+                core_seconds: Some(started.1.elapsed().as_secs_f64()),
                 eval: Vec::new(),
             };
             if evaluate {
@@ -391,7 +393,7 @@ impl Session {
                 self.last_saved = Some(done);
             }
             recorded = done;
-            started = Instant::now();
+            started = (Instant::now(), ProcessTime::now());
         }
         self.sinks.iter_mut().for_each(|sink| sink.finish());
         Ok(())

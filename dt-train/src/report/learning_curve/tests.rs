@@ -38,6 +38,7 @@ fn record(update: u64, mean_return: Option<f64>) -> Record {
         grad_norm: 1.0,
         learning_rate: 1e-3,
         updates_per_second: 10.0,
+        core_seconds: None,
         eval: mean_return
             .map(|mean| vec![eval(-150.0, mean), eval(-600.0, mean - 300.0)])
             .unwrap_or_default(),
