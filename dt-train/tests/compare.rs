@@ -184,6 +184,34 @@ fn tables_count_training_seeds() {
     ] {
         assert!(text.contains(cell), "no {cell:?} in\n{text}");
     }
+
+    let upright = description.replacen("[[", "line_per_policy = true\nmore = [\"updates\"]\n[[", 1);
+    let of_policies =
+        |cells: &str| upright.replace("seeds = ", &format!("more = {cells}\nseeds = "));
+    fs::write(&file, of_policies(r#"[["2000"], ["300"]]"#)).unwrap();
+    let output = table(&["--partial"]).success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    for part in [
+        "**Hopper**, asked for 3600 (data: mean, best: 1, 2)\n\n| | mean of each",
+        " (95 %, over seeds) | updates |\n|---|---:|",
+        "| int8 | 1000; 1500; 2600 | **1700** ± 819 | 1700 (",
+        " | – | 2000 |\n| f32 | 950; 1440; 2530 | **1640** ± 809 | ",
+        " | 16.4 | 1.8 (1.1 … 2.6) | 300 |\n\n**Walker2d**, asked for 3600\n\n",
+        "\n\nint8: interquartile mean of the scores of 6 runs, 2 rows: 16.5 (",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    // Cells for one policy of two; cells nobody heads.
+    for wrong in [
+        of_policies(r#"[["2000"]]"#),
+        of_policies(r#"[["2000", "4"], ["300", "5"]]"#),
+        of_policies(r#"[["2000"], ["300"]]"#).replace("line_per_policy = true", ""),
+    ] {
+        fs::write(&file, wrong).unwrap();
+        table(&["--partial"])
+            .code(1)
+            .stderr(predicate::str::contains("for each of 2 policies, 1 cells"));
+    }
 }
 
 #[test]

@@ -42,6 +42,12 @@ pub struct Arguments {
     /// What trains: cpu, whose bits are the same everywhere with the same instruction set, or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Of rivals, delayed and context: only this set; may be repeated
+    #[arg(long, value_name = "SET")]
+    only: Vec<String>,
+    /// Of these: trainings side by side, of one thread each
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    jobs: u32,
     /// Make nothing: print the table of what is there
     #[arg(long)]
     partial: bool,
@@ -60,11 +66,11 @@ enum Name {
     Streaming,
     /// From a SAC agent to a policy on the emulated controller; makes its own data
     Pendulum,
-    /// Decision Transformers beside BC, TD3+BC, IQL, AWR and CQL, with the same time of one core: 48 short trainings
+    /// Decision Transformers beside BC, TD3+BC, IQL, AWR and CQL, with the same time of one core: 15 minutes per set, see --only
     Rivals,
-    /// All reward with an episode's last step: Decision Transformers and CQL, beside BC: 12 short trainings
+    /// All reward with an episode's last step: Decision Transformers and CQL, beside BC: 12 short trainings per set
     Delayed,
-    /// Decision Transformers that see 20, 5 and 1 timesteps: 9 short trainings
+    /// Decision Transformers that see 20, 5 and 1 timesteps: 9 short trainings per set
     Context,
     /// The shortest way through a graph, from random walks: with a picture; makes its own data
     Graph,
@@ -102,7 +108,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     match name {
         _ if arguments.partial => {}
         Name::Pendulum | Name::Graph | Name::KeyToDoor => {}
-        Name::Rivals | Name::Delayed | Name::Context => rivals::check_data(&data)?,
+        Name::Rivals | Name::Delayed | Name::Context => rivals::check_data(&data, &arguments.only)?,
         _ => locomotion::check_data(&data)?,
     }
     setup::ensure()?;
@@ -115,6 +121,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         out,
         device: arguments.device,
         partial: arguments.partial,
+        only: arguments.only,
+        jobs: arguments.jobs,
     };
     match name {
         Name::Locomotion => locomotion::returns(&bench),
@@ -142,6 +150,10 @@ struct Workbench {
     device: String,
     /// Nothing is made.
     partial: bool,
+    /// The sets that are asked for; empty: all.
+    only: Vec<String>,
+    /// Trainings side by side.
+    jobs: u32,
 }
 
 /// Episodes of an evaluation: episode i has seed `seed` + i.

@@ -11,6 +11,9 @@
 //! files = ["walker2d-mixed-{seed}/int8.json", "walker2d-mixed-{seed}/f32.json"]
 //! before = [3111, 2528, 2646] # means by seed of an earlier table; optional
 //! ```
+//!
+//! With many policies, `line_per_policy = true` makes a table of each row instead, a line per policy; `more = ["updates"]` heads
+//! further columns of these, whose cells each row brings, policy by policy: `more = [["2000"], ["6400"]]`.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -40,6 +43,10 @@ pub struct Args {
 #[serde(deny_unknown_fields)]
 struct Description {
     policies: Vec<String>,
+    #[serde(default)]
+    line_per_policy: bool,
+    #[serde(default)]
+    more: Vec<String>,
     row: Vec<RowDescription>,
 }
 
@@ -53,6 +60,8 @@ struct RowDescription {
     files: Vec<String>,
     #[serde(default)]
     before: Vec<f64>,
+    #[serde(default)]
+    more: Vec<Vec<String>>,
 }
 
 /// A row with its results.
@@ -89,10 +98,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             row.files.len(),
             description.policies.len()
         );
+        let cells = row.more.iter().map(Vec::len);
+        ensure!(
+            description.more.is_empty() && row.more.is_empty()
+                || description.line_per_policy
+                    && row.more.len() == description.policies.len()
+                    && cells.clone().all(|cells| cells == description.more.len()),
+            "{name}: row `{}` needs `line_per_policy = true` and, for each of {} policies, {} cells in `more`",
+            row.name,
+            description.policies.len(),
+            description.more.len()
+        );
         rows.extend(Row::read(row, folder, args.partial)?);
     }
     ensure!(!rows.is_empty(), "{name}: no row has results");
-    console::print(markdown(&description.policies, &rows))?;
+    let names = &description.policies;
+    console::print(match description.line_per_policy {
+        true => by_policy(names, &description.more, &rows),
+        false => by_row(names, &rows),
+    })?;
     Ok(())
 }
 
@@ -164,7 +188,8 @@ impl Row {
     }
 }
 
-fn markdown(names: &[String], rows: &[Row]) -> String {
+/// The first policy in full, each other one beside it.
+fn by_row(names: &[String], rows: &[Row]) -> String {
     let has_data = rows.iter().any(|row| !row.description.data.is_empty());
     let has_before = rows.iter().any(|row| !row.description.before.is_empty());
     let first = &names[0];
@@ -219,6 +244,56 @@ fn markdown(names: &[String], rows: &[Row]) -> String {
         }
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
+    out + &summary(names, rows)
+}
+
+/// A table of each row; every policy in full, compared with the first.
+fn by_policy(names: &[String], more: &[String], rows: &[Row]) -> String {
+    let first = &names[0];
+    let mut out = String::new();
+    for row in rows {
+        let description = &row.description;
+        let _ = write!(out, "**{}**, asked for {}", description.name, row.target);
+        if !description.data.is_empty() {
+            let _ = write!(out, " (data: mean, best: {})", description.data);
+        }
+        let unit = row.points.map_or("returns", |_| "points");
+        let mut columns = vec![
+            String::new(),
+            "mean of each training seed".into(),
+            "mean of these ± sample deviation".into(),
+            "interquartile mean of all episodes (95 %, over seeds)".into(),
+            "score".into(),
+            format!("{first} − it, {unit} (95 %, over seeds)"),
+        ];
+        columns.extend_from_slice(more);
+        let _ = write!(out, "\n\n| {} |\n|---|", columns.join(" | "));
+        out += &"---:|".repeat(columns.len() - 1);
+        out.push('\n');
+        for (policy, name) in names.iter().enumerate() {
+            let means = row.means(policy);
+            let each: Vec<String> = means.iter().map(|m| whole(*m)).collect();
+            let middle = clustered(&row.returns(policy), Statistic::InterquartileMean);
+            let difference = || clustered(&row.differences(policy), Statistic::Mean);
+            let mut cells = vec![
+                name.clone(),
+                each.join("; "),
+                over_seeds(&means, "**"),
+                with_interval(middle, whole),
+                row.scores(policy)
+                    .map_or("–".to_owned(), |s| tenths(mean(&s))),
+                match policy {
+                    0 => "–".into(),
+                    _ => with_interval(difference(), tenths),
+                },
+            ];
+            cells.extend(description.more.get(policy).into_iter().flatten().cloned());
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
+        }
+        out.push('\n');
+    }
+    // Which begins with an empty line.
+    out.truncate(out.trim_end().len() + 1);
     out + &summary(names, rows)
 }
 

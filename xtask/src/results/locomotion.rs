@@ -40,12 +40,14 @@ const BC_BUDGET: [&str; 7] = [
 ];
 
 /// A row of the tables: an environment, what its policy learns from, and what is asked of it.
-struct Row {
-    title: &'static str,
-    env: &'static str,
+pub struct Row {
+    /// Of the table's row.
+    pub title: &'static str,
+    /// The environment.
+    pub env: &'static str,
     set: Set,
     /// Near the best return in the data.
-    target: u32,
+    pub target: u32,
     /// 10th percentile of the data's episode returns, and 1.2 times the largest.
     targets: [i32; 2],
     /// Mean and largest of the data's episode returns.
@@ -62,7 +64,8 @@ enum Set {
     Mixed,
 }
 
-const ROWS: [Row; 9] = [
+/// The rows of the tables.
+pub const ROWS: [Row; 9] = [
     Row {
         title: "Hopper, medium",
         env: "hopper",
@@ -159,7 +162,7 @@ fn target_rows() -> impl Iterator<Item = &'static Row> {
 
 impl Row {
     /// What runs and results of this row are called.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let set = match self.set {
             Set::Medium => "medium",
             Set::MediumReplay => "medium-replay",
@@ -169,7 +172,7 @@ impl Row {
     }
 
     /// Its files, in the folder of sets.
-    fn files(&self) -> Vec<String> {
+    pub fn files(&self) -> Vec<String> {
         let sets: &[&str] = match self.set {
             Set::Medium => &["medium"],
             Set::MediumReplay => &["medium-replay"],
@@ -191,15 +194,21 @@ impl Row {
 
     /// As `dt-train table` takes it; `files` are the ends of the names of its results.
     fn described(&self, seeds: &'static [u32], files: &[&str]) -> Described {
-        let [mean, best] = self.returns;
         let file = |end| format!("{}{end}.json", self.name());
         Described {
             name: self.title,
-            data: Some(format!("{mean}, {best}")),
+            data: Some(self.data_returns()),
             seeds,
             files: files.iter().map(file).collect(),
             before: None,
+            more: Vec::new(),
         }
+    }
+
+    /// Mean and largest of the data's episode returns.
+    pub fn data_returns(&self) -> String {
+        let [mean, best] = self.returns;
+        format!("{mean}, {best}")
     }
 
     /// `TARGETS` of them, evenly spaced, in whole units.
@@ -216,11 +225,15 @@ impl Row {
 /// # Errors
 /// With the names of all that are missing.
 pub fn check_data(folder: &Path) -> Result<()> {
-    let mut missing: Vec<_> = ROWS
-        .iter()
-        .flat_map(Row::files)
-        .filter(|file| !folder.join(file).is_file())
-        .collect();
+    check_files(folder, ROWS.iter().flat_map(Row::files))
+}
+
+/// Refuses a folder that lacks one of these.
+///
+/// # Errors
+/// With the names of all that are missing.
+pub fn check_files(folder: &Path, files: impl Iterator<Item = String>) -> Result<()> {
+    let mut missing: Vec<_> = files.filter(|file| !folder.join(file).is_file()).collect();
     missing.sort();
     missing.dedup();
     ensure!(

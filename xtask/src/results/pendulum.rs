@@ -70,6 +70,7 @@ pub fn table(bench: &Workbench) -> Result<()> {
         seeds: &SEEDS,
         files: files.to_vec(),
         before: None,
+        more: Vec::new(),
     };
     bench.print("pendulum", &Description::new(["int8", "f32"], [row]))?;
     println!();

@@ -7,6 +7,10 @@ use serde::Serialize;
 pub struct Description {
     /// Headings; each policy but the first is compared with the first.
     policies: Vec<&'static str>,
+    /// A table of each row instead of one of all.
+    line_per_policy: bool,
+    /// Headings of more columns, then.
+    more: Vec<&'static str>,
     row: Vec<Row>,
 }
 
@@ -18,8 +22,17 @@ impl Description {
     ) -> Self {
         Self {
             policies: policies.to_vec(),
+            line_per_policy: false,
+            more: Vec::new(),
             row: rows.into_iter().collect(),
         }
+    }
+
+    /// A table of each row, a line per policy, with more columns.
+    pub fn line_per_policy<const N: usize>(mut self, more: [&'static str; N]) -> Self {
+        self.line_per_policy = true;
+        self.more = more.to_vec();
+        self
     }
 }
 
@@ -38,4 +51,7 @@ pub struct Row {
     /// Means of an earlier recipe, by training seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<&'static [f64]>,
+    /// More cells, by policy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Vec<String>>,
 }
