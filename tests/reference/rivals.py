@@ -154,6 +154,23 @@ def cql(gamma=0.99, weight=10.0):
     return {"actor": actor_loss, "critics": loss, "temperature": temperature}
 
 
-for algorithm in (td3bc, iql, awr, cql):
+def cql_of_choices(gamma=0.99, weight=0.5):
+    chosen = np.array([0, 1, 1, 0, 0])
+    row = np.arange(B)
+
+    def worth(place, x):
+        w = Weights(place)
+        h = features(w, x)
+        weight, bias = w.take(A, WIDTH), w.take(A)
+        return h @ weight.T + bias
+
+    best = worth(0, next_states).argmax(axis=1)
+    y = rewards + gamma * continues * worth(1, next_states)[row, best]
+    q = worth(0, states)
+    gap = np.log(np.exp(q).sum(axis=1)) - q[row, chosen]
+    return {"critic": np.mean((q[row, chosen] - y) ** 2 + weight * gap)}
+
+
+for algorithm in (td3bc, iql, awr, cql, cql_of_choices):
     for name, loss in algorithm().items():
         print(f"{algorithm.__name__} {name} {loss:.6f}")

@@ -14,14 +14,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::bc::Bc;
 use super::{
-    Algorithm, Averages, Dims, Learner, Mode, Policy, Refusal, Setup, Supervised, Validation,
+    Algorithm, Averages, Dims, Learner, Loss, Mode, Policy, Refusal, Setup, Supervised, Validation,
 };
 use crate::config::{Recipe, Train};
 use crate::data::sampler::{End, Trajectories};
 use crate::data::transitions::{Transition, Transitions, return_spread};
 use crate::deploy::Deployable;
 use crate::nn::flat::Flat;
-use crate::nn::layers::Bound;
+use crate::nn::layers::{Bound, masked_accuracy, masked_cross_entropy};
 use crate::nn::mlp;
 use crate::nn::optim::{AdamW, AdamWConfig, clip_norm};
 use crate::nn::parameters::{self, Parameter};
@@ -37,6 +37,8 @@ pub trait ActorCritic:
     const NAME: &'static str;
     /// As in [`Algorithm::title`].
     const TITLE: &'static str;
+    /// Whether it learns choices too; the actor's logits are what they are worth, then.
+    const LEARNS_CHOICES: bool = false;
 
     /// The keys that all of them have.
     fn common(&self) -> Common;
@@ -77,32 +79,37 @@ pub struct Common {
 }
 
 impl Common {
-    /// The network that acts.
-    pub fn actor(&self) -> Bc {
+    /// The network that acts, of choices by their logits.
+    pub fn actor(&self, actions: Actions) -> Bc {
         Bc {
             d_model: self.d_model,
             n_layer: self.n_layer,
             context_len: 1,
-            head: Head::Tanh,
+            head: match actions {
+                Actions::Continuous => Head::Tanh,
+                Actions::Discrete => Head::Linear,
+            },
         }
     }
 
     /// Unscaled actions (B, act_dim) of the actor for normalized `states` (B, state_dim).
     pub fn act(&self, network: &Bound<'_>, states: &Tensor, mode: Mode) -> Tensor {
-        let config = self.declared(network, states);
-        mlp::forward(&config, network, &states.unsqueeze(1), mode.dropout())
+        self.logits(network, states, mode).tanh()
+    }
+
+    /// The same before tanh: of choices, what they are worth.
+    pub fn logits(&self, network: &Bound<'_>, states: &Tensor, mode: Mode) -> Tensor {
+        let features = self.features(network, states, mode);
+        network.linear(mlp::HEAD).forward(&features)
     }
 
     /// What the actor's head sees, (B, d_model), of the same.
     pub fn features(&self, network: &Bound<'_>, states: &Tensor, mode: Mode) -> Tensor {
-        let config = self.declared(network, states);
-        mlp::features(&config, network, &states.unsqueeze(1), mode.dropout())
-    }
-
-    fn declared(&self, network: &Bound<'_>, states: &Tensor) -> Config {
         let act_dim = network.linear(mlp::HEAD).bias.numel();
         let dims = Dims::vectors(states.size()[1].unsigned_abs() as usize, act_dim);
-        self.actor().network(dims, Dtype::F32)
+        // Whose head is not asked.
+        let config = self.actor(dims.actions).network(dims, Dtype::F32);
+        mlp::features(&config, network, &states.unsqueeze(1), mode.dropout())
     }
 
     /// Inputs, width and hidden layers of a network that judges states and actions.
@@ -274,7 +281,7 @@ where
 
     fn check(&self, recipe: &Recipe) -> Result<(), Refusal> {
         let common = self.0.common();
-        let actor = common.actor();
+        let actor = common.actor(Actions::Continuous);
         Supervised::check(&actor, recipe).map_err(|refusal| refusal.of(Bc::NAME, A::NAME))?;
         within(A::NAME, "discount", common.discount, [0.0, 1.0])?;
         within(
@@ -296,11 +303,11 @@ where
 
     fn fits(&self, dims: Dims) -> anyhow::Result<()> {
         ensure!(
-            dims.actions == Actions::Continuous,
-            "`{}` learns actions that are vectors, and these are choices; train --algo dt or bc",
+            dims.actions == Actions::Continuous || A::LEARNS_CHOICES,
+            "`{}` learns actions that are vectors, and these are choices; train --algo dt, bc or cql",
             A::NAME
         );
-        Supervised::fits(&self.0.common().actor(), dims)
+        Supervised::fits(&self.0.common().actor(dims.actions), dims)
     }
 
     fn accepts(&self, data: &Trajectories) -> anyhow::Result<()> {
@@ -316,7 +323,7 @@ where
 
     /// The actor's: what becomes a policy.
     fn parameters(&self, dims: Dims) -> Vec<Parameter> {
-        Supervised::parameters(&self.0.common().actor(), dims)
+        Supervised::parameters(&self.0.common().actor(dims.actions), dims)
     }
 
     fn learner(&self, setup: Setup<'_>) -> Box<dyn Learner> {
@@ -328,7 +335,8 @@ where
         run: &'a Run,
         checkpoint: &Checkpoint,
     ) -> anyhow::Result<Box<dyn Policy + 'a>> {
-        Supervised::policy(&self.0.common().actor(), run, checkpoint)
+        let actions = run.dims().actions;
+        Supervised::policy(&self.0.common().actor(actions), run, checkpoint)
     }
 
     fn deployable(&self) -> Option<&dyn Deployable> {
@@ -339,7 +347,7 @@ where
 /// The actor alone.
 impl<A: ActorCritic> Deployable for Judged<A> {
     fn network(&self, dims: Dims, dtype: Dtype) -> Config {
-        self.0.common().actor().network(dims, dtype)
+        self.0.common().actor(dims.actions).network(dims, dtype)
     }
 }
 
@@ -362,12 +370,11 @@ fn transitions(
     common: &Common,
     data: &Trajectories,
     reference: &Trajectories,
-    seed: u64,
     device: Device,
 ) -> Transitions {
     let spread = return_spread(reference).filter(|_| common.normalize_rewards);
     let scale = spread.map_or(1.0, |spread| 1000.0 / spread);
-    Transitions::new(data, [scale, common.discount], seed, device)
+    Transitions::new(data, [scale, common.discount], device)
 }
 
 /// An algorithm in the middle of learning.
@@ -376,6 +383,7 @@ struct Learning<A> {
     algorithm: A,
     recipe: Train,
     parts: Vec<Part>,
+    actions: Actions,
     data: Transitions,
     /// Of episodes that are trained on, and of those that are not; none: there are none of these.
     probes: Option<[Transition; 2]>,
@@ -394,13 +402,16 @@ impl<A: ActorCritic> Learning<A> {
             device,
         } = setup;
         let recipe = recipe.train.clone();
-        let dims = Dims::vectors(train.state_dim, train.act_dim);
+        let dims = Dims {
+            actions: train.kind,
+            ..Dims::vectors(train.state_dim, train.act_dim)
+        };
         let common = algorithm.common();
+        let [data, held_out] =
+            [&train, &validation].map(|of| transitions(&common, of, &train, device));
         // Probes are always the same, whatever the run's seed.
-        let of = |data, seed| transitions(&common, data, &train, seed, device);
-        let held_out = of(&validation, 0);
-        let probes = (!held_out.is_empty())
-            .then(|| [of(&train, 0), held_out].map(|data| data.batch(VALIDATION_BATCH, 0)));
+        let probe = |data: &Transitions| data.batch(VALIDATION_BATCH, 0, 0);
+        let probes = (!held_out.is_empty()).then(|| [&data, &held_out].map(probe));
         let mut parts: Vec<Part> = Vec::new();
         for (i, network) in algorithm.networks(dims).into_iter().enumerate() {
             parts.push(match network {
@@ -412,7 +423,8 @@ impl<A: ActorCritic> Learning<A> {
             });
         }
         Self {
-            data: of(&train, recipe.seed),
+            actions: dims.actions,
+            data,
             algorithm,
             recipe,
             parts,
@@ -421,18 +433,33 @@ impl<A: ActorCritic> Learning<A> {
         }
     }
 
-    /// Mean squared error of the actor.
-    fn error(&self, probe: &Transition) -> f64 {
+    /// The actor's distance from the data, which is not what it descends on.
+    fn distance(&self, probe: &Transition) -> Loss {
         let network = self.parts[0].bound();
-        let act = || (self.algorithm.common()).act(&network, &probe.states, Mode::Acting);
-        let error: Tensor = tch::no_grad(act) - &probe.actions;
-        error.square().mean(Kind::Float).double_value(&[])
+        let common = self.algorithm.common();
+        let _no_grad = tch::no_grad_guard();
+        match self.actions {
+            Actions::Continuous => {
+                let error = common.act(&network, &probe.states, Mode::Acting) - &probe.actions;
+                error.square().mean(Kind::Float).into()
+            }
+            Actions::Discrete => {
+                let logits = common.logits(&network, &probe.states, Mode::Acting);
+                let all = probe.rewards.ones_like();
+                Loss {
+                    value: masked_cross_entropy(&logits, &probe.actions, &all),
+                    accuracy: Some(masked_accuracy(&logits, &probe.actions, &all)),
+                }
+            }
+        }
     }
 }
 
 impl<A: ActorCritic> Learner for Learning<A> {
     fn update(&mut self, update: u64) {
-        let batch = self.data.batch(self.recipe.batch_size as usize, update);
+        let batch = self
+            .data
+            .batch(self.recipe.batch_size as usize, self.recipe.seed, update);
         let step = Step {
             update,
             actor_rate: learning_rate(&self.recipe, update),
@@ -463,13 +490,14 @@ impl<A: ActorCritic> Learner for Learning<A> {
         }
     }
 
-    /// The actor's distance from the data, which is not what it descends on.
     fn validate(&self) -> Option<Validation> {
-        let [fit, held_out] = self.probes.as_ref()?;
+        let [fit, held_out] = self.probes.as_ref()?.each_ref();
+        let [fit, held_out] = [fit, held_out].map(|probe| self.distance(probe));
+        let number = |tensor: Tensor| tensor.double_value(&[]);
         Some(Validation {
-            fit: self.error(fit),
-            held_out: self.error(held_out),
-            accuracy: None,
+            fit: number(fit.value),
+            held_out: number(held_out.value),
+            accuracy: held_out.accuracy.map(number),
         })
     }
 

@@ -65,7 +65,7 @@ impl ActorCritic for Awr {
     fn networks(&self, dims: Dims) -> Vec<Network> {
         let common = self.common();
         vec![
-            Network::Learned(Supervised::parameters(&common.actor(), dims)),
+            Network::Learned(Supervised::parameters(&common.actor(dims.actions), dims)),
             Network::Learned(critics::parameters("value", 1, common.value(dims))),
         ]
     }

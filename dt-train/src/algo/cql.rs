@@ -1,8 +1,9 @@
-//! Conservative Q-learning (Kumar et al. 2020), for actions that are vectors: soft actor-critic on logged data, whose critics
-//! are held down where the data show no action and up where they do.
+//! Conservative Q-learning (Kumar et al. 2020): soft actor-critic on logged data, whose critics are held down where the data show
+//! no action and up where they do. Where actions are choices, the network that says what each is worth is critic and actor in one.
 
 use std::f64::consts::LN_2;
 
+use dt_core::config::Actions;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -22,6 +23,9 @@ use crate::nn::parameters::{Init, Parameter, ParameterList, framework_init};
 /// Defaults are those of CORL (`algorithms/offline/cql.py`), from `young-geng/CQL`. Other than there, weights start as libtorch's
 /// `Linear` does (there: orthogonal), the standard deviation has an offset but no learned factor, and 1e-6 (there 1e-3) is
 /// added to the standard deviations that states are divided by.
+///
+/// Choices are learned by double Q-learning with the same conservative term, as the authors do in Atari (section 6 of the paper;
+/// there on quantiles of returns), at `critic_learning_rate`; no actor is descended on, and `n_actions` says nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cql {
@@ -67,6 +71,7 @@ const LOG_STD_OFFSET: f64 = -1.0;
 impl ActorCritic for Cql {
     const NAME: &'static str = "cql";
     const TITLE: &'static str = "conservative Q-learning";
+    const LEARNS_CHOICES: bool = true;
 
     fn common(&self) -> Common {
         Common {
@@ -78,10 +83,13 @@ impl ActorCritic for Cql {
         }
     }
 
-    /// Actor, critics, the logarithm of the temperature, target critics.
+    /// Actor, critics, the logarithm of the temperature, target critics; of choices what they are worth, and its target.
     fn networks(&self, dims: Dims) -> Vec<Network> {
         let common = self.common();
-        let mut actor = Supervised::parameters(&common.actor(), dims);
+        let mut actor = Supervised::parameters(&common.actor(dims.actions), dims);
+        if dims.actions == Actions::Discrete {
+            return vec![Network::Learned(actor), Network::Following(0)];
+        }
         let mut spread = ParameterList::default();
         let shape = [dims.act_dim, self.d_model as usize].map(|n| n as i64);
         spread.linear(LOG_STD_HEAD, shape, framework_init(shape[1]));
@@ -101,6 +109,11 @@ impl ActorCritic for Cql {
 
     /// In the reference's order: what is judged is judged by the networks before the update.
     fn update(&self, networks: &mut [Part], batch: &Transition, step: &Step) {
+        if let [worth, target] = networks {
+            let loss = self.choice_loss(worth, target, batch, step.mode());
+            worth.descend(&loss, step.critic_rate);
+            return target.follow(worth, self.tau);
+        }
         let noise = Noise::draw(&batch.actions, self.n_actions.into());
         let losses = self.losses(networks, batch, &noise, step.mode());
         let [actor, critics, temperature, targets] = networks else {
@@ -212,6 +225,23 @@ impl Cql {
             critics: critic_loss(&views, batch, &target) + gap * self.alpha,
             temperature: temperature_loss,
         }
+    }
+
+    /// Squared error to r + γ·Q'(s', argmax Q(s')), and the gap of equation 4 with nothing to sample: ln Σ e^Q(s, ·) − Q(s, a).
+    fn choice_loss(&self, worth: &Part, target: &Part, batch: &Transition, mode: Mode) -> Tensor {
+        let common = self.common();
+        let expected = tch::no_grad(|| {
+            let of = |part: &Part| common.logits(&part.bound(), &batch.next_states, Mode::Acting);
+            let best = of(worth).argmax(1, true);
+            let next = of(target).gather(1, &best, false).squeeze_dim(1);
+            &batch.rewards + &batch.continues * self.discount * next
+        });
+        let values = common.logits(&worth.trainable(), &batch.states, mode);
+        let soft_maximum = values.logsumexp([1i64].as_slice(), false);
+        let known =
+            (values * &batch.actions).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+        let error = (&known - expected).square();
+        (error + (soft_maximum - known) * self.alpha).mean(Kind::Float)
     }
 
     fn distribution(&self, network: &Bound<'_>, states: &Tensor, mode: Mode) -> Distribution {

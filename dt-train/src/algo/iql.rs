@@ -75,7 +75,7 @@ impl ActorCritic for Iql {
     /// Actor, critics, value, target critics.
     fn networks(&self, dims: Dims) -> Vec<Network> {
         let common = self.common();
-        let mut actor = Supervised::parameters(&common.actor(), dims);
+        let mut actor = Supervised::parameters(&common.actor(dims.actions), dims);
         actor.push(Parameter {
             name: LOG_STD_NAME.into(),
             shape: vec![dims.act_dim as i64],

@@ -72,7 +72,7 @@ impl ActorCritic for Td3Bc {
         let common = self.common();
         let critics = critics::parameters("critics", 2, common.critic(dims));
         vec![
-            Network::Learned(Supervised::parameters(&common.actor(), dims)),
+            Network::Learned(Supervised::parameters(&common.actor(dims.actions), dims)),
             Network::Learned(critics),
             Network::Following(0),
             Network::Following(1),

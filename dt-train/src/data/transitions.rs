@@ -16,11 +16,10 @@ pub struct Transitions {
     rows: Tensor,
     /// Row of `ends` for each of them.
     episodes: Tensor,
-    /// Normalized states that episodes were cut off in, zeros where there is none (episodes, state_dim).
+    /// Normalized states that episodes were cut off in, or the last known ones, zeros after a terminal one (episodes, state_dim).
     ends: Tensor,
     state_dim: i64,
     act_dim: i64,
-    seed: u64,
 }
 
 /// Transitions drawn from [`Transitions`], B of them.
@@ -38,11 +37,11 @@ pub struct Transition {
     pub rewards: Tensor,
     /// (B): 0 if the step ended in a terminal state, else 1. Time limits do not end the task.
     pub continues: Tensor,
-    /// Discounted sum of the scaled rewards up to the end of the episode, (B).
+    /// Discounted sum of the scaled rewards until the state of `ends` or the terminal state, (B).
     pub returns: Tensor,
-    /// What the value of `ends` is discounted by, to be added to `returns`; 0 where the end was terminal or is unknown, (B).
+    /// What the value of `ends` is discounted by, to be added to `returns`; 0 where the end was terminal, (B).
     pub end_weights: Tensor,
-    /// Normalized states that the episodes were cut off in, (B, state_dim).
+    /// Normalized states that the episodes were cut off in, or else the last ones that the data have, (B, state_dim).
     pub ends: Tensor,
 }
 
@@ -51,7 +50,6 @@ impl Transitions {
     pub fn new(
         trajectories: &Trajectories,
         [reward_scale, discount]: [f64; 2],
-        seed: u64,
         device: Device,
     ) -> Self {
         let Trajectories {
@@ -69,26 +67,30 @@ impl Transitions {
         {
             let steps = first..first + len;
             first += len;
-            if let End::Cut(Some(state)) = end {
-                ends[i * state_dim..][..state_dim].copy_from_slice(state);
+            let state = |t: usize| &trajectories.states[t * state_dim..][..state_dim];
+            // Where it is known what came after a step, and the state that what is earned later is to be estimated in.
+            let (known, rest) = match end {
+                End::Terminal => (steps.clone(), None),
+                End::Cut(Some(next)) => (steps.clone(), Some(next.as_slice())),
+                End::Cut(None) => (steps.start..steps.end - 1, Some(state(steps.end - 1))),
+            };
+            if let Some(rest) = rest {
+                ends[i * state_dim..][..state_dim].copy_from_slice(rest);
             }
             let reward = |t: usize| reward_scale * f64::from(trajectories.rewards[t]);
-            let mut returns = vec![(0.0, 0.0); len];
-            let known = f64::from(u8::from(matches!(end, End::Cut(Some(_)))));
-            let mut tail = (0.0, known);
-            for (t, of) in steps.clone().zip(&mut returns).rev() {
+            let mut returns = vec![(0.0, 0.0); known.len()];
+            let mut tail = (0.0, f64::from(u8::from(rest.is_some())));
+            for (t, of) in known.clone().zip(&mut returns).rev() {
                 tail = (reward(t) + discount * tail.0, discount * tail.1);
                 *of = tail;
             }
-            let state = |t: usize| &trajectories.states[t * state_dim..][..state_dim];
-            for (t, (total, weight)) in steps.clone().zip(returns) {
+            for (t, (total, weight)) in known.zip(returns) {
                 let is_last = t + 1 == steps.end;
                 let next = match end {
-                    _ if !is_last => state(t + 1),
+                    End::Cut(Some(next)) if is_last => next,
                     // Never looked at.
-                    End::Terminal => state(t),
-                    End::Cut(Some(next)) => next,
-                    End::Cut(None) => continue,
+                    End::Terminal if is_last => state(t),
+                    _ => state(t + 1),
                 };
                 let continues = !(is_last && *end == End::Terminal);
                 rows.extend_from_slice(state(t));
@@ -108,7 +110,6 @@ impl Transitions {
             ends: Tensor::from_slice(&ends).view([-1, state_dim]).to(device),
             state_dim,
             act_dim,
-            seed,
         }
     }
 
@@ -122,12 +123,12 @@ impl Transitions {
         self.len() == 0
     }
 
-    /// What update number `update` sees: `size` transitions, drawn with replacement.
+    /// What update number `update` of a run of this seed sees: `size` transitions, drawn with replacement.
     ///
     /// # Panics
     /// If there is none.
-    pub fn batch(&self, size: usize, update: u64) -> Transition {
-        let mut rng = generator(self.seed, update);
+    pub fn batch(&self, size: usize, seed: u64, update: u64) -> Transition {
+        let mut rng = generator(seed, update);
         let drawn: Vec<i64> = (0..size)
             .map(|_| below(&mut rng, self.len()) as i64)
             .collect();
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn transitions_know_what_came_after_them_or_are_left_out() {
-        let data = Transitions::new(&small(), [10.0, 0.5], 0, Device::Cpu);
+        let data = Transitions::new(&small(), [10.0, 0.5], Device::Cpu);
         assert_eq!(data.len(), 5);
         let all = data.all();
         let read = |tensor: &Tensor| host_values(&tensor.reshape([-1]));
@@ -207,25 +208,24 @@ mod tests {
         // Of a terminal step, nothing is said.
         let next = read(&all.next_states);
         assert_eq!((next[0], &next[2..]), (1.0, &[3.0, 9.0, 5.0][..]));
-        assert_eq!(read(&all.returns), [20.0, 20.0, 50.0, 40.0, 80.0]);
-        assert_eq!(read(&all.end_weights), [0.0, 0.0, 0.25, 0.5, 0.0]);
-        assert_eq!(read(&all.ends), [0.0, 0.0, 9.0, 9.0, 0.0]);
+        assert_eq!(read(&all.returns), [20.0, 20.0, 50.0, 40.0, 50.0]);
+        assert_eq!(read(&all.end_weights), [0.0, 0.0, 0.25, 0.5, 0.5]);
+        assert_eq!(read(&all.ends), [0.0, 0.0, 9.0, 9.0, 5.0]);
         assert_eq!(read(&all.state_actions)[2..4], [1.0, 0.1]);
     }
 
     #[test]
     fn batches_depend_on_seed_and_update_alone_and_draw_everything() {
-        let of = |seed| Transitions::new(&small(), [1.0, 0.9], seed, Device::Cpu);
-        let (data, same, other) = (of(1), of(1), of(2));
-        let rewards = |data: &Transitions, update| host_values(&data.batch(64, update).rewards);
-        assert_ne!(rewards(&data, 3), rewards(&data, 4));
-        assert_eq!(rewards(&data, 3), rewards(&same, 3));
-        assert_ne!(rewards(&data, 3), rewards(&other, 3));
+        let data = Transitions::new(&small(), [1.0, 0.9], Device::Cpu);
+        let rewards = |seed, update| host_values(&data.batch(64, seed, update).rewards);
+        assert_ne!(rewards(1, 3), rewards(1, 4));
+        assert_eq!(rewards(1, 3), rewards(1, 3));
+        assert_ne!(rewards(1, 3), rewards(2, 3));
         for reward in [1.0, 2.0, 3.0, 4.0, 5.0] {
-            assert!(rewards(&data, 0).contains(&reward), "{reward}");
+            assert!(rewards(1, 0).contains(&reward), "{reward}");
         }
         // The last step of the last episode has no next state.
-        assert!((0..20).all(|update| !rewards(&data, update).contains(&6.0)));
+        assert!((0..20).all(|update| !rewards(1, update).contains(&6.0)));
     }
 
     #[test]

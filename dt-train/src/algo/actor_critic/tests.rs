@@ -6,6 +6,7 @@ use crate::algo::awr::Awr;
 use crate::algo::cql::Cql;
 use crate::algo::iql::Iql;
 use crate::algo::td3bc::Td3Bc;
+use crate::data::prepare::one_hot;
 use crate::nn::parameters::host_values;
 
 /// Values f(k) of number k, as `tests/reference/rivals.py` has them.
@@ -36,8 +37,13 @@ pub fn batch() -> Transition {
 
 /// The networks of `tests/reference/rivals.py`.
 pub fn networks<A: ActorCritic>(algorithm: &A) -> Vec<Part> {
+    networks_of(algorithm, Dims::vectors(3, 2))
+}
+
+/// The same for other actions.
+pub fn networks_of<A: ActorCritic>(algorithm: &A, dims: Dims) -> Vec<Part> {
     let recipe = Train::default();
-    let networks = algorithm.networks(Dims::vectors(3, 2));
+    let networks = algorithm.networks(dims);
     let list = |network: &Network| match network {
         Network::Learned(list) => (list.clone(), Some(&recipe)),
         Network::Following(i) => match &networks[*i] {
@@ -119,6 +125,17 @@ fn learning<A: ActorCritic>(algorithm: &A, set: impl Fn(&mut Train)) -> Learning
 where
     Judged<A>: DeserializeOwned,
 {
+    learning_from(algorithm, &two_steps(), set)
+}
+
+fn learning_from<A: ActorCritic>(
+    algorithm: &A,
+    data: &Trajectories,
+    set: impl Fn(&mut Train),
+) -> Learning<A>
+where
+    Judged<A>: DeserializeOwned,
+{
     tch::set_num_threads(1);
     let mut recipe = Recipe::new(Judged(algorithm.clone()));
     recipe.train.batch_size = 64;
@@ -127,8 +144,8 @@ where
     Judged(algorithm.clone()).check(&recipe).unwrap();
     let setup = Setup {
         recipe: &recipe,
-        train: two_steps(),
-        validation: two_steps(),
+        train: data.clone(),
+        validation: data.clone(),
         device: Device::Cpu,
     };
     Learning::new(algorithm.clone(), setup)
@@ -171,7 +188,7 @@ fn imitation_fails_at_the_task() {
         d_model: 32,
         ..Td3Bc::default().common()
     };
-    let bc = common.actor();
+    let bc = common.actor(Actions::Continuous);
     let mut learner = Algorithm::learner(
         &bc,
         Setup {
@@ -241,6 +258,60 @@ fn cql_finds_what_imitation_does_not() {
     finds_the_best_first_action(&algorithm, 1000);
 }
 
+/// The same task with choices: the first leads to place −1, 0, 0.5 or 1, the second does nothing. Imitation likes all alike.
+#[test]
+fn cql_finds_the_best_first_choice() {
+    let algorithm = Cql {
+        d_model: 32,
+        n_layer: 2,
+        critic_learning_rate: 3e-3,
+        tau: 0.02,
+        alpha: 0.1,
+        ..Cql::default()
+    };
+    let mut data = Trajectories {
+        state_dim: 2,
+        act_dim: 4,
+        kind: Actions::Discrete,
+        ..Trajectories::default()
+    };
+    for i in 0..400 {
+        let [first, second] = [i % 4, i / 4 % 4];
+        let place = [-1.0, 0.0, 0.5, 1.0][first];
+        data.states.extend([0.0, 1.0, place, 0.0]);
+        data.actions
+            .extend(one_hot(&[first as u32, second as u32], 4));
+        data.rewards.extend([0.0, -(place - 0.5).abs()]);
+        data.episode_lens.push(2);
+        data.ends.push(End::Terminal);
+    }
+    let mut learning = learning_from(&algorithm, &data, |_| {});
+    let start = learning.validate().unwrap();
+    (0..600).for_each(|update| learning.update(update));
+    let network = learning.parts[0].bound();
+    let first = Tensor::from_slice(&[0.0f32, 1.0]).view([1, 2]);
+    let worth = algorithm.common().logits(&network, &first, Mode::Acting);
+    let worth = host_values(&worth);
+    assert_eq!(
+        worth.iter().copied().fold(f32::MIN, f32::max),
+        worth[2],
+        "{worth:?}"
+    );
+    // Half a unit better than its neighbours, but for what doubt takes away from all.
+    assert!(
+        worth[2] - worth[1] > 0.2 && worth[2] - worth[3] > 0.2,
+        "{worth:?}"
+    );
+    drop(network);
+    let end = learning.validate().unwrap();
+    assert!(end.held_out > start.held_out, "{start:?} {end:?}");
+    let accuracy = end.accuracy.unwrap();
+    assert!(
+        (0.15..0.35).contains(&accuracy),
+        "one choice of four: {accuracy}"
+    );
+}
+
 /// Stopped after an odd number of updates, so that a delayed actor is one behind; with dropout and every noise there is.
 fn resumes_to_the_bit<A: ActorCritic>(algorithm: &A)
 where
@@ -297,7 +368,7 @@ fn choices_and_data_without_a_next_state_are_refused_by_name() {
     algorithm.fits(Dims::vectors(3, 2)).unwrap();
     let error = algorithm.fits(choices).unwrap_err().to_string();
     assert!(
-        error.contains("`iql`") && error.contains("--algo dt or bc"),
+        error.contains("`iql`") && error.contains("--algo dt, bc or cql"),
         "{error}"
     );
 

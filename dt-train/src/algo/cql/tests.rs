@@ -1,7 +1,7 @@
 //! Losses as NumPy has them.
 
 use super::*;
-use crate::algo::actor_critic::tests::{assert_near, batch, networks, tiny, wave};
+use crate::algo::actor_critic::tests::{assert_near, batch, networks, networks_of, tiny, wave};
 
 #[test]
 fn losses_are_those_of_the_papers_formulas() {
@@ -31,4 +31,30 @@ fn the_gap_knows_the_densities() {
     let log_density = Tensor::full([6, 5], -1.5, (Kind::Float, tch::Device::Cpu));
     let gap = conservative_gap(&zeros, &batch(), &others, &log_density).double_value(&[]);
     assert!((gap - 2.0 * (6f64.ln() + 1.5)).abs() < 1e-5, "{gap}");
+}
+
+/// Two choices, in the batch of the others.
+fn choices() -> (Transition, Vec<Part>) {
+    let mut batch = batch();
+    batch.actions =
+        Tensor::from_slice(&[1.0f32, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0]).view([5, 2]);
+    let dims = Dims {
+        actions: Actions::Discrete,
+        ..Dims::vectors(3, 2)
+    };
+    (batch, networks_of(&tiny!(Cql), dims))
+}
+
+#[test]
+fn the_loss_of_choices_is_that_of_the_formula() {
+    let (batch, networks) = choices();
+    let [worth, target] = &networks[..] else {
+        panic!("{} networks", networks.len())
+    };
+    let algorithm = Cql {
+        alpha: 0.5,
+        ..tiny!(Cql)
+    };
+    let loss = algorithm.choice_loss(worth, target, &batch, Mode::Acting);
+    assert_near(&[loss.double_value(&[])], &[0.992652]);
 }
