@@ -6,8 +6,10 @@ use clap::Parser;
 use dt_train::commands::{Cli, WrongUsage};
 use host_sim::MakeError;
 use host_sim::console::message;
+use host_sim::plant::Farewell;
 
 fn main() -> ExitCode {
+    let _farewell = Farewell;
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,8 +11,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use commands::{Cli, UsageError};
 use host_sim::console::message;
+use host_sim::plant::Farewell;
 
 fn main() -> ExitCode {
+    let _farewell = Farewell;
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough, as in `host-sim … | head`.

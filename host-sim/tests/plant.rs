@@ -391,6 +391,64 @@ fn rollout_reports_what_was_finished_and_fails() {
     }
 }
 
+/// Whether a process is there and no corpse.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("").starts_with('Z'))
+}
+
+/// However a plant ends, or what it runs for: by itself, having said nothing, at the end of the program, or by a signal.
+#[test]
+fn nothing_that_a_plant_has_started_outlives_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let plant = pendulum();
+    let starts = |name: &str| {
+        let file = folder.path().join(name);
+        (format!("sleep 98765 & echo $! > {}", file.display()), file)
+    };
+    for (name, rest, code) in [
+        ("dies", "exit 3", 1),
+        ("hangs", "sleep 98765", 1),
+        ("serves", plant.as_str(), 0),
+    ] {
+        let (start, file) = starts(name);
+        let command = format!("{start}; {rest}");
+        let (got, _, stderr) = command_line(&["--plant", &command, "--episodes", "1"]);
+        assert_eq!(got, Some(code), "{name}: {stderr}");
+        let pid = std::fs::read_to_string(file).unwrap();
+        assert!(!is_alive(&pid), "{name}: {pid}");
+    }
+    for signal in ["INT", "TERM"] {
+        let (start, file) = starts(signal);
+        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dt-core/examples/pendulum.dtb");
+        let mut program = Command::cargo_bin("host-sim")
+            .unwrap()
+            .arg("rollout")
+            .arg(&policy)
+            .args(["--target-return", "-150", "--episodes", "1", "--plant"])
+            .arg(format!("{start}; sleep 98765"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = loop {
+            match std::fs::read_to_string(&file) {
+                Ok(pid) if pid.ends_with('\n') => break pid,
+                _ => std::thread::sleep(std::time::Duration::from_millis(10)),
+            }
+        };
+        assert!(is_alive(&pid));
+        let id = program.id().to_string();
+        let kill = Command::new("kill").args(["-s", signal, &id]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(
+            program.wait().unwrap().code(),
+            None,
+            "by the signal, as ever"
+        );
+        assert!(!is_alive(&pid), "{signal}: {pid}");
+    }
+}
+
 /// It may always refuse to begin in a state that is none: that is no reason to give it up.
 #[test]
 fn states_that_are_refused_are_no_ends() {

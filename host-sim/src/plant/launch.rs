@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::group::Group;
 use super::wire::{Socket, Wire, patience};
 use super::{COMMAND, GYM};
 
@@ -128,15 +129,14 @@ impl Launch {
         let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
         let end = |stream: &UnixStream| stream.try_clone().map(OwnedFd::from).map(Stdio::from);
         let stdin = end(&theirs).map_err(|error| error.to_string())?;
-        let spawned = command
+        command
             .stdin(stdin)
             .stdout(OwnedFd::from(theirs))
-            .stderr(Stdio::piped())
-            .spawn();
-        let child = spawned.map_err(failed)?;
+            .stderr(Stdio::piped());
+        let group = Group::spawn(&mut command).map_err(failed)?;
         // Its end of the pair is closed here, so that its death is the end of ours.
         drop(command);
-        Wire::new(Socket::Unix(ours), Some(child), patience).map_err(|error| error.to_string())
+        Wire::new(Socket::Unix(ours), Some(group), patience).map_err(|error| error.to_string())
     }
 }
 

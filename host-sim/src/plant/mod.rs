@@ -18,6 +18,7 @@
 
 mod args;
 mod env;
+mod group;
 mod launch;
 mod pool;
 mod serve;
@@ -89,10 +90,25 @@ pub struct PlantError {
     pub problem: String,
 }
 
+/// Plants that have been started.
+static OPEN: Mutex<Vec<Arc<Pool>>> = Mutex::new(Vec::new());
+
+/// Ends all plants when it is dropped, at the end of `main`: each is told that nothing more will be asked, has half a second to
+/// end, and is killed after that, with everything that it has started. Signals that end a program do the same, at once.
+#[derive(Debug)]
+pub struct Farewell;
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.drain(..).for_each(|pool| pool.close());
+        group::kill_all();
+    }
+}
+
 /// Starts a plant, or gives the one of that name that has been started already. One that only a typed name may start is
 /// refused if this one was not.
 pub(crate) fn open(name: &str) -> Result<Arc<Pool>, PlantError> {
-    static OPEN: Mutex<Vec<Arc<Pool>>> = Mutex::new(Vec::new());
     let refused = |problem| PlantError {
         name: name.into(),
         problem,

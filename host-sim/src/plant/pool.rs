@@ -23,7 +23,8 @@ pub struct Pool {
     launch: Launch,
     described: Described,
     processes: Mutex<Vec<Arc<Process>>>,
-    /// Ends since the last episode that came to its own.
+    /// Ends in a row since the last episode that came to its own. What ends side by side ends once: one that began before another end
+    /// says nothing of what comes after that.
     ends: AtomicU32,
     last_words: Mutex<String>,
 }
@@ -66,7 +67,7 @@ impl Pool {
 
     /// An environment that nobody uses, in a process that is started if need be.
     pub fn acquire(&self) -> Result<Slot, String> {
-        if self.ends.load(Relaxed) >= ENOUGH {
+        if self.ends() >= ENOUGH {
             let words = locked(&self.last_words);
             return Err(format!("given up after {ENOUGH} ends in a row: {words}"));
         }
@@ -79,7 +80,7 @@ impl Pool {
         if let Some(process) = idlest
             && (process.load() == 0 || full)
         {
-            return Ok(process.slot());
+            return Ok(process.slot(self.ends()));
         }
         if self.launch.is_single() && !processes.is_empty() {
             let envs = self.described.envs;
@@ -87,21 +88,25 @@ impl Pool {
                 "it holds {envs} environment(s) at a time, and one more is wanted; use --threads 1 or --envs {envs}, or start several plants"
             ));
         }
-        let (process, described) =
-            Process::start(&self.launch, &self.name).map_err(|words| self.end(words))?;
+        let (process, described) = Process::start(&self.launch, &self.name)
+            .map_err(|words| self.end(self.ends(), words))?;
         if described != self.described {
-            return Err(
-                self.end("its next process says other things of itself than its first".into())
-            );
+            let words = "its next process says other things of itself than its first";
+            return Err(self.end(self.ends(), words.into()));
         }
         let process = Arc::new(process);
         processes.push(process.clone());
-        Ok(process.slot())
+        Ok(process.slot(self.ends()))
     }
 
-    /// Notes that a plant has ended an episode before its time.
-    pub fn end(&self, words: String) -> String {
-        self.ends.fetch_add(1, Relaxed);
+    /// Ends in a row so far.
+    fn ends(&self) -> u32 {
+        self.ends.load(Relaxed)
+    }
+
+    /// Notes that a plant has ended what began when there were `before` ends.
+    fn end(&self, before: u32, words: String) -> String {
+        self.ends.fetch_max(before.saturating_add(1), Relaxed);
         locked(&self.last_words).clone_from(&words);
         words
     }
@@ -109,6 +114,20 @@ impl Pool {
     /// Notes that an episode has come to its own end.
     pub fn finished(&self) {
         self.ends.store(0, Relaxed);
+    }
+
+    /// Ends its processes: all at once, each with a little time to do so by itself. One that is asked something just now is left.
+    pub fn close(&self) {
+        let processes = locked(&self.processes);
+        let mut wires: Vec<_> = processes
+            .iter()
+            .filter_map(|process| process.wire.try_lock().ok())
+            .collect();
+        wires
+            .iter_mut()
+            .filter_map(|wire| wire.as_mut())
+            .for_each(Wire::hang_up);
+        wires.iter_mut().for_each(|wire| **wire = None);
     }
 }
 
@@ -159,7 +178,7 @@ impl Process {
         locked(&self.used).iter().filter(|used| **used).count() as u32
     }
 
-    fn slot(self: &Arc<Self>) -> Slot {
+    fn slot(self: &Arc<Self>, ends: u32) -> Slot {
         let mut used = locked(&self.used);
         let env = used.iter().position(|used| !used).unwrap_or(used.len());
         if env == used.len() {
@@ -169,6 +188,7 @@ impl Process {
         Slot {
             process: self.clone(),
             env: env as u32,
+            ends: AtomicU32::new(ends),
         }
     }
 }
@@ -177,6 +197,8 @@ impl Process {
 pub struct Slot {
     process: Arc<Process>,
     env: u32,
+    /// Those of the plant when the episode began, or after its last end.
+    ends: AtomicU32,
 }
 
 impl Slot {
@@ -202,16 +224,26 @@ impl Slot {
         let Some(open) = wire.as_mut() else {
             return Err(locked(&self.process.words).clone().unwrap_or_default());
         };
+        let ended = |words| {
+            let words = pool.end(self.ends.load(Relaxed), words);
+            self.ends.store(pool.ends(), Relaxed);
+            words
+        };
         match open.ask(question, take) {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => {
+                if matches!(question, ToPlant::Reset { .. } | ToPlant::SetState { .. }) {
+                    self.ends.store(pool.ends(), Relaxed);
+                }
+                Ok(answer)
+            }
             Err(Failure::Refused(text)) => Err(match question {
-                ToPlant::Reset { .. } | ToPlant::Step { .. } => pool.end(text),
+                ToPlant::Reset { .. } | ToPlant::Step { .. } => ended(text),
                 ToPlant::Hello { .. } | ToPlant::Render { .. } | ToPlant::SetState { .. } => text,
             }),
             Err(Failure::Dead(words)) => {
                 *wire = None;
                 *locked(&self.process.words) = Some(words.clone());
-                Err(pool.end(words))
+                Err(ended(words))
             }
         }
     }
@@ -418,6 +450,44 @@ mod tests {
         }
         let empty = described(image(0, u32::MAX, u32::MAX), None).unwrap();
         assert!(empty.contains("no components"), "{empty}");
+    }
+
+    #[test]
+    fn what_ends_side_by_side_ends_once() {
+        let hello = Hello {
+            version: VERSION,
+            name: "x",
+            envs: 1,
+            observation: image(1, 1, 1),
+            action: WireSpace::Discrete { n: 2 },
+            max_episode_steps: 1,
+            control_period_us: 1,
+            score_range: None,
+            observation_names: "",
+            action_names: "",
+        };
+        let pool = Pool {
+            name: "plant:false".into(),
+            launch: Launch::Shell("false".into()),
+            described: Described::new(&hello).unwrap(),
+            processes: Mutex::default(),
+            ends: AtomicU32::new(0),
+            last_words: Mutex::default(),
+        };
+        let end = |before| {
+            pool.end(before, "gone".into());
+            pool.ends()
+        };
+        assert_eq!([0; 16].map(end), [1; 16]);
+        assert_eq!([1, 0, 1].map(end), [2; 3]);
+        pool.finished();
+        assert_eq!([0, 1, 2].map(end), [1, 2, 3]);
+        let refusal = pool.acquire().err().unwrap();
+        assert_eq!(refusal, "given up after 3 ends in a row: gone");
+        // Each start that fails is one that knew of the ones before.
+        pool.finished();
+        let ends = [(); 4].map(|()| (pool.acquire().is_err(), pool.ends()));
+        assert_eq!(ends, [(true, 1), (true, 2), (true, 3), (true, 3)]);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::env;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStderr};
+use std::process::ChildStderr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use dt_link::Direction;
 use dt_link::plant::{FromPlant, ToPlant};
 use dt_link::stream::Stream;
+
+use super::group::Group;
 
 /// Until an answer must have come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,6 +55,13 @@ impl Socket {
             Self::Tcp(stream) => stream.set_read_timeout(Some(patience)),
         }
     }
+
+    fn shutdown(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+        }
+    }
 }
 
 impl Read for Socket {
@@ -89,7 +98,7 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Wire {
     stream: Stream<Socket, Socket>,
-    child: Option<Child>,
+    group: Option<Group>,
     words: Words,
     patience: Duration,
     has_started: bool,
@@ -97,15 +106,13 @@ pub struct Wire {
 
 impl Wire {
     /// Over a socket, to a process or to somebody elsewhere, whose answers have to come in `patience`.
-    pub fn new(socket: Socket, mut child: Option<Child>, patience: Duration) -> io::Result<Self> {
-        let words = match child.as_mut().and_then(|child| child.stderr.take()) {
-            Some(stderr) => Words::listen(stderr),
-            None => Words::default(),
-        };
+    pub fn new(socket: Socket, mut group: Option<Group>, patience: Duration) -> io::Result<Self> {
+        let stderr = group.as_mut().and_then(|group| group.first().stderr.take());
+        let words = stderr.map_or_else(Words::default, Words::listen);
         let stream = Stream::new(socket.try_clone()?, socket, Direction::ToDevice);
         Ok(Self {
             stream,
-            child,
+            group,
             words,
             patience,
             has_started: false,
@@ -186,18 +193,12 @@ impl Wire {
     /// Ends it, and says why with its last words.
     fn bury(&mut self, problem: String) -> String {
         let mut obituary = problem;
-        if let Some(child) = &mut self.child {
+        if let Some(group) = &mut self.group {
             // What has died by itself has a status to tell. That its stderr is closed does not mean that: it may never have had
             // one, and waiting for it would be for ever.
             let until = Instant::now() + FAREWELL;
             self.words.wait_for_the_end(until);
-            let died = has_ended(child, until);
-            if !died {
-                let _ = child.kill();
-            }
-            if let Ok(status) = child.wait()
-                && died
-            {
+            if let Some(status) = group.end(until) {
                 obituary += &format!(" ({status})");
             }
         }
@@ -215,23 +216,20 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+impl Wire {
+    /// Lets the plant know that nothing more is asked.
+    pub fn hang_up(&mut self) {
+        let _ = self.stream.reader().shutdown();
     }
 }
 
-/// Whether a process has ended, or does so in time.
-fn has_ended(child: &mut Child, until: Instant) -> bool {
-    loop {
-        let ended = matches!(child.try_wait(), Ok(Some(_)));
-        if ended || Instant::now() > until {
-            return ended;
+impl Drop for Wire {
+    /// Time to end by itself, then an end.
+    fn drop(&mut self) {
+        self.hang_up();
+        if let Some(mut group) = self.group.take() {
+            group.end(Instant::now() + FAREWELL);
         }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
