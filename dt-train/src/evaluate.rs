@@ -2,7 +2,6 @@
 //!
 //! Everything that acts is a [`Policy`] in [`host_sim`]'s rollout loop.
 
-use anyhow::Context;
 use host_sim::Blueprint;
 use host_sim::critic::Opinions;
 use host_sim::evaluation::{Evaluation, losses, whole};
@@ -40,8 +39,19 @@ pub fn episodes(
     Ok(outcomes.into_iter().unzip())
 }
 
-/// Mean return of the plan's first episodes as given, and by libtorch, one after the other on `device`; none where there
-/// is no network to check with.
+/// The same episodes by the engine and by libtorch.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// How many.
+    pub episodes: u32,
+    /// Mean return by the engine.
+    pub engine: f64,
+    /// By libtorch.
+    pub torch: f64,
+}
+
+/// The plan's first episodes as given, beside the same by libtorch, one after the other on `device`; none where there is no network
+/// to check with, or the plant was lost in all of them.
 ///
 /// # Errors
 /// If there is no such environment, or the policy fails in an episode.
@@ -51,7 +61,7 @@ pub fn cross_check(
     env: &str,
     plan: &Plan,
     episodes: &[Episode],
-) -> anyhow::Result<Option<(f64, f64)>> {
+) -> anyhow::Result<Option<Check>> {
     let Some(mut controller) = policy.reference(device) else {
         return Ok(None);
     };
@@ -60,17 +70,29 @@ pub fn cross_check(
     let mut buffer = vec![0.0; rollout::buffer_len(dims.0, dims.1)];
     let target = plan.target_return;
     let few = std::cmp::min(plan.episodes, TORCH_EPISODES);
-    let by_torch = (0..few)
-        .map(|i| {
-            let seed = plan.seed.wrapping_add(i.into());
-            let env = env.as_mut();
-            rollout::episode(env, &mut controller, &mut (), seed, target, &mut buffer)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Some((mean(&episodes[..by_torch.len()]), mean(&by_torch))))
+    let mut pairs = Vec::new();
+    for (i, by_engine) in (0..few).zip(episodes) {
+        let seed = plan.seed.wrapping_add(i.into());
+        let env = env.as_mut();
+        let by_torch = rollout::episode(env, &mut controller, &mut (), seed, target, &mut buffer)?;
+        let pair = [by_engine.clone(), by_torch];
+        if whole(&pair).count() == 2 {
+            pairs.push(pair.map(|episode| episode.total_reward));
+        }
+    }
+    let mean = |of: usize| {
+        let sum: f64 = pairs.iter().map(|pair| pair[of]).sum();
+        sum / pairs.len() as f64
+    };
+    Ok((!pairs.is_empty()).then(|| Check {
+        episodes: pairs.len() as u32,
+        engine: mean(0),
+        torch: mean(1),
+    }))
 }
 
-/// One record per target return of the recipe; none where the plant was lost in every episode, since training can do without.
+/// One record per target return of the recipe; none where the plant was lost in every episode, or every one that is checked, since
+/// training can do without.
 pub(crate) fn training_records(
     run: &Run,
     env: &str,
@@ -91,31 +113,24 @@ pub(crate) fn training_records(
         };
         let (episodes, _) = episodes(policy, env, &plan, |_| {})?;
         let check = cross_check(policy, device, env, &plan, &episodes)?;
-        let (engine_mean_return, torch_mean_return) =
-            check.context("a network in training can be checked")?;
         let spec_of = host_sim::make(env)?;
         let all = Evaluation::new(&spec_of.spec(), "", target_return, episodes);
         if let Some(losses) = losses(std::slice::from_ref(&all)) {
             eprintln!("note: {losses}");
         }
         let counted = whole(&all.episodes).count();
-        if counted == 0 {
+        let Some(check) = check.filter(|_| counted > 0) else {
             return Ok(None);
-        }
+        };
         Ok(Some(EvalRecord {
             target_return,
             episodes: counted as u32,
             mean_return: all.mean_return,
             std_return: all.std_return,
-            engine_mean_return,
-            torch_mean_return,
+            engine_mean_return: check.engine,
+            torch_mean_return: check.torch,
         }))
     };
     let records = targets.into_iter().map(record);
     records.filter_map(Result::transpose).collect()
-}
-
-fn mean(episodes: &[Episode]) -> f64 {
-    let sum: f64 = episodes.iter().map(|episode| episode.total_reward).sum();
-    sum / episodes.len() as f64
 }

@@ -57,9 +57,6 @@ pub struct Args {
     /// [default: 1 for sac, 8 for ppo]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub envs: Option<u32>,
-    /// How agents are trained, where they are
-    #[command(flatten)]
-    pub training: TrainingArgs,
     /// Environment steps to record; with --recipe medium-replay: at most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
@@ -81,6 +78,9 @@ pub struct Args {
     /// Replace existing output files
     #[arg(long)]
     pub force: bool,
+    /// How agents are trained, where they are: last, since its heading holds for all that follows
+    #[command(flatten)]
+    pub training: TrainingArgs,
 }
 
 /// Episodes that the final agent is judged on.

@@ -216,11 +216,13 @@ pub(super) fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluatio
         let policy = policy.as_ref();
         let (episodes, opinions) = evaluate::episodes(policy, &env_name, &plan, |_| bar.inc(1))?;
         let check = evaluate::cross_check(policy, Device::Cpu, &env_name, &plan, &episodes)?;
-        if let Some((ours, torch)) = check {
+        if let Some(check) = check {
             eprintln!(
-                "target {target_return}, first {} episode(s): {} {ours}, libtorch {torch}",
-                std::cmp::min(plan.episodes, evaluate::TORCH_EPISODES),
+                "target {target_return}, first {} episode(s): {} {}, libtorch {}",
+                check.episodes,
                 policy.runner(),
+                check.engine,
+                check.torch,
             );
         }
         let name = path.display().to_string();

@@ -6,7 +6,7 @@ use host_sim::EnvSpec;
 
 use super::known::Known;
 use super::prepare::{input_scale, state_limits};
-use super::{Dataset, choices, environment, origin, power_of_ten, round};
+use super::{Dataset, Episode, choices, environment, origin, power_of_ten, round};
 use crate::algo::Dims;
 use crate::config::Recipe;
 
@@ -135,17 +135,24 @@ fn returns(data: &Dataset, recipe: &Recipe) -> Option<String> {
 /// As in AntMaze, whose robots stay in the goal for a while, each step of it terminal.
 fn terminal_clusters(data: &Dataset) -> Option<String> {
     let episodes = &data.episodes;
-    let behind = episodes.windows(2).filter(|pair| {
-        let [before, after] = pair else { return false };
-        before.source == after.source
-            && before.terminated
-            && after.terminated
-            && after.rows.len() == 1
-    });
-    let (behind, n) = (behind.count(), episodes.len());
-    // Single steps may be all there is to an episode; and one may follow another by chance.
-    let single = episodes.iter().all(|episode| episode.rows.len() == 1);
-    (behind * 100 >= n && behind > 0 && !single).then(|| {
+    let is_single = |episode: &Episode| episode.terminated && episode.rows.len() == 1;
+    // Of the episodes after a terminal one, and after one that time ran out on: how many, and how many of them are single steps.
+    let mut after = [(0, 0); 2];
+    for pair in episodes.windows(2) {
+        if let [before, episode] = pair
+            && before.source == episode.source
+        {
+            let (all, single) = &mut after[usize::from(!before.terminated)];
+            *all += 1;
+            *single += usize::from(is_single(episode));
+        }
+    }
+    let [(terminal, behind), (elsewhere, single)] = after;
+    let n = episodes.len();
+    // Single steps may be all there is to an episode, and some may be that short by chance: then they follow all others alike.
+    let by_chance = episodes.iter().all(|episode| episode.rows.len() == 1)
+        || behind * elsewhere <= 3 * single * terminal && single > 0;
+    (behind * 100 >= n && behind > 0 && !by_chance).then(|| {
         format!(
             "{behind} of {n} episodes are a single terminal step right after a terminal one: where an environment goes on \
              after its goal, the flag stays set; remove these rows unless they are episodes"

@@ -292,11 +292,7 @@ fn cql_finds_the_best_first_choice() {
     let first = Tensor::from_slice(&[0.0f32, 1.0]).view([1, 2]);
     let worth = algorithm.common().logits(&network, &first, Mode::Acting);
     let worth = host_values(&worth);
-    assert_eq!(
-        worth.iter().copied().fold(f32::MIN, f32::max),
-        worth[2],
-        "{worth:?}"
-    );
+    assert!(worth.iter().all(|other| *other <= worth[2]), "{worth:?}");
     // Half a unit better than its neighbours, but for what doubt takes away from all.
     assert!(
         worth[2] - worth[1] > 0.2 && worth[2] - worth[3] > 0.2,
