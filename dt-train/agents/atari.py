@@ -1,9 +1,10 @@
 """Plays Atari games by rules that read the console's memory, and logs what it sees as Dopamine's agents do.
 
-    python dt-train/agents/atari.py Breakout 60000 FOLDER [SEED]
+    python dt-train/agents/atari.py Breakout 60000 FOLDER [SEED [STICKINESS]]
 
 writes FOLDER/$store$_{observation,action,reward,terminal}_ckpt.0.gz, which `dt-train train --data FOLDER --frame-stack 4`
-reads. Frames are those of `--env gym:ALE/Breakout-v5`. It needs ale-py, whose license is GPL-2.0: a process of its own,
+reads. Frames are those of `--env gym:ALE/Breakout-v5`; STICKINESS is the probability with which the console takes the button
+before for the one that is pressed, 0.25 as there or as `--env-arg repeat_action_probability=` says. It needs ale-py, whose license is GPL-2.0: a process of its own,
 installed by `cargo xtask setup --with atari`.
 
 An episode is played with a share of random actions that is drawn for it, so that the returns differ. Rewards are the
@@ -24,7 +25,7 @@ RAM = {
     "Breakout": {"ball_x": 99, "ball_y": 101, "player": 72},
     "Pong": {"ball_x": 49, "ball_y": 54, "player": 51},
 }
-NOISE = [0.0, 0.1, 0.3, 0.6, 1.0]
+NOISE = [0.02, 0.1, 0.3, 0.6, 1.0]  # without any, and without stickiness, all games would be one
 STACK = 4
 
 
@@ -32,7 +33,7 @@ def breakout(ram):
     """Serve; then follow the ball, whose coordinates count from another place than the paddle's."""
     if ram["ball_y"] == 0:
         return 1  # fire
-    distance = ram["ball_x"] - ram["player"] - 8
+    distance = ram["ball_x"] - ram["player"] - 10
     return 0 if abs(distance) < 3 else 2 if distance > 0 else 3  # stay, right, left
 
 
@@ -47,11 +48,12 @@ def pong(ram):
 RULES = {"Breakout": breakout, "Pong": pong}
 
 
-def play(game, steps, seed):
+def play(game, steps, seed, stickiness):
     """Frames, actions, rewards and ends of at least `steps` steps, whole episodes, with zeros before each."""
     gym.register_envs(ale_py)
     # As the plant protocol's bridge makes it.
-    env = gym.make(f"ALE/{game}-v5", obs_type="grayscale", frameskip=1, render_mode="rgb_array", disable_env_checker=True)
+    settings = {"obs_type": "grayscale", "frameskip": 1, "repeat_action_probability": stickiness}
+    env = gym.make(f"ALE/{game}-v5", render_mode="rgb_array", disable_env_checker=True, **settings)
     env = gym.wrappers.AtariPreprocessing(env, noop_max=0)
     ale, random = env.unwrapped.ale, np.random.default_rng(seed)
     choices = env.action_space.n
@@ -81,10 +83,11 @@ def play(game, steps, seed):
 def main():
     game, steps, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     seed = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+    stickiness = float(sys.argv[5]) if len(sys.argv) > 5 else 0.25
     if game not in RULES:
         sys.exit(f"no rules for {game}; there are some for {', '.join(RULES)}")
     started = time.time()
-    log, returns = play(game, steps, seed)
+    log, returns = play(game, steps, seed, stickiness)
     folder.mkdir(parents=True, exist_ok=True)
     for name, values, kind in zip(("observation", "action", "reward", "terminal"), log, ("u1", "i4", "f4", "u1")):
         with gzip.open(folder / f"$store$_{name}_ckpt.0.gz", "wb", compresslevel=4) as file:

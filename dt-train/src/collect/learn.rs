@@ -317,9 +317,7 @@ impl Learner {
             let (squashed, rest) = rest.split_at(act_dim);
             let (next_state, rest) = rest.split_at(state_dim);
             match &mut recording.frames {
-                Some(frames) => {
-                    frames.push(&state.iter().map(|&pixel| pixel as u8).collect::<Vec<_>>());
-                }
+                Some(frames) => frames.push_numbers(state),
                 None => {
                     recording.observations.extend(state);
                     recording.next_observations.extend(next_state);
@@ -397,10 +395,11 @@ fn rows<'a>(observations: &'a mut [f32], shape: &AgentSpec) -> std::slice::Chunk
 
 #[cfg(test)]
 mod tests {
-    use host_sim::make;
+    use host_sim::{Space, make};
 
+    use super::super::screen::Screen;
     use super::*;
-    use crate::algo::sac;
+    use crate::algo::{ppo, sac};
 
     fn sac() -> sac::Settings {
         sac::Settings {
@@ -458,6 +457,32 @@ mod tests {
         }
         // The rest is what is unfinished of three environments.
         assert_eq!(breaks, 2);
+    }
+
+    /// A byte holds neither.
+    #[test]
+    fn actions_of_agents_that_see_images_are_recorded_as_they_were() {
+        tch::set_num_threads(1);
+        let learn = |action, config: Settings| {
+            let shape = [2, 3, 1];
+            let make_env = || -> Box<dyn Env> { Box::new(Screen::new(shape, action)) };
+            let (_, data) = learn(make_env, 2, &config, 200, 3);
+            let frames = data.frames.unwrap();
+            let first = Screen::pixels(shape, frames.to_bytes()[0], 0);
+            assert_eq!((frames.len(), &frames.to_bytes()[..6]), (200, &first[..]));
+            // A step earns its action.
+            assert_eq!(data.actions, data.rewards);
+            data.actions
+        };
+        let actions = learn(Screen::VECTORS, config());
+        assert!(
+            actions
+                .iter()
+                .any(|action| action.fract() != 0.0 && *action < 0.0)
+        );
+        let config = Settings::Ppo(ppo::Settings::default());
+        let choices = learn(Space::Discrete { n: 300 }, config);
+        assert!(choices.iter().any(|choice| *choice > 255.0));
     }
 
     #[test]

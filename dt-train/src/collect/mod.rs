@@ -19,6 +19,8 @@ pub mod online;
 pub mod part;
 pub mod recipe;
 pub mod replay_buffer;
+#[cfg(test)]
+mod screen;
 
 use actor::{Actor, ActorController};
 use noise::Noise;
@@ -54,8 +56,6 @@ pub fn record(
     let longest = spec.max_episode_steps as usize;
     let bar = progress_bar(steps as u64, "{per_sec}");
     let mut all = Recording::default();
-    // Episodes that are recorded before their images are compressed.
-    let mut at_once = usize::MAX;
     if let Space::Image {
         height,
         width,
@@ -63,21 +63,25 @@ pub fn record(
     } = spec.observation
     {
         all.frames = Some(Frames::new([height, width, channels]));
-        at_once = 8;
     }
     let (mut episodes, mut lost, mut gone) = (0, 0, false);
     while all.rewards.len() < steps {
         let missing = (steps - all.rewards.len()).div_ceil(longest);
-        let missing = std::cmp::min(missing, at_once);
         let plan = Plan {
             target_return: 0.0,
             episodes: missing as u32,
             seed: seed.wrapping_add(episodes),
             threads,
         };
-        for (episode, mut part) in
-            play::<Recording>(&make_env, &spec, agent, &plan, |length| bar.inc(length))
-        {
+        let finished = |length| bar.inc(length);
+        let parts: Vec<_> = match &all.frames {
+            None => play::<Recording>(&make_env, &spec, agent, &plan, finished),
+            Some(_) => play::<Seen>(&make_env, &spec, agent, &plan, finished)
+                .into_iter()
+                .map(|(episode, Seen(part))| (episode, part))
+                .collect(),
+        };
+        for (episode, mut part) in parts {
             if let Some(fault) = episode.fault.filter(Fault::is_loss) {
                 // What was seen before is sound, and ends where the plant did.
                 if let Some(end) = part.timeouts.last_mut() {
@@ -222,29 +226,44 @@ impl Controller for Uniform<'_> {
 impl Recorder for Recording {
     fn record(&mut self, transition: &Transition<'_>) {
         self.observations.extend_from_slice(transition.observation);
-        self.actions.extend_from_slice(transition.action);
-        self.rewards.push(transition.reward as f32);
         self.next_observations
             .extend_from_slice(transition.next_observation);
+        self.outcome(transition);
+    }
+}
+
+/// Records images, compressed as they come: an hour of Atari would be gigabytes of numbers.
+#[derive(Default)]
+struct Seen(Recording);
+
+impl Recorder for Seen {
+    fn record(&mut self, transition: &Transition<'_>) {
+        // Nobody tells a recorder their shape; [`Recording::append`] knows it.
+        let line = || Frames::new([1, 1, transition.observation.len()]);
+        let frames = self.0.frames.get_or_insert_with(line);
+        frames.push_numbers(transition.observation);
+        self.0.outcome(transition);
+    }
+}
+
+impl Recording {
+    /// All of a step but what was observed.
+    fn outcome(&mut self, transition: &Transition<'_>) {
+        self.actions.extend_from_slice(transition.action);
+        self.rewards.push(transition.reward as f32);
         self.terminals.push(transition.terminated);
         // D4RL: an episode that falls on its very last step has fallen.
         self.timeouts
             .push(transition.truncated && !transition.terminated);
     }
-}
 
-impl Recording {
     fn append(&mut self, other: Self) {
-        match &mut self.frames {
-            Some(frames) => {
-                let pixels = other.observations.iter().map(|&pixel| pixel as u8);
-                frames.push_all(&pixels.collect::<Vec<_>>());
-            }
-            None => {
-                self.observations.extend(other.observations);
-                self.next_observations.extend(other.next_observations);
-            }
+        if let Some((frames, others)) = self.frames.as_mut().zip(other.frames) {
+            let others = others.in_shape(frames.shape());
+            frames.extend_from(&others, 0..others.len());
         }
+        self.observations.extend(other.observations);
+        self.next_observations.extend(other.next_observations);
         self.actions.extend(other.actions);
         self.rewards.extend(other.rewards);
         self.terminals.extend(other.terminals);
@@ -266,8 +285,38 @@ impl Recording {
 
 #[cfg(test)]
 mod tests {
+    use super::screen::Screen;
     use super::*;
     use host_sim::graph;
+
+    /// As numbers, an observation and the next, these would be 226 KB a step.
+    #[test]
+    fn images_are_recorded_as_bytes_and_compressed_as_they_come() {
+        let shape = [84, 84, 4];
+        let make_env = || -> Box<dyn Env> { Box::new(Screen::new(shape, Screen::VECTORS)) };
+        let env = make_env();
+        let plan = Plan {
+            target_return: 0.0,
+            episodes: 2,
+            seed: 5,
+            threads: 1,
+        };
+        for (_, Seen(part)) in play::<Seen>(&make_env, &env.spec(), Agent::Random, &plan, |_| ()) {
+            let numbers = part.observations.capacity() + part.next_observations.capacity();
+            let frames = part.frames.unwrap();
+            assert_eq!((numbers, frames.len()), (0, Screen::STEPS as usize));
+            // What is not compressed yet are less than 16 of 40.
+            assert!(frames.memory() < 17 * frames.frame_len());
+        }
+
+        let all = record(make_env, Agent::Random, 100, 5, 2);
+        let seen = (0..100).flat_map(|row| Screen::pixels(shape, 5 + row / 40, row % 40));
+        let expected = Frames::from_bytes(shape, &seen.collect::<Vec<_>>());
+        assert!(all.frames.unwrap() == expected);
+        assert_eq!(all.actions, all.rewards);
+        let ends = (0..100).filter(|&row| all.timeouts[row]);
+        assert_eq!(ends.collect::<Vec<_>>(), [39, 79]);
+    }
 
     /// Of 20 choices two lead anywhere; one in ten steps would be one.
     #[test]

@@ -128,6 +128,7 @@ pub fn medium_expert(
 
 #[cfg(test)]
 mod tests {
+    use super::super::screen::Screen;
     use super::*;
     use crate::collect::actor::AgentSpec;
 
@@ -170,5 +171,22 @@ mod tests {
         let first_of = |episode: usize| &all.rewards[200 * episode..200 * (episode + 1)];
         assert_eq!(first_of(1), of(&medium, 6).rewards);
         assert_eq!(first_of(2), of(&expert, 5 + (1 << 31)).rewards);
+    }
+
+    #[test]
+    fn halves_that_are_images_are_both_there() {
+        let shape = [2, 3, 1];
+        let make = || -> Box<dyn Env> { Box::new(Screen::new(shape, Screen::VECTORS)) };
+        let actor = AgentSpec::new(&make().spec(), 4).actor();
+        let all = medium_expert(make, &actor, &actor, 150, 5, 1);
+        // The first agent's only whole episode, and what the other does from its own first seed on.
+        let seeds = [(5, 40), (5, 40), (6, 40), (7, 30)];
+        let seeds = seeds
+            .into_iter()
+            .flat_map(|(seed, steps)| vec![seed; steps]);
+        let frames = all.frames.unwrap().to_bytes();
+        let seen: Vec<u8> = frames.chunks_exact(6).map(|frame| frame[0]).collect();
+        assert_eq!(seen, seeds.collect::<Vec<u8>>());
+        assert_eq!(all.rewards.len(), 150);
     }
 }

@@ -7,8 +7,10 @@ use super::noise::Noise;
 /// Transitions to learn from, uniformly drawn.
 #[derive(Debug)]
 pub struct Replay {
-    /// Row: state | action | next state; bytes where states are pixels.
+    /// Row: state | action | next state; the action alone where states are pixels.
     rows: Tensor,
+    /// Row: state | next state, as bytes, where they are pixels.
+    pixels: Option<Tensor>,
     /// Row: reward | continues.
     outcomes: Tensor,
     len: usize,
@@ -43,28 +45,26 @@ pub struct Batch {
 impl Replay {
     /// Room for `capacity` transitions.
     pub fn new(capacity: usize, state_dim: usize, act_dim: usize) -> Self {
-        Self::of(capacity, state_dim, act_dim, Kind::Float)
-    }
-
-    /// The same of transitions whose states are pixels and whose actions choices, at most 256 of them: all bytes.
-    pub fn of_pixels(capacity: usize, state_dim: usize, act_dim: usize) -> Self {
-        Self::of(capacity, state_dim, act_dim, Kind::Uint8)
-    }
-
-    fn of(capacity: usize, state_dim: usize, act_dim: usize, kind: Kind) -> Self {
-        let width = 2 * state_dim + act_dim;
-        let zeros = |width: usize, kind| {
-            Tensor::zeros([capacity as i64, width as i64], (kind, Device::Cpu))
-        };
         Self {
-            rows: zeros(width, kind),
-            outcomes: zeros(2, Kind::Float),
+            rows: zeros(capacity, 2 * state_dim + act_dim, Kind::Float),
+            pixels: None,
+            outcomes: zeros(capacity, 2, Kind::Float),
             len: 0,
-            row: Vec::with_capacity(width),
+            row: Vec::with_capacity(2 * state_dim + act_dim),
             sizes: Sizes {
                 state: state_dim as i64,
                 action: act_dim as i64,
             },
+        }
+    }
+
+    /// The same of transitions whose states are pixels, which take a byte each; actions are numbers as ever.
+    pub fn of_pixels(capacity: usize, state_dim: usize, act_dim: usize) -> Self {
+        Self {
+            rows: zeros(capacity, act_dim, Kind::Float),
+            pixels: Some(zeros(capacity, 2 * state_dim, Kind::Uint8)),
+            outcomes: zeros(capacity, 2, Kind::Float),
+            ..Self::new(0, state_dim, act_dim)
         }
     }
 
@@ -80,12 +80,21 @@ impl Replay {
         reward: f32,
         terminated: bool,
     ) {
-        self.row.clear();
-        for part in [state, action, next_state] {
-            self.row.extend_from_slice(part);
-        }
         let at = self.len as i64;
-        self.rows.get(at).copy_(&Tensor::from_slice(&self.row));
+        let mut write = |to: &Tensor, parts: &[&[f32]]| {
+            self.row.clear();
+            parts
+                .iter()
+                .for_each(|part| self.row.extend_from_slice(part));
+            to.get(at).copy_(&Tensor::from_slice(&self.row));
+        };
+        match &self.pixels {
+            None => write(&self.rows, &[state, action, next_state]),
+            Some(pixels) => {
+                write(&self.rows, &[action]);
+                write(pixels, &[state, next_state]);
+            }
+        }
         let outcome = [reward, f32::from(u8::from(!terminated))];
         self.outcomes.get(at).copy_(&Tensor::from_slice(&outcome));
         self.len += 1;
@@ -120,11 +129,25 @@ impl Replay {
     }
 
     fn values_of(&self, first: usize, len: usize) -> Vec<f32> {
-        let some = |of: &Tensor| of.narrow(0, first as i64, len as i64).to_kind(Kind::Float);
-        let rows = Tensor::cat(&[some(&self.rows), some(&self.outcomes)], 1);
+        let (rows, outcomes) = self.some(|of| of.narrow(0, first as i64, len as i64));
+        let rows = Tensor::cat(&[rows, outcomes], 1);
         let mut values = vec![0.0; rows.numel()];
         rows.copy_data(&mut values, rows.numel());
         values
+    }
+
+    /// State | action | next state of the rows that `select` takes of a tensor, as numbers, and their outcomes.
+    fn some(&self, select: impl Fn(&Tensor) -> Tensor) -> (Tensor, Tensor) {
+        let rows = select(&self.rows);
+        let rows = match &self.pixels {
+            None => rows,
+            Some(pixels) => {
+                let pixels = select(pixels).to_kind(Kind::Float);
+                let state = |from| pixels.narrow(1, from, self.sizes.state);
+                Tensor::cat(&[state(0), rows, state(self.sizes.state)], 1)
+            }
+        };
+        (rows, select(&self.outcomes))
     }
 
     /// Replaces the rows.
@@ -134,11 +157,20 @@ impl Replay {
     pub fn restore(&mut self, values: &[f32]) {
         let rows = Tensor::from_slice(values).view([-1, self.width() as i64]);
         self.len = rows.size()[0] as usize;
-        let (len, width) = (self.len as i64, self.rows.size()[1]);
-        self.rows.narrow(0, 0, len).copy_(&rows.narrow(1, 0, width));
-        self.outcomes
-            .narrow(0, 0, len)
-            .copy_(&rows.narrow(1, width, 2));
+        let Sizes { state, action } = self.sizes;
+        let write = |to: &Tensor, at: i64, from: i64, width: i64| {
+            let to = to.narrow(0, 0, self.len as i64).narrow(1, at, width);
+            to.shallow_clone().copy_(&rows.narrow(1, from, width));
+        };
+        match &self.pixels {
+            None => write(&self.rows, 0, 0, 2 * state + action),
+            Some(pixels) => {
+                write(pixels, 0, 0, state);
+                write(&self.rows, 0, state, action);
+                write(pixels, state, state + action, state);
+            }
+        }
+        write(&self.outcomes, 0, 2 * state + action, 2);
     }
 
     /// `size` transitions drawn with replacement.
@@ -147,8 +179,8 @@ impl Replay {
     /// If the buffer is empty.
     pub fn sample(&self, size: usize, noise: &mut Noise) -> Batch {
         let indices: Vec<i64> = (0..size).map(|_| noise.below(self.len) as i64).collect();
-        let some = |of: &Tensor| of.index_select(0, &Tensor::from_slice(&indices));
-        self.batch(&some(&self.rows), &some(&self.outcomes))
+        let indices = Tensor::from_slice(&indices);
+        self.batch(|of| of.index_select(0, &indices))
     }
 
     /// The last `len` transitions, in order.
@@ -157,13 +189,12 @@ impl Replay {
     /// If there are fewer.
     pub fn last(&self, len: usize) -> Batch {
         let first = self.len.checked_sub(len).expect("as many transitions");
-        let some = |of: &Tensor| of.narrow(0, first as i64, len as i64);
-        self.batch(&some(&self.rows), &some(&self.outcomes))
+        self.batch(|of| of.narrow(0, first as i64, len as i64))
     }
 
-    fn batch(&self, rows: &Tensor, outcomes: &Tensor) -> Batch {
+    fn batch(&self, select: impl Fn(&Tensor) -> Tensor) -> Batch {
         let Sizes { state, action } = self.sizes;
-        let rows = rows.to_kind(Kind::Float);
+        let (rows, outcomes) = self.some(select);
         Batch {
             state_actions: rows.narrow(1, 0, state + action),
             states: rows.narrow(1, 0, state),
@@ -175,16 +206,24 @@ impl Replay {
     }
 }
 
+fn zeros(rows: usize, width: usize, kind: Kind) -> Tensor {
+    Tensor::zeros([rows as i64, width as i64], (kind, Device::Cpu))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pixels_and_choices_are_bytes_and_rewards_are_not() {
+    fn pixels_are_bytes_and_nothing_else_is() {
         let mut replay = Replay::of_pixels(2, 2, 1);
-        replay.push(&[0.0, 255.0], &[17.0], &[1.0, 254.0], -0.25, false);
-        replay.push(&[1.0, 254.0], &[3.0], &[9.0, 8.0], 300.5, true);
-        assert_eq!(replay.row(1), [1.0, 254.0, 3.0, 9.0, 8.0, 300.5, 0.0]);
+        // A component of a vector, and a choice of more than fit into a byte.
+        replay.push(&[0.0, 255.0], &[-0.4], &[1.0, 254.0], -0.25, false);
+        replay.push(&[1.0, 254.0], &[300.0], &[9.0, 8.0], 300.5, true);
+        assert_eq!(replay.row(0), [0.0, 255.0, -0.4, 1.0, 254.0, -0.25, 1.0]);
+        assert_eq!(replay.row(1), [1.0, 254.0, 300.0, 9.0, 8.0, 300.5, 0.0]);
+        let bytes = replay.pixels.as_ref().unwrap();
+        assert_eq!((bytes.kind(), bytes.numel()), (Kind::Uint8, 8));
         let mut same = Replay::of_pixels(2, 2, 1);
         same.restore(&replay.values());
         assert_eq!(same.values(), replay.values());
@@ -192,6 +231,8 @@ mod tests {
         let last = same.last(2);
         assert_eq!(last.states.kind(), Kind::Float);
         let read = |tensor: &Tensor| Vec::<f32>::try_from(tensor.reshape([-1])).unwrap();
+        assert_eq!(read(&last.states), [0.0, 255.0, 1.0, 254.0]);
+        assert_eq!(read(&last.actions), [-0.4, 300.0]);
         assert_eq!(read(&last.next_states), [1.0, 254.0, 9.0, 8.0]);
         assert_eq!(read(&last.rewards), [-0.25, 300.5]);
     }

@@ -87,6 +87,17 @@ impl Frames {
         self.stack = stack;
     }
 
+    /// The same bytes as frames of another height, width and number of channels.
+    ///
+    /// # Panics
+    /// If those are more or fewer bytes.
+    #[must_use]
+    pub fn in_shape(self, shape: [usize; 3]) -> Self {
+        let len: usize = shape.iter().product();
+        assert_eq!(len, self.frame_len(), "as many bytes of a frame");
+        Self { shape, ..self }
+    }
+
     /// Bytes of one frame.
     pub fn frame_len(&self) -> usize {
         self.shape.iter().product()
@@ -153,6 +164,15 @@ impl Frames {
         self.rows.push(place);
         let brightest = frame.iter().copied().max().unwrap_or(0);
         self.brightest = std::cmp::max(self.brightest, brightest);
+    }
+
+    /// The same of pixels that are numbers, as environments show them: whole ones in 0…255.
+    ///
+    /// # Panics
+    /// If there are more or fewer than those of a frame.
+    pub fn push_numbers(&mut self, frame: &[f32]) {
+        let pixels: Vec<u8> = frame.iter().map(|&pixel| pixel as u8).collect();
+        self.push(&pixels);
     }
 
     /// Appends rows, (n, height, width, channels).
