@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "ALGO")]
     pub algo: Option<String>,
     /// Recipe: a TOML file, or one of those that are shipped: default, paper, gym-short, bc, td3bc, iql, awr, cql,
-    /// pendulum, cartpole, graph, key-to-door, atari-paper. A file may begin with
+    /// pendulum, cartpole, graph, key-to-door, minatar, atari, atari-paper. A file may begin with
     /// extends = "gym-short": it is then that recipe but for its own keys
     #[arg(long, value_name = "C.toml|NAME")]
     pub config: Option<PathBuf>,

@@ -21,7 +21,7 @@ pub enum Source {
 const EXTENDS: &str = "extends";
 
 /// Recipes by name: those of the folder `configs`.
-pub(super) const SHIPPED: [(&str, &str); 13] = [
+pub(super) const SHIPPED: [(&str, &str); 15] = [
     ("default", include_str!("../../configs/default.toml")),
     ("paper", include_str!("../../configs/paper.toml")),
     ("gym-short", include_str!("../../configs/gym-short.toml")),
@@ -37,6 +37,8 @@ pub(super) const SHIPPED: [(&str, &str); 13] = [
         "key-to-door",
         include_str!("../../configs/key-to-door.toml"),
     ),
+    ("minatar", include_str!("../../configs/minatar.toml")),
+    ("atari", include_str!("../../configs/atari.toml")),
     (
         "atari-paper",
         include_str!("../../configs/atari-paper.toml"),

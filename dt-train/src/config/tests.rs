@@ -99,6 +99,7 @@ fn shipped_recipes_are_valid() {
             "paper" => 1000.0,
             // Of an environment whose rewards are known.
             "cartpole" => 100.0,
+            "atari" => 50.0,
             "atari-paper" | "key-to-door" => 1.0,
             _ => 0.0,
         };

@@ -31,7 +31,7 @@ fn a_cause_is_said_once() {
         .stderr(
             "error: cannot read config c.toml: No such file or directory (os error 2); \
              give a file, or a recipe by name: default, paper, gym-short, bc, td3bc, iql, awr, cql, pendulum, cartpole, \
-             graph, key-to-door, atari-paper\n",
+             graph, key-to-door, minatar, atari, atari-paper\n",
         );
 }
 

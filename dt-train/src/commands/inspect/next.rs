@@ -25,6 +25,8 @@ pub fn recipe(data: &Dataset) -> Result<(&'static str, Recipe), ConfigError> {
         Some("cartpole") => "cartpole",
         Some("graph") => "graph",
         Some("key-to-door") => "key-to-door",
+        Some(env) if env.starts_with("gym:MinAtar/") => "minatar",
+        Some(env) if env.starts_with("gym:ALE/") => "atari",
         _ => "gym-short",
     };
     let source = Source::new(Path::new(name));
