@@ -3,10 +3,12 @@
 //! `dt-train` does everything that is measured and all statistics; here is only which runs a table needs. What the folder
 //! holds already is not made again, so a command that was stopped goes on, and a table is printed again in seconds.
 
+mod atari;
 mod chart;
 mod graph;
 mod key_to_door;
 mod locomotion;
+mod minatar;
 mod pendulum;
 mod rivals;
 mod table;
@@ -24,6 +26,7 @@ use crate::firmware::emulator::{self, Figures};
 use crate::firmware::{self, Board, Program, Selection, image, recording};
 use crate::process::{self, cargo, command};
 use crate::setup;
+use crate::setup::extras::Extra;
 use chart::Charts;
 use table::Description;
 
@@ -76,6 +79,10 @@ enum Name {
     Graph,
     /// Credit over time: Decision Transformer and behaviour cloning in Key-to-Door, what a critic sees; makes its own data
     KeyToDoor,
+    /// Decision Transformers that play MinAtar's five games for the score they are asked for; makes its own data, with PPO
+    Minatar,
+    /// The same of Atari's Breakout and Pong, with the paper's convolutions; makes its own data, with scripts
+    Atari,
 }
 
 impl Name {
@@ -108,6 +115,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     match name {
         _ if arguments.partial => {}
         Name::Pendulum | Name::Graph | Name::KeyToDoor => {}
+        Name::Minatar => Extra::Minatar.require()?,
+        Name::Atari => Extra::Atari.require()?,
         Name::Rivals | Name::Delayed | Name::Context => rivals::check_data(&data, &arguments.only)?,
         _ => locomotion::check_data(&data)?,
     }
@@ -135,6 +144,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Name::Context => rivals::context(&bench),
         Name::Graph => graph::table(&bench),
         Name::KeyToDoor => key_to_door::table(&bench),
+        Name::Minatar => minatar::table(&bench),
+        Name::Atari => atari::table(&bench),
     }
 }
 
@@ -281,6 +292,27 @@ impl Workbench {
         Ok(emulator::run(selection.board, &image)?.figures)
     }
 
+    /// The return of each episode of data, in their order.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn returns<S: AsRef<OsStr>>(
+        &self,
+        data: &Path,
+        reading: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<f64>> {
+        #[derive(Deserialize)]
+        struct Inspection {
+            episode_returns: Vec<f64>,
+        }
+        let mut inspect = self.dt_train("inspect");
+        inspect.arg(data).args(["--json", "--episodes"]);
+        let text = process::output(inspect.args(reading))?;
+        let Inspection { episode_returns } =
+            serde_json::from_str(&text).context("dt-train inspect --json --episodes")?;
+        Ok(episode_returns)
+    }
+
     /// What an evaluation says; none where it is missing and nothing is to be made.
     ///
     /// # Errors
@@ -326,6 +358,27 @@ struct Episode {
     seed: u64,
     #[serde(rename = "return")]
     total: f64,
+}
+
+/// Two cells: the target returns, and what was earned, mean ± sample deviation.
+fn asked_and_returned(evaluations: &[Measured]) -> String {
+    let asked = evaluations.iter().map(|at| format!("{}", at.target_return));
+    let returned = evaluations.iter().map(|at| {
+        let n = at.episodes.len() as f64;
+        let mean = at.episodes.iter().map(|episode| episode.total).sum::<f64>() / n;
+        let squares = at
+            .episodes
+            .iter()
+            .map(|episode| (episode.total - mean).powi(2));
+        let deviation = (squares.sum::<f64>() / (n - 1.0)).sqrt();
+        format!("{mean:.1} ± {deviation:.1}")
+    });
+    let joined = |cells: Vec<String>| cells.join("; ");
+    format!(
+        "{} | {}",
+        joined(asked.collect()),
+        joined(returned.collect())
+    )
 }
 
 /// Reads what `eval` wrote, of one target return or of several.

@@ -2,15 +2,12 @@
 
 use std::fs;
 use std::ops::RangeInclusive;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use host_sim::graph::{NODES, SPEC, distances, start};
-use serde::Deserialize;
 
 use super::chart::{Chart, Charts, Series};
 use super::{Episodes, Measured, Workbench};
-use crate::process;
 
 const ENV: &str = SPEC.id;
 /// Of 1001 walks.
@@ -55,7 +52,9 @@ pub fn table(bench: &Workbench) -> Result<()> {
         collect.args(["--env", ENV, "--agent", "random", "--steps", STEPS]);
         bench.step(&walks, collect.args(["--seed", "0", "--out"]).arg(&walks))?;
     }
-    let data = Ways::of_data(&returns(bench, &walks)?);
+    let returns = bench.returns(&walks, [""; 0])?;
+    ensure!(returns.len() >= 1000, "fewer than 1000 walks");
+    let data = Ways::of_data(&returns);
     let optimum = Ways(
         distances()[1..]
             .iter()
@@ -245,20 +244,6 @@ impl Ways {
 /// Edges of a walk of that return.
 fn edges(walk: f64) -> Option<u32> {
     (walk > LOST).then_some((1.0 - walk) as u32)
-}
-
-/// The return of each walk.
-fn returns(bench: &Workbench, walks: &Path) -> Result<Vec<f64>> {
-    #[derive(Deserialize)]
-    struct Inspection {
-        episode_returns: Vec<f64>,
-    }
-    let mut inspect = bench.dt_train("inspect");
-    let text = process::output(inspect.arg(walks).args(["--json", "--episodes"]))?;
-    let Inspection { episode_returns } =
-        serde_json::from_str(&text).context("dt-train inspect --json --episodes")?;
-    ensure!(episode_returns.len() >= 1000, "fewer than 1000 walks");
-    Ok(episode_returns)
 }
 
 #[cfg(test)]

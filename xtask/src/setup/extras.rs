@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use super::{Step, cache, python, symlink};
@@ -61,7 +61,22 @@ impl Extra {
         Ok(cache()?.join(format!("{}-{key}", self.name())))
     }
 
-    fn link(self) -> PathBuf {
+    /// That set-up has been asked for it.
+    ///
+    /// # Errors
+    /// If not, with what to type.
+    pub fn require(self) -> Result<()> {
+        ensure!(
+            self.link().exists(),
+            "this needs {}: `cargo xtask setup --with {}` installs it",
+            self.requirements().join(" and "),
+            self.name()
+        );
+        Ok(())
+    }
+
+    /// Where Python finds it.
+    pub fn link(self) -> PathBuf {
         deps().join("extras").join(self.name())
     }
 }
