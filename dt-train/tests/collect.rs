@@ -1,5 +1,7 @@
 //! `dt-train collect` from the command line.
 
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Output;
 
@@ -722,6 +724,33 @@ fn a_collection_whose_plant_was_lost_goes_on() {
         let data = Dataset::load(&[folder.join(out)]).unwrap();
         assert_eq!((data.len(), data.episodes.len()), (30, 3));
     }
+}
+
+/// However many cores there are, one episode at a time.
+#[test]
+fn a_plant_elsewhere_that_holds_one_environment_is_not_asked_for_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let [stdin, stdout] =
+                [(); 2].map(|()| OwnedFd::from(stream.as_ref().unwrap().try_clone().unwrap()));
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-sim/tests/plant.py");
+            let mut python = std::process::Command::new("python3");
+            python.arg(script).arg("nothing").env("ENVS", "1");
+            python.stdin(stdin).stdout(stdout).spawn().unwrap();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("plant:tcp:{address}");
+    let (done, message) = collect_plant(
+        folder.path(),
+        &name,
+        "--agent random --steps 60 --out x.hdf5",
+    );
+    assert!(done && !message.contains("plant"), "{message}");
+    let data = Dataset::load(&[folder.path().join("x.hdf5")]).unwrap();
+    assert_eq!((data.len(), data.episodes.len()), (60, 6));
 }
 
 #[test]

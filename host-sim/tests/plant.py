@@ -69,7 +69,7 @@ def hello():
     space = varint(0) + (floats() + floats() if FAULT == "empty" else floats(-inf, -inf) + floats(inf, inf))
     names = b"position" if FAULT == "names" else b"position\nvelocity"
     return (
-        varint(0) + varint(version) + blob(b"point") + varint(3) + space + varint(0) + floats(-1.0) + floats(1.0)
+        varint(0) + varint(version) + blob(b"point") + varint(int(os.environ.get("ENVS", 3))) + space + varint(0) + floats(-1.0) + floats(1.0)
         + varint(10) + varint(20_000) + b"\0" + blob(names) + blob(b"push")
     )  # fmt: skip
 

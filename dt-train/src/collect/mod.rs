@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use host_sim::evaluation::whole;
 use host_sim::registry::is_open;
 use host_sim::rollout::{Controller, Episode, Plan, Recorder, Transition, rollout};
 use host_sim::{Env, EnvSpec, Fault, Space};
@@ -111,13 +112,15 @@ pub fn record(
 }
 
 /// Mean and standard deviation (over n) of the return of `actor`'s most likely actions, over `episodes` episodes
-/// seeded with `seed`, `seed` + 1, …
+/// seeded with `seed`, `seed` + 1, …, in `threads` threads (0: one per core); none, and a note on stderr, if the plant was lost in
+/// all of them.
 pub fn evaluate(
     make_env: impl Fn() -> Box<dyn Env> + Sync,
     actor: &Actor,
     episodes: u32,
     seed: u64,
-) -> (f64, f64) {
+    threads: usize,
+) -> Option<(f64, f64)> {
     let env = make_env();
     let agent = Agent::Trained {
         actor,
@@ -127,14 +130,20 @@ pub fn evaluate(
         target_return: 0.0,
         episodes,
         seed,
-        threads: 0,
+        threads,
     };
-    let returns: Vec<f64> = play::<()>(&make_env, &env.spec(), agent, &plan, |_| ())
-        .into_iter()
-        .filter(|(episode, ())| !episode.fault.as_ref().is_some_and(Fault::is_loss))
-        .map(|(episode, ())| episode.total_reward)
+    let episodes = play::<()>(&make_env, &env.spec(), agent, &plan, |_| ());
+    let (episodes, _): (Vec<Episode>, Vec<()>) = episodes.into_iter().unzip();
+    let returns: Vec<f64> = whole(&episodes)
+        .map(|episode| episode.total_reward)
         .collect();
-    (mean(&returns), population_deviation(&returns))
+    if returns.is_empty() {
+        let fault = episodes.first().and_then(|episode| episode.fault.as_ref());
+        let words = fault.map(ToString::to_string).unwrap_or_default();
+        eprintln!("note: the agent could not be evaluated, its plant was lost: {words}");
+        return None;
+    }
+    Some((mean(&returns), population_deviation(&returns)))
 }
 
 /// A bar on stderr; `tail` is what follows the position, as an indicatif template.

@@ -71,19 +71,21 @@ impl Watch {
         self.reached
     }
 
-    /// What to do after an episode.
+    /// What to do after an episode; it is evaluated in `threads` threads.
     pub fn next(
         &mut self,
         learner: &Learner,
         make_env: &(impl Fn() -> Box<dyn Env> + Sync),
+        threads: usize,
     ) -> Next {
         let due = learner.done() / self.every > self.looked_at / self.every;
         self.looked_at = learner.done();
         if learner.kept().is_some() || !due {
             return Next::Learn;
         }
-        let (mean, _) = evaluate(make_env, learner.actor(), Self::EPISODES, self.seed);
-        if mean < self.medium {
+        let actor = learner.actor();
+        let evaluated = evaluate(make_env, actor, Self::EPISODES, self.seed, threads);
+        if evaluated.is_none_or(|(mean, _)| mean < self.medium) {
             return Next::Learn;
         }
         self.reached = Some(learner.done());

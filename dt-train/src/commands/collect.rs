@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use host_sim::console;
 use host_sim::plant::{EnvironmentArgs, is_command};
-use host_sim::{Env, EnvSpec, Space};
+use host_sim::{Blueprint, Env, EnvSpec, Space};
 
 use super::WrongUsage;
 use crate::algo;
@@ -154,7 +154,8 @@ pub fn run(args: Args) -> Result<()> {
     let env = super::env_name(&args.env)?.ok_or(WrongUsage(
         "name an environment: --env E, or --plant CMD for a simulator of your own",
     ))?;
-    let make_env = host_sim::maker(&env)?;
+    let blueprint = Blueprint::new(&env, None)?;
+    let make_env = || blueprint.make();
     let (choices, settings) = {
         let env = make_env();
         let spec = env.spec();
@@ -186,21 +187,21 @@ pub fn run(args: Args) -> Result<()> {
             part.display()
         );
     }
-    let (steps, threads) = (args.steps as usize, threads(&args));
+    let (steps, threads) = (args.steps as usize, threads(&args, &blueprint));
     let (recording, stopped) = match (args.recipe, agent) {
         (Some(Recipe::Random), _) | (None, None | Some(Named::Random)) => {
-            let random = collect::record(&make_env, Agent::Random, steps, args.seed, threads);
+            let random = collect::record(make_env, Agent::Random, steps, args.seed, threads);
             (random, false)
         }
-        (Some(recipe), _) => by_recipe(&args, recipe, settings, &make_env)?,
-        (None, Some(Named::Learner(_))) => (learn_and_save(&args, settings, &make_env)?, false),
+        (Some(recipe), _) => by_recipe(&args, recipe, settings, &blueprint)?,
+        (None, Some(Named::Learner(_))) => (learn_and_save(&args, settings, &blueprint)?, false),
         (None, Some(Named::File(file))) => {
             let (actor, _) = agent_file::load(file, make_env().spec().id)?;
             let agent = Agent::Trained {
                 actor: &actor,
                 deterministic: args.deterministic,
             };
-            let sampled = collect::record(&make_env, agent, steps, args.seed, threads);
+            let sampled = collect::record(make_env, agent, steps, args.seed, threads);
             (sampled, false)
         }
     };
@@ -299,8 +300,9 @@ fn by_recipe(
     args: &Args,
     recipe: Recipe,
     settings: Settings,
-    make_env: &(impl Fn() -> Box<dyn Env> + Sync),
+    blueprint: &Blueprint,
 ) -> Result<(Recording, bool)> {
+    let make_env = &|| blueprint.make();
     let env = make_env();
     let spec = env.spec();
     let medium = args.medium_return.or_else(|| recipe::medium_return(&spec));
@@ -320,7 +322,10 @@ fn by_recipe(
     let until_expert = recipe == Recipe::MediumExpert;
     let mut learner = learner(args, settings, make_env, train_steps)?;
     let mut watch = Watch::new(medium, until_expert, evaluation_seed(args), &learner);
-    learn(args, &mut learner, |learner| watch.next(learner, make_env))?;
+    let judges = blueprint.threads(0);
+    learn(args, &mut learner, |learner| {
+        watch.next(learner, make_env, judges)
+    })?;
     let (done, lost) = (learner.done(), learner.lost().is_some());
     let (last, kept, replay) = learner.into_parts();
     match watch.reached() {
@@ -339,7 +344,7 @@ fn by_recipe(
             "after {done} steps the agent is not medium yet (mean return of {medium:.2}); it takes more --train-steps"
         ),
     }
-    let (steps, threads) = (args.steps as usize, threads(args));
+    let (steps, threads) = (args.steps as usize, threads(args, blueprint));
     let data = match recipe {
         Recipe::MediumReplay => return Ok((replay, !lost)),
         Recipe::MediumExpert => {
@@ -358,11 +363,8 @@ fn by_recipe(
 }
 
 /// Trains an agent, saves and evaluates it; returns every step it took.
-fn learn_and_save(
-    args: &Args,
-    settings: Settings,
-    make_env: &(impl Fn() -> Box<dyn Env> + Sync),
-) -> Result<Recording> {
+fn learn_and_save(args: &Args, settings: Settings, blueprint: &Blueprint) -> Result<Recording> {
+    let make_env = || blueprint.make();
     let start = Instant::now();
     let mut learner = learner(args, settings.clone(), make_env, args.steps)?;
     let before = learner.done();
@@ -387,12 +389,16 @@ fn learn_and_save(
     if lost {
         return Ok(recording);
     }
-    let (mean, std) =
-        collect::evaluate(make_env, &actor, EVALUATION_EPISODES, evaluation_seed(args));
+    let threads = blueprint.threads(0);
+    let seed = evaluation_seed(args);
+    let evaluated = collect::evaluate(make_env, &actor, EVALUATION_EPISODES, seed, threads);
     console::line(format_args!(
         "trained in {seconds:.1} s ({:.0} steps/s)",
         (f64::from(args.steps) - before as f64) / seconds
     ))?;
+    let Some((mean, std)) = evaluated else {
+        return Ok(recording);
+    };
     console::line(format_args!(
         "final agent: return {mean:.2} ± {std:.2} over {EVALUATION_EPISODES} episodes, most likely actions"
     ))?;
@@ -405,8 +411,8 @@ fn evaluation_seed(args: &Args) -> u64 {
 }
 
 /// Threads of random and saved agents; 0: one per core.
-fn threads(args: &Args) -> usize {
-    args.envs.map_or(0, |envs| envs as usize)
+fn threads(args: &Args, blueprint: &Blueprint) -> usize {
+    blueprint.threads(args.envs.map_or(0, |envs| envs as usize))
 }
 
 /// A learner at its beginning, or where it was stopped.
