@@ -29,6 +29,7 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     network: dt_core::config::Network::Transformer,
     encoder: dt_core::config::Encoder::Linear,
     embedding_tanh: false,
+    order: dt_core::config::Order::ReturnFirst,
 };
 
 /// 32-bit words of memory that the policy needs, all of it.

@@ -150,6 +150,19 @@ impl Predictions {
     }
 }
 
+/// In which order a control step's tokens come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Order {
+    /// Return-to-go, state, action: what is asked for, what is seen, what is done (Chen et al. 2021).
+    #[default]
+    ReturnFirst,
+    /// State, return-to-go, action (Zhuang et al. 2024, "Reinformer"): state tokens predict the return-to-go behind them instead
+    /// of action tokens the next one, so that the network can ask itself for what it thinks possible from there
+    /// ([`RewardMode::Predicted`](crate::blob::RewardMode::Predicted)). The action follows from the return's token.
+    StateFirst,
+}
+
 /// How an observation becomes the input of its token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -411,6 +424,9 @@ pub struct Config {
     /// tanh of what inputs become, before the timestep is added.
     #[serde(skip)]
     pub embedding_tanh: bool,
+    /// Which token of a control step comes first. Where it is the state's, returns-to-go are predicted, and nothing else is.
+    #[serde(skip)]
+    pub order: Order,
 }
 
 /// Why a [`Config`] cannot be run.
@@ -468,6 +484,8 @@ pub enum ConfigError {
     NoFilters,
     /// The next image cannot be predicted: the head would be as long as the image.
     PredictsImages,
+    /// Where the state's token comes first, it predicts a return-to-go, and nothing else is predicted.
+    StateFirst,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -509,6 +527,9 @@ impl core::fmt::Display for ConfigError {
             Self::PredictsImages => {
                 f.write_str("observations are images, so no state-head can predict them")
             }
+            Self::StateFirst => f.write_str(
+                "order is state first, so returns-to-go must be predicted and states must not",
+            ),
         }
     }
 }
@@ -574,6 +595,13 @@ impl Config {
         if self.image().is_some() && self.predictions.state {
             return Err(ConfigError::PredictsImages);
         }
+        let Predictions {
+            state,
+            return_to_go,
+        } = self.predictions;
+        if self.is_state_first() && (state || !return_to_go) {
+            return Err(ConfigError::StateFirst);
+        }
         Ok(())
     }
 
@@ -591,6 +619,7 @@ impl Config {
             ("predictions", self.predictions.any()),
             ("encoder", self.encoder != Encoder::Linear),
             ("embedding_tanh", self.embedding_tanh),
+            ("order", self.is_state_first()),
         ] {
             if is_there {
                 return Err(ConfigError::NotInMlp { field });
@@ -628,6 +657,7 @@ impl Config {
             network: Network::Mlp,
             encoder: Encoder::Linear,
             embedding_tanh: false,
+            order: Order::ReturnFirst,
         }
     }
 
@@ -752,10 +782,15 @@ impl Config {
             .saturating_add(self.predictions.return_to_go as u32)
     }
 
-    /// Whether action tokens come to predict anything: a window of one timestep ends before its action.
+    /// Whether tokens come to predict anything: of an action's, a window of one timestep ends before it.
     pub const fn predicts(&self) -> bool {
         let sees_actions = matches!(self.attention, Attention::Streaming) || self.context_len > 1;
-        self.predictions.any() && sees_actions
+        self.predictions.any() && (sees_actions || self.is_state_first())
+    }
+
+    /// Whether the state's token is a control step's first ([`Order::StateFirst`]).
+    pub const fn is_state_first(&self) -> bool {
+        matches!(self.order, Order::StateFirst)
     }
 
     /// Width of one attention head.

@@ -120,7 +120,7 @@ impl Config {
         if self.is_mlp() {
             return Some(self.perceive() + self.choice());
         }
-        let (d, layers) = (self.d_model as u64, self.n_layer as u64);
+        let d = self.d_model as u64;
         let (s, a) = (self.state_dim as u64, self.act_dim as u64);
         let table = match self.dtype {
             Dtype::Int4 => EMBED.1,
@@ -137,8 +137,7 @@ impl Config {
             0
         };
         let inputs = self.input(1) + state + self.input(a) + tanh;
-        let embed = inputs + TOKENS * (d * table + EMBEDDED) + norm(TOKENS, d) + ports * PORT;
-        let blocks = layers.saturating_sub(1) * self.block(TOKENS) + self.block(self.asking());
+        let embed = inputs + TOKENS * (d * table + EMBEDDED) + ports * PORT;
         let glu = if self.glu {
             int8(2 * d, d, 1) + d * GATE + quantize(1, d)
         } else {
@@ -151,8 +150,21 @@ impl Config {
         } else {
             0
         };
-        let repeated = self.steps() * (embed + blocks + head);
+        let together = embed + head + self.pass(TOKENS, self.asking());
+        // With the state first the newest return-to-go goes through by itself, when the others have.
+        let newest = match self.is_state_first() {
+            true => embed + head + self.pass(TOKENS - 1, 1) + self.pass(1, 1),
+            false => together,
+        };
+        let repeated = self.steps().saturating_sub(1) * together + newest;
         Some(repeated + self.see() + self.choice() + predictions)
+    }
+
+    /// Tokens through all blocks, in the last of which some go on.
+    const fn pass(&self, tokens: u64, asking: u64) -> u64 {
+        let layers = (self.n_layer as u64).saturating_sub(1);
+        let blocks = layers * self.block(tokens, tokens) + self.block(tokens, asking);
+        norm(tokens, self.d_model as u64) + blocks
     }
 
     /// Of a perceptron: the states it sees, its hidden layers, its head.
@@ -227,15 +239,15 @@ impl Config {
     }
 
     /// A block: keys and values for all tokens, all else for those that go on.
-    const fn block(&self, tokens: u64) -> u64 {
+    const fn block(&self, stored: u64, tokens: u64) -> u64 {
         let (d, f) = (self.d_model as u64, self.d_ff as u64);
-        let stored = norm(TOKENS, d) + quantize(TOKENS, d) + self.store();
+        let store = norm(stored, d) + quantize(stored, d) + self.store(stored);
         let mixer = if self.is_folded() {
             let rows = self.folded_rows() as u64;
-            self.linear(rows, d, TOKENS) + self.attend(tokens) + 2 * half(tokens * d * ADD)
+            self.linear(rows, d, stored) + self.attend(tokens) + 2 * half(tokens * d * ADD)
         } else {
             let heads = self.n_head as u64;
-            self.linear(2 * d, d, TOKENS)
+            self.linear(2 * d, d, stored)
                 + self.linear(d, d, tokens)
                 + heads * quantize(tokens, self.d_head() as u64)
                 + self.attend(tokens)
@@ -250,7 +262,7 @@ impl Config {
             + quantize(tokens, f)
             + self.linear(d, f, tokens)
             + half(tokens * d * ADD);
-        stored + mixer + mlp
+        store + mixer + mlp
     }
 
     /// A value of the MLP's hidden layer, in halves.
@@ -265,12 +277,12 @@ impl Config {
     }
 
     /// Keys and values of a step's tokens go into the cache.
-    const fn store(&self) -> u64 {
+    const fn store(&self, tokens: u64) -> u64 {
         let vectors = 2 * self.n_head as u64;
         let each = half(self.d_head() as u64 * STORE.0)
             + STORE.1
             + left_over(self.d_head() as u64, QUANTIZE.2);
-        TOKENS * vectors * each
+        tokens * vectors * each
     }
 
     /// Between queries and what becomes of them.
@@ -374,8 +386,13 @@ const fn left_over(len: u64, cost: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Predictions;
+    use crate::config::{Order, Predictions};
     use crate::fixture::config;
+
+    const CRITIC: Predictions = Predictions {
+        state: false,
+        return_to_go: true,
+    };
 
     #[test]
     fn the_published_model_multiplies_as_often_as_published() {
@@ -391,6 +408,14 @@ mod tests {
         // 196,608 per token and layer; in the last only keys and values of three tokens and the rest of one.
         let layers = 2 * 3 * 196_608 + 3 * 32_768 + 163_840;
         assert_eq!(streaming.step_macs(), layers + 128 * 15 + 128 * 3);
+        let state_first = Config {
+            predictions: CRITIC,
+            order: Order::StateFirst,
+            ..streaming
+        };
+        // And the rest of the state's token, for the return.
+        let macs = layers + 163_840 + 128 * 15 + 128 * 4;
+        assert_eq!(state_first.step_macs(), macs);
         let window = Config {
             attention: Attention::Window,
             ..streaming
@@ -477,10 +502,7 @@ mod tests {
             },
             Config { glu: true, ..small },
             Config {
-                predictions: Predictions {
-                    state: false,
-                    return_to_go: true,
-                },
+                predictions: CRITIC,
                 ..small
             },
             Config {
@@ -497,6 +519,21 @@ mod tests {
             },
         ] {
             assert!(bound(larger) > bound(small), "{larger:?}");
+        }
+        let critic = Config {
+            predictions: CRITIC,
+            ..small
+        };
+        for attention in [Attention::Streaming, Attention::Window] {
+            let critic = Config {
+                attention,
+                ..critic
+            };
+            let state_first = Config {
+                order: Order::StateFirst,
+                ..critic
+            };
+            assert!(bound(state_first) > bound(critic), "{attention:?}");
         }
         for unmeasured in [
             Config {

@@ -3,6 +3,9 @@
 //! Tokens of a control step go through the network together, in causal order: the previous
 //! action, the return-to-go, the state. What has been computed of them before (the *split* step)
 //! is left out; the bits are the same either way, since tokens share nothing but the cache.
+//!
+//! Where the state comes first, the previous action and the state go through the network together, and then, when what they
+//! predict has become one, the return-to-go ([`Stepper::foresee`]).
 
 use core::cell::Cell;
 
@@ -88,16 +91,21 @@ impl<'a, A: AsMut<[u32]>> Engine<'a, A> {
         } else {
             copy(state, memory.state);
         }
-        let tokens = Pending {
+        let mut tokens = Pending {
             action: previous_action.is_some(),
             return_to_go: Some(return_to_go),
         };
+        if self.stepper.config().is_state_first() {
+            self.stepper
+                .foresee(&mut memory, &mut tokens, timestep, &mut ())?;
+        }
         self.stepper.step(&mut memory, tokens, timestep, &mut ())?;
         Ok(memory.work.output)
     }
 
     /// What the network predicted at the last [`step`](Self::step) that had a previous action would come after it: the state, then the
-    /// return-to-go, as far as it predicts them ([`config::Predictions`]), in normalized units.
+    /// return-to-go, as far as it predicts them ([`config::Predictions`]), in normalized units. Where the state comes first, the
+    /// return-to-go of every step.
     pub fn predicted(&mut self) -> &[f32] {
         Memory::carve(&self.stepper.layout, self.arena.as_mut())
             .work
@@ -168,23 +176,53 @@ impl<'a> Stepper<'a> {
         if self.is_window() {
             return Ok(());
         }
-        let Pending {
-            action,
-            return_to_go,
-        } = core::mem::take(tokens);
+        let state_first = self.config().is_state_first();
+        let action = core::mem::take(&mut tokens.action);
+        let return_to_go = match state_first {
+            // The state is not known yet.
+            true => None,
+            false => tokens.return_to_go.take(),
+        };
+        if !action && return_to_go.is_none() {
+            return Ok(());
+        }
         let group = Group {
             action: action.then_some(&*memory.action),
             return_to_go,
             state: None,
             timestep,
             act: false,
-            predict: action && self.config().predicts(),
+            predict: action && !state_first && self.config().predicts(),
         };
         self.forward(&mut memory.work, &group, probe)
     }
 
-    /// Computes pending tokens and the state in [`Memory::state`]; leaves the unscaled action in
-    /// [`Work::output`].
+    /// Where the state comes first: computes the pending action and the state in [`Memory::state`]; leaves the return-to-go that
+    /// follows from them in [`Work::predicted`]. What is left of the control step is the return-to-go's token.
+    pub(crate) fn foresee(
+        &mut self,
+        memory: &mut Memory<'_>,
+        tokens: &mut Pending,
+        timestep: u32,
+        probe: &mut impl Probe,
+    ) -> Result<(), NonFinite> {
+        let action = core::mem::take(&mut tokens.action);
+        if self.is_window() {
+            return self.recompute(memory, action, None, timestep, probe);
+        }
+        let group = Group {
+            action: action.then_some(&*memory.action),
+            return_to_go: None,
+            state: Some(memory.state),
+            timestep,
+            act: false,
+            predict: true,
+        };
+        self.forward(&mut memory.work, &group, probe)
+    }
+
+    /// Computes pending tokens and the state in [`Memory::state`], unless [`foresee`](Self::foresee) has; leaves the unscaled
+    /// action in [`Work::output`].
     ///
     /// `tokens.return_to_go` is `None` only if [`run_ahead`](Self::run_ahead) took it.
     pub(crate) fn step(
@@ -197,16 +235,27 @@ impl<'a> Stepper<'a> {
         if self.config().is_mlp() {
             return self.perceive(memory, probe);
         }
+        let state_first = self.config().is_state_first();
+        let Pending {
+            action,
+            return_to_go,
+        } = tokens;
         if self.is_window() {
-            return self.window_step(memory, tokens, timestep, probe);
+            let return_to_go = return_to_go.guaranteed();
+            if !state_first {
+                return self.recompute(memory, action, Some(return_to_go), timestep, probe);
+            }
+            let shape = self.record_shape();
+            let newest = self.history.newest(&shape);
+            shape.set_return(memory.history, newest, return_to_go);
         }
         let group = Group {
-            action: tokens.action.then_some(&*memory.action),
-            return_to_go: tokens.return_to_go,
-            state: Some(memory.state),
+            action: action.then_some(&*memory.action),
+            return_to_go,
+            state: (!state_first).then_some(&*memory.state),
             timestep,
             act: true,
-            predict: tokens.action && self.config().predicts(),
+            predict: action && self.config().predicts(),
         };
         self.forward(&mut memory.work, &group, probe)
     }
@@ -266,27 +315,34 @@ impl<'a> Stepper<'a> {
         decide(config, &self.model.mlp_head(), &input, output, probe)
     }
 
-    /// Window attention: the same forward pass, restarted on the last K timesteps.
-    fn window_step(
-        &mut self,
-        memory: &mut Memory<'_>,
-        tokens: Pending,
-        timestep: u32,
-        probe: &mut impl Probe,
-    ) -> Result<(), NonFinite> {
+    fn record_shape(&self) -> RecordShape {
         let config = self.model.config();
         let (s, a) = (config.kept_state_len() as usize, config.act_dim as usize);
-        let shape = RecordShape {
+        RecordShape {
             context_len: config.context_len as usize,
             state_dim: s,
             len: plus(1, plus(s, a)),
-        };
-        if tokens.action {
+        }
+    }
+
+    /// Window attention: the same forward pass, restarted on the last K timesteps. The newest has no return-to-go yet where its
+    /// state comes first.
+    #[inline(never)]
+    fn recompute(
+        &mut self,
+        memory: &mut Memory<'_>,
+        action: bool,
+        return_to_go: Option<f32>,
+        timestep: u32,
+        probe: &mut impl Probe,
+    ) -> Result<(), NonFinite> {
+        let (shape, state_first) = (self.record_shape(), return_to_go.is_none());
+        if action {
             let newest = self.history.newest(&shape);
             shape.set_action(memory.history, newest, memory.action);
         }
         let newest = self.history.push(&shape);
-        let return_to_go = tokens.return_to_go.guaranteed();
+        let return_to_go = return_to_go.unwrap_or(0.0);
         shape.set(memory.history, newest, return_to_go, memory.state);
         if let Some(slot) = memory.timesteps.get_mut(newest) {
             *slot = timestep;
@@ -297,13 +353,17 @@ impl<'a> Stepper<'a> {
             let slot = self.history.slot(&shape, i);
             let (return_to_go, state, action) = shape.get(memory.history, slot);
             let newest = plus(i, 1) == self.history.len;
+            let predicts = match state_first {
+                true => true,
+                false => previous.is_some() && self.config().predicts(),
+            };
             let group = Group {
                 action: previous,
-                return_to_go: Some(return_to_go),
+                return_to_go: (!newest || !state_first).then_some(return_to_go),
                 state: Some(state),
                 timestep: memory.timesteps.get(slot).copied().guaranteed(),
-                act: newest,
-                predict: newest && previous.is_some() && self.config().predicts(),
+                act: newest && !state_first,
+                predict: newest && predicts,
             };
             self.forward(&mut memory.work, &group, probe)?;
             previous = Some(action);
@@ -326,7 +386,8 @@ impl<'a> Stepper<'a> {
         self.embed(group, work.x, &mut tokens, computed, quantized, probe)?;
         let (model, count) = (&self.model, tokens.len());
         // In the end something follows from the action token, the predictions, and from the state token, the action: the last. Of
-        // the others the last block only needs keys and values.
+        // the others the last block only needs keys and values. Where the state comes first, the one thing that follows in a group
+        // follows from its last token.
         let asking = plus(usize::from(group.predict), usize::from(group.act));
         let last = (model.config.n_layer as usize).saturating_sub(1);
         for index in 0..=last {
@@ -369,15 +430,18 @@ impl<'a> Stepper<'a> {
         let config = &self.model.config;
         let last = (config.max_ep_len as usize).saturating_sub(1);
         let d = config.d_model as usize;
-        let mut embed = |ring: &Ring, position: usize, timestep: u32, input: &[f32]| {
-            // Tokens share nothing but the cache, so their order in x is free: those that something follows from come last.
-            let (linear, row) = match position {
-                RETURN => (&embedding.return_to_go, 0),
-                STATE => (&embedding.state, tokens.len()),
-                _ => (&embedding.action, usize::from(group.return_to_go.is_some())),
+        let state_first = config.is_state_first();
+        // Tokens share nothing but the cache, so their order in x is free: those that something follows from come last.
+        let action_is_second = !state_first && group.return_to_go.is_some();
+        let mut embed = |ring: &Ring, token: Token, timestep: u32, input: &[f32]| {
+            let (linear, row) = match token {
+                Token::Return if state_first => (&embedding.return_to_go, tokens.len()),
+                Token::Return => (&embedding.return_to_go, 0),
+                Token::State => (&embedding.state, tokens.len()),
+                Token::Action => (&embedding.action, usize::from(action_is_second)),
             };
             let row = computed.get_mut(part(row, d)).guaranteed();
-            if position == STATE && config.image().is_some() {
+            if token == Token::State && config.image().is_some() {
                 copy(input, row);
             } else {
                 let input = Input::new(config.dtype, input, linear.cols, quantized)?;
@@ -388,21 +452,29 @@ impl<'a> Stepper<'a> {
             let table_row = if timestep < last { timestep } else { last };
             embedding.timestep.add(table_row, row);
             // A group never has more than GROUP tokens.
-            tokens.push(ring.visible(position)).map_err(|_| NonFinite)
+            let visible = ring.visible(token.position(state_first));
+            tokens.push(visible).map_err(|_| NonFinite)
         };
         if let Some(action) = group.action {
-            embed(&self.ring, ACTION, self.timestep, action)?;
+            embed(&self.ring, Token::Action, self.timestep, action)?;
         }
-        if let Some(return_to_go) = group.return_to_go {
+        if state_first && let Some(state) = group.state {
             self.ring.advance();
             self.timestep = group.timestep;
-            embed(&self.ring, RETURN, group.timestep, &[return_to_go])?;
+            embed(&self.ring, Token::State, group.timestep, state)?;
         }
-        if let Some(state) = group.state {
-            embed(&self.ring, STATE, group.timestep, state)?;
+        if let Some(return_to_go) = group.return_to_go {
+            if !state_first {
+                self.ring.advance();
+                self.timestep = group.timestep;
+            }
+            embed(&self.ring, Token::Return, group.timestep, &[return_to_go])?;
         }
-        if let ([action, return_to_go, ..], Some(_), Some(_)) =
-            (&mut **tokens, group.action, group.return_to_go)
+        if !state_first && let Some(state) = group.state {
+            embed(&self.ring, Token::State, group.timestep, state)?;
+        }
+        if let ([action, return_to_go, ..], Some(_), true) =
+            (&mut **tokens, group.action, action_is_second)
         {
             core::mem::swap(action, return_to_go);
         }
@@ -553,7 +625,7 @@ fn mlp(
     Ok(())
 }
 
-/// The unscaled action (act_dim) that follows from the state token's x (1, d_model).
+/// The unscaled action (act_dim) that follows from the state token's x (1, d_model), or the return's where that comes second.
 ///
 /// Not inlined, as no part of a step is.
 #[inline(never)]
@@ -607,7 +679,7 @@ fn decide(
 }
 
 /// What follows from the action token's x (1, d_model): the next state (state_dim) and return-to-go, as far as the network
-/// predicts them.
+/// predicts them. Or from a state that comes first: its return-to-go.
 ///
 /// Not inlined, as no part of a step is.
 #[inline(never)]
@@ -650,7 +722,7 @@ fn shift_in(newest: &[f32], seen: &mut [f32]) {
     }
 }
 
-/// The tokens of a group: return-to-go, action, state.
+/// The tokens of a group: return-to-go, action, state; or action, state, return-to-go.
 type Tokens = heapless::Vec<Visible, GROUP>;
 
 /// What belongs to the first `tokens` tokens of `width` values each.
@@ -662,12 +734,26 @@ fn leading_mut(values: &mut [f32], tokens: usize, width: usize) -> &mut [f32] {
     values.get_mut(..times(tokens, width)).guaranteed()
 }
 
-/// Position of the tokens within a timestep.
-const RETURN: usize = 0;
-const STATE: usize = 1;
-const ACTION: usize = 2;
+/// A token of a timestep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Return,
+    State,
+    Action,
+}
 
-/// Tokens to run together: any of them may be absent, but a state never comes before its return.
+impl Token {
+    /// Its place within the timestep.
+    const fn position(self, state_first: bool) -> usize {
+        match self {
+            Self::Return => state_first as usize,
+            Self::State => !state_first as usize,
+            Self::Action => 2,
+        }
+    }
+}
+
+/// Tokens to run together: any of them may be absent, but what comes second never comes before what comes first.
 struct Group<'i> {
     /// Action of the newest timestep (act_dim), scaled.
     action: Option<&'i [f32]>,
@@ -677,8 +763,8 @@ struct Group<'i> {
     state: Option<&'i [f32]>,
     /// That timestep.
     timestep: u32,
-    /// Whether the action for the state is wanted.
+    /// Whether the action is wanted that follows from the newest of state and return-to-go.
     act: bool,
-    /// Whether predictions for the action are wanted, which there is then.
+    /// Whether predictions are wanted: of the action, which there is then, or of a state that comes first.
     predict: bool,
 }

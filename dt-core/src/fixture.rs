@@ -5,7 +5,8 @@ use crate::blob::{
     Provenance, Sampling, Vectors, emit, emitted_len,
 };
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
+    Predictions,
 };
 
 /// xorshift64*: enough randomness for weights, and no dependency.
@@ -56,6 +57,7 @@ pub fn config() -> Config {
         network: Network::Transformer,
         encoder: Encoder::Linear,
         embedding_tanh: false,
+        order: Order::ReturnFirst,
     }
 }
 
@@ -339,8 +341,20 @@ pub fn configs() -> impl Iterator<Item = Config> {
         predictions: both(true, true),
         ..config
     });
+    // States first, streaming and window, in every dtype, folded, and where actions are chosen.
+    let state_first = networks
+        .clone()
+        .chain(choosing.clone().take(2))
+        .enumerate()
+        .filter(|(index, _)| [0, 1, 2, 3, 5, 6, 8, 15, 16].contains(index))
+        .map(move |(_, config)| Config {
+            predictions: both(false, true),
+            order: Order::StateFirst,
+            ..config
+        });
     networks
         .chain(choosing)
+        .chain(state_first)
         .chain(predicting)
         .chain(all_at_once)
         .chain(perceptrons())

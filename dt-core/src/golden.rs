@@ -312,7 +312,7 @@ fn absorb<A: AsMut<[u32]>>(
     match policy.reward_mode() {
         // The next record overrides whatever the reward makes of the return-to-go.
         RewardMode::Observed => policy.observe_reward(0.0),
-        RewardMode::Constant | RewardMode::External => Ok(()),
+        RewardMode::Constant | RewardMode::External | RewardMode::Predicted => Ok(()),
     }
 }
 

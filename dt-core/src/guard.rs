@@ -1,7 +1,7 @@
 //! What stands between the policy and the actuators: any fault latches the safe action until an
 //! explicit restart, of policy and guard together.
 
-use crate::blob::{AtMaxEpLen, BeyondLimits, Blob, ReturnLimits};
+use crate::blob::{AtMaxEpLen, BeyondLimits, Blob, ReturnLimits, RewardMode};
 use crate::policy::{ActError, Policy};
 
 /// Why the safe action is out. The first fault since the last restart is kept.
@@ -117,9 +117,10 @@ impl<'a> Guard<'a> {
             state_low: blob.vectors().state_low,
             state_high: blob.vectors().state_high,
             safe_action: blob.vectors().safe_action,
-            return_limits: manifest
-                .return_limits
-                .filter(|limits| limits.beyond == BeyondLimits::Fault),
+            // What nothing depends on need not lie anywhere.
+            return_limits: manifest.return_limits.filter(|limits| {
+                limits.beyond == BeyondLimits::Fault && manifest.reward != RewardMode::Predicted
+            }),
             last_timestep,
             fault: None,
         }
@@ -243,6 +244,7 @@ impl<'a> Guard<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Order, Predictions};
     use crate::fixture::{Fixture, arena, bytes, config};
 
     /// A guarded control step in which the action is applied as commanded.
@@ -398,6 +400,37 @@ mod tests {
             assert_eq!(run(Some(BeyondLimits::Fault), reward), (5, fault));
             assert_eq!(run(Some(BeyondLimits::Clamp), reward), (9, None));
             assert_eq!(run(None, reward), (9, None));
+        }
+    }
+
+    /// Nobody asked for the target, so it is nobody's fault.
+    #[test]
+    fn a_target_that_nothing_depends_on_has_no_limits() {
+        for (reward, fault) in [
+            (RewardMode::Predicted, None),
+            (RewardMode::Constant, Some(Fault::ReturnOutOfRange)),
+        ] {
+            let config = Config {
+                predictions: Predictions {
+                    state: false,
+                    return_to_go: true,
+                },
+                order: Order::StateFirst,
+                ..config()
+            };
+            let mut fixture = Fixture::new(config, 1);
+            fixture.manifest.reward = reward;
+            fixture.manifest.return_limits = Some(ReturnLimits {
+                low: -104.0,
+                high: -96.0,
+                beyond: BeyondLimits::Fault,
+            });
+            let file = fixture.emit().unwrap();
+            let blob = Blob::parse(bytes(&file)).unwrap();
+            let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+            let mut guard = Guard::new(&blob);
+            guard.restart(&mut policy, 0.0).unwrap();
+            assert_eq!(guard.step(&mut policy, &[0.0; 3]).fault, fault);
         }
     }
 

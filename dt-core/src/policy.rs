@@ -315,7 +315,22 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         let mut memory = Memory::carve(&self.stepper.layout, self.arena.as_mut());
         // Until the network has run through, a failure leaves the cache half-written.
         self.due = Due::Reset;
-        let pending = core::mem::take(&mut self.pending);
+        let mut pending = core::mem::take(&mut self.pending);
+        if self.stepper.config().is_state_first() {
+            let (stepper, timestep) = (&mut self.stepper, self.timestep);
+            stepper.foresee(&mut memory, &mut pending, timestep, probe)?;
+            let (config, predicted) = (stepper.config(), &mut *memory.work.predicted);
+            unscale(vectors, self.return_scale, config, predicted)?;
+            self.predicted = true;
+            if self.reward == RewardMode::Predicted {
+                let possible = predicted.first().copied().guaranteed();
+                let told = within(self.return_limits.as_ref(), possible) / self.return_scale;
+                if !told.is_finite() {
+                    return Err(ActError::NonFinite);
+                }
+                pending.return_to_go = Some(told);
+            }
+        }
         self.stepper
             .step(&mut memory, pending, self.timestep, probe)?;
         let config = self.stepper.config();
@@ -357,6 +372,9 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
     /// What the network predicts to come after the action absorbed last, once that action has run through it: with streaming
     /// attention from [`run_ahead`](Self::run_ahead) on, else from the next [`act`](Self::act) on, until the next action is absorbed. `None`
     /// otherwise, and if the network predicts nothing but actions ([`Config::predicts`]).
+    ///
+    /// Where a control step's state comes first ([`Order::StateFirst`](crate::config::Order::StateFirst)): the return-to-go it
+    /// thinks possible from the state of the last `act`, before limits, until the action is absorbed.
     pub fn predicted(&mut self) -> Option<Predicted<'_>> {
         let len = self.config().predicted_state_len() as usize;
         self.predicted.then(|| {
@@ -461,7 +479,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         if before.action && !known.action {
             self.pending.action = false;
             let config = self.stepper.config();
-            if config.predicts() {
+            if config.predicts() && !config.is_state_first() {
                 let predicted = memory.work.predicted;
                 unscale(&self.vectors, self.return_scale, config, predicted)?;
                 self.predicted = true;
@@ -505,7 +523,7 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.seed
     }
 
-    /// Return still wanted, in the environment's units. Where the manifest clamps the return-to-go to
+    /// Return still wanted, in the environment's units; with [`RewardMode::Predicted`] the target, which nothing depends on. Where the manifest clamps the return-to-go to
     /// limits, the network is told the nearest of them, while this goes on with the true value.
     pub fn return_to_go(&self) -> f32 {
         self.return_to_go
@@ -551,7 +569,9 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
         self.predicted = false;
         match self.reward {
             RewardMode::Observed => self.due = Due::Reward,
-            RewardMode::Constant | RewardMode::External => self.begin_timestep(),
+            RewardMode::Constant | RewardMode::External | RewardMode::Predicted => {
+                self.begin_timestep();
+            }
         }
     }
 
@@ -562,14 +582,8 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
 
     /// What the network is told of a return-to-go.
     fn scaled(&self, return_to_go: f32) -> Result<f32, ActError> {
-        let told = match self.return_limits {
-            Some(ReturnLimits {
-                low,
-                high,
-                beyond: BeyondLimits::Clamp,
-            }) => clamp(return_to_go, low, high),
-            _ => return_to_go,
-        };
+        let clamping = |limits: &&ReturnLimits| limits.beyond == BeyondLimits::Clamp;
+        let told = within(self.return_limits.as_ref().filter(clamping), return_to_go);
         let scaled = told / self.return_scale;
         if return_to_go.is_finite() && scaled.is_finite() {
             Ok(scaled)
@@ -580,6 +594,14 @@ impl<'a, A: AsMut<[u32]>> Policy<'a, A> {
 
     fn stage_return(&mut self) {
         self.pending.return_to_go = self.scaled(self.return_to_go).ok();
+    }
+}
+
+/// The return-to-go nearest to this one that lies within limits.
+fn within(limits: Option<&ReturnLimits>, return_to_go: f32) -> f32 {
+    match limits {
+        Some(&ReturnLimits { low, high, .. }) => clamp(return_to_go, low, high),
+        None => return_to_go,
     }
 }
 

@@ -55,6 +55,12 @@ impl RecordShape {
         }
     }
 
+    pub(crate) fn set_return(&self, history: &mut [f32], slot: usize, return_to_go: f32) {
+        if let Some(first) = self.row(history, slot).first_mut() {
+            *first = return_to_go;
+        }
+    }
+
     pub(crate) fn set_action(&self, history: &mut [f32], slot: usize, action: &[f32]) {
         let row = self.row(history, slot);
         copy(action, row.get_mut(plus(1, self.state_dim)..).guaranteed());

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
-use dt_core::config::{Activation, Attention, Dtype, Mixer};
+use dt_core::config::{Activation, Attention, Dtype, Mixer, Order};
 use dt_train::algo::dt::Dt;
 use host_sim::policy_file::PolicyFile;
 use lab::{K, Lab};
@@ -189,15 +189,18 @@ fn a_file_looks_at_what_its_run_looks_at() {
 /// The heads that predict states and returns, from a run to a file, beside actions that are the same.
 #[test]
 fn a_predicting_policy_predicts_as_torch_does() {
-    for (attention, heads, glu, weights) in [
-        (Attention::Streaming, 1, true, [1.0, 1.0]),
-        (Attention::Window, 2, false, [0.0, 0.5]),
-        (Attention::Streaming, 2, false, [2.0, 0.0]),
+    for (attention, heads, glu, weights, return_expectile) in [
+        (Attention::Streaming, 1, true, [1.0, 1.0], 0.0),
+        (Attention::Window, 2, false, [0.0, 0.5], 0.0),
+        (Attention::Streaming, 2, false, [2.0, 0.0], 0.0),
+        (Attention::Streaming, 1, false, [0.0, 1.0], 0.99),
+        (Attention::Window, 2, true, [0.0, 1.0], 0.9),
     ] {
         let lab = Lab::of(Dt {
             glu,
             predict_state: weights[0],
             predict_return: weights[1],
+            return_expectile,
             ..lab::dt(attention, heads)
         });
         lab.run(&["export", "RUN", "--out", "f32.dtb", "--dtype", "f32"])
@@ -210,13 +213,19 @@ fn a_predicting_policy_predicts_as_torch_does() {
         assert_eq!([heads.state, heads.return_to_go], expected);
         let source = fs::read_to_string(lab.path("p.rs")).unwrap();
         assert!(source.contains(&format!("return_to_go: {}", expected[1])));
+        // Whoever predicts the largest return from states is asked for it.
+        let asks_itself = file.blob().manifest().reward == RewardMode::Predicted;
+        assert_eq!(asks_itself, return_expectile > 0.0);
+        assert_eq!(config.order == Order::StateFirst, asks_itself);
+        assert_eq!(source.contains("Order::StateFirst"), asks_itself);
 
         let contexts = lab.contexts();
         let [torch, engine, quantized] =
             ["RUN", "f32.dtb", "p.dtb"].map(|policy| lab.predictions(policy, &contexts));
-        // Where a context is but one timestep, nothing has been predicted.
+        // Where a context is but one timestep, nothing has been predicted, but from its state.
         for all in [&torch, &engine] {
-            assert!(all[0].is_empty() && all[1..].iter().all(|p| !p.is_empty()));
+            assert_eq!(all[0].is_empty(), !asks_itself);
+            assert!(all[1..].iter().all(|p| !p.is_empty()));
         }
         let off = |ours: &[Vec<f64>]| {
             let pairs = ours.iter().flatten().zip(torch.iter().flatten());

@@ -43,7 +43,7 @@ impl Outcome {
             let resumed = now();
             policy.absorb(record.action)?;
             match policy.reward_mode() {
-                RewardMode::Constant => {}
+                RewardMode::Constant | RewardMode::Predicted => {}
                 RewardMode::Observed => policy.observe_reward(record.reward)?,
                 // As the host that keeps count of rewards does: host_sim's PolicyController.
                 RewardMode::External => {

@@ -75,7 +75,7 @@ impl Controller for PolicyController<'_> {
     fn feedback(&mut self, applied: &[f32], reward: f32) -> Result<(), ActError> {
         self.policy.absorb(applied)?;
         match self.policy.reward_mode() {
-            RewardMode::Constant => Ok(()),
+            RewardMode::Constant | RewardMode::Predicted => Ok(()),
             RewardMode::Observed => self.policy.observe_reward(reward),
             RewardMode::External => {
                 let return_to_go = self.policy.return_to_go() - reward;

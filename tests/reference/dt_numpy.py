@@ -37,6 +37,7 @@ KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp
     "mlp",
     "convolutions",
     "embedding-tanh",
+    "state-first",
 }
 
 
@@ -224,7 +225,7 @@ def read_manifest(data, version):
     m["return_limits"] = None
     if version > 1 and p.one_of("none", "some") == "some":
         m["return_limits"] = p.f32(), p.f32(), p.one_of("clamp", "fault")
-    m["reward"] = p.one_of("observed", "constant", "external")
+    m["reward"] = p.one_of("observed", "constant", "external", "predicted")
     m["control_period_us"] = p.varint()
     m["at_max_ep_len"] = p.one_of("saturate", "fault")
     m["golden_steps"] = p.varint()
@@ -243,6 +244,9 @@ def read_manifest(data, version):
     m["sampling"] = None
     if "sampled-actions" in requires:
         m["sampling"] = p.f32(), p.varint(), p.varint()
+    m["state_first"] = "state-first" in requires
+    if m["state_first"] and m["predicts"] != (False, True) or m["reward"] == "predicted" and not m["state_first"]:
+        raise ValueError("state-first takes a return-head and no state-head, reward predicted takes state-first")
     m["embedding_tanh"] = "embedding-tanh" in requires
     m["image"] = None
     if "convolutions" in requires:
@@ -502,7 +506,7 @@ class Network:
         return self.decide(x)
 
     def read_action(self, x):
-        """Unscaled action from the hidden state of a state token."""
+        """Unscaled action from the hidden state of a state token, or of the return's where that comes second."""
         h = self.blob.ln_f(x)
         if self.blob.glu is not None:
             h = self.gated(*np.split(self.blob.glu(h), 2))
@@ -515,7 +519,8 @@ class Network:
         return self.math.tanhf(u) if self.m["head"] == "tanh" else u
 
     def predict(self, x):
-        """Next state and return-to-go, unscaled, as far as there are heads, from the hidden state of an action token."""
+        """Next state and return-to-go, unscaled, as far as there are heads, from the hidden state of an action token; or of a
+        state token, where that comes first, its return-to-go."""
         h = self.blob.ln_f(x)
         return np.concatenate([head(h) for head in self.blob.prediction_heads] or [np.zeros(0, F)])
 
@@ -585,7 +590,7 @@ class Policy:
             state = observation
         else:
             state = (np.asarray(observation, F) - self.blob.state_mean) / self.blob.state_std
-        self.past.append([self.told() / F(self.m["return_scale"]), state, None])
+        self.past.append([self.told(self.return_to_go) / F(self.m["return_scale"]), state, None])
         if self.m["mlp"]:
             seen = np.zeros((self.m["context_len"], len(state)), F)
             last = [state for _, state, _ in self.past[-len(seen) :]]
@@ -618,12 +623,21 @@ class Policy:
             predicted[-1] = predicted[-1] * F(self.m["return_scale"])
         return predicted
 
-    def told(self):
-        """The return-to-go that the network is told."""
-        if self.m["return_limits"] is None or self.m["return_limits"][2] != "clamp":
-            return self.return_to_go
-        low, high, _ = self.m["return_limits"]
-        return low if self.return_to_go < low else high if self.return_to_go > high else self.return_to_go
+    def told(self, return_to_go):
+        """What the network is told of a return-to-go; of one that it has predicted, its limits are always within reach."""
+        if self.m["return_limits"] is None:
+            return return_to_go
+        low, high, beyond = self.m["return_limits"]
+        if beyond != "clamp" and self.m["reward"] != "predicted":
+            return return_to_go
+        return low if return_to_go < low else high if return_to_go > high else return_to_go
+
+    def foresee(self, state, timestep):
+        """State first: its token, what it predicts, and the hidden state of the return-to-go's token."""
+        self.predicted = self.predict(self.network.token(self.network.state, state, timestep))
+        if self.m["reward"] == "predicted":
+            self.past[timestep][0] = self.told(self.predicted[-1]) / F(self.m["return_scale"])
+        return self.network.token(self.blob.embed_return, np.array([self.past[timestep][0]], F), timestep)
 
     def absorb(self, applied, reward):
         """The action that was really applied, in the environment's units, and its reward."""
@@ -641,8 +655,11 @@ class Policy:
         if timestep > 0:
             action = self.past[timestep - 1][2]
             hidden = self.network.token(self.blob.embed_action, action, timestep - 1)
-            self.predicted = self.predict(hidden)
+            if not self.m["state_first"]:
+                self.predicted = self.predict(hidden)
         return_to_go, state, _ = self.past[timestep]
+        if self.m["state_first"]:
+            return self.network.read_action(self.foresee(state, timestep))
         self.network.token(self.blob.embed_return, np.array([return_to_go], F), timestep)
         hidden = self.network.token(self.network.state, state, timestep)
         return self.network.read_action(hidden)
@@ -654,11 +671,19 @@ class Policy:
         last = len(self.past) - 1
         for timestep in range(max(0, last - self.m["context_len"] + 1), last + 1):
             return_to_go, state, action = self.past[timestep]
-            self.network.token(self.blob.embed_return, np.array([return_to_go], F), timestep)
-            hidden = self.network.token(self.network.state, state, timestep)
+            if self.m["state_first"] and timestep == last:
+                hidden = self.foresee(state, timestep)
+                continue
+            if self.m["state_first"]:
+                self.network.token(self.network.state, state, timestep)
+                self.network.token(self.blob.embed_return, np.array([return_to_go], F), timestep)
+            else:
+                self.network.token(self.blob.embed_return, np.array([return_to_go], F), timestep)
+                hidden = self.network.token(self.network.state, state, timestep)
             if timestep < last:
                 after = self.network.token(self.blob.embed_action, action, timestep)
-                self.predicted = self.predict(after)
+                if not self.m["state_first"]:
+                    self.predicted = self.predict(after)
         return self.network.read_action(hidden)
 
 

@@ -60,6 +60,12 @@ CASES = {
     "window_h1_predicting": BASE
     | dict(state_dim=4, act_dim=1, n_head=1, d_ff=32, context_len=6, max_ep_len=100)
     | dict(attention="window", activation="gelu_tanh", head="tanh", glu=True, predictions=True),
+    "streaming_h2_state_first_predicting": BASE
+    | dict(state_dim=3, act_dim=2, n_head=2, d_ff=32, context_len=5, max_ep_len=100)
+    | dict(attention="streaming", activation="relu", head="tanh", state_first=True),
+    "window_h1_state_first_predicting": BASE
+    | dict(state_dim=4, act_dim=1, n_head=1, d_ff=32, context_len=6, max_ep_len=0)
+    | dict(attention="window", activation="silu", head="tanh", glu=True, state_first=True),
 }
 
 ACTIVATIONS = {
@@ -102,6 +108,8 @@ def random_parameters(c, rng):
     p |= matrix("head", c["act_dim"], d)
     if c.get("predictions"):
         p |= matrix("state_head", c["state_dim"], d) | matrix("return_head", 1, d)
+    if c.get("state_first"):
+        p |= matrix("return_head", 1, d)
     centre_head(c, p, rng)
     return p
 
@@ -117,7 +125,8 @@ def centre_head(c, p, rng):
 
 def forward(c, parameters, returns_to_go, states, actions, timesteps):
     """Actions (B, T, act_dim) at the state tokens, and what the action tokens predict: next state and next return-to-go
-    (B, T, state_dim + 1), or None.
+    (B, T, state_dim + 1), or None. With `state_first` the tokens of a step are state, return, action; the return's gives the
+    action, the state's the return (B, T, 1).
 
     returns_to_go (B, T), states (B, T, state_dim), actions (B, T, act_dim) and timesteps (B, T)
     of consecutive steps. A token sees the tokens up to itself whose timestep lies less than
@@ -134,6 +143,8 @@ def forward(c, parameters, returns_to_go, states, actions, timesteps):
         return nn.layer_norm(x, (d,), p[f"{name}.weight"], p[f"{name}.bias"], eps)
 
     inputs = {"return": returns_to_go[..., None], "state": states, "action": actions}
+    if c.get("state_first"):
+        inputs = {kind: inputs[kind] for kind in ("state", "return", "action")}
     tokens = torch.stack([linear(f"embed_{k}", v) for k, v in inputs.items()], dim=2)
     if c["max_ep_len"]:
         rows = p["embed_timestep"][timesteps.clamp(max=c["max_ep_len"] - 1)]
@@ -162,6 +173,8 @@ def forward(c, parameters, returns_to_go, states, actions, timesteps):
     if c.get("predictions"):
         after = norm("ln_f", x[:, 2::3])
         predictions = torch.cat([linear("state_head", after), linear("return_head", after)], dim=-1)
+    if c.get("state_first"):
+        predictions = linear("return_head", norm("ln_f", x[:, 0::3]))
     return action.tanh() if c["head"] == "tanh" else action, predictions
 
 
@@ -182,7 +195,11 @@ def random_steps(c, rng, batch, steps, first_timestep):
 
 def streaming_vectors(c, p, rng):
     inputs = random_steps(c, rng, 1, STREAMING_STEPS, [0])
-    return pack("episode", inputs, *forward(c, p, **inputs))
+    actions, predictions = forward(c, p, **inputs)
+    if c.get("state_first"):
+        # As of the others, there are those of the second step and the following ones.
+        predictions = predictions[:, 1:]
+    return pack("episode", inputs, actions, predictions)
 
 
 def window_vectors(c, p, rng):
@@ -203,6 +220,8 @@ def window_vectors(c, p, rng):
     if c.get("predictions"):
         # Of the newest action there is: in every window but the first the last but one.
         predictions = torch.cat([predictions[:, -2:-1] for _, predictions in ends[1:]], dim=1)
+    if c.get("state_first"):
+        predictions = torch.cat([predictions[:, -1:] for _, predictions in ends[1:]], dim=1)
     return vectors | pack("episode", inputs, actions, predictions)
 
 

@@ -18,7 +18,7 @@ use dt_core::blob::{
 };
 use dt_core::config::{
     Actions, Activation, Attention, Config, Dtype, Encoder, Head, ImageEncoder, MAX_CONVOLUTIONS,
-    Math, Mixer, Network, Placed, Predictions,
+    Math, Mixer, Network, Order, Placed, Predictions,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -284,6 +284,7 @@ pub fn small_config() -> Config {
         predictions: Predictions::NONE,
         encoder: Encoder::Linear,
         embedding_tanh: false,
+        order: Order::ReturnFirst,
         network: Network::Transformer,
     }
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
+    Predictions,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -35,7 +36,7 @@ pub struct Sequence {
     /// Per step, or one (act_dim).
     pub expected: Vec<Vec<f32>>,
     /// What is known at the second step and the following ones of what its predecessor's action predicted: state and return-to-go
-    /// (state_dim + 1). Empty where nothing was recorded.
+    /// (state_dim + 1); or of what its state predicts, where that comes first: return-to-go (1). Empty where nothing was recorded.
     pub predicted: Vec<Vec<f32>>,
 }
 
@@ -144,6 +145,7 @@ impl Sequence {
 
 fn config(json: &Value) -> Config {
     let dim = |name: &str| u32::try_from(json[name].as_u64().unwrap()).unwrap();
+    let says = |name: &str| json[name].as_bool().unwrap_or(false);
     Config {
         state_dim: dim("state_dim"),
         act_dim: dim("act_dim"),
@@ -175,17 +177,18 @@ fn config(json: &Value) -> Config {
         mixer: Mixer::Attention,
         math: Math::Polynomial,
         layer_norm_eps: json["layer_norm_eps"].as_f64().unwrap() as f32,
-        glu: json["glu"].as_bool().unwrap_or(false),
+        glu: says("glu"),
         actions: Actions::Continuous,
-        predictions: match json["predictions"].as_bool() {
-            Some(true) => Predictions {
-                state: true,
-                return_to_go: true,
-            },
-            _ => Predictions::NONE,
+        predictions: Predictions {
+            state: says("predictions"),
+            return_to_go: says("predictions") || says("state_first"),
         },
         network: Network::Transformer,
         encoder: Encoder::Linear,
         embedding_tanh: false,
+        order: match says("state_first") {
+            true => Order::StateFirst,
+            false => Order::ReturnFirst,
+        },
     }
 }

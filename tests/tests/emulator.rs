@@ -8,7 +8,7 @@ use std::process::Stdio;
 use dt_core::blob::{BeyondLimits, Choice, ReturnLimits, RewardMode, Sampling};
 use dt_core::config::{
     Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MAX_CONVOLUTIONS, Math, Mixer, Predictions,
+    MAX_CONVOLUTIONS, Math, Mixer, Order, Predictions,
 };
 use dt_core::policy::Policy;
 use dt_core::unstable::ops;
@@ -305,6 +305,87 @@ fn predicted_states_and_returns() {
         };
         let reward = [RewardMode::Observed, RewardMode::Constant][turn % 2];
         assert_emulated_over(60, None, config, reward, 40 + turn as u64);
+    }
+}
+
+/// States first, in every dtype, streaming, window and folded, where actions are chosen and states are images; asking for what
+/// is predicted, within limits and without, and for what somebody else wants.
+#[test]
+fn returns_that_states_predict() {
+    let [int8, int4, f32] = [Dtype::Int8, Dtype::Int4, Dtype::F32].map(|dtype| Config {
+        dtype,
+        predictions: Predictions {
+            state: false,
+            return_to_go: true,
+        },
+        order: Order::StateFirst,
+        ..small_config()
+    });
+    let window = |config| Config {
+        attention: Attention::Window,
+        n_head: 4,
+        ..config
+    };
+    let choosing = Config {
+        predictions: int8.predictions,
+        order: int8.order,
+        ..choosing()
+    };
+    let folded = Config {
+        mixer: Mixer::Folded,
+        n_head: 1,
+        ..int8
+    };
+    let short = Config {
+        context_len: 1,
+        ..int8
+    };
+    let limits = |beyond| ReturnLimits {
+        low: -5.0,
+        high: 9.0,
+        beyond,
+    };
+    let (clamp, fault) = (limits(BeyondLimits::Clamp), limits(BeyondLimits::Fault));
+    use RewardMode::*;
+    for (seed, (config, reward, limits)) in (240..).zip([
+        (int8, Predicted, None),
+        (int8, Predicted, Some(clamp)),
+        (int8, Predicted, Some(fault)),
+        (int8, Observed, None),
+        (int8, External, None),
+        (int4, Predicted, None),
+        (f32, Predicted, None),
+        (folded, Predicted, Some(clamp)),
+        (choosing, Predicted, None),
+        (short, Predicted, None),
+        (window(int8), Predicted, Some(clamp)),
+        (window(int4), Predicted, None),
+        (window(f32), Constant, None),
+        (window(short), Predicted, None),
+    ]) {
+        assert_emulated_over(60, limits, config, reward, seed);
+    }
+    let image = ImageEncoder {
+        height: 5,
+        width: 5,
+        channels: 2,
+        convolutions: [
+            Convolution {
+                filters: 4,
+                kernel: 3,
+                stride: 1,
+            },
+            Convolution::NONE,
+            Convolution::NONE,
+        ],
+    };
+    for (seed, config) in (260..).zip([int8, window(int8)]) {
+        let config = Config {
+            state_dim: image.pixels(),
+            encoder: Encoder::Image(image),
+            ..config
+        };
+        assert_emulated_over(60, None, config, Predicted, seed);
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
-use dt_core::config::{Actions, Activation, Config, Dtype, Head, Predictions};
+use dt_core::config::{Actions, Activation, Config, Dtype, Head, Order, Predictions};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::Plan;
 use host_sim::trace;
@@ -359,6 +359,29 @@ fn not_a_bit_differs_in_what_is_predicted() {
             let ended = run(board, "replay", &policy, words, &recording);
             assert_equal(&ended, machine, words);
         }
+    }
+    let asking = |dtype, reward| {
+        let state_first = Config {
+            predictions: Predictions {
+                state: false,
+                return_to_go: true,
+            },
+            order: Order::StateFirst,
+            ..config(dtype)
+        };
+        episodes::policy(state_first, reward, 3)
+    };
+    // States first: of what they predict, and of what somebody else wants.
+    for (dtype, reward) in [
+        (Dtype::Int8, RewardMode::Predicted),
+        (Dtype::Int8, RewardMode::Observed),
+        (Dtype::F32, RewardMode::Predicted),
+    ] {
+        let policy = asking(dtype, reward);
+        let (recording, _) = Recording::new(&policy, &PLAN);
+        let words = arena_words(&policy);
+        let ended = run(M4F, "replay", &policy, words, &recording);
+        assert_equal(&ended, BOARDS[0].1, words);
     }
     let spoiled =
         episodes::policy_with(predicting(Dtype::Int8), RewardMode::Observed, 3, |golden| {

@@ -3,7 +3,7 @@
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{
     Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MAX_CONVOLUTIONS, Math, Mixer, Network, Predictions,
+    MAX_CONVOLUTIONS, Math, Mixer, Network, Order, Predictions,
 };
 use dt_core::policy::{Policy, Predicted};
 use dt_core::unstable::int4;
@@ -17,6 +17,10 @@ proptest! {
     /// wrapped several times, holds the same.
     #[test]
     fn split_and_fused_steps_give_the_same_bits(config in configs(), reward in rewards(), seed: u64) {
+        let reward = match reward {
+            RewardMode::Constant if config.is_state_first() => RewardMode::Predicted,
+            reward => reward,
+        };
         let steps = 5 * (config.context_len as usize + 1);
         let choice = Choice::Sampled(Sampling { temperature: 0.5, top_k: 3, seed });
         let choice = if config.actions == Actions::Discrete { choice } else { Choice::Greedy };
@@ -40,7 +44,8 @@ proptest! {
             prop_assert_eq!(fused.logits().map(bits), split.logits().map(bits), "step {}", step);
             let predicted = [&mut fused, &mut split].map(|policy| policy.predicted().map(predicted_bits));
             prop_assert_eq!(&predicted[0], &predicted[1], "step {}", step);
-            prop_assert_eq!(predicted[0].is_some(), step > 0 && config.predicts());
+            let known = step > 0 || config.is_state_first();
+            prop_assert_eq!(predicted[0].is_some(), known && config.predicts());
             fused.absorb(&action).unwrap();
             split.absorb_commanded().unwrap();
             let mut ran = random.chance(0.5);
@@ -57,7 +62,8 @@ proptest! {
                 ran = true;
             }
             prop_assert!(fused.predicted().is_none(), "the action absorbed last has not run");
-            let ahead = ran && config.predicts() && config.attention == Attention::Streaming;
+            let after_actions = config.predicts() && !config.is_state_first();
+            let ahead = ran && after_actions && config.attention == Attention::Streaming;
             prop_assert_eq!(split.predicted().is_some(), ahead);
         }
     }
@@ -66,6 +72,7 @@ proptest! {
     #[test]
     fn predictions_change_no_action(config in configs(), seed: u64) {
         let sample = Sample::random(config, seed);
+        prop_assume!(!config.is_state_first());
         let bare = Config { predictions: Predictions::NONE, ..config };
         let bare = Sample { config: bare, ..sample.clone() };
         let episode = Episode::random(&config, 3 * config.context_len as usize, &mut Random::new(seed));
@@ -183,7 +190,7 @@ fn configs() -> impl Strategy<Value = Config> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
-        0..4usize,
+        0..5usize,
     );
     let images = prop_oneof![2 => Just(None), 1 => images().prop_map(Some)];
     let kinds = (dims, 1..=2u32, max_ep_len, choices, images, any::<bool>());
@@ -230,7 +237,11 @@ fn configs() -> impl Strategy<Value = Config> {
                 },
                 predictions: Predictions {
                     state: heads & 1 > 0 && image.is_none(),
-                    return_to_go: heads & 2 > 0,
+                    return_to_go: heads & 6 > 0,
+                },
+                order: match heads {
+                    4 => Order::StateFirst,
+                    _ => Order::ReturnFirst,
                 },
                 encoder: image.map_or(Encoder::Linear, Encoder::Image),
                 embedding_tanh,

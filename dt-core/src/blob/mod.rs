@@ -60,6 +60,10 @@ pub enum RewardMode {
     Constant,
     /// A host sends R̂ with [`crate::Policy::set_return_to_go`].
     External,
+    /// The network says what it thinks possible from each state, and is asked for that, within the policy's
+    /// [`ReturnLimits`] if it has some: nobody has to want anything. Only where the order is
+    /// [`StateFirst`](crate::config::Order::StateFirst).
+    Predicted,
 }
 
 /// What happens when an episode outlasts `max_ep_len`.
@@ -310,7 +314,8 @@ impl<'a> Blob<'a> {
         self.len
     }
 
-    /// Lets the return-to-go come from elsewhere than the file says. Any mode suits any policy.
+    /// Lets the return-to-go come from elsewhere than the file says. Any mode suits any policy; of one that predicts none,
+    /// [`RewardMode::Predicted`] is [`RewardMode::Constant`].
     pub const fn set_reward_mode(&mut self, reward: RewardMode) {
         self.manifest.reward = reward;
     }

@@ -7,6 +7,7 @@ use super::requires::{Needs, Required};
 use super::*;
 #[cfg(feature = "images")]
 use crate::config::Encoder;
+use crate::config::Order;
 use crate::int4::Packed;
 use crate::kernels::{self, packed_byte, packed_index, padded_cols};
 use crate::linear::{Linear, Weights};
@@ -113,6 +114,9 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
     };
     if required.has(Needs::DiscreteActions) {
         config.actions = Actions::Discrete;
+    }
+    if required.has(Needs::StateFirst) {
+        config.order = Order::StateFirst;
     }
     if required.has(Needs::Mlp) {
         config.network = Network::Mlp;
@@ -221,6 +225,9 @@ pub(super) fn check_manifest(manifest: &Manifest<'_>) -> Result<(), BlobError> {
     }
     if manifest.control_period_us == 0 {
         return field("control_period_us");
+    }
+    if manifest.reward == RewardMode::Predicted && !manifest.config.is_state_first() {
+        return field("reward");
     }
     if let Some(ReturnLimits { low, high, .. }) = manifest.return_limits
         && !(low.is_finite() && high.is_finite() && low <= high)

@@ -24,10 +24,11 @@ pub(super) enum Needs {
     Mlp,
     Convolutions,
     EmbeddingTanh,
+    StateFirst,
 }
 
 impl Needs {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::DiscreteActions,
         Self::SampledActions,
         Self::Glu,
@@ -39,6 +40,7 @@ impl Needs {
         Self::Mlp,
         Self::Convolutions,
         Self::EmbeddingTanh,
+        Self::StateFirst,
     ];
 
     /// Its name in files.
@@ -55,6 +57,7 @@ impl Needs {
             Self::Mlp => "mlp",
             Self::Convolutions => CONVOLUTIONS,
             Self::EmbeddingTanh => "embedding-tanh",
+            Self::StateFirst => "state-first",
         }
     }
 
@@ -79,6 +82,7 @@ impl Needs {
             Self::Mlp => config.is_mlp(),
             Self::Convolutions => config.image().is_some(),
             Self::EmbeddingTanh => config.embedding_tanh,
+            Self::StateFirst => config.is_state_first(),
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Activation, Attention, ConfigError, Head, Math, Mixer};
+use crate::config::{Activation, Attention, ConfigError, Head, Math, Mixer, Order};
 use crate::fixture::{Fixture, config};
 
 fn bytes(file: &[u128]) -> &[u8] {
@@ -285,6 +285,10 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         },
         ..plain
     };
+    let state_first = Config {
+        order: Order::StateFirst,
+        ..critic
+    };
     let gelu = Config {
         activation: Activation::Gelu,
         ..plain
@@ -312,6 +316,7 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         (all, Choice::Greedy, "discrete-actions,glu,silu"),
         (all, sampled, "discrete-actions,sampled-actions,glu,silu"),
         (critic, Choice::Greedy, "return-head"),
+        (state_first, Choice::Greedy, "return-head,state-first"),
         (
             heads,
             Choice::Greedy,
@@ -390,6 +395,14 @@ fn manifests_that_contradict_themselves_are_refused() {
                 ..manifest
             },
             BlobError::NoTable,
+        ),
+        // Nobody would say what to ask for.
+        (
+            Manifest {
+                reward: RewardMode::Predicted,
+                ..manifest
+            },
+            field("reward"),
         ),
     ] {
         assert_eq!(emitted_len(&bad), Err(EmitError::Invalid(expected)));
@@ -530,6 +543,19 @@ fn impossible_networks_are_refused() {
             layer_norm_eps: f32::NAN,
             ..config()
         },
+        // States first, and no return predicted, or something else too.
+        Config {
+            order: Order::StateFirst,
+            ..config()
+        },
+        Config {
+            order: Order::StateFirst,
+            predictions: Predictions {
+                state: true,
+                return_to_go: true,
+            },
+            ..config()
+        },
     ];
     for config in impossible {
         let manifest = crate::fixture::manifest(config);
@@ -633,6 +659,13 @@ fn what_a_perceptron_does_not_have_is_refused() {
                 ..plain
             },
             "predictions",
+        ),
+        (
+            Config {
+                order: Order::StateFirst,
+                ..plain
+            },
+            "order",
         ),
     ] {
         assert_eq!(bad.validate(), Err(ConfigError::NotInMlp { field }));

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::{AtMaxEpLen, Choice, Components, Manifest, Provenance, RewardMode};
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
+    Predictions,
 };
 
 #[derive(Deserialize)]
@@ -107,6 +108,7 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                 network: Network::Transformer,
                 encoder: Encoder::Linear,
                 embedding_tanh: false,
+                order: Order::ReturnFirst,
             },
             return_scale: manifest.return_scale,
             target_return: manifest.target_return,

@@ -2,7 +2,9 @@ use super::*;
 use crate::Engine;
 use crate::blob::Sampling;
 use crate::blob::tests::{forged, offset};
-use crate::config::{Activation, Attention, Config, Dtype, Head, MAX_CONTEXT_LEN};
+use crate::config::{
+    Activation, Attention, Config, Dtype, Head, MAX_CONTEXT_LEN, Order, Predictions,
+};
 use crate::fixture::{
     Fixture, Random, applied, arena, bytes, config, configs, observation, perceptrons,
 };
@@ -202,6 +204,78 @@ fn reward_modes_keep_the_books() {
     }
 }
 
+fn state_first(config: Config) -> Config {
+    Config {
+        predictions: Predictions {
+            state: false,
+            return_to_go: true,
+        },
+        order: Order::StateFirst,
+        ..config
+    }
+}
+
+/// What the network thinks possible is what it is asked for, within limits, whoever wanted what: `Engine`, asked by hand for what it
+/// has just predicted, gives the same action. In the other modes the policy asks for what it is told, and says what is possible.
+#[test]
+fn a_network_that_predicts_returns_asks_itself() {
+    const LIMITS: ReturnLimits = ReturnLimits {
+        low: -40.0,
+        high: 60.0,
+        beyond: BeyondLimits::Clamp,
+    };
+    for attention in [Attention::Streaming, Attention::Window] {
+        for (reward, beyond) in [
+            (RewardMode::Predicted, None),
+            (RewardMode::Predicted, Some(BeyondLimits::Clamp)),
+            (RewardMode::Predicted, Some(BeyondLimits::Fault)),
+            (RewardMode::Constant, None),
+        ] {
+            let config = state_first(Config {
+                attention,
+                ..config()
+            });
+            let mut fixture = Fixture::new(config, 1);
+            fixture.manifest.reward = reward;
+            fixture.manifest.return_limits = beyond.map(|beyond| ReturnLimits { beyond, ..LIMITS });
+            let file = fixture.emit().unwrap();
+            let blob = Blob::parse(bytes(&file)).unwrap();
+            let mut policy = Policy::new(&blob, arena(&config)).unwrap();
+            let mut engine = Engine::new(blob.model(), arena(&config)).unwrap();
+            let mut random = Random::new(3);
+            policy
+                .reset(if beyond.is_some() { 1e30 } else { -100.0 })
+                .unwrap();
+            let mut previous: Option<[f32; 1]> = None;
+            let mut limited = 0;
+            for t in 0..12 {
+                let o = observation(&mut random);
+                let state = o.map(|o| (o - 0.1) / 0.9);
+                assert_eq!(policy.predicted(), None, "not of this state yet");
+                let action = policy.act(&o).unwrap()[0];
+                let possible = policy.predicted().unwrap().return_to_go.unwrap();
+                let told = match (reward, beyond) {
+                    (RewardMode::Predicted, Some(_)) => clamp(possible, LIMITS.low, LIMITS.high),
+                    (RewardMode::Predicted, None) => possible,
+                    _ => -100.0,
+                };
+                limited += u32::from(told != possible);
+                let before = previous.as_ref().map(|a| &a[..]);
+                let unscaled = engine.step(before, told / 100.0, &state, t).unwrap()[0];
+                assert_eq!(unscaled * 2.0, action, "{attention:?} {reward:?} {t}");
+                let predicted = engine.predicted()[0] * 100.0;
+                assert_eq!(predicted, possible, "{attention:?} {reward:?} {t}");
+                policy.absorb_commanded().unwrap();
+                previous = Some([unscaled]);
+            }
+            assert_eq!(
+                limited > 0,
+                beyond.is_some() || reward == RewardMode::Constant
+            );
+        }
+    }
+}
+
 /// With observed rewards too, the action goes ahead as soon as it is known, and the reward's return-to-go
 /// as soon as that is.
 #[test]
@@ -217,12 +291,17 @@ fn each_token_goes_ahead_as_soon_as_it_is_known() {
         (RewardMode::Observed, [1, 1, 1]),
         (RewardMode::Constant, [1, 1, 0]),
         (RewardMode::External, [0, 1, 0]),
+        (RewardMode::Predicted, [0, 1, 0]),
     ] {
-        let mut fixture = Fixture::new(config(), 1);
+        let config = match reward {
+            RewardMode::Predicted => state_first(config()),
+            _ => config(),
+        };
+        let mut fixture = Fixture::new(config, 1);
         fixture.manifest.reward = reward;
         let file = fixture.emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
-        let mut policy = Policy::new(&blob, arena(&config())).unwrap();
+        let mut policy = Policy::new(&blob, arena(&config)).unwrap();
         let ahead = |policy: &mut Policy<'_, Vec<u32>>| {
             let mut forwards = Forwards(0);
             policy.run_ahead_probed(&mut forwards).unwrap();
@@ -457,8 +536,8 @@ proptest! {
     fn running_ahead_never_changes_a_bit(seed: u64, choice in 0..configs().count(), reward in 0usize..3) {
         let config = configs().nth(choice).unwrap();
         let mut fixture = Fixture::new(config, seed);
-        fixture.manifest.reward =
-            [RewardMode::Observed, RewardMode::Constant, RewardMode::External][reward];
+        let predicted = [RewardMode::Constant, RewardMode::Predicted][usize::from(config.is_state_first())];
+        fixture.manifest.reward = [RewardMode::Observed, predicted, RewardMode::External][reward];
         let file = fixture.emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut fused = Policy::new(&blob, arena(&config)).unwrap();
@@ -514,7 +593,11 @@ proptest! {
         inputs in proptest::collection::vec((any::<f32>(), any::<[f32; 3]>(), any::<f32>(), any::<f32>()), 1..20),
     ) {
         let config = configs().nth(choice).unwrap();
-        let file = Fixture::new(config, seed).emit().unwrap();
+        let mut fixture = Fixture::new(config, seed);
+        if config.is_state_first() {
+            fixture.manifest.reward = RewardMode::Predicted;
+        }
+        let file = fixture.emit().unwrap();
         let blob = Blob::parse(bytes(&file)).unwrap();
         let mut policy = Policy::new(&blob, arena(&config)).unwrap();
         for (target, o, applied, reward) in inputs {

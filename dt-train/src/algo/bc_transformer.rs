@@ -97,7 +97,14 @@ impl Supervised for BcTransformer {
 
     fn check(&self, recipe: &Recipe) -> Result<(), Refusal> {
         // The transformer's keys are the same in another section.
-        Supervised::check(&self.0, recipe).map_err(|refusal| refusal.of(Dt::NAME, Self::NAME))
+        Supervised::check(&self.0, recipe).map_err(|refusal| refusal.of(Dt::NAME, Self::NAME))?;
+        if self.0.return_expectile > 0.0 {
+            return Err(Refusal::new(
+                "bc-transformer.return_expectile",
+                "predicts returns to ask for, and behaviour cloning knows none; use 0, or --algo dt".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     fn fits(&self, dims: Dims) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use dt_core::blob::{AtMaxEpLen, Golden};
 use dt_core::config::{
     Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, MAX_CONVOLUTIONS,
-    Math, Mixer, Network, Predictions,
+    Math, Mixer, Network, Order, Predictions,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -19,7 +19,7 @@ use crate::config::names::{ActivationName, AttentionName, HeadName, math_name};
 use crate::data::sampler::{Batch, Draw, SequenceShape};
 use crate::deploy::{Deployable, Trained, emit_bytes, in_pixels};
 use crate::nn::encoder;
-use crate::nn::layers::{Bound, masked_mse};
+use crate::nn::layers::{Bound, masked_expectile, masked_mse};
 use crate::nn::parameters::Parameter;
 use crate::nn::transformer::{self, DecisionTransformer, Inputs, Precision, attention_mask};
 use crate::run::Run;
@@ -60,6 +60,9 @@ pub struct Dt {
     pub predict_state: f64,
     /// The same of next returns-to-go (scaled): a critic.
     pub predict_return: f64,
+    /// Zhuang et al. (2024, "Reinformer"): with this expectile instead of the mean, state tokens predict their own return-to-go, and
+    /// the policy asks itself for it instead of being told one. Towards 1 it becomes the largest that the data know; 0: not at all.
+    pub return_expectile: f64,
     /// `"polynomial"`, `"libm"` or `"micromath"`: where the exported policy takes exp and tanh from.
     #[serde(with = "math_name")]
     pub math: Math,
@@ -104,6 +107,7 @@ impl Default for Dt {
             glu: false,
             predict_state: 0.0,
             predict_return: 0.0,
+            return_expectile: 0.0,
             math: Math::Polynomial,
             layer_norm_eps: 1e-5,
             timestep_init_std: 0.02,
@@ -173,8 +177,20 @@ impl Supervised for Dt {
         Memory::Timesteps(self.receptive_field())
     }
 
+    fn foresee(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs) -> Option<Tensor> {
+        if !self.is_reinformer() {
+            return None;
+        }
+        let (network, mask) = self.bound(dims, network, inputs, Mode::Acting);
+        network.outputs(inputs, &mask, 0.0).returns_to_go
+    }
+
     fn variety(&self) -> &'static str {
         match (self.attention, self.glu) {
+            (Attention::Streaming, false) if self.is_reinformer() => "streaming, Reinformer",
+            (Attention::Streaming, true) if self.is_reinformer() => "streaming, GLU, Reinformer",
+            (Attention::Window, false) if self.is_reinformer() => "window, Reinformer",
+            (Attention::Window, true) if self.is_reinformer() => "window, GLU, Reinformer",
             (Attention::Streaming, false) => "streaming",
             (Attention::Streaming, true) => "streaming, GLU",
             (Attention::Window, false) => "window",
@@ -196,6 +212,21 @@ impl Supervised for Dt {
         // Dimensions of the data are checked when there are data.
         let dims = Dims::vectors(1, 1);
         let network = self.network(dims, Dtype::F32);
+        if self.return_expectile != 0.0 {
+            if !(0.5..1.0).contains(&self.return_expectile) {
+                let message = format!(
+                    "is {}; it must lie in 0.5..1, as 0.99, or be 0",
+                    self.return_expectile
+                );
+                return Err(Refusal::new("dt.return_expectile", message));
+            }
+            if network.predictions != REINFORMER {
+                let message = "predicts returns from states and nothing else, with dt.predict_return as the weight of its \
+                               loss; set dt.predict_return=1 and dt.predict_state=0"
+                    .to_owned();
+                return Err(Refusal::new("dt.return_expectile", message));
+            }
+        }
         let valid = network.validate();
         valid.map_err(|error| Refusal::new(Self::NAME, error.to_string()))?;
         for (key, value, high) in [
@@ -238,7 +269,8 @@ impl Supervised for Dt {
             );
             return Err(Refusal::new("dt.sequence_len", message));
         }
-        if network.predictions.any() && self.sequence_len() - (self.burn_in as usize) < 2 {
+        let looks_ahead = network.predictions.any() && !self.is_reinformer();
+        if looks_ahead && self.sequence_len() - (self.burn_in as usize) < 2 {
             return Err(Refusal::new(
                 "dt.predict_state",
                 "and dt.predict_return are learned from the next timestep, and sequences have but one with loss; use 0, or a \
@@ -319,6 +351,12 @@ impl Supervised for Dt {
     }
 }
 
+/// What is predicted where a policy asks itself.
+const REINFORMER: Predictions = Predictions {
+    state: false,
+    return_to_go: true,
+};
+
 /// Timesteps that a validation loss is the mean over, at least.
 const VALIDATION_TIMESTEPS: usize = 64 * 116;
 
@@ -365,7 +403,15 @@ impl Dt {
                 None => Encoder::Linear,
             },
             embedding_tanh: false,
+            order: match self.is_reinformer() {
+                true => Order::StateFirst,
+                false => Order::ReturnFirst,
+            },
         }
+    }
+
+    fn is_reinformer(&self) -> bool {
+        self.return_expectile > 0.0
     }
 
     fn convolutions(&self) -> Vec<Convolution> {
@@ -390,6 +436,14 @@ impl Dt {
         let (network, mask) = self.bound(dims, network, seen, mode);
         let outputs = network.outputs(seen, &mask, mode.dropout());
         let mut loss = action_loss(dims, &outputs.actions, batch);
+        if self.is_reinformer()
+            && let Some(possible) = &outputs.returns_to_go
+        {
+            let tau = self.return_expectile;
+            let error = masked_expectile(possible, &inputs.returns_to_go, loss_mask, tau);
+            loss.value += error * self.predict_return;
+            return loss;
+        }
         let steps = inputs.timesteps.size()[1];
         let without = |end: i64, x: &Tensor| x.narrow(1, end, steps - 1);
         let mask = without(0, loss_mask) * without(1, loss_mask);

@@ -106,9 +106,11 @@ impl Policy for Engine<'_> {
         "engine"
     }
 
-    /// A perceptron knows no returns.
+    /// A perceptron knows no returns, and some policies ask themselves.
     fn is_conditioned(&self) -> bool {
-        !self.file.blob().manifest().config.is_mlp()
+        let blob = self.file.blob();
+        let manifest = blob.manifest();
+        !manifest.config.is_mlp() && manifest.reward != RewardMode::Predicted
     }
 
     fn check_env(&self, spec: &EnvSpec<'_>) -> Result<(), EnvMismatch> {
@@ -173,6 +175,8 @@ impl Memory {
 pub struct History {
     memory: Memory,
     steps: VecDeque<Timestep>,
+    /// Lowest and highest return-to-go, scaled, that a policy asks itself for.
+    limits: Option<[f32; 2]>,
 }
 
 #[derive(Debug)]
@@ -209,6 +213,18 @@ impl History {
         }
     }
 
+    /// Asks for what is possible, scaled, in the newest timestep: as a policy file that asks itself does, within the data's returns.
+    pub fn ask(&mut self, possible: f32) {
+        let told = match self.limits {
+            Some([low, _]) if possible < low => low,
+            Some([_, high]) if possible > high => high,
+            _ => possible,
+        };
+        if let Some(newest) = self.steps.back_mut() {
+            newest.return_to_go = told;
+        }
+    }
+
     /// Normalized states, the oldest first, with the zeros of [`Memory::Padded`].
     pub fn states(&self) -> Vec<f32> {
         let width = self.steps.back().map_or(0, |step| step.state.len());
@@ -223,7 +239,7 @@ impl History {
 }
 
 /// Writes the unscaled action (act_dim) of the newest timestep, or the logits of its choices.
-type Forward<'a> = dyn FnMut(&History, &mut [f32]) + 'a;
+type Forward<'a> = dyn FnMut(&mut History, &mut [f32]) + 'a;
 
 /// A network in the rollout loop: does around it what a policy file does on the controller.
 pub struct Player<'a> {
@@ -250,7 +266,7 @@ impl<'a> Player<'a> {
         run: &'a Run,
         memory: Memory,
         math: Math,
-        forward: impl FnMut(&History, &mut [f32]) + 'a,
+        forward: impl FnMut(&mut History, &mut [f32]) + 'a,
     ) -> Self {
         Self {
             run,
@@ -258,6 +274,8 @@ impl<'a> Player<'a> {
             history: History {
                 memory,
                 steps: VecDeque::new(),
+                limits: (run.info.return_range)
+                    .map(|limits| limits.map(|limit| limit / run.recipe.data.return_scale)),
             },
             return_to_go: 0.0,
             timestep: 0,
@@ -354,7 +372,7 @@ impl Controller for Player<'_> {
         while self.history.steps.len() > self.history.memory.timesteps() {
             self.history.steps.pop_front();
         }
-        (self.forward)(&self.history, &mut self.output);
+        (self.forward)(&mut self.history, &mut self.output);
         if !self.output.iter().all(|value| value.is_finite()) {
             return Err(ActError::NonFinite);
         }
@@ -368,7 +386,7 @@ impl Controller for Player<'_> {
             step.action = scaled;
         }
         match self.run.recipe.control.reward {
-            RewardMode::Constant => {}
+            RewardMode::Constant | RewardMode::Predicted => {}
             // As the rollout loop does for a policy whose host keeps count.
             RewardMode::Observed | RewardMode::External => self.return_to_go -= reward,
         }

@@ -94,6 +94,12 @@ pub trait Supervised:
     /// Unscaled actions (B, T, act_dim), or logits of as many choices, for what a [`draw`](Self::draw) or a [`memory`](Self::memory) holds.
     fn predict(&self, dims: Dims, network: &Bound<'_>, inputs: &Inputs, mode: Mode) -> Tensor;
 
+    /// The return-to-go (B, T, 1), scaled, that the newest state of `inputs` makes possible, where the policy asks itself for it; nothing
+    /// that is told it yet matters.
+    fn foresee(&self, _dims: Dims, _network: &Bound<'_>, _inputs: &Inputs) -> Option<Tensor> {
+        None
+    }
+
     /// What is descended on: the squared error of vectors, the cross-entropy of choices.
     fn loss(&self, dims: Dims, network: &Bound<'_>, batch: &Batch, mode: Mode) -> Loss {
         action_loss(
@@ -376,10 +382,19 @@ impl<'a, S: Supervised> Torch<'a, S> {
             algorithm.memory(),
             math,
             move |history, action| {
+                let network = Bound::frozen(&parameters);
+                let inputs = history.inputs(device);
+                let possible = tch::no_grad(|| algorithm.foresee(dims, &network, &inputs));
+                let inputs = match possible {
+                    None => inputs,
+                    Some(possible) => {
+                        history.ask(possible.select(1, -1).double_value(&[0, 0]) as f32);
+                        history.inputs(device)
+                    }
+                };
                 let predicted = tch::no_grad(|| {
-                    let network = Bound::frozen(&parameters);
                     algorithm
-                        .predict(dims, &network, &history.inputs(device), Mode::Acting)
+                        .predict(dims, &network, &inputs, Mode::Acting)
                         .select(1, -1)
                 });
                 let len = action.len();

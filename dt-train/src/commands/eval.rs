@@ -201,7 +201,7 @@ pub(super) fn evaluate(path: &Path, args: &Args) -> anyhow::Result<Vec<Evaluatio
                 Subject::Trained(trained) => trained.0.recipe.algorithm.title(),
                 Subject::File(_) => "this policy",
             };
-            eprintln!("note: {title} knows no return: --target-return changes nothing");
+            eprintln!("note: {title} takes no target return: --target-return changes nothing");
         }
     }
     let bar = progress::bar(targets.len() as u64 * u64::from(args.episodes));

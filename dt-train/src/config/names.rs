@@ -77,6 +77,9 @@ pub(crate) enum RewardModeName {
     Observed,
     Constant,
     External,
+    /// Of policies that ask themselves, which a recipe says elsewhere.
+    #[serde(skip)]
+    Predicted,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 use std::iter::repeat_n;
 
 use dt_core::blob::Blob;
-use dt_core::config::{Attention, Config, Encoder, TOKENS_PER_STEP};
+use dt_core::config::{Attention, Config, Encoder, Order, TOKENS_PER_STEP};
 use dt_core::unstable::model::{Linear, Mixing, Model, Norm};
 use dt_core::unstable::ops::activate;
 use dt_core::unstable::quant::NonFinite;
@@ -27,9 +27,13 @@ pub struct Weights {
 
 impl Weights {
     /// Names of the tokens of `timesteps` timesteps from number `first` of a context on, up to the last state: `R0`, `s0`, `a0`,
-    /// `R1`, …; R is the return-to-go.
-    pub fn names(first: usize, timesteps: usize) -> Vec<String> {
-        let of_step = |t| ["R", "s", "a"].map(|kind| format!("{kind}{t}"));
+    /// `R1`, …; R is the return-to-go. Where the state comes first, up to the last return-to-go.
+    pub fn names(config: &Config, first: usize, timesteps: usize) -> Vec<String> {
+        let kinds = match config.order {
+            Order::ReturnFirst => ["R", "s", "a"],
+            Order::StateFirst => ["s", "R", "a"],
+        };
+        let of_step = |t| kinds.map(|kind| format!("{kind}{t}"));
         let mut names: Vec<_> = (first..first + timesteps).flat_map(of_step).collect();
         names.pop();
         names
@@ -67,7 +71,7 @@ pub fn check_file(config: &Config) -> Result<(), &'static str> {
 pub fn of_file(blob: &Blob<'_>, context: &Context, first: usize) -> Result<Weights, NonFinite> {
     let model = blob.model();
     let config = model.config();
-    let tokens = Weights::names(first, context.len());
+    let tokens = Weights::names(config, first, context.len());
     let mut x = embedded(model, context);
     x.truncate(tokens.len());
     let mut values = Vec::new();
@@ -115,11 +119,14 @@ fn embedded(model: &Model<'_>, context: &Context) -> Vec<Vec<f32>> {
     let [of_return, of_state, of_action] = linears.map(|linear| Matrix::new(&linear));
     let last = config.max_ep_len.saturating_sub(1);
     let tokens = (0..context.len()).flat_map(|t| {
-        let tokens = [
+        let mut tokens = [
             of_return.of(&[context.returns_to_go[t]]),
             of_state.of(&context.states[t]),
             of_action.of(&context.actions[t]),
         ];
+        if config.is_state_first() {
+            tokens.swap(0, 1);
+        }
         let row = std::cmp::min(context.timesteps[t], last) as usize;
         tokens.map(|mut token| {
             embedding.timestep.add(row, &mut token);

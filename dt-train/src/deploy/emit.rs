@@ -110,9 +110,10 @@ pub fn emit_bytes(
                 high,
                 beyond: recipe.control.return_limit,
             }),
-        reward: match config.is_mlp() {
-            true => RewardMode::Constant,
-            false => recipe.control.reward,
+        reward: match (config.is_mlp(), config.is_state_first()) {
+            (true, _) => RewardMode::Constant,
+            (false, true) => RewardMode::Predicted,
+            (false, false) => recipe.control.reward,
         },
         control_period_us: info.control_period_us,
         at_max_ep_len: recipe.control.at_max_ep_len,

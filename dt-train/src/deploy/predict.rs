@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use dt_core::blob::Blob;
-use dt_core::config::{Actions, Attention, Config};
+use dt_core::config::{Actions, Attention, Config, Order};
 use dt_core::engine::Engine;
 use dt_core::unstable::quant::NonFinite;
 use serde::Deserialize;
@@ -217,7 +217,7 @@ pub trait Predictor {
     }
 
     /// What the network predicts of the newest timestep from the action before it, unscaled: state, then return-to-go, as far as it
-    /// predicts them; empty if it does not, or sees no such action.
+    /// predicts them; empty if it does not, or sees no such action. Where the state comes first, the return-to-go it makes possible.
     ///
     /// # Errors
     /// As [`actions`](Self::actions).
@@ -308,8 +308,12 @@ impl Predictor for Torch {
         } = self.outputs(network, context);
         let mut predicted = Vec::new();
         for all in [states, returns_to_go].into_iter().flatten() {
-            if known > 0 {
-                predicted.extend(finite(&all.select(1, known - 1))?);
+            let from = match self.config.order {
+                Order::ReturnFirst => known - 1,
+                Order::StateFirst => known,
+            };
+            if from >= 0 {
+                predicted.extend(finite(&all.select(1, from))?);
             }
         }
         Ok(predicted)
@@ -320,7 +324,8 @@ impl Predictor for Torch {
             return Ok(attention::Weights::default());
         };
         let seen = context.seen_by(&self.config);
-        let tokens = attention::Weights::names(context.len() - seen.len(), seen.len());
+        let tokens =
+            attention::Weights::names(&self.config, context.len() - seen.len(), seen.len());
         let (inputs, mask) = self.inputs(seen);
         let layers = tch::no_grad(|| network.attention(&inputs, &mask));
         // The last token is the placeholder, which no other sees.
@@ -410,7 +415,7 @@ impl Predictor for Core<'_> {
     fn predicted(&mut self, context: &Context) -> Result<Vec<f32>, NonFinite> {
         let seen = context.seen_by(&self.config);
         self.episode(&seen)?;
-        let is_known = self.config.predicts() && seen.len() > 1;
+        let is_known = self.config.predicts() && (seen.len() > 1 || self.config.is_state_first());
         Ok(match is_known {
             true => self.engine.predicted().to_vec(),
             false => Vec::new(),

@@ -69,6 +69,7 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
     network: dt_core::config::Network::{:?},
     encoder: {},
     embedding_tanh: {},
+    order: dt_core::config::Order::{:?},
 }};
 
 /// 32-bit words of memory that the policy needs, all of it.
@@ -96,6 +97,7 @@ pub const ARENA_WORDS: usize = CONFIG.arena_words();
         config.network,
         encoder(config),
         config.embedding_tanh,
+        config.order,
     );
     source
 }

@@ -95,6 +95,13 @@ fn config(run: &Run, network: &Config) -> anyhow::Result<Value> {
             run.dir.display()
         );
     }
+    if network.is_state_first() {
+        bail!(
+            "{}: dt.return_expectile puts states before returns, which transformers does not; train with --set \
+             dt.return_expectile=0",
+            run.dir.display()
+        );
+    }
     if network.glu {
         bail!(
             "{}: dt.glu is true, and transformers has no gated unit before the action head; train with --set dt.glu=false",

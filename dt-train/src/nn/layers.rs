@@ -103,6 +103,17 @@ pub fn masked_mse(predicted: &Tensor, actions: &Tensor, mask: &Tensor) -> Tensor
     error.sum(Kind::Float) / (mask.sum(Kind::Float) * act_dim)
 }
 
+/// As [`masked_mse`] with an expectile in place of the mean: errors count `tau` where the prediction is too small, and 1 − `tau` where it
+/// is too large (Newey & Powell 1987).
+pub fn masked_expectile(predicted: &Tensor, targets: &Tensor, mask: &Tensor, tau: f64) -> Tensor {
+    let error = targets - predicted;
+    let too_small = error.gt(0.0).to_kind(Kind::Float);
+    let weight = too_small * (2.0 * tau - 1.0) + (1.0 - tau);
+    let error = weight * error.square() * mask.unsqueeze(-1);
+    let width = targets.size()[2] as f64;
+    error.sum(Kind::Float) / (mask.sum(Kind::Float) * width)
+}
+
 /// Cross-entropy −ln p of the choices (B, T, n), one-hot, under the predicted logits (B, T, n) where `mask` (B, T) is 1.
 pub fn masked_cross_entropy(logits: &Tensor, choices: &Tensor, mask: &Tensor) -> Tensor {
     let error = (logits.log_softmax(-1, Kind::Float) * choices).sum_dim_intlist(
@@ -136,8 +147,8 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, p: f64) -> Tens
     weights.bmm(&v).view([b, h, m, d])
 }
 
-/// (B, N, D) → (B, T, D): the tokens that predict actions.
-pub fn state_tokens(x: &Tensor) -> Tensor {
+/// (B, N, D) → (B, T, D): the tokens that predict actions, the second of each timestep.
+pub fn second_tokens(x: &Tensor) -> Tensor {
     x.slice(1, 1, None, TOKENS_PER_STEP as i64)
 }
 
@@ -175,6 +186,18 @@ mod tests {
     use super::*;
 
     /// Two sequences of two timesteps with three choices; the last timestep carries no loss.
+    /// By hand: errors 1 and −2, counted 0.9 and 0.1, and one that is masked.
+    #[test]
+    fn an_expectile_counts_what_is_too_small_more() {
+        let tensor = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1]);
+        let (predicted, targets) = (tensor([0.0, 3.0, 7.0]), tensor([1.0, 1.0, 1.0]));
+        let mask = Tensor::from_slice(&[1.0f32, 1.0, 0.0]).view([1, 3]);
+        let loss = |tau| masked_expectile(&predicted, &targets, &mask, tau).double_value(&[]);
+        assert!((loss(0.9) - (0.9 + 0.1 * 4.0) / 2.0).abs() < 1e-6);
+        let mean = masked_mse(&predicted, &targets, &mask).double_value(&[]);
+        assert!((loss(0.5) - mean / 2.0).abs() < 1e-6);
+    }
+
     #[test]
     fn cross_entropy_and_accuracy_are_means_over_what_carries_loss() {
         let logits = [

@@ -4,13 +4,13 @@
 //! state of the state token predicts the action (Chen et al. 2021, algorithm 1). Shapes are in
 //! terms of B sequences, T timesteps, N = 3·T tokens, D = d_model and H heads.
 
-use dt_core::config::{Activation, Attention, Config, Head, TOKENS_PER_STEP};
+use dt_core::config::{Activation, Attention, Config, Head, Order, TOKENS_PER_STEP};
 use tch::{Device, Kind, Tensor};
 
 use serde::{Deserialize, Serialize};
 
 use super::encoder::{self, Encoder};
-use super::layers::{Bound, LayerNorm, Linear, attend, dropout, state_tokens};
+use super::layers::{Bound, LayerNorm, Linear, attend, dropout, second_tokens};
 use super::parameters::{Init, Parameter, ParameterList, framework_init};
 
 /// Every parameter of the network, in the order of `BLOB.md`.
@@ -121,11 +121,12 @@ pub struct DecisionTransformer {
 /// What a network predicts, unscaled; B sequences, T timesteps.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Of each state token the action, or the logits of its choices, (B, T, act_dim).
+    /// Of each state token the action, or the logits of its choices, (B, T, act_dim); of the return's where that comes second.
     pub actions: Tensor,
     /// Of each action token the next state, (B, T, state_dim), where the network predicts it.
     pub states: Option<Tensor>,
-    /// Of each action token the next return-to-go, (B, T, 1), where the network predicts it.
+    /// Of each action token the next return-to-go, (B, T, 1), where the network predicts it; of each state token its own where that
+    /// comes first.
     pub returns_to_go: Option<Tensor>,
 }
 
@@ -198,10 +199,10 @@ impl DecisionTransformer {
     /// `p`, the dropout, is 0 outside training.
     pub fn forward(&self, inputs: &Inputs, mask: &Tensor, p: f64) -> Tensor {
         let (x, last) = self.before_last(inputs, mask, p);
-        // Only the state tokens' predictions are wanted, so the last block computes keys and
-        // values of all tokens, but everything else of state tokens alone.
-        let state_mask = mask.slice(0, 1, None, TOKENS_PER_STEP as i64);
-        let x = last.forward_states(&x, &state_mask, p);
+        // Only the second tokens' predictions are wanted, the states' as a rule, so the last block computes keys and
+        // values of all tokens, but everything else of those alone.
+        let second_mask = mask.slice(0, 1, None, TOKENS_PER_STEP as i64);
+        let x = last.forward_seconds(&x, &second_mask, p);
         self.act(&self.ln_f.forward(&x))
     }
 
@@ -216,11 +217,15 @@ impl DecisionTransformer {
         }
         let (x, last) = self.before_last(inputs, mask, p);
         let x = self.ln_f.forward(&last.forward(&x, mask, p));
-        let actions = x.slice(1, 2, None, TOKENS_PER_STEP as i64);
+        let foretelling = match self.config.order {
+            Order::ReturnFirst => 2,
+            Order::StateFirst => 0,
+        };
+        let tokens = x.slice(1, foretelling, None, TOKENS_PER_STEP as i64);
         Outputs {
-            actions: self.act(&state_tokens(&x)),
-            states: self.state_head.as_ref().map(|head| head.forward(&actions)),
-            returns_to_go: self.return_head.as_ref().map(|head| head.forward(&actions)),
+            actions: self.act(&second_tokens(&x)),
+            states: self.state_head.as_ref().map(|head| head.forward(&tokens)),
+            returns_to_go: self.return_head.as_ref().map(|head| head.forward(&tokens)),
         }
     }
 
@@ -248,7 +253,7 @@ impl DecisionTransformer {
         (x, last)
     }
 
-    /// Actions (B, T, act_dim) of the normalized state tokens (B, T, D).
+    /// Actions (B, T, act_dim) of the normalized second tokens of timesteps (B, T, D).
     fn act(&self, x: &Tensor) -> Tensor {
         let mut x = x.shallow_clone();
         if let Some(glu) = &self.glu {
@@ -268,14 +273,15 @@ impl DecisionTransformer {
             Some(encoder) => encoder.forward(&inputs.states),
             None => inputs.states.shallow_clone(),
         };
-        let mut tokens = Tensor::stack(
-            &[
-                self.embed_return.forward(&inputs.returns_to_go),
-                self.embed_state.forward(&states),
-                self.embed_action.forward(&inputs.actions),
-            ],
-            2,
-        );
+        let mut tokens = [
+            self.embed_return.forward(&inputs.returns_to_go),
+            self.embed_state.forward(&states),
+            self.embed_action.forward(&inputs.actions),
+        ];
+        if self.config.is_state_first() {
+            tokens.swap(0, 1);
+        }
+        let mut tokens = Tensor::stack(&tokens, 2);
         if self.config.embedding_tanh {
             tokens = tokens.tanh();
         }
@@ -317,8 +323,8 @@ impl Block {
         [0, 1, 2].map(|i| self.split_heads(&qkv[i]))
     }
 
-    /// As [`Block::forward`], for the state tokens alone: (B, N, D) → (B, T, D), with `mask` (T, N).
-    fn forward_states(&self, x: &Tensor, mask: &Tensor, p: f64) -> Tensor {
+    /// As [`Block::forward`], for the second tokens of timesteps alone: (B, N, D) → (B, T, D), with `mask` (T, N).
+    fn forward_seconds(&self, x: &Tensor, mask: &Tensor, p: f64) -> Tensor {
         let h = self.ln_1.forward(x).to_kind(self.attn_qkv.weight.kind());
         let d = x.size()[2];
         let rows = |start: i64, len: i64, input: &Tensor| {
@@ -326,10 +332,10 @@ impl Block {
             let bias = self.attn_qkv.bias.narrow(0, start, len);
             input.linear(&weight, Some(&bias))
         };
-        let q = self.split_heads(&rows(0, d, &state_tokens(&h)));
+        let q = self.split_heads(&rows(0, d, &second_tokens(&h)));
         let kv = rows(d, 2 * d, &h).chunk(2, -1);
         let [k, v] = [0, 1].map(|i| self.split_heads(&kv[i]));
-        self.finish(&state_tokens(x), attend(&q, &k, &v, mask, p), p)
+        self.finish(&second_tokens(x), attend(&q, &k, &v, mask, p), p)
     }
 
     /// Everything after attention, on `x` and heads of the same tokens.

@@ -225,14 +225,22 @@ fn parts() -> Vec<Part> {
 fn kind(config: &Config) -> String {
     let network = if config.is_mlp() { ", perceptron" } else { "" };
     let glu = if config.glu { ", GLU" } else { "" };
-    let heads = match (config.predictions.state, config.predictions.return_to_go) {
+    let heads = if config.is_state_first() {
+        ", predicts the returns it asks for"
+    } else {
+        predictions(config)
+    };
+    let (dtype, activation) = (dtype_name(config.dtype), activation(config.activation));
+    format!("{dtype}{network}, {activation}{glu}{heads}")
+}
+
+fn predictions(config: &Config) -> &'static str {
+    match (config.predictions.state, config.predictions.return_to_go) {
         (false, false) => "",
         (true, false) => ", predicts states",
         (false, true) => ", predicts returns",
         (true, true) => ", predicts states and returns",
-    };
-    let (dtype, activation) = (dtype_name(config.dtype), activation(config.activation));
-    format!("{dtype}{network}, {activation}{glu}{heads}")
+    }
 }
 
 fn arena(cost: &Cost) -> u64 {

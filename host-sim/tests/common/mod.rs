@@ -5,7 +5,8 @@ use dt_core::blob::{
     Vectors,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
+    Predictions,
 };
 use host_sim::policy_file::PolicyFile;
 use rand_chacha::ChaCha8Rng;
@@ -34,6 +35,7 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
         network: Network::Transformer,
         encoder: Encoder::Linear,
         embedding_tanh: false,
+        order: Order::ReturnFirst,
     }
 }
 

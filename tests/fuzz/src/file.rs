@@ -9,7 +9,7 @@ use dt_core::blob::{
 };
 use dt_core::config::{
     Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MAX_CONVOLUTIONS, Math, Mixer, Network, Predictions,
+    MAX_CONVOLUTIONS, Math, Mixer, Network, Order, Predictions,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -266,6 +266,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         network: Network::Transformer,
         encoder: Encoder::Linear,
         embedding_tanh: false,
+        order: Order::ReturnFirst,
     };
     // Last, so that what was found before means the same.
     let choice_and_network = script.byte();
@@ -280,6 +281,13 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
                 [config.n_layer, config.d_ff],
                 config.context_len,
             )
+        };
+    }
+    if (160..192).contains(&choice_and_network) {
+        config.order = Order::StateFirst;
+        config.predictions = Predictions {
+            state: false,
+            return_to_go: true,
         };
     }
     let choice = match choice_and_network % 4 {
@@ -319,7 +327,10 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         return_limits: limits.map(|(beyond, low, high)| ReturnLimits { low, high, beyond }),
         reward: [
             RewardMode::Observed,
-            RewardMode::Constant,
+            match config.order {
+                Order::ReturnFirst => RewardMode::Constant,
+                Order::StateFirst => RewardMode::Predicted,
+            },
             RewardMode::External,
         ][usize::from(script.below(3))],
         control_period_us: 1,

@@ -168,7 +168,7 @@ impl Pair<'_, '_> {
         if done.is_ok() {
             self.next = match self.blob.manifest().reward {
                 RewardMode::Observed => Next::Reward,
-                RewardMode::Constant | RewardMode::External => Next::Act,
+                RewardMode::Constant | RewardMode::External | RewardMode::Predicted => Next::Act,
             };
         }
     }

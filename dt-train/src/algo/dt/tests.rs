@@ -36,15 +36,23 @@ fn learner(ema_decay: f64) -> Box<dyn Learner> {
 }
 
 /// Small, with all else as given.
-fn learner_of(dt: Dt, ema_decay: f64) -> Box<dyn Learner> {
-    let dt = Dt {
+fn small(dt: Dt) -> Dt {
+    Dt {
         d_model: 16,
         n_layer: 2,
         n_head: 2,
-        context_len: 4,
+        context_len: dt.context_len.min(4),
         max_ep_len: 40,
         ..dt
-    };
+    }
+}
+
+fn learner_of(dt: Dt, ema_decay: f64) -> Box<dyn Learner> {
+    learner_with(dt, ema_decay, &trajectories())
+}
+
+fn learner_with(dt: Dt, ema_decay: f64, data: &Trajectories) -> Box<dyn Learner> {
+    let dt = small(dt);
     let mut recipe = Recipe::new(dt.clone());
     recipe.train.batch_size = 8;
     recipe.train.warmup_updates = 10;
@@ -53,8 +61,8 @@ fn learner_of(dt: Dt, ema_decay: f64) -> Box<dyn Learner> {
     recipe.train.ema_decay = ema_decay;
     dt.learner(Setup {
         recipe: &recipe,
-        train: trajectories(),
-        validation: trajectories(),
+        train: data.clone(),
+        validation: data.clone(),
         device: Device::Cpu,
     })
 }
@@ -92,6 +100,91 @@ fn states_and_returns_are_learned_beside_the_actions() {
     assert!(both > 2.0 * state - alone, "{state}, {both}");
     let trained = losses(1.0, 1.0, 300);
     assert!(trained < 0.06, "{trained}");
+}
+
+fn reinformer(return_expectile: f64) -> Dt {
+    Dt {
+        predict_return: 1.0,
+        return_expectile,
+        ..Dt::default()
+    }
+}
+
+/// Where nothing tells which return follows, the mean is halfway between all, and an expectile near 1 next to the largest.
+#[test]
+fn the_expectile_of_returns_is_near_the_largest() {
+    let predicted = |tau| {
+        let mut data = trajectories();
+        data.states.fill(0.5);
+        data.actions.fill(0.5);
+        // Two episodes that cannot be told apart but by what they return.
+        data.episode_lens = vec![30, 30];
+        data.returns_to_go = (0..60).map(|i| if i < 30 { 0.0 } else { 1.0 }).collect();
+        let dt = Dt {
+            context_len: 1,
+            sequence_len: 1,
+            ..reinformer(tau)
+        };
+        let mut learner = learner_with(dt.clone(), 0.0, &data);
+        (0..400).for_each(|update| learner.update(update));
+        let checkpoint = learner.save(Progress::default());
+        let dims = Dims::vectors(2, 1);
+        let dt = small(dt);
+        let parameters = Supervised::parameters(&dt, dims);
+        let parameters = parameters::loaded(&parameters, &checkpoint.weights, Device::Cpu).unwrap();
+        let inputs = Inputs {
+            // What is told is not looked at.
+            returns_to_go: Tensor::full([1, 1, 1], 9.0, (tch::Kind::Float, Device::Cpu)),
+            states: Tensor::full([1, 1, 2], 0.5, (tch::Kind::Float, Device::Cpu)),
+            actions: Tensor::zeros([1, 1, 1], (tch::Kind::Float, Device::Cpu)),
+            timesteps: Tensor::zeros([1, 1], (tch::Kind::Int64, Device::Cpu)),
+        };
+        let possible = dt.foresee(dims, &Bound::frozen(&parameters), &inputs);
+        possible.unwrap().double_value(&[0, 0, 0])
+    };
+    let [mean, largest] = [0.5, 0.99].map(predicted);
+    // (1 − τ)·ê = τ·(1 − ê): the expectile of a coin is τ.
+    assert!((mean - 0.5).abs() < 0.1, "{mean}");
+    assert!((largest - 0.99).abs() < 0.05, "{largest}");
+}
+
+#[test]
+fn expectiles_without_a_head_to_learn_them_are_refused() {
+    let refused = |dt: Dt| {
+        let refusal = Supervised::check(&dt, &Recipe::new(dt.clone())).err()?;
+        Some((refusal.key.to_string(), refusal.message))
+    };
+    assert_eq!(refused(reinformer(0.99)), None);
+    assert_eq!(refused(reinformer(0.5)), None);
+    // One timestep is enough, as nothing is learned from the next.
+    assert_eq!(
+        refused(Dt {
+            context_len: 1,
+            sequence_len: 1,
+            ..reinformer(0.9)
+        }),
+        None
+    );
+    let beyond = [1.0, 0.49, -0.9, f64::NAN].map(reinformer);
+    for dt in beyond {
+        let (key, message) = refused(dt).unwrap();
+        assert_eq!(key, "dt.return_expectile");
+        assert!(message.contains("0.99"), "{message}");
+    }
+    for dt in [
+        Dt {
+            predict_return: 0.0,
+            ..reinformer(0.9)
+        },
+        Dt {
+            predict_state: 1.0,
+            ..reinformer(0.9)
+        },
+    ] {
+        let (key, message) = refused(dt).unwrap();
+        assert_eq!(key, "dt.return_expectile");
+        assert!(message.contains("dt.predict_return=1"), "{message}");
+    }
 }
 
 /// From the last timestep of a sequence nothing is learned: what comes next is not in it.
@@ -212,16 +305,23 @@ fn automatic_sequences_cover_the_receptive_field() {
 }
 
 fn run(attention: Attention, activation: Activation, glu: bool) -> Run {
+    run_of(Dt {
+        attention,
+        activation,
+        glu,
+        ..Dt::default()
+    })
+}
+
+/// Small, with all else as given.
+fn run_of(dt: Dt) -> Run {
     let mut recipe = Recipe::new(Dt {
         d_model: 16,
         n_layer: 3,
         n_head: 2,
         context_len: 4,
         max_ep_len: 30,
-        attention,
-        activation,
-        glu,
-        ..Dt::default()
+        ..dt
     });
     recipe.data.return_scale = 10.0;
     Run::for_tests(
@@ -237,14 +337,17 @@ fn largest_difference(
     activation: Activation,
     glu: bool,
 ) -> Result<f32, ActError> {
-    let run = run(attention, activation, glu);
+    largest_difference_of(&run(attention, activation, glu))
+}
+
+fn largest_difference_of(run: &Run) -> Result<f32, ActError> {
     let network = run.network(Dtype::F32).unwrap();
     let checkpoint = Checkpoint {
         progress: Progress::default(),
         weights: parameters::weights(&randomized(&network)),
         optimizer: None,
     };
-    let policy = run.recipe.algorithm.policy(&run, &checkpoint).unwrap();
+    let policy = run.recipe.algorithm.policy(run, &checkpoint).unwrap();
     let mut engine = policy.controller();
     let mut torch = policy.reference(Device::Cpu).unwrap();
     engine.reset(0, 7.0)?;
@@ -292,6 +395,26 @@ fn libtorch_and_the_streaming_engine_agree() {
 fn libtorch_and_the_window_engine_agree() {
     let difference = largest_difference(Attention::Window, Activation::GeluTanh, false).unwrap();
     assert!(difference <= TOLERANCE, "{difference}");
+}
+
+/// A policy that asks itself asks for the same in libtorch: within the data's returns, which both meet.
+#[test]
+fn libtorch_and_the_engine_ask_themselves_alike() {
+    for attention in [Attention::Streaming, Attention::Window] {
+        for limits in [None, Some([-2.0, 3.0])] {
+            let mut run = run_of(Dt {
+                attention,
+                ..reinformer(0.9)
+            });
+            run.info.return_range = limits;
+            let difference = largest_difference_of(&run).unwrap();
+            // What is asked for is off by as much itself.
+            assert!(
+                difference <= 4.0 * TOLERANCE,
+                "{attention:?} {limits:?}: {difference}"
+            );
+        }
+    }
 }
 
 /// What libtorch trains is what is exported: the same functions, and the gates in the same half.

@@ -1,6 +1,6 @@
 //! Receptive field, masks, loss and initial values; a randomized network for other tests.
 
-use dt_core::config::{Actions, Dtype, Encoder, Math, Mixer, Network, Predictions};
+use dt_core::config::{Actions, Dtype, Encoder, Math, Mixer, Network, Order, Predictions};
 
 use super::*;
 use crate::nn::flat::Flat;
@@ -30,6 +30,7 @@ pub(crate) fn config(attention: Attention) -> Config {
         network: Network::Transformer,
         encoder: Encoder::Linear,
         embedding_tanh: false,
+        order: Order::ReturnFirst,
     }
 }
 

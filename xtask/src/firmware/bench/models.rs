@@ -11,7 +11,7 @@ use dt_core::blob::{
 };
 use dt_core::config::{
     Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder, Math,
-    Mixer, Network, Predictions,
+    Mixer, Network, Order, Predictions,
 };
 use dt_core::golden;
 use dt_core::policy::Policy;
@@ -58,6 +58,7 @@ pub const PAPER: Model = Model {
         network: Network::Transformer,
         encoder: Encoder::Linear,
         embedding_tanh: false,
+        order: Order::ReturnFirst,
     },
     flash: Flash::Large,
     mlp_gain: 1.0,
@@ -255,6 +256,18 @@ const fn predicting(name: &'static str, state: bool, return_to_go: bool) -> Mode
     }
 }
 
+/// The published model with states before returns, which they predict.
+const STATE_FIRST: Model = {
+    let predicting = predicting("relu, tanh, state first", false, true);
+    Model {
+        config: Config {
+            order: Order::StateFirst,
+            ..predicting.config
+        },
+        ..predicting
+    }
+};
+
 /// The same with values for which tanh mostly takes the longest way: neither small nor so large that exp overflows.
 const fn steep(name: &'static str, activation: Activation) -> Model {
     Model {
@@ -288,7 +301,7 @@ const fn sampled(top_k: u32) -> Choice {
 }
 
 /// The published model with every activation and head, its own first.
-pub const HEADS: [Model; 18] = {
+pub const HEADS: [Model; 19] = {
     use Activation::{Gelu, GeluTanh, Relu, Silu, Tanh};
     use Head::Linear;
     const TANH: Head = Head::Tanh;
@@ -306,6 +319,7 @@ pub const HEADS: [Model; 18] = {
         predicting("relu, tanh and next state", true, false),
         predicting("relu, tanh and next return", false, true),
         predicting("relu, tanh and both", true, true),
+        STATE_FIRST,
         steep("gelu_tanh, tanh; large values", GeluTanh),
         steep("tanh, tanh; large values", Tanh),
         choosing("18 choices, greedy", Choice::Greedy),
