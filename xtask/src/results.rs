@@ -12,6 +12,7 @@ mod minatar;
 mod pendulum;
 mod rivals;
 mod table;
+mod variants;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -75,6 +76,8 @@ enum Name {
     Delayed,
     /// Decision Transformers that see 20, 5 and 1 timesteps: 9 short trainings per set
     Context,
+    /// Decision Transformers with a gated head, and that ask themselves, with what a step costs a controller: 18 short trainings
+    Variants,
     /// The shortest way through a graph, from random walks: with a picture; makes its own data
     Graph,
     /// Credit over time: Decision Transformer and behaviour cloning in Key-to-Door, what a critic sees; makes its own data
@@ -117,7 +120,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Name::Pendulum | Name::Graph | Name::KeyToDoor => {}
         Name::Minatar => Extra::Minatar.require()?,
         Name::Atari => Extra::Atari.require()?,
-        Name::Rivals | Name::Delayed | Name::Context => rivals::check_data(&data, &arguments.only)?,
+        Name::Rivals | Name::Delayed | Name::Context | Name::Variants => {
+            rivals::check_data(&data, &arguments.only)?
+        }
         _ => locomotion::check_data(&data)?,
     }
     setup::ensure()?;
@@ -142,6 +147,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Name::Rivals => rivals::rivals(&bench),
         Name::Delayed => rivals::delayed(&bench),
         Name::Context => rivals::context(&bench),
+        Name::Variants => variants::table(&bench),
         Name::Graph => graph::table(&bench),
         Name::KeyToDoor => key_to_door::table(&bench),
         Name::Minatar => minatar::table(&bench),

@@ -10,7 +10,7 @@ mod snapshot;
 mod table;
 mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -18,6 +18,7 @@ use clap::Args;
 use super::{Board, Flash, Program, Selection, image, size};
 use case::Case;
 use models::Model;
+use row::Row;
 
 /// What to measure.
 #[derive(Args)]
@@ -83,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     print!("{}", table::table(&rows).text());
-    rows.iter().try_for_each(row::Row::check)?;
+    rows.iter().try_for_each(Row::check)?;
     if arguments.policy.is_some() {
         return Ok(());
     }
@@ -127,6 +128,17 @@ fn family(
     } else {
         snapshot.compare(&rows)
     }
+}
+
+/// A policy file on the Cortex-M4F.
+///
+/// # Errors
+/// If it is none, or does not fit.
+pub fn of_policy(policy: &Path) -> Result<Row> {
+    let case = [Case::of_file(policy)?];
+    let images = Images::build(Board::M4f, Program::Replay, &case)?;
+    let [case] = &case;
+    case.measure(&images, true)
 }
 
 /// What to measure on which controller.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::locomotion;
 use super::table::{Description, Row as Described};
 use super::{Episodes, Workbench};
 
-const SEEDS: [u32; 3] = [200, 201, 202];
+pub const SEEDS: [u32; 3] = [200, 201, 202];
 const EPISODES: Episodes = Episodes {
     count: 100,
     seed: 20_000,
@@ -20,32 +20,32 @@ const EPISODES: Episodes = Episodes {
 const SECONDS: f64 = 60.0;
 
 /// A set, and what is asked of the policies that can be asked.
-struct Set {
-    title: &'static str,
+pub struct Set {
+    pub title: &'static str,
     /// As `--only` names it.
-    name: String,
+    pub name: String,
     env: &'static str,
     files: Vec<String>,
     target: String,
     /// Mean and largest of the data's episode returns.
-    returns: String,
+    pub returns: String,
     /// Recipe of the transformers.
     transformer: &'static str,
 }
 
 /// What is trained.
-struct Contender {
-    title: &'static str,
-    algo: &'static str,
+pub struct Contender {
+    pub title: &'static str,
+    pub algo: &'static str,
     /// As published; none where it is no published algorithm.
-    updates: Option<&'static str>,
+    pub updates: Option<&'static str>,
     /// Does the set's recipe for transformers hold for it?
-    is_transformer: bool,
+    pub is_transformer: bool,
     /// More options.
-    more: &'static [&'static str],
+    pub more: &'static [&'static str],
 }
 
-const DT: Contender = Contender {
+pub const DT: Contender = Contender {
     title: "DT",
     algo: "dt",
     updates: Some("100,000"),
@@ -182,7 +182,7 @@ pub fn check_data(folder: &Path, only: &[String]) -> Result<()> {
 ///
 /// # Errors
 /// If there is no such set.
-fn sets(only: &[String]) -> Result<Vec<Set>> {
+pub fn sets(only: &[String]) -> Result<Vec<Set>> {
     let pendulum = [
         ("Pendulum, random", "random", "-1202, -643"),
         ("Pendulum, medium-replay", "medium-replay", "-345, -1"),
@@ -237,7 +237,7 @@ fn table<const N: usize>(
             seeds: &SEEDS,
             files: contenders
                 .iter()
-                .map(|c| format!("rivals/{}/seed-{{seed}}/eval.json", c.name(set)))
+                .map(|contender| contender.file(set))
                 .collect(),
             before: None,
             more: cells.collect::<Result<_>>()?,
@@ -264,7 +264,10 @@ struct Record {
 }
 
 /// Time of the processor for the updates after the first `from`, and their number.
-fn spent(run: &Path, from: u64) -> Result<(f64, u64)> {
+///
+/// # Errors
+/// If there are no records of so many.
+pub fn spent(run: &Path, from: u64) -> Result<(f64, u64)> {
     let file = run.join("metrics.jsonl");
     let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
     let records: Result<Vec<Record>, _> = text.lines().map(serde_json::from_str).collect();
@@ -283,8 +286,22 @@ impl Contender {
         format!("{}-{title}", set.name)
     }
 
+    /// Its results on a set, `{seed}` standing for the seed.
+    pub fn file(&self, set: &Set) -> String {
+        format!("rivals/{}/seed-{{seed}}/eval.json", self.name(set))
+    }
+
+    /// The run with this seed.
+    pub fn run(&self, bench: &Workbench, set: &Set, seed: u32) -> PathBuf {
+        let folder = bench.out.join("rivals").join(self.name(set));
+        folder.join(format!("seed-{seed}"))
+    }
+
     /// Trains all seeds, side by side, and evaluates each in `seed-N/eval.json`.
-    fn results(&self, bench: &Workbench, set: &Set) -> Result<()> {
+    ///
+    /// # Errors
+    /// If a step fails.
+    pub fn results(&self, bench: &Workbench, set: &Set) -> Result<()> {
         let folder = bench.out.join("rivals").join(self.name(set));
         let run = |seed: u32| folder.join(format!("seed-{seed}"));
         let is_there = |seed: &u32| run(*seed).join("eval.json").exists();
