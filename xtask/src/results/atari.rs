@@ -75,7 +75,8 @@ pub fn table(bench: &Workbench) -> Result<()> {
         ];
         bench.train(&run, &env, data.as_os_str(), "atari", SEED, settings)?;
         let policy = bench.export(&run, "int8")?;
-        let json = policy.with_extension("json");
+        // Its name is the game's in the picture.
+        let json = folder.join(name).with_extension("json");
         bench.eval(&policy, &env, targets, EPISODES, &json)?;
         let Some(there) = bench.measured(&json)? else {
             continue;

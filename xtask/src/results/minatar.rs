@@ -105,7 +105,8 @@ pub fn table(bench: &Workbench) -> Result<()> {
         let run = folder.join(name);
         bench.train(&run, &env, data.as_os_str(), "minatar", SEED, [""; 0])?;
         let policy = bench.export(&run, "int8")?;
-        let json = policy.with_extension("json");
+        // Its name is the game's in the picture.
+        let json = folder.join(name).with_extension("json");
         bench.eval(&policy, &env, targets, EPISODES, &json)?;
         let Some(there) = bench.measured(&json)? else {
             continue;
