@@ -738,7 +738,8 @@ fn a_plant_elsewhere_that_holds_one_environment_is_not_asked_for_more() {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-sim/tests/plant.py");
             let mut python = std::process::Command::new("python3");
             python.arg(script).arg("nothing").env("ENVS", "1");
-            python.stdin(stdin).stdout(stdout).spawn().unwrap();
+            let mut python = python.stdin(stdin).stdout(stdout).spawn().unwrap();
+            std::thread::spawn(move || python.wait());
         }
     });
     let folder = tempfile::tempdir().unwrap();
