@@ -37,6 +37,9 @@ pub struct Settings {
     pub epochs: usize,
     /// Width of the hidden layers of actor and critic.
     pub hidden: usize,
+    /// Weight of the policy's mean entropy in its objective: keeps it from settling early.
+    #[serde(default)]
+    pub entropy: f64,
 }
 
 impl Default for Settings {
@@ -51,6 +54,23 @@ impl Default for Settings {
             horizon: 32,
             epochs: 20,
             hidden: 64,
+            entropy: 0.0,
+        }
+    }
+}
+
+impl Settings {
+    /// RL Baselines3 Zoo's for Atari, where actions pay off later than CartPole's; clipping range, learning rate and layers are
+    /// those of perceptrons.
+    pub fn of_images() -> Self {
+        Self {
+            discount: 0.99,
+            lambda: 0.95,
+            horizon: 128,
+            epochs: 4,
+            hidden: 128,
+            entropy: 0.01,
+            ..Self::default()
         }
     }
 }
@@ -146,7 +166,7 @@ impl Ppo {
             let advantages = Tensor::from_slice(&advantages);
             let choices = batch.actions.to_kind(Kind::Int64);
             Lesson {
-                log_prob: log_prob(&self.actor.frozen(), &batch.states, &choices),
+                log_prob: of_choices(&log_probs(&self.actor.frozen(), &batch.states), &choices),
                 returns: &advantages + Tensor::from_slice(&values),
                 states: batch.states,
                 choices,
@@ -163,11 +183,17 @@ impl Ppo {
         // Deviations over n − 1 would be NaN for a single step.
         let advantages = &lesson.advantages - lesson.advantages.mean(Kind::Float);
         let advantages = &advantages / (advantages.square().mean(Kind::Float).sqrt() + 1e-8);
-        let log_prob = log_prob(&self.actor.views(), &lesson.states, &lesson.choices);
+        let log_probs = log_probs(&self.actor.views(), &lesson.states);
+        let log_prob = of_choices(&log_probs, &lesson.choices);
         let ratio = (log_prob - &lesson.log_prob).exp();
         let clipped = ratio.clamp(1.0 - clip, 1.0 + clip);
         let gain = (&ratio * &advantages).minimum(&(clipped * &advantages));
-        let mut gradient = self.actor.gradient(&-gain.mean(Kind::Float));
+        let mut loss = -gain.mean(Kind::Float);
+        if self.config.entropy > 0.0 {
+            let negative = (log_probs.exp() * &log_probs).sum_dim_intlist(-1, false, Kind::Float);
+            loss += negative.mean(Kind::Float) * self.config.entropy;
+        }
+        let mut gradient = self.actor.gradient(&loss);
         let _ = clip_norm(&mut gradient, GRADIENT_NORM);
         self.actor_optimizer
             .step(&mut self.actor, &gradient, learning_rate);
@@ -278,12 +304,14 @@ fn forward(parameters: &[Tensor], states: &Tensor) -> Tensor {
     h2.linear(w3, Some(b3))
 }
 
-/// Logarithm of the probability of `choices` (B, 1) in `states` (B, state_dim): (B).
-fn log_prob(actor: &[Tensor], states: &Tensor, choices: &Tensor) -> Tensor {
-    forward(actor, states)
-        .log_softmax(-1, Kind::Float)
-        .gather(1, choices, false)
-        .squeeze_dim(1)
+/// Logarithms of the probabilities of all choices in `states` (B, state_dim): (B, n).
+fn log_probs(actor: &[Tensor], states: &Tensor) -> Tensor {
+    forward(actor, states).log_softmax(-1, Kind::Float)
+}
+
+/// Those of `choices` (B, 1): (B).
+fn of_choices(log_probs: &Tensor, choices: &Tensor) -> Tensor {
+    log_probs.gather(1, choices, false).squeeze_dim(1)
 }
 
 #[cfg(test)]
@@ -392,13 +420,40 @@ mod tests {
             .unwrap();
         assert_eq!(probabilities[mode[0] as usize], best);
         for choice in 0..3 {
-            let log = log_prob(
-                &ppo.actor.frozen(),
-                &tensor,
+            let log = of_choices(
+                &log_probs(&ppo.actor.frozen(), &tensor),
                 &Tensor::from_slice(&[choice]).view([1, 1]),
             );
             assert!((read(&log)[0].exp() - probabilities[choice as usize]).abs() < 1e-6);
         }
+    }
+
+    /// Of a single step there is nothing to prefer, so that entropy is all there is to gain.
+    #[test]
+    fn entropy_opens_a_policy_as_far_as_it_is_asked_to() {
+        let states = Tensor::from_slice(&[30.0f32, -20.0]).view([1, 2]);
+        let entropy_after = |entropy, updates| {
+            let config = Settings {
+                entropy,
+                ..Settings::default()
+            };
+            let mut ppo = Ppo::new(config, &shape(3, 64), 1);
+            let mut replay = Replay::new(1, 2, 1);
+            replay.push(&[30.0, -20.0], &[1.0], &[0.0, 0.0], 1.0, true);
+            let lesson = ppo.lesson(replay.last(1), &[true], 1);
+            (0..updates).for_each(|_| ppo.update(&lesson, 1.0));
+            let logs = read(&log_probs(&ppo.actor.frozen(), &states));
+            -logs.iter().map(|log| log.exp() * log).sum::<f32>()
+        };
+        let uniform = 3_f32.ln();
+        let before = entropy_after(0.0, 0);
+        assert!(before < uniform - 1e-3, "{before}");
+        assert_eq!(entropy_after(0.0, 20), before);
+        let after = entropy_after(0.1, 200);
+        assert!(
+            uniform - after < 0.1 * (uniform - before),
+            "{before} {after}"
+        );
     }
 
     /// A bandit whose best choice depends on the state; each step is an episode.

@@ -91,6 +91,9 @@ impl Settings {
     /// The algorithm that learns in an environment, with the settings published for it.
     pub fn for_env(spec: &EnvSpec<'_>) -> Self {
         match spec.action {
+            Space::Discrete { .. } if matches!(spec.observation, Space::Image { .. }) => {
+                Self::Ppo(ppo::Settings::of_images())
+            }
             Space::Discrete { .. } => Self::Ppo(ppo::Settings::default()),
             _ => Self::Sac(sac::Settings::for_env(spec.id)),
         }

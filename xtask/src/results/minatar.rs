@@ -54,23 +54,8 @@ const GAMES: [Game; 5] = [
     },
 ];
 
-/// Of PPO: larger than CartPole's, since images are.
-const AGENT: [&str; 14] = [
-    "--agent",
-    "ppo",
-    "--envs",
-    "8",
-    "--hidden",
-    "128",
-    "--horizon",
-    "128",
-    "--epochs",
-    "4",
-    "--discount",
-    "0.99",
-    "--seed",
-    "0",
-];
+/// As an agent learns from images.
+const AGENT: [&str; 4] = ["--agent", "ppo", "--seed", "0"];
 /// Episodes of the data that tell how good PPO was in the end.
 const LAST: usize = 100;
 

@@ -22,16 +22,16 @@ pub struct TrainingArgs {
     /// Transitions per gradient step [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch_size: Option<u32>,
-    /// Discount γ of the return [default: sac 0.99, ppo 0.98]
+    /// Discount γ of the return [default: sac 0.99, ppo 0.98, of images 0.99]
     #[arg(long, value_name = "X")]
     pub discount: Option<f64>,
-    /// Width of both hidden layers of actor and critics [default: sac 256, ppo 64]
+    /// Width of both hidden layers of actor and critics [default: sac 256, ppo 64, of images 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub hidden: Option<u32>,
-    /// ppo: steps of each environment between two rounds of updates [default: 32]
+    /// ppo: steps of each environment between two rounds of updates [default: 32, of images 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub horizon: Option<u32>,
-    /// ppo: passes over these steps [default: 20]
+    /// ppo: passes over these steps [default: 20, of images 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub epochs: Option<u32>,
 }
