@@ -420,6 +420,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn returns_stand_beside_what_was_asked_for() {
+        let at = |target_return: f64, returns: [f64; 3]| Measured {
+            target_return,
+            episodes: returns.map(|total| Episode { seed: 0, total }).into(),
+        };
+        let both = [at(-5.0, [1.0, 2.0, 3.0]), at(0.5, [4.0; 3])];
+        assert_eq!(asked_and_returned(&both), "-5; 0.5 | 2.0 ± 1.0; 4.0 ± 0.0");
+    }
+
+    #[test]
     fn correlations_are_found_in_their_lines() {
         let line = "hopper-mixed: Pearson correlation of target and mean achieved return 0.909";
         assert_eq!(correlation(line), Some(0.909));

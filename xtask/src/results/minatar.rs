@@ -57,7 +57,7 @@ const GAMES: [Game; 5] = [
         name: "SpaceInvaders",
         steps: "150000",
         updates: 1000,
-        targets: "5,15,30",
+        targets: "5,10,20",
         published: "44; 185",
     },
 ];
