@@ -5,7 +5,7 @@
 //! is left out; the bits are the same either way, since tokens share nothing but the cache.
 //!
 //! Where the state comes first, the previous action and the state go through the network together, and then, when what they
-//! predict has become one, the return-to-go ([`Stepper::foresee`]).
+//! predict has become one, the return-to-go (`Stepper::foresee`).
 
 use core::cell::Cell;
 
