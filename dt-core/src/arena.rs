@@ -15,6 +15,7 @@
 //! projection added to   out      ───────────────────────────────► quantized (T, d)
 //!                       out · W (T, d)                            read
 //!     or, folded: the normalized x is q, in `quantized` already, and out is added to x
+//!     or, convolved: the normalized x (T, d) goes into the cache, and a token's sum (1, d) from there is added to x
 //! mlp        ·          hidden (T, ff) ─────────────────────────► quantized (T, ff)
 //!            added to   hidden · W (T, d)                         read
 //! head       normalized (1, d)                ──────────────────► quantized (1, d)
@@ -87,8 +88,15 @@ impl Layout {
         } else {
             times(2, d)
         };
-        let keys_values_or_scores = max(times(GROUP, keys_values), attention::score_words(config));
-        let widest = max(max(max(d, ff), max(s, a)), attention::widest(config));
+        // A convolution has neither keys and values nor scores; a gated linear unit has room all the same.
+        let (keys_values_or_scores, attending) = match config.is_convolved() {
+            false => (
+                max(times(GROUP, keys_values), attention::score_words(config)),
+                attention::widest(config),
+            ),
+            true => (0, 0),
+        };
+        let widest = max(max(max(d, ff), max(s, a)), attending);
         Self {
             cache: times(config.n_layer as usize, layer_words(config)),
             x: times(GROUP, d),

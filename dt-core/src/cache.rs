@@ -14,7 +14,7 @@ use crate::slices::{
 
 /// Token slots in the ring, K + 1 timesteps.
 const fn slots(config: &Config) -> usize {
-    times(TOKENS_PER_STEP, plus(config.context_len as usize, 1))
+    times(TOKENS_PER_STEP, plus(config.seen_steps(), 1))
 }
 
 /// Slots, padded so that the values of all slots are the columns of a packed matrix.
@@ -28,8 +28,11 @@ const fn packed_words(config: &Config) -> usize {
     packed_len(config.d_head(), padded_slots(config)) / 4
 }
 
-/// Words that the keys and values of one layer take.
+/// Words that the keys and values of one layer take, or the tokens that a convolution sees.
 pub(crate) const fn layer_words(config: &Config) -> usize {
+    if config.is_convolved() {
+        return times(slots(config), config.d_model as usize);
+    }
     let keys = match config.dtype {
         Dtype::F32 => times(slots(config), config.d_model as usize),
         Dtype::Int8 | Dtype::Int4 => {

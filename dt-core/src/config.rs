@@ -28,6 +28,9 @@ pub const MAX_MAP: u32 = 1 << 18;
 /// Tokens a timestep contributes: return-to-go, state, action.
 pub const TOKENS_PER_STEP: usize = 3;
 
+/// Tokens that a mixing convolution sees, its own included ([`Mixer::Convolution`]).
+pub const MIXED_TOKENS: usize = 6;
+
 /// Number representation of weights, activations and cache (numerics contract, `BLOB.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -74,6 +77,9 @@ pub enum Mixer {
     /// number per token, outputs Σp·(WoWv)h. The same function in exact arithmetic, without a product
     /// for queries and one for the projection.
     Folded,
+    /// No attention: each component is convolved with those of the last [`MIXED_TOKENS`] tokens, by filters for each of the three
+    /// tokens of a timestep (Kim et al. 2024, "Decision ConvFormer"). Neither matrices nor a cache that grows with K.
+    Convolution,
 }
 
 /// Nonlinearity between the two linear layers of the MLP.
@@ -454,6 +460,11 @@ pub enum ConfigError {
         /// Width of the MLP's hidden layer.
         d_ff: u32,
     },
+    /// A convolution mixes components, of which there are no heads.
+    Convolved {
+        /// Attention heads.
+        n_head: u32,
+    },
     /// Only single-head attention can be folded: with more heads the folded matrices are larger.
     Folded {
         /// Attention heads.
@@ -502,6 +513,12 @@ impl core::fmt::Display for ConfigError {
             Self::MlpSize { d_ff } => write!(f, "d_ff {d_ff} is not a multiple of 4"),
             Self::Folded { n_head } => {
                 write!(f, "folded attention has one head, but n_head is {n_head}")
+            }
+            Self::Convolved { n_head } => {
+                write!(
+                    f,
+                    "a convolution has no heads, but n_head is {n_head} instead of 1"
+                )
             }
             Self::NotInMlp { field } => write!(
                 f,
@@ -589,6 +606,11 @@ impl Config {
                 n_head: self.n_head,
             });
         }
+        if self.is_convolved() && self.n_head != 1 {
+            return Err(ConfigError::Convolved {
+                n_head: self.n_head,
+            });
+        }
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
             return Err(ConfigError::Epsilon);
         }
@@ -613,7 +635,7 @@ impl Config {
             ("n_head", self.n_head != 0),
             ("max_ep_len", self.max_ep_len != 0),
             ("attention", self.attention != Attention::Window),
-            ("mixer", self.is_folded()),
+            ("mixer", self.mixer != Mixer::Attention),
             ("layer_norm_eps", self.layer_norm_eps.to_bits() != 0),
             ("glu", self.glu),
             ("predictions", self.predictions.any()),
@@ -730,8 +752,16 @@ impl Config {
     }
 
     /// Timesteps that an action depends on, its own included: K where attention is over a window; where it streams, every
-    /// layer reaches K − 1 further back.
+    /// layer reaches K − 1 further back, and of one that convolves as many tokens as it sees.
     pub const fn receptive_field(&self) -> u32 {
+        if self.is_convolved() && matches!(self.attention, Attention::Streaming) {
+            // From a timestep's second token.
+            let tokens = self
+                .n_layer
+                .saturating_mul(MIXED_TOKENS as u32 - 1)
+                .saturating_sub(1);
+            return tokens.div_ceil(TOKENS_PER_STEP as u32).saturating_add(1);
+        }
         let layers = match self.attention {
             Attention::Window => 1,
             Attention::Streaming => self.n_layer,
@@ -744,6 +774,19 @@ impl Config {
     /// Whether queries and projections are folded away ([`Mixer::Folded`]).
     pub const fn is_folded(&self) -> bool {
         matches!(self.mixer, Mixer::Folded)
+    }
+
+    /// Whether tokens are mixed by convolutions ([`Mixer::Convolution`]).
+    pub const fn is_convolved(&self) -> bool {
+        matches!(self.mixer, Mixer::Convolution)
+    }
+
+    /// Timesteps that the tokens of one see in a layer, its own included: K, or those of [`MIXED_TOKENS`] tokens.
+    pub(crate) const fn seen_steps(&self) -> usize {
+        match self.is_convolved() {
+            false => self.context_len as usize,
+            true => MIXED_TOKENS.div_ceil(TOKENS_PER_STEP).saturating_add(1),
+        }
     }
 
     /// Rows of a layer's folded matrix: keys and values (d_model each), the key's bias, and one that pads the pair.

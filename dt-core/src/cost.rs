@@ -5,7 +5,9 @@
 //! it: instructions of an Armv7E-M processor in the workspace's `firmware` profile. Its coefficients are what the emulator counted,
 //! rounded up; `cargo xtask firmware bench` fails where a step exceeds the bound, or the bound is far above the steps.
 
-use crate::config::{Actions, Activation, Attention, Config, Dtype, Math, Placed, TOKENS_PER_STEP};
+use crate::config::{
+    Actions, Activation, Attention, Config, Dtype, MIXED_TOKENS, Math, Placed, TOKENS_PER_STEP,
+};
 use crate::int4::GROUP_COLS;
 
 /// Tokens of a fused step.
@@ -74,6 +76,9 @@ const PIXEL: u64 = 20;
 const BLOCK: u64 = 100;
 const SEEING: u64 = 3000;
 const COPIED: u64 = 4;
+/// A convolution over tokens: a component and token; a token.
+const TAP: u64 = 10;
+const TAPPED: u64 = 60;
 /// A choice that is drawn among the largest logits, the dearest kind: by itself, and for each logit.
 const CHOICE: (u64, u64) = (1800, 560);
 
@@ -99,6 +104,12 @@ impl Config {
             Attention::Window => (TOKENS * steps - 1, steps - 1),
         };
         let embed = image + d * (steps + states + actions * a);
+        if self.is_convolved() {
+            let token = MIXED_TOKENS as u64 * d + 2 * d * f;
+            let all = layers.saturating_sub(1) * tokens + self.asking();
+            let glu = if self.glu { 2 * d * d } else { 0 };
+            return embed + all * token + glu + (a + self.predicted()) * d;
+        }
         let token = 4 * d * d + 2 * d * f;
         // In the last layer all tokens have keys and values, but only the newest state goes on, and the newest action where it predicts something.
         let last = 2 * d * d * tokens + self.asking() * (token - 2 * d * d);
@@ -240,7 +251,13 @@ impl Config {
 
     /// A block: keys and values for all tokens, all else for those that go on.
     const fn block(&self, stored: u64, tokens: u64) -> u64 {
-        let (d, f) = (self.d_model as u64, self.d_ff as u64);
+        let d = self.d_model as u64;
+        if self.is_convolved() {
+            let store = norm(stored, d) + stored * (d * COPIED + EMBEDDED);
+            return store
+                + tokens * (MIXED_TOKENS as u64 * (d * TAP + TAPPED) + d * COPIED + EMBEDDED)
+                + self.second_half(tokens);
+        }
         let store = norm(stored, d) + quantize(stored, d) + self.store(stored);
         let mixer = if self.is_folded() {
             let rows = self.folded_rows() as u64;
@@ -255,14 +272,19 @@ impl Config {
                 + self.linear(d, d, tokens)
                 + half(tokens * d * ADD)
         };
-        let mlp = norm(tokens, d)
+        store + mixer + self.second_half(tokens)
+    }
+
+    /// The second half of a block.
+    const fn second_half(&self, tokens: u64) -> u64 {
+        let (d, f) = (self.d_model as u64, self.d_ff as u64);
+        norm(tokens, d)
             + quantize(tokens, d)
             + self.linear(f, d, tokens)
             + half(tokens * f * self.activated())
             + quantize(tokens, f)
             + self.linear(d, f, tokens)
-            + half(tokens * d * ADD);
-        store + mixer + mlp
+            + half(tokens * d * ADD)
     }
 
     /// A value of the MLP's hidden layer, in halves.
@@ -386,7 +408,7 @@ const fn left_over(len: u64, cost: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Order, Predictions};
+    use crate::config::{Mixer, Order, Predictions};
     use crate::fixture::config;
 
     const CRITIC: Predictions = Predictions {
@@ -413,6 +435,14 @@ mod tests {
             order: Order::StateFirst,
             ..streaming
         };
+        let convolved = Config {
+            mixer: Mixer::Convolution,
+            n_head: 1,
+            ..streaming
+        };
+        // Six factors for each component instead of 65,536 a token.
+        let token = 131_072 + 6 * 128;
+        assert_eq!(convolved.step_macs(), 7 * token + 128 * 15 + 128 * 3);
         // And the rest of the state's token, for the return.
         let macs = layers + 163_840 + 128 * 15 + 128 * 4;
         assert_eq!(state_first.step_macs(), macs);

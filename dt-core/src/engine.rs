@@ -12,7 +12,7 @@ use core::cell::Cell;
 use crate::arena::{Layout, Memory, Work, layer_cache};
 use crate::attention;
 use crate::cache::{self, Ring, Visible};
-use crate::config::{self, Head};
+use crate::config::{self, Head, TOKENS_PER_STEP};
 use crate::encoder::Image;
 use crate::kernels;
 use crate::linear::{GROUP, Input, Linear};
@@ -20,7 +20,7 @@ use crate::model::{Mixing, Model};
 use crate::ops;
 use crate::probe::{Phase, Probe};
 use crate::quant::NonFinite;
-use crate::slices::{Guaranteed, copy, minus, part, plus, rows, rows_mut, times, words};
+use crate::slices::{Guaranteed, copy, floats, minus, part, plus, rows, rows_mut, times, words};
 use crate::window::{History, RecordShape};
 
 /// The arena is too small for the model.
@@ -148,7 +148,7 @@ impl<'a> Stepper<'a> {
         Memory::carve(&layout, arena).work.cache.fill(nothing);
         Ok(Self {
             layout,
-            ring: Ring::new(config.context_len as usize),
+            ring: Ring::new(config.seen_steps()),
             timestep: 0,
             history: History::default(),
             model: *model,
@@ -392,7 +392,10 @@ impl<'a> Stepper<'a> {
         let last = (model.config.n_layer as usize).saturating_sub(1);
         for index in 0..=last {
             let going_on = if index == last { asking } else { count };
-            mix(model, index, work, &tokens, going_on, probe)?;
+            match model.config.is_convolved() {
+                false => mix(model, index, work, &tokens, going_on, probe)?,
+                true => convolve(model, index, work, &tokens, going_on, probe)?,
+            }
             if going_on > 0 {
                 mlp(model, index, work, count, going_on, probe)?;
             }
@@ -530,6 +533,7 @@ fn mix(
     let to_keys_values = match &layer.mixer {
         Mixing::Attention { qkv, .. } => qkv.outputs(d..times(3, d)),
         Mixing::Folded { key_value, .. } => *key_value,
+        Mixing::Convolution(_) => return Ok(()),
     };
     to_keys_values.forward(&input, keys_values);
     probe.enter(Phase::Attention);
@@ -559,6 +563,7 @@ fn mix(
             input.copy_floats(queries);
             input.scales()
         }
+        Mixing::Convolution(_) => None,
     };
     probe.enter(Phase::Attention);
     let visible = tokens.get(first..).guaranteed();
@@ -585,8 +590,57 @@ fn mix(
                 kernels::add(output, bias);
             }
         }
+        Mixing::Convolution(_) => {}
     }
     kernels::add(x, computed);
+    Ok(())
+}
+
+/// [`mix`] by a convolution: a component of a token learns from the same one of the tokens before it, in floats whatever the
+/// representation, since six products for each are next to nothing.
+///
+/// Not inlined, as no part of a step is.
+#[inline(never)]
+fn convolve(
+    model: &Model<'_>,
+    index: usize,
+    work: &mut Work<'_>,
+    tokens: &[Visible],
+    going_on: usize,
+    probe: &mut impl Probe,
+) -> Result<(), NonFinite> {
+    let (config, count) = (&model.config, tokens.len());
+    let d = config.d_model as usize;
+    let x = leading_mut(work.x, count, d);
+    let computed = &mut *work.computed;
+    let seen = floats(layer_cache(config, work.cache, index));
+    probe.enter(Phase::Norm);
+    let layer = model.layer(index);
+    layer.ln_1.forward(config.layer_norm_eps, x, computed)?;
+    let Mixing::Convolution(filters) = layer.mixer else {
+        return Ok(());
+    };
+    probe.enter(Phase::Attention);
+    for (row, token) in rows(computed, d).zip(tokens) {
+        copy(row, seen.get_mut(part(token.slot, d)).guaranteed());
+    }
+    let first = count.saturating_sub(going_on);
+    let asking = tokens.get(first..).guaranteed();
+    let x = x.get_mut(times(first, d)..).guaranteed();
+    for (x, token) in rows_mut(x, d).zip(asking) {
+        let (weight, bias) = filters.at(token.slot % TOKENS_PER_STEP, d);
+        let sum = leading_mut(computed, 1, d);
+        copy(bias, sum);
+        let [old, new] = token.runs.clone();
+        let slots = new.rev().chain(old.rev());
+        for (factors, slot) in rows(weight, d).zip(slots) {
+            let values = seen.get(part(slot, d)).guaranteed();
+            for ((sum, factor), value) in sum.iter_mut().zip(factors).zip(values) {
+                *sum += factor * value;
+            }
+        }
+        kernels::add(x, sum);
+    }
     Ok(())
 }
 

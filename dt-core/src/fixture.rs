@@ -5,8 +5,8 @@ use crate::blob::{
     Provenance, Sampling, Vectors, emit, emitted_len,
 };
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
-    Predictions,
+    Actions, Activation, Attention, Config, Dtype, Encoder, Head, MIXED_TOKENS, Math, Mixer,
+    Network, Order, Predictions,
 };
 
 /// xorshift64*: enough randomness for weights, and no dependency.
@@ -161,6 +161,11 @@ impl Fixture {
                         linear(config.folded_rows() as usize, d, 2.0),
                         linear(d, 1, 1.0),
                     ],
+                    Mixer::Convolution => {
+                        let (weight, _) = linear(3 * MIXED_TOKENS, d, 4.0);
+                        let (_, bias) = linear(3 * d, 1, 1.0);
+                        [(weight, bias), (Vec::new(), Vec::new())]
+                    }
                 };
                 let [first, second] = mixer;
                 [first, second, linear(f, d, 2.0), linear(d, f, 2.0)]
@@ -202,6 +207,7 @@ impl Fixture {
                         key_value: affine(first),
                         bias: &second.1,
                     },
+                    Mixer::Convolution => MixerParameters::Convolution(affine(first)),
                 },
                 ln_2: affine(ln_2),
                 mlp_fc: affine(fc),
@@ -352,9 +358,23 @@ pub fn configs() -> impl Iterator<Item = Config> {
             order: Order::StateFirst,
             ..config
         });
+    // Convolutions over tokens, in every dtype, streaming and window, with predictions, states first, and where actions are chosen.
+    let convolved = networks
+        .clone()
+        .chain(choosing.clone().take(1))
+        .chain(predicting.clone().take(1))
+        .chain(state_first.clone().take(3))
+        .enumerate()
+        .filter(|(index, _)| [0, 1, 2, 3, 5, 6, 11, 15, 16, 17, 18, 19].contains(index))
+        .map(|(_, config)| Config {
+            mixer: Mixer::Convolution,
+            n_head: 1,
+            ..config
+        });
     networks
         .chain(choosing)
         .chain(state_first)
+        .chain(convolved)
         .chain(predicting)
         .chain(all_at_once)
         .chain(perceptrons())

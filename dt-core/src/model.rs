@@ -1,12 +1,12 @@
 //! The immutable network: a view of the policy file, built anew from offsets wherever it is used.
 
 use crate::blob::{ALIGNMENT, CONVOLUTION_MODULES, TensorName};
-use crate::config::{Config, MAX_CONVOLUTIONS};
+use crate::config::{Config, MAX_CONVOLUTIONS, MIXED_TOKENS};
 use crate::int4;
 use crate::kernels;
 pub use crate::linear::Linear;
 use crate::quant::NonFinite;
-use crate::slices::{Guaranteed, minus, round_up, rows, rows_mut, times};
+use crate::slices::{Guaranteed, minus, part, round_up, rows, rows_mut, times};
 use crate::tensors::Tensors;
 
 /// A network whose weights lie where the policy file lies.
@@ -126,6 +126,7 @@ impl<'a> Model<'a> {
                     [Some(("attn_qkv", qkv)), Some(("attn_proj", proj))]
                 }
                 Mixing::Folded { key_value, .. } => [Some(("attn_folded", key_value)), None],
+                Mixing::Convolution(_) => [None, None],
             };
             let mlp = [("mlp_fc", layer.mlp_fc), ("mlp_proj", layer.mlp_proj)];
             let linears = mixer.into_iter().flatten().chain(mlp);
@@ -213,6 +214,26 @@ pub enum Mixing<'a> {
         /// Added to the output (d_model).
         bias: &'a [f32],
     },
+    /// A convolution over tokens.
+    Convolution(Filters<'a>),
+}
+
+/// Filters over the last [`MIXED_TOKENS`] tokens, for each of the three places of a timestep.
+#[derive(Clone, Copy, Debug)]
+pub struct Filters<'a> {
+    /// (place, token, d_model), the token itself first and then those before it.
+    pub weight: &'a [f32],
+    /// (place, d_model).
+    pub bias: &'a [f32],
+}
+
+impl<'a> Filters<'a> {
+    /// Of the token at `place`: a factor for each token (d_model each), and what is added (d_model).
+    pub(crate) fn at(&self, place: usize, d_model: usize) -> (&'a [f32], &'a [f32]) {
+        let weight = self.weight.get(part(place, times(MIXED_TOKENS, d_model)));
+        let bias = self.bias.get(part(place, d_model));
+        (weight.guaranteed(), bias.guaranteed())
+    }
 }
 
 /// The layers after the last block.

@@ -1,11 +1,13 @@
 //! The tensors of a policy file, one after the other: dimensions determine where each lies.
 
 use crate::blob::ALIGNMENT;
-use crate::config::{Config, Dtype, MAX_CONVOLUTIONS, Mixer, Predictions};
+use crate::config::{
+    Config, Dtype, MAX_CONVOLUTIONS, MIXED_TOKENS, Mixer, Predictions, TOKENS_PER_STEP,
+};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::linear::{Linear, Weights};
-use crate::model::{Embedding, Layer, Mixing, Norm, Output, PredictionHeads, Table};
+use crate::model::{Embedding, Filters, Layer, Mixing, Norm, Output, PredictionHeads, Table};
 use crate::slices::{round_up, times};
 
 /// Hands out tensors in the order of the file without looking at their values. Past the end of
@@ -165,6 +167,10 @@ impl<'a> Tensors<'a> {
                     key_value: self.linear(dtype, config.folded_rows() as usize, d),
                     bias: self.f32(d),
                 },
+                Mixer::Convolution => Mixing::Convolution(Filters {
+                    weight: self.f32(times(times(TOKENS_PER_STEP, MIXED_TOKENS), d)),
+                    bias: self.f32(times(TOKENS_PER_STEP, d)),
+                }),
             },
             ln_2: self.norm(d),
             mlp_fc: self.linear(dtype, f, d),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
 use dt_core::config::{Activation, Attention, Dtype, Mixer, Order};
-use dt_train::algo::dt::Dt;
+use dt_train::algo::dt::{Dt, TokenMixer};
 use host_sim::policy_file::PolicyFile;
 use lab::{K, Lab};
 use predicates::prelude::*;
@@ -239,6 +239,32 @@ fn a_predicting_policy_predicts_as_torch_does() {
         );
         let (low, high) = range(&torch.concat());
         assert!(high - low > 0.3, "{low}..{high}");
+    }
+}
+
+/// A network without attention: its file has one form, which is libtorch's, and is asked for no attention.
+#[test]
+fn a_convolving_policy_is_exported_as_it_is() {
+    let lab = Lab::of(Dt {
+        mixer: TokenMixer::Convolution,
+        ..lab::dt(Attention::Streaming, 1)
+    });
+    for dtype in ["f32", "int8", "int4"] {
+        let file = format!("{dtype}.dtb");
+        lab.run(&["export", "RUN", "--out", &file, "--dtype", dtype])
+            .success();
+        let file = PolicyFile::load(&lab.path(&file)).unwrap();
+        assert_eq!(file.blob().manifest().config.mixer, Mixer::Convolution);
+    }
+    let args = ["export", "RUN", "--out", "p.dtb", "--fold", "always"];
+    let refused = lab.run(&args).failure();
+    let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(said.contains("leave out --fold always"), "{said}");
+    for policy in ["RUN", "int8.dtb"] {
+        let args = ["predict", policy, "--contexts", "none", "--attention"];
+        let refused = lab.run(&args).failure();
+        let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+        assert!(said.contains("leave out --attention"), "{said}");
     }
 }
 

@@ -29,6 +29,7 @@ import polynomial_f32
 
 F = np.float32
 SOURCES = {"libm": libm_f32, "micromath": micromath_f32, "polynomial": polynomial_f32}
+MIXED_TOKENS = 6
 ONE_AND_A_HALF_2_23 = F(12582912)
 # What a file may require.
 KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp"} | {
@@ -38,6 +39,7 @@ KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp
     "convolutions",
     "embedding-tanh",
     "state-first",
+    "convolution-mixer",
 }
 
 
@@ -216,7 +218,7 @@ def read_manifest(data, version):
     m = {name: p.varint() for name in dims.split()}
     m["dtype"] = p.one_of("f32", "int8", "int4")
     m["attention"] = p.one_of("streaming", "window")
-    m["mixer"] = p.one_of("attention", "folded") if version > 1 else "attention"
+    m["mixer"] = p.one_of("attention", "folded", "convolution") if version > 1 else "attention"
     m["activation"] = p.one_of(*ACTIVATIONS)
     m["head"] = p.one_of("tanh", "linear")
     m["math"] = p.one_of("libm", "micromath", "polynomial")
@@ -244,6 +246,8 @@ def read_manifest(data, version):
     m["sampling"] = None
     if "sampled-actions" in requires:
         m["sampling"] = p.f32(), p.varint(), p.varint()
+    if (m["mixer"] == "convolution") != ("convolution-mixer" in requires):
+        raise ValueError(f"the mixer is {m['mixer']}, the policy requires {requires}")
     m["state_first"] = "state-first" in requires
     if m["state_first"] and m["predicts"] != (False, True) or m["reward"] == "predicted" and not m["state_first"]:
         raise ValueError("state-first takes a return-head and no state-head, reward predicted takes state-first")
@@ -334,8 +338,8 @@ class Tensors:
 @dataclass
 class Layer:
     ln_1: Norm
-    first: Matrix  # queries, keys, values; or keys, values, key bias, nothing
-    last: Matrix | np.ndarray  # the projection; or, folded, what is added in its place
+    first: Matrix | np.ndarray  # queries, keys, values; or keys, values, key bias, nothing; or a convolution's factors
+    last: Matrix | np.ndarray  # the projection; or, folded, what is added in its place; or a convolution's biases
     ln_2: Norm
     fc: Matrix
     down: Matrix
@@ -379,12 +383,16 @@ class Blob:
         self.embed_state, self.embed_action = (t.matrix(d, n) for n in (flat, a))
         self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
         self.embed_ln = t.norm(d)
-        folded = m["mixer"] == "folded"
+        first, last = {
+            "attention": (lambda: t.block_matrix(3 * d, d), lambda: t.block_matrix(d, d)),
+            "folded": (lambda: t.block_matrix(2 * d + 2, d), lambda: t.f32(d)),
+            "convolution": (lambda: t.f32(3, MIXED_TOKENS, d), lambda: t.f32(3, d)),
+        }[m["mixer"]]
         self.layers = [
             Layer(
                 t.norm(d),
-                t.block_matrix(2 * d + 2 if folded else 3 * d, d),
-                t.f32(d) if folded else t.block_matrix(d, d),
+                first(),
+                last(),
                 t.norm(d),
                 *(t.block_matrix(rows, cols) for rows, cols in ((f, d), (d, f))),
             )
@@ -430,6 +438,10 @@ class Network:
         folded = self.m["mixer"] == "folded"
         for layer, memory in zip(self.blob.layers, self.memory):
             h = layer.ln_1(x)
+            if self.m["mixer"] == "convolution":
+                x = x + self.convolve(layer, memory, h)
+                x = x + layer.down(self.activate(layer.fc(layer.ln_2(x))))
+                continue
             if folded:
                 k, v, (bias, _) = np.split(layer.first(h), [len(h), 2 * len(h)])
                 q = h
@@ -445,6 +457,15 @@ class Network:
             x = x + (mixed + layer.last if folded else layer.last(mixed))
             x = x + layer.down(self.activate(layer.fc(layer.ln_2(x))))
         return x
+
+    def convolve(self, layer, memory, h):
+        """The sum of the last tokens' components, the newest first, each with its factor for the token's place in its timestep."""
+        place = len(memory.entries) % 3
+        memory.entries.append(h)
+        total = layer.last[place]
+        for factors, seen in zip(layer.first[place], memory.entries[: -MIXED_TOKENS - 1 : -1]):
+            total = total + factors * seen
+        return total
 
     def state(self, state):
         """Embedding of a state, before tanh."""

@@ -66,7 +66,16 @@ CASES = {
     "window_h1_state_first_predicting": BASE
     | dict(state_dim=4, act_dim=1, n_head=1, d_ff=32, context_len=6, max_ep_len=0)
     | dict(attention="window", activation="silu", head="tanh", glu=True, state_first=True),
+    "streaming_h1_convolution": BASE
+    | dict(state_dim=3, act_dim=2, n_head=1, d_ff=32, context_len=5, max_ep_len=100, n_layer=3)
+    | dict(attention="streaming", activation="relu", head="tanh", mixer="convolution"),
+    "window_h1_convolution": BASE
+    | dict(state_dim=4, act_dim=1, n_head=1, d_ff=32, context_len=6, max_ep_len=0)
+    | dict(attention="window", activation="gelu", head="tanh", mixer="convolution"),
 }
+
+# Tokens that a convolution sees, its own included.
+MIXED_TOKENS = 6
 
 ACTIVATIONS = {
     "relu": nn.relu,
@@ -99,8 +108,13 @@ def random_parameters(c, rng):
         p["embed_timestep"] = normal(c["max_ep_len"], d, std=0.5)
     p |= norm("embed_ln")
     for i in range(c["n_layer"]):
-        p |= norm(f"layers.{i}.ln_1") | matrix(f"layers.{i}.attn_qkv", 3 * d, d, gain=1.2)
-        p |= matrix(f"layers.{i}.attn_proj", d, d) | norm(f"layers.{i}.ln_2")
+        p |= norm(f"layers.{i}.ln_1")
+        if c.get("mixer") == "convolution":
+            p[f"layers.{i}.conv.weight"] = normal(3, MIXED_TOKENS, d, std=1 / math.sqrt(MIXED_TOKENS))
+            p[f"layers.{i}.conv.bias"] = normal(3, d, std=0.2)
+        else:
+            p |= matrix(f"layers.{i}.attn_qkv", 3 * d, d, gain=1.2) | matrix(f"layers.{i}.attn_proj", d, d)
+        p |= norm(f"layers.{i}.ln_2")
         p |= matrix(f"layers.{i}.mlp_fc", f, d) | matrix(f"layers.{i}.mlp_proj", d, f)
     p |= norm("ln_f")
     if c.get("glu"):
@@ -157,6 +171,11 @@ def forward(c, parameters, returns_to_go, states, actions, timesteps):
     visible = causal & (step[:, None] - step[None, :] < c["context_len"])
 
     for i in range(c["n_layer"]):
+        if c.get("mixer") == "convolution":
+            x = x + convolved(p, i, norm(f"layers.{i}.ln_1", x))
+            hidden = linear(f"layers.{i}.mlp_fc", norm(f"layers.{i}.ln_2", x))
+            x = x + linear(f"layers.{i}.mlp_proj", ACTIVATIONS[c["activation"]](hidden))
+            continue
         qkv = linear(f"layers.{i}.attn_qkv", norm(f"layers.{i}.ln_1", x))
         q, k, v = (z.reshape(batch, -1, h, d // h).transpose(1, 2) for z in qkv.split(d, dim=-1))
         scores = q @ k.transpose(2, 3) / math.sqrt(d // h)
@@ -176,6 +195,17 @@ def forward(c, parameters, returns_to_go, states, actions, timesteps):
     if c.get("state_first"):
         predictions = linear("return_head", norm("ln_f", x[:, 0::3]))
     return action.tanh() if c["head"] == "tanh" else action, predictions
+
+
+def convolved(p, i, h):
+    """torch's own depthwise convolution, with all three filters for every token, of which its place in the timestep chooses one."""
+    d = h.shape[-1]
+    padded = nn.pad(h.transpose(1, 2), (MIXED_TOKENS - 1, 0))
+    weight, bias = p[f"layers.{i}.conv.weight"], p[f"layers.{i}.conv.bias"]
+    # torch's filters begin with the oldest.
+    all_places = [nn.conv1d(padded, w.flip(0).T[:, None], b, groups=d) for w, b in zip(weight, bias)]
+    chosen = torch.stack(all_places, dim=-1)[..., torch.arange(h.shape[1]), torch.arange(h.shape[1]) % 3]
+    return chosen.transpose(1, 2)
 
 
 def random_steps(c, rng, batch, steps, first_timestep):

@@ -18,7 +18,7 @@ use dt_core::blob::{
 };
 use dt_core::config::{
     Actions, Activation, Attention, Config, Dtype, Encoder, Head, ImageEncoder, MAX_CONVOLUTIONS,
-    Math, Mixer, Network, Order, Placed, Predictions,
+    MIXED_TOKENS, Math, Mixer, Network, Order, Placed, Predictions, TOKENS_PER_STEP,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -229,6 +229,7 @@ impl Sample {
                     key_value: affine("attn_folded"),
                     bias: &self.tensors[&format!("layers.{i}.attn_bias")],
                 },
+                Mixer::Convolution => MixerParameters::Convolution(affine("conv")),
                 _ => MixerParameters::Attention {
                     qkv: affine("attn_qkv"),
                     proj: affine("attn_proj"),
@@ -436,7 +437,17 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
     matrix(random, "embed_action", d, config.act_dim as usize, 1.5);
     for i in 0..config.n_layer {
         let d_ff = config.d_ff as usize;
-        if config.is_folded() {
+        if config.is_convolved() {
+            // As many numbers as if it were one.
+            let filters = TOKENS_PER_STEP * d;
+            matrix(
+                random,
+                &format!("layers.{i}.conv"),
+                filters,
+                MIXED_TOKENS,
+                1.0,
+            );
+        } else if config.is_folded() {
             let rows = config.folded_rows() as usize;
             matrix(random, &format!("layers.{i}.attn_folded"), rows, d, 1.2);
         } else {

@@ -174,7 +174,11 @@ fn config(json: &Value) -> Config {
             Some("linear") => Head::Linear,
             other => panic!("unknown head {other:?}"),
         },
-        mixer: Mixer::Attention,
+        mixer: match json["mixer"].as_str() {
+            None => Mixer::Attention,
+            Some("convolution") => Mixer::Convolution,
+            other => panic!("unknown mixer {other:?}"),
+        },
         math: Math::Polynomial,
         layer_norm_eps: json["layer_norm_eps"].as_f64().unwrap() as f32,
         glu: says("glu"),

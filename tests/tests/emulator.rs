@@ -389,6 +389,57 @@ fn returns_that_states_predict() {
     }
 }
 
+/// Convolutions over tokens, in every dtype, streaming and window, with what is predicted and asked for besides.
+#[test]
+fn tokens_that_are_convolved() {
+    let [int8, int4, f32] = [Dtype::Int8, Dtype::Int4, Dtype::F32].map(|dtype| Config {
+        dtype,
+        mixer: Mixer::Convolution,
+        n_head: 1,
+        ..small_config()
+    });
+    let window = |config| Config {
+        attention: Attention::Window,
+        ..config
+    };
+    let gated = Config { glu: true, ..int8 };
+    let short = Config {
+        context_len: 1,
+        ..int8
+    };
+    let predicting = Config {
+        predictions: Predictions {
+            state: true,
+            return_to_go: true,
+        },
+        ..int8
+    };
+    let state_first = Config {
+        predictions: Predictions {
+            state: false,
+            return_to_go: true,
+        },
+        order: Order::StateFirst,
+        ..int8
+    };
+    use RewardMode::*;
+    for (seed, (config, reward)) in (280..).zip([
+        (int8, Observed),
+        (int4, External),
+        (f32, Constant),
+        (gated, Observed),
+        (short, Observed),
+        (predicting, Observed),
+        (state_first, Predicted),
+        (window(int8), Observed),
+        (window(f32), Observed),
+        (window(short), Observed),
+        (window(state_first), Predicted),
+    ]) {
+        assert_emulated_over(60, None, config, reward, seed);
+    }
+}
+
 /// Perceptrons in every dtype, of one state and of several, with one hidden layer and more, every activation and mathematics; of
 /// odd sizes, and more columns than a part of the int4 kernel has.
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
-use dt_core::config::{Actions, Activation, Config, Dtype, Head, Order, Predictions};
+use dt_core::config::{Actions, Activation, Config, Dtype, Head, Mixer, Order, Predictions};
 use host_sim::policy_file::PolicyFile;
 use host_sim::rollout::Plan;
 use host_sim::trace;
@@ -378,6 +378,19 @@ fn not_a_bit_differs_in_what_is_predicted() {
         (Dtype::F32, RewardMode::Predicted),
     ] {
         let policy = asking(dtype, reward);
+        let (recording, _) = Recording::new(&policy, &PLAN);
+        let words = arena_words(&policy);
+        let ended = run(M4F, "replay", &policy, words, &recording);
+        assert_equal(&ended, BOARDS[0].1, words);
+    }
+    // Without attention.
+    for dtype in [Dtype::Int8, Dtype::Int4] {
+        let convolved = Config {
+            mixer: Mixer::Convolution,
+            n_head: 1,
+            ..config(dtype)
+        };
+        let policy = episodes::policy(convolved, RewardMode::Observed, 3);
         let (recording, _) = Recording::new(&policy, &PLAN);
         let words = arena_words(&policy);
         let ended = run(M4F, "replay", &policy, words, &recording);

@@ -87,7 +87,11 @@ proptest! {
     #[test]
     fn nothing_beyond_the_receptive_field_matters(config in configs(), seed: u64) {
         let config = Config { attention: Attention::Streaming, ..config };
-        let field = (config.n_layer * (config.context_len - 1) + 1) as usize;
+        let field = match config.is_convolved() {
+            false => config.n_layer * (config.context_len - 1) + 1,
+            // Five tokens a layer, from the second of a timestep.
+            true => (5 * config.n_layer + 1) / 3 + 1,
+        } as usize;
         let episode = Episode::random(&config, field + 3 * config.context_len as usize, &mut Random::new(seed));
         let file = Sample::random(config, seed).emit();
         let long = episode.run(&file, 0);
@@ -100,7 +104,9 @@ proptest! {
     /// With one layer the ring must give what recomputing the last K timesteps from nothing gives.
     #[test]
     fn one_layer_streaming_equals_window(config in configs(), seed: u64) {
-        let config = Config { n_layer: 1, attention: Attention::Streaming, ..config };
+        // A convolution sees three timesteps, whatever K is.
+        let context_len = if config.is_convolved() { config.context_len.max(3) } else { config.context_len };
+        let config = Config { n_layer: 1, attention: Attention::Streaming, context_len, ..config };
         let episode = Episode::random(&config, 5 * (config.context_len as usize + 1), &mut Random::new(seed));
         let sample = Sample::random(config, seed);
         let window = Sample { config: Config { attention: Attention::Window, ..config }, ..sample.clone() };
@@ -187,7 +193,7 @@ fn configs() -> impl Strategy<Value = Config> {
         0..5usize,
         any::<bool>(),
         0..3usize,
-        any::<bool>(),
+        0..3usize,
         any::<bool>(),
         any::<bool>(),
         0..5usize,
@@ -197,8 +203,12 @@ fn configs() -> impl Strategy<Value = Config> {
     kinds.prop_map(
         |(dims, head_words, max_ep_len, choices, image, embedding_tanh)| {
             let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
-            let (dtype, window, activation, tanh, math, folded, discrete, glu, heads) = choices;
-            let folded = folded && n_head == 1;
+            let (dtype, window, activation, tanh, math, mixer, discrete, glu, heads) = choices;
+            let mixer = match (mixer, n_head) {
+                (1, 1) => Mixer::Folded,
+                (2, 1) => Mixer::Convolution,
+                _ => Mixer::Attention,
+            };
             Config {
                 state_dim: image.as_ref().map_or(state_dim, ImageEncoder::pixels),
                 act_dim,
@@ -222,11 +232,7 @@ fn configs() -> impl Strategy<Value = Config> {
                     Activation::Tanh,
                 ][activation],
                 head: if tanh { Head::Tanh } else { Head::Linear },
-                mixer: if folded {
-                    Mixer::Folded
-                } else {
-                    Mixer::Attention
-                },
+                mixer,
                 math: [Math::Libm, Math::Micromath, Math::Polynomial][math],
                 layer_norm_eps: 1e-5,
                 glu,

@@ -15,22 +15,24 @@ use tests::{python, smallest_spread};
 
 const TOLERANCE: f32 = 1e-5;
 
-const STREAMING: [&str; 6] = [
+const STREAMING: [&str; 7] = [
     "streaming_h1_relu_tanh_table",
     "streaming_h4_gelu_linear",
     "streaming_h4_relu_tanh_deep",
     "streaming_h2_silu_glu_linear",
     "streaming_h2_predicting",
     "streaming_h2_state_first_predicting",
+    "streaming_h1_convolution",
 ];
 
-const WINDOW: [&str; 6] = [
+const WINDOW: [&str; 7] = [
     "window_h1_gelu_tanh",
     "window_h4_relu_linear_table",
     "window_h1_gelu_glu_tanh_table",
     "window_h4_tanh_linear",
     "window_h1_predicting",
     "window_h1_state_first_predicting",
+    "window_h1_convolution",
 ];
 
 #[test]

@@ -76,7 +76,7 @@ enum Name {
     Delayed,
     /// Decision Transformers that see 20, 5 and 1 timesteps: 9 short trainings per set
     Context,
-    /// Decision Transformers with a gated head, and that ask themselves, with what a step costs a controller: 18 short trainings
+    /// Decision Transformers with a gated head, that ask themselves, and that convolve, with what a step costs a controller: 24 short trainings
     Variants,
     /// The shortest way through a graph, from random walks: with a picture; makes its own data
     Graph,

@@ -17,7 +17,10 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Actions, Config, Dtype, MAX_CONVOLUTIONS, Network, Predictions};
+use crate::config::{
+    Actions, Config, Dtype, MAX_CONVOLUTIONS, MIXED_TOKENS, Mixer, Network, Predictions,
+    TOKENS_PER_STEP,
+};
 use crate::int4;
 use crate::kernels::packed_len;
 use crate::model::Model;
@@ -341,10 +344,13 @@ impl Blob<'_> {
             return linear(f, config.seen_len()) + hidden + linear(config.act_dim, f);
         }
         let norm = 2 * u64::from(d);
-        let mixer = if config.is_folded() {
-            linear(config.folded_rows(), d) + u64::from(d)
-        } else {
-            linear(3 * d, d) + linear(d, d)
+        let mixer = match config.mixer {
+            Mixer::Folded => linear(config.folded_rows(), d) + u64::from(d),
+            Mixer::Attention => linear(3 * d, d) + linear(d, d),
+            Mixer::Convolution => {
+                let factors = TOKENS_PER_STEP * (MIXED_TOKENS + 1);
+                factors as u64 * u64::from(d)
+            }
         };
         let layer = 2 * norm + mixer + linear(f, d) + linear(d, f);
         let image = config.image().map(crate::config::ImageEncoder::placed);
@@ -446,12 +452,19 @@ impl Extent {
         self.norm(d);
         for _ in 0..config.n_layer {
             self.norm(d);
-            if config.is_folded() {
-                self.linear(dtype, config.folded_rows() as usize, d);
-                self.f32(d);
-            } else {
-                self.linear(dtype, times(3, d), d);
-                self.linear(dtype, d, d);
+            match config.mixer {
+                Mixer::Folded => {
+                    self.linear(dtype, config.folded_rows() as usize, d);
+                    self.f32(d);
+                }
+                Mixer::Attention => {
+                    self.linear(dtype, times(3, d), d);
+                    self.linear(dtype, d, d);
+                }
+                Mixer::Convolution => {
+                    self.f32(times(times(TOKENS_PER_STEP, MIXED_TOKENS), d));
+                    self.f32(times(TOKENS_PER_STEP, d));
+                }
             }
             self.norm(d);
             self.linear(dtype, f, d);

@@ -480,6 +480,10 @@ impl Check<'_> {
                     self.linear(name("attn_folded"), key_value)?;
                     self.f32(name("attn_bias"), bias)?;
                 }
+                Mixing::Convolution(filters) => {
+                    self.f32(name("conv").part("weight"), filters.weight)?;
+                    self.f32(name("conv").part("bias"), filters.bias)?;
+                }
             }
             self.norm(name("ln_2"), &layer.ln_2)?;
             self.linear(name("mlp_fc"), &layer.mlp_fc)?;

@@ -25,10 +25,11 @@ pub(super) enum Needs {
     Convolutions,
     EmbeddingTanh,
     StateFirst,
+    ConvolutionMixer,
 }
 
 impl Needs {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::DiscreteActions,
         Self::SampledActions,
         Self::Glu,
@@ -41,6 +42,7 @@ impl Needs {
         Self::Convolutions,
         Self::EmbeddingTanh,
         Self::StateFirst,
+        Self::ConvolutionMixer,
     ];
 
     /// Its name in files.
@@ -58,6 +60,7 @@ impl Needs {
             Self::Convolutions => CONVOLUTIONS,
             Self::EmbeddingTanh => "embedding-tanh",
             Self::StateFirst => "state-first",
+            Self::ConvolutionMixer => "convolution-mixer",
         }
     }
 
@@ -83,6 +86,7 @@ impl Needs {
             Self::Convolutions => config.image().is_some(),
             Self::EmbeddingTanh => config.embedding_tanh,
             Self::StateFirst => config.is_state_first(),
+            Self::ConvolutionMixer => config.is_convolved(),
         }
     }
 }

@@ -236,7 +236,7 @@ fn what_this_reader_does_not_know_is_refused_by_name() {
     let file = Fixture::new(config(), 1).emit().unwrap();
     for (requires, name) in [
         ("signature", "signature"),
-        ("glu,convolution-mixer,signature", "convolution-mixer"),
+        ("glu,no-embedding-norm,signature", "no-embedding-norm"),
         (
             "a-name-longer-than-this-reader-keeps",
             "a-name-longer-than-this-",
@@ -289,6 +289,11 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         order: Order::StateFirst,
         ..critic
     };
+    let convolved = Config {
+        mixer: Mixer::Convolution,
+        n_head: 1,
+        ..plain
+    };
     let gelu = Config {
         activation: Activation::Gelu,
         ..plain
@@ -317,6 +322,7 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         (all, sampled, "discrete-actions,sampled-actions,glu,silu"),
         (critic, Choice::Greedy, "return-head"),
         (state_first, Choice::Greedy, "return-head,state-first"),
+        (convolved, Choice::Greedy, "convolution-mixer"),
         (
             heads,
             Choice::Greedy,
@@ -541,6 +547,11 @@ fn impossible_networks_are_refused() {
         },
         Config {
             layer_norm_eps: f32::NAN,
+            ..config()
+        },
+        // Heads of what has none.
+        Config {
+            mixer: Mixer::Convolution,
             ..config()
         },
         // States first, and no return predicted, or something else too.

@@ -5,7 +5,7 @@ use serde::ser::{Error as _, SerializeTuple as _};
 
 use super::requires::Required;
 use super::*;
-use crate::config::{ImageEncoder, Mixer};
+use crate::config::{ImageEncoder, MIXED_TOKENS, Mixer, TOKENS_PER_STEP};
 use crate::int4;
 use crate::kernels::{packed_byte, packed_index};
 use crate::quant::{Grid, WEIGHT_MAX};
@@ -49,6 +49,9 @@ pub enum MixerParameters<'a> {
         /// What is added to the output: Wo·bv + bo (d_model).
         bias: &'a [f32],
     },
+    /// A convolution ([`crate::config::Mixer::Convolution`]): for each place of a timestep and each token, itself first, d_model
+    /// factors; for each place d_model biases.
+    Convolution(Affine<'a>),
 }
 
 impl Default for MixerParameters<'_> {
@@ -465,6 +468,15 @@ impl Writer<'_> {
                     let rows = config.folded_rows() as usize;
                     self.linear(name("attn_folded"), key_value, dtype, [rows, d])?;
                     self.f32(name("attn_bias"), bias, d)?;
+                }
+                (Mixer::Convolution, MixerParameters::Convolution(filters)) => {
+                    let places = TOKENS_PER_STEP * d;
+                    self.f32(
+                        name("conv").part("weight"),
+                        filters.weight,
+                        MIXED_TOKENS * places,
+                    )?;
+                    self.f32(name("conv").part("bias"), filters.bias, places)?;
                 }
                 _ => return Err(EmitError::Mixer { layer }),
             }

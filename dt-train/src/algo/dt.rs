@@ -47,6 +47,9 @@ pub struct Dt {
     /// `"streaming"` or `"window"`.
     #[serde(with = "AttentionName")]
     pub attention: Attention,
+    /// `"attention"`, or `"convolution"` over the last six tokens instead (Kim et al. 2024, "Decision ConvFormer"): without heads, and
+    /// with streaming attention `context_len` has no part in it.
+    pub mixer: TokenMixer,
     /// `"relu"`, `"gelu_tanh"`, `"gelu"`, `"silu"` or `"tanh"`.
     #[serde(with = "ActivationName")]
     pub activation: Activation,
@@ -92,6 +95,17 @@ pub struct Dt {
     pub best_percent: f64,
 }
 
+/// What mixes the tokens of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenMixer {
+    /// Each token looks where it likes.
+    #[default]
+    Attention,
+    /// Each component is convolved with those of the last tokens.
+    Convolution,
+}
+
 impl Default for Dt {
     fn default() -> Self {
         Self {
@@ -102,6 +116,7 @@ impl Default for Dt {
             context_len: 20,
             max_ep_len: 1000,
             attention: Attention::Streaming,
+            mixer: TokenMixer::Attention,
             activation: Activation::Relu,
             head: Head::Tanh,
             glu: false,
@@ -186,15 +201,29 @@ impl Supervised for Dt {
     }
 
     fn variety(&self) -> &'static str {
-        match (self.attention, self.glu) {
-            (Attention::Streaming, false) if self.is_reinformer() => "streaming, Reinformer",
-            (Attention::Streaming, true) if self.is_reinformer() => "streaming, GLU, Reinformer",
-            (Attention::Window, false) if self.is_reinformer() => "window, Reinformer",
-            (Attention::Window, true) if self.is_reinformer() => "window, GLU, Reinformer",
-            (Attention::Streaming, false) => "streaming",
-            (Attention::Streaming, true) => "streaming, GLU",
-            (Attention::Window, false) => "window",
-            (Attention::Window, true) => "window, GLU",
+        macro_rules! of {
+            ($attention:literal) => {
+                match (self.mixer, self.glu, self.is_reinformer()) {
+                    (TokenMixer::Attention, false, false) => $attention,
+                    (TokenMixer::Attention, true, false) => concat!($attention, ", GLU"),
+                    (TokenMixer::Attention, false, true) => concat!($attention, ", Reinformer"),
+                    (TokenMixer::Attention, true, true) => concat!($attention, ", GLU, Reinformer"),
+                    (TokenMixer::Convolution, false, false) => concat!($attention, ", ConvFormer"),
+                    (TokenMixer::Convolution, true, false) => {
+                        concat!($attention, ", ConvFormer, GLU")
+                    }
+                    (TokenMixer::Convolution, false, true) => {
+                        concat!($attention, ", ConvFormer, Reinformer")
+                    }
+                    (TokenMixer::Convolution, true, true) => {
+                        concat!($attention, ", ConvFormer, GLU, Reinformer")
+                    }
+                }
+            };
+        }
+        match self.attention {
+            Attention::Streaming => of!("streaming"),
+            Attention::Window => of!("window"),
         }
     }
 
@@ -386,7 +415,10 @@ impl Dt {
             max_ep_len: self.max_ep_len,
             dtype,
             attention: self.attention,
-            mixer: Mixer::Attention,
+            mixer: match self.mixer {
+                TokenMixer::Attention => Mixer::Attention,
+                TokenMixer::Convolution => Mixer::Convolution,
+            },
             activation: self.activation,
             head: self.head,
             math: self.math,
@@ -481,8 +513,12 @@ impl Dt {
         (network, mask)
     }
 
-    /// Timesteps a newest action can depend on: `n_layer · (K − 1) + 1` when streaming, else K.
+    /// Timesteps a newest action can depend on: `n_layer · (K − 1) + 1` when streaming, or as far as convolutions reach, else K.
     pub fn receptive_field(&self) -> usize {
+        if self.mixer == TokenMixer::Convolution {
+            let network = self.network(Dims::vectors(1, 1), Dtype::F32);
+            return network.receptive_field() as usize;
+        }
         let k = self.context_len as usize;
         match self.attention {
             Attention::Streaming => self.n_layer as usize * k.saturating_sub(1) + 1,

@@ -43,6 +43,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             "{}: a perceptron has no attention; leave out --attention",
             args.policy.display()
         );
+        ensure!(
+            !(args.attention && network.is_convolved()),
+            "{}: convolutions mix its tokens, so there is no attention; leave out --attention",
+            args.policy.display()
+        );
         let checkpoint = run.checkpoint(Which::Last)?;
         let weights = &in_pixels(&run, &checkpoint).weights;
         predict(&mut Torch::new(&network, weights)?, &args)

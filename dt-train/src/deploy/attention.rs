@@ -55,6 +55,9 @@ impl Weights {
 /// In words.
 pub fn check_file(config: &Config) -> Result<(), &'static str> {
     let is_plain = config.encoder == Encoder::Linear && !config.embedding_tanh;
+    if config.is_convolved() {
+        return Err("convolutions mix its tokens: there is no attention");
+    }
     match (config.is_mlp(), is_plain) {
         (false, true) => Ok(()),
         (true, _) => Err("a perceptron has no attention"),
@@ -92,6 +95,7 @@ pub fn of_file(blob: &Blob<'_>, context: &Context, first: usize) -> Result<Weigh
                 heads.iter_mut().for_each(|head| add(head, bias));
                 heads
             }
+            Mixing::Convolution(_) => unreachable!("refused by check_file"),
         };
         let (fc, proj) = (Matrix::new(&layer.mlp_fc), Matrix::new(&layer.mlp_proj));
         for (x, head) in x.iter_mut().zip(&heads) {

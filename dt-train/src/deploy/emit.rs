@@ -6,7 +6,9 @@ use dt_core::blob::{
     Affine, Choice, EmitError, Golden, LayerParameters, Manifest, MixerParameters, Parameters,
     Provenance, ReturnLimits, RewardMode, Vectors,
 };
-use dt_core::config::{Actions, Config, Convolution, Dtype, Mixer, Placed};
+use dt_core::config::{
+    Actions, Config, Convolution, Dtype, MIXED_TOKENS, Mixer, Placed, TOKENS_PER_STEP,
+};
 use host_sim::policy_file::PolicyFile;
 
 use super::fold::Folded;
@@ -95,7 +97,11 @@ pub fn emit_bytes(
     let dataset = describe(&info.dataset, &recipe.data);
     let config = Config {
         dtype,
-        mixer,
+        // A convolution has one form.
+        mixer: match trained.network.mixer {
+            Mixer::Convolution => Mixer::Convolution,
+            _ => mixer,
+        },
         ..trained.network
     };
     let mut manifest = Manifest {
@@ -187,6 +193,7 @@ struct Network<'a> {
 enum Mixing<'a> {
     Trained { qkv: Affine<'a>, proj: Affine<'a> },
     Folded(Folded),
+    Convolution(Affine<'a>),
 }
 
 impl Mixing<'_> {
@@ -194,6 +201,7 @@ impl Mixing<'_> {
         match *self {
             Self::Trained { qkv, proj } => MixerParameters::Attention { qkv, proj },
             Self::Folded(ref folded) => folded.parameters(),
+            Self::Convolution(filters) => MixerParameters::Convolution(filters),
         }
     }
 }
@@ -272,6 +280,14 @@ impl<'a> Network<'a> {
         let d = self.config.d_model as usize;
         Ok(match self.config.mixer {
             Mixer::Folded => Mixing::Folded(Folded::of(self.weights, i as usize, d)?),
+            Mixer::Convolution => {
+                let name = format!("layers.{i}.conv");
+                let (places, tokens) = (TOKENS_PER_STEP, MIXED_TOKENS);
+                Mixing::Convolution(Affine {
+                    weight: (self.weights).get(&format!("{name}.weight"), &[places, tokens, d])?,
+                    bias: self.weights.get(&format!("{name}.bias"), &[places, d])?,
+                })
+            }
             _ => Mixing::Trained {
                 qkv: self.linear(&format!("layers.{i}.attn_qkv"), [3 * d, d])?,
                 proj: self.linear(&format!("layers.{i}.attn_proj"), [d, d])?,

@@ -141,7 +141,7 @@ pub enum ExportError {
     )]
     Heads(u32),
     /// Folding was asked for, and there is no attention.
-    #[error("a multilayer perceptron has no attention to fold; leave out --fold always")]
+    #[error("a network without attention has none to fold; leave out --fold always")]
     NoAttention,
     /// Quantization changes the actions too much.
     #[error(
@@ -180,7 +180,8 @@ pub fn export(
     fold: Fold,
     source: &Source<'_>,
 ) -> Result<Exported, ExportError> {
-    if trained.network.is_mlp() && fold == Fold::Always {
+    let has_attention = trained.network.mixer == Mixer::Attention && !trained.network.is_mlp();
+    if !has_attention && fold == Fold::Always {
         return Err(ExportError::NoAttention);
     }
     let heads = trained.network.n_head;
@@ -192,7 +193,7 @@ pub fn export(
     let mut bench = Bench::new(trained, dtype, &golden, source)?;
     let unfolded = bench.measure(Mixer::Attention)?;
     let folds = match fold {
-        Fold::Auto => heads == 1 && dtype != Dtype::F32,
+        Fold::Auto => has_attention && heads == 1 && dtype != Dtype::F32,
         Fold::Always => true,
         Fold::Never => false,
     };

@@ -95,6 +95,12 @@ fn config(run: &Run, network: &Config) -> anyhow::Result<Value> {
             run.dir.display()
         );
     }
+    if network.is_convolved() {
+        bail!(
+            "{}: dt.mixer is \"convolution\", and transformers has attention alone; train with --set dt.mixer=attention",
+            run.dir.display()
+        );
+    }
     if network.is_state_first() {
         bail!(
             "{}: dt.return_expectile puts states before returns, which transformers does not; train with --set \

@@ -4,7 +4,7 @@
 //! state of the state token predicts the action (Chen et al. 2021, algorithm 1). Shapes are in
 //! terms of B sequences, T timesteps, N = 3·T tokens, D = d_model and H heads.
 
-use dt_core::config::{Activation, Attention, Config, Head, Order, TOKENS_PER_STEP};
+use dt_core::config::{Activation, Attention, Config, Head, MIXED_TOKENS, Order, TOKENS_PER_STEP};
 use tch::{Device, Kind, Tensor};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use super::parameters::{Init, Parameter, ParameterList, framework_init};
 ///
 /// The transformer body starts as GPT-2 does (Radford et al. 2019): N(0, 0.02) with zero biases, but the two matrices
 /// of a block that write to the residual stream, of which there are 2 · n_layer, at 0.02/√(2 · n_layer), so that the
-/// stream's variance does not grow with depth; embeddings and head as libtorch's `Linear` does, uniform in
+/// stream's variance does not grow with depth; embeddings, head and mixing convolutions as libtorch's layers do, uniform in
 /// ±1/√fan_in; the timestep table as N(0, `timestep_std`).
 pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
     let [state_dim, act_dim, d, d_ff] = [
@@ -47,8 +47,19 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
     ];
     for i in 0..config.n_layer {
         list.norm(&format!("layers.{i}.ln_1"), d);
-        list.linear(&format!("layers.{i}.attn_qkv"), [3 * d, d], BODY_INIT);
-        list.linear(&format!("layers.{i}.attn_proj"), [d, d], residual);
+        if config.is_convolved() {
+            let [places, tokens] = [TOKENS_PER_STEP, MIXED_TOKENS].map(|n| n as i64);
+            let [weight, bias] = framework_init(tokens);
+            list.push(
+                format!("layers.{i}.conv.weight"),
+                &[places, tokens, d],
+                weight,
+            );
+            list.push(format!("layers.{i}.conv.bias"), &[places, d], bias);
+        } else {
+            list.linear(&format!("layers.{i}.attn_qkv"), [3 * d, d], BODY_INIT);
+            list.linear(&format!("layers.{i}.attn_proj"), [d, d], residual);
+        }
         list.norm(&format!("layers.{i}.ln_2"), d);
         list.linear(&format!("layers.{i}.mlp_fc"), [d_ff, d], BODY_INIT);
         list.linear(&format!("layers.{i}.mlp_proj"), [d, d_ff], residual);
@@ -133,13 +144,28 @@ pub struct Outputs {
 #[derive(Debug)]
 struct Block {
     ln_1: LayerNorm,
-    attn_qkv: Linear,
-    attn_proj: Linear,
+    mixing: Mixing,
     ln_2: LayerNorm,
     mlp_fc: Linear,
     mlp_proj: Linear,
-    n_head: i64,
     activation: Activation,
+}
+
+#[derive(Debug)]
+enum Mixing {
+    Attention(Heads),
+    /// Factors (place in the timestep, token from the newest, D) and biases (place, D).
+    Convolution {
+        weight: Tensor,
+        bias: Tensor,
+    },
+}
+
+#[derive(Debug)]
+struct Heads {
+    qkv: Linear,
+    proj: Linear,
+    n_head: i64,
 }
 
 impl DecisionTransformer {
@@ -162,12 +188,20 @@ impl DecisionTransformer {
             layers: (0..config.n_layer)
                 .map(|i| Block {
                     ln_1: norm(&format!("layers.{i}.ln_1")),
-                    attn_qkv: linear(&format!("layers.{i}.attn_qkv")),
-                    attn_proj: linear(&format!("layers.{i}.attn_proj")),
+                    mixing: match config.is_convolved() {
+                        false => Mixing::Attention(Heads {
+                            qkv: linear(&format!("layers.{i}.attn_qkv")),
+                            proj: linear(&format!("layers.{i}.attn_proj")),
+                            n_head: i64::from(config.n_head),
+                        }),
+                        true => Mixing::Convolution {
+                            weight: parameters.tensor(&format!("layers.{i}.conv.weight")),
+                            bias: parameters.tensor(&format!("layers.{i}.conv.bias")),
+                        },
+                    },
                     ln_2: norm(&format!("layers.{i}.ln_2")),
                     mlp_fc: linear(&format!("layers.{i}.mlp_fc")),
                     mlp_proj: linear(&format!("layers.{i}.mlp_proj")),
-                    n_head: i64::from(config.n_head),
                     activation: config.activation,
                 })
                 .collect(),
@@ -230,17 +264,20 @@ impl DecisionTransformer {
     }
 
     /// What each token looks at, block by block: attention weights (B, H, N, N), queries before keys. Those of tokens that nothing
-    /// follows from are there as well.
+    /// follows from are there as well. Empty where convolutions mix tokens.
     pub fn attention(&self, inputs: &Inputs, mask: &Tensor) -> Vec<Tensor> {
         let mut x = self.embed(inputs);
         let of_block = |block: &Block| {
-            let [q, k, _] = block.queries_keys_values(&x);
+            let Mixing::Attention(heads) = &block.mixing else {
+                return None;
+            };
+            let [q, k, _] = heads.queries_keys_values(&block.ln_1.forward(&x));
             let d_head = q.size()[3] as f64;
             let scores = q.matmul(&k.transpose(-2, -1)) / d_head.sqrt() + mask;
             x = block.forward(&x, mask, 0.0);
-            scores.softmax(-1, Kind::Float)
+            Some(scores.softmax(-1, Kind::Float))
         };
-        self.layers.iter().map(of_block).collect()
+        self.layers.iter().filter_map(of_block).collect()
     }
 
     /// All tokens (B, N, D) behind all blocks but the last, and that one.
@@ -302,46 +339,38 @@ impl DecisionTransformer {
 }
 
 impl Block {
-    fn linears(&mut self) -> [&mut Linear; 4] {
-        [
-            &mut self.attn_qkv,
-            &mut self.attn_proj,
-            &mut self.mlp_fc,
-            &mut self.mlp_proj,
-        ]
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let mixing = match &mut self.mixing {
+            Mixing::Attention(Heads { qkv, proj, .. }) => Some([qkv, proj]),
+            Mixing::Convolution { .. } => None,
+        };
+        let mixing = mixing.into_iter().flatten();
+        mixing.chain([&mut self.mlp_fc, &mut self.mlp_proj])
     }
 
     /// (B, N, D) → (B, N, D)
     fn forward(&self, x: &Tensor, mask: &Tensor, p: f64) -> Tensor {
-        let [q, k, v] = self.queries_keys_values(x);
-        self.finish(x, attend(&q, &k, &v, mask, p), p)
-    }
-
-    /// Of all tokens, (B, N, D) → (B, H, N, D/H) each.
-    fn queries_keys_values(&self, x: &Tensor) -> [Tensor; 3] {
-        let qkv = self.attn_qkv.forward(&self.ln_1.forward(x)).chunk(3, -1);
-        [0, 1, 2].map(|i| self.split_heads(&qkv[i]))
+        let h = self.ln_1.forward(x);
+        let mixed = match &self.mixing {
+            Mixing::Attention(heads) => heads.forward(&h, mask, p),
+            Mixing::Convolution { weight, bias } => convolve(&h, weight, bias),
+        };
+        self.finish(x, mixed, p)
     }
 
     /// As [`Block::forward`], for the second tokens of timesteps alone: (B, N, D) → (B, T, D), with `mask` (T, N).
     fn forward_seconds(&self, x: &Tensor, mask: &Tensor, p: f64) -> Tensor {
-        let h = self.ln_1.forward(x).to_kind(self.attn_qkv.weight.kind());
-        let d = x.size()[2];
-        let rows = |start: i64, len: i64, input: &Tensor| {
-            let weight = self.attn_qkv.weight.narrow(0, start, len);
-            let bias = self.attn_qkv.bias.narrow(0, start, len);
-            input.linear(&weight, Some(&bias))
+        let h = self.ln_1.forward(x);
+        let mixed = match &self.mixing {
+            Mixing::Attention(heads) => heads.forward_seconds(&h, mask, p),
+            Mixing::Convolution { weight, bias } => second_tokens(&convolve(&h, weight, bias)),
         };
-        let q = self.split_heads(&rows(0, d, &second_tokens(&h)));
-        let kv = rows(d, 2 * d, &h).chunk(2, -1);
-        let [k, v] = [0, 1].map(|i| self.split_heads(&kv[i]));
-        self.finish(&second_tokens(x), attend(&q, &k, &v, mask, p), p)
+        self.finish(&second_tokens(x), mixed, p)
     }
 
-    /// Everything after attention, on `x` and heads of the same tokens.
-    fn finish(&self, x: &Tensor, heads: Tensor, p: f64) -> Tensor {
-        let heads = heads.transpose(1, 2).reshape(x.size());
-        let x = x + dropout(self.attn_proj.forward(&heads), p);
+    /// Everything after mixing, on `x` and what the same tokens have learned from others.
+    fn finish(&self, x: &Tensor, mixed: Tensor, p: f64) -> Tensor {
+        let x = x + dropout(mixed, p);
         let h = self.mlp_fc.forward(&self.ln_2.forward(&x));
         let h = match self.activation {
             Activation::Relu => h.relu(),
@@ -352,6 +381,42 @@ impl Block {
         };
         &x + dropout(self.mlp_proj.forward(&h), p)
     }
+}
+
+impl Heads {
+    /// Normalized tokens (B, N, D) → what they have learned, (B, N, D).
+    fn forward(&self, h: &Tensor, mask: &Tensor, p: f64) -> Tensor {
+        let [q, k, v] = self.queries_keys_values(h);
+        self.project(attend(&q, &k, &v, mask, p))
+    }
+
+    /// Of all normalized tokens, (B, N, D) → (B, H, N, D/H) each.
+    fn queries_keys_values(&self, h: &Tensor) -> [Tensor; 3] {
+        let qkv = self.qkv.forward(h).chunk(3, -1);
+        [0, 1, 2].map(|i| self.split_heads(&qkv[i]))
+    }
+
+    /// As [`forward`](Self::forward), for the second tokens of timesteps alone: (B, N, D) → (B, T, D), with `mask` (T, N).
+    fn forward_seconds(&self, h: &Tensor, mask: &Tensor, p: f64) -> Tensor {
+        let h = h.to_kind(self.qkv.weight.kind());
+        let d = h.size()[2];
+        let rows = |start: i64, len: i64, input: &Tensor| {
+            let weight = self.qkv.weight.narrow(0, start, len);
+            let bias = self.qkv.bias.narrow(0, start, len);
+            input.linear(&weight, Some(&bias))
+        };
+        let q = self.split_heads(&rows(0, d, &second_tokens(&h)));
+        let kv = rows(d, 2 * d, &h).chunk(2, -1);
+        let [k, v] = [0, 1].map(|i| self.split_heads(&kv[i]));
+        self.project(attend(&q, &k, &v, mask, p))
+    }
+
+    /// (B, H, tokens, D/H) → (B, tokens, D)
+    fn project(&self, heads: Tensor) -> Tensor {
+        let (b, _, tokens, _) = heads.size4().expect("(B, H, tokens, D/H)");
+        self.proj
+            .forward(&heads.transpose(1, 2).reshape([b, tokens, -1]))
+    }
 
     /// (B, tokens, D) → (B, H, tokens, D/H)
     fn split_heads(&self, x: &Tensor) -> Tensor {
@@ -359,6 +424,20 @@ impl Block {
         x.reshape([b, tokens, self.n_head, d / self.n_head])
             .transpose(1, 2)
     }
+}
+
+/// The convolution over the last [`MIXED_TOKENS`] normalized tokens, with the factors (place, token, D) of each one's place in its
+/// timestep: (B, N, D) → (B, N, D). Before the first token there are zeros.
+fn convolve(h: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    let (b, n, d) = h.size3().expect("(B, N, D)");
+    let (places, before) = (TOKENS_PER_STEP as i64, MIXED_TOKENS as i64 - 1);
+    let padded = h.pad([0, 0, before, 0], "constant", 0.0);
+    let mut sum = bias.shallow_clone();
+    for token in 0..=before {
+        let seen = padded.narrow(1, before - token, n);
+        sum = sum + seen.view([b, n / places, places, d]) * weight.select(1, token);
+    }
+    sum.view([b, n, d])
 }
 
 /// Additive attention mask (N, N): 0 where the row's token sees the column's, −∞ elsewhere.

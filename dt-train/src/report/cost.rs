@@ -223,7 +223,11 @@ fn parts() -> Vec<Part> {
 
 /// What its work depends on besides its size.
 fn kind(config: &Config) -> String {
-    let network = if config.is_mlp() { ", perceptron" } else { "" };
+    let network = match (config.is_mlp(), config.is_convolved()) {
+        (true, _) => ", perceptron",
+        (false, true) => ", convolution",
+        (false, false) => "",
+    };
     let glu = if config.glu { ", GLU" } else { "" };
     let heads = if config.is_state_first() {
         ", predicts the returns it asks for"

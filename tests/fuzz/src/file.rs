@@ -9,7 +9,7 @@ use dt_core::blob::{
 };
 use dt_core::config::{
     Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MAX_CONVOLUTIONS, Math, Mixer, Network, Order, Predictions,
+    MAX_CONVOLUTIONS, MIXED_TOKENS, Math, Mixer, Network, Order, Predictions, TOKENS_PER_STEP,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -134,10 +134,11 @@ impl File {
         let ends =
             [(d, 1), (d, inputs), (d, a), (a, width)].map(|(rows, cols)| random.linear(rows, cols));
         let mixer = config.mixer;
-        let first = if config.is_folded() {
-            config.folded_rows() as usize
-        } else {
-            3 * d
+        let [rows, cols] = match config.mixer {
+            Mixer::Folded => [config.folded_rows() as usize, d],
+            // Filters over tokens: as many numbers as if they were a matrix.
+            Mixer::Convolution => [TOKENS_PER_STEP * d, MIXED_TOKENS],
+            _ => [3 * d, d],
         };
         let table = random.numbers(t * d, random.weight);
         let norms = [random.norm(d), random.norm(d)];
@@ -152,7 +153,7 @@ impl File {
         let layers: Vec<_> = (0..blocks)
             .map(|_| Layer {
                 norms: [random.norm(d), random.norm(d)],
-                linears: [(first, d), (d, d), (f, d), (d, f)]
+                linears: [(rows, cols), (d, d), (f, d), (d, f)]
                     .map(|(rows, cols)| random.linear(rows, cols)),
             })
             .collect();
@@ -250,7 +251,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         },
         head: [Head::Tanh, Head::Linear][usize::from(script.below(2))],
         mixer: if n_head == 1 {
-            [Mixer::Attention, Mixer::Folded][usize::from(script.below(2))]
+            [Mixer::Attention, Mixer::Folded, Mixer::Convolution][usize::from(script.below(3))]
         } else {
             Mixer::Attention
         },
@@ -412,6 +413,7 @@ impl Layer {
                     key_value: first,
                     bias: second.bias,
                 },
+                Mixer::Convolution => MixerParameters::Convolution(first),
                 _ => MixerParameters::Attention {
                     qkv: first,
                     proj: second,

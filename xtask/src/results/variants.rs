@@ -12,7 +12,7 @@ use crate::firmware::bench;
 /// Sets unless others are named: whose qualities are mixed, so that there is something to ask for.
 const USUAL: [&str; 2] = ["pendulum-medium-replay", "hopper-medium-replay"];
 
-const VARIANTS: [Contender; 3] = [
+const VARIANTS: [Contender; 4] = [
     DT,
     Contender {
         title: "GLU",
@@ -29,6 +29,12 @@ const VARIANTS: [Contender; 3] = [
             "--set",
             "dt.return_expectile=0.99",
         ],
+        ..DT
+    },
+    Contender {
+        title: "ConvFormer",
+        updates: None,
+        more: &["--set", "dt.mixer=convolution"],
         ..DT
     },
 ];

@@ -10,8 +10,8 @@ use dt_core::blob::{
     Provenance, Sampling, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder, Math,
-    Mixer, Network, Order, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
+    MIXED_TOKENS, Math, Mixer, Network, Order, Predictions, TOKENS_PER_STEP,
 };
 use dt_core::golden;
 use dt_core::policy::Policy;
@@ -268,6 +268,16 @@ const STATE_FIRST: Model = {
     }
 };
 
+/// The published model with convolutions over tokens.
+const CONVOLVED: Model = Model {
+    name: "relu, tanh, convolution",
+    config: Config {
+        mixer: Mixer::Convolution,
+        ..PAPER.config
+    },
+    ..PAPER
+};
+
 /// The same with values for which tanh mostly takes the longest way: neither small nor so large that exp overflows.
 const fn steep(name: &'static str, activation: Activation) -> Model {
     Model {
@@ -301,7 +311,7 @@ const fn sampled(top_k: u32) -> Choice {
 }
 
 /// The published model with every activation and head, its own first.
-pub const HEADS: [Model; 19] = {
+pub const HEADS: [Model; 20] = {
     use Activation::{Gelu, GeluTanh, Relu, Silu, Tanh};
     use Head::Linear;
     const TANH: Head = Head::Tanh;
@@ -320,6 +330,7 @@ pub const HEADS: [Model; 19] = {
         predicting("relu, tanh and next return", false, true),
         predicting("relu, tanh and both", true, true),
         STATE_FIRST,
+        CONVOLVED,
         steep("gelu_tanh, tanh; large values", GeluTanh),
         steep("tanh, tanh; large values", Tanh),
         choosing("18 choices, greedy", Choice::Greedy),
@@ -574,14 +585,15 @@ impl Tensors {
             layers: (0..config.n_layer)
                 .filter(|_| !config.is_mlp())
                 .map(|_| {
-                    let rows = if config.is_folded() {
-                        config.folded_rows() as usize
-                    } else {
-                        3 * d
+                    let [rows, cols] = match config.mixer {
+                        Mixer::Folded => [config.folded_rows() as usize, d],
+                        // As many numbers as if it were a matrix.
+                        Mixer::Convolution => [TOKENS_PER_STEP * d, MIXED_TOKENS],
+                        _ => [3 * d, d],
                     };
                     [
                         random.norm(d),
-                        random.linear(rows, d),
+                        random.linear(rows, cols),
                         random.linear(d, d),
                         random.norm(d),
                         random.linear(f, d),
@@ -620,16 +632,16 @@ impl Tensors {
             .map(
                 |[ln_1, first, second, ln_2, mlp_fc, mlp_proj]| LayerParameters {
                     ln_1: affine(ln_1),
-                    mixer: if self.config.is_folded() {
-                        MixerParameters::Folded {
+                    mixer: match self.config.mixer {
+                        Mixer::Folded => MixerParameters::Folded {
                             key_value: affine(first),
                             bias: &second[1],
-                        }
-                    } else {
-                        MixerParameters::Attention {
+                        },
+                        Mixer::Convolution => MixerParameters::Convolution(affine(first)),
+                        _ => MixerParameters::Attention {
                             qkv: affine(first),
                             proj: affine(second),
-                        }
+                        },
                     },
                     ln_2: affine(ln_2),
                     mlp_fc: affine(mlp_fc),
