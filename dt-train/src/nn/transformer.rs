@@ -432,12 +432,14 @@ fn convolve(h: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     let (b, n, d) = h.size3().expect("(B, N, D)");
     let (places, before) = (TOKENS_PER_STEP as i64, MIXED_TOKENS as i64 - 1);
     let padded = h.pad([0, 0, before, 0], "constant", 0.0);
-    let mut sum = bias.shallow_clone();
-    for token in 0..=before {
+    let product = |token| {
         let seen = padded.narrow(1, before - token, n);
-        sum = sum + seen.view([b, n / places, places, d]) * weight.select(1, token);
-    }
-    sum.view([b, n, d])
+        seen.view([b, n / places, places, d]) * weight.select(1, token)
+    };
+    (0..=before)
+        .map(product)
+        .fold(bias.shallow_clone(), |sum, product| sum + product)
+        .view([b, n, d])
 }
 
 /// Additive attention mask (N, N): 0 where the row's token sees the column's, −∞ elsewhere.
