@@ -192,9 +192,9 @@ fn tables_count_training_seeds() {
     let output = table(&["--partial"]).success();
     let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
     for part in [
-        "**Hopper**, asked for 3600 (data: mean, best: 1, 2)\n\n| | mean of each",
+        "**Hopper**, asked for 3600 (data: mean, best: 1, 2)\n\n|  | mean of each",
         " (95 %, over seeds) | updates |\n|---|---:|",
-        "| int8 | 1000; 1500; 2600 | **1700** ± 819 | 1700 (",
+        "| int8 | 1000; 1500; 2600 | **1700** ± 819 | 1620 (",
         " | – | 2000 |\n| f32 | 950; 1440; 2530 | **1640** ± 809 | ",
         " | 16.4 | 1.8 (1.1 … 2.6) | 300 |\n\n**Walker2d**, asked for 3600\n\n",
         "\n\nint8: interquartile mean of the scores of 6 runs, 2 rows: 16.5 (",

@@ -59,7 +59,7 @@ fn the_baseline_is_evaluated_described_and_exported() {
     for (refused, said) in [
         (
             &["export", "bc", "--out", "q.dtb", "--fold", "always"][..],
-            "no attention to fold; leave out --fold always",
+            "without attention has none to fold; leave out --fold always",
         ),
         (
             &["export-hf", "bc", "--out", "hf"],

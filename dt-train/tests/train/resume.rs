@@ -14,6 +14,7 @@ fn timeless(metrics: &Path) -> Vec<String> {
     let records = read_metrics(metrics);
     let text = records.into_iter().map(|mut record| {
         record.updates_per_second = 0.0;
+        record.core_seconds = None;
         format!("{record:?}")
     });
     text.collect()
