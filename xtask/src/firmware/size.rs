@@ -16,8 +16,8 @@ use object::{Object, ObjectSection, SectionFlags, SectionKind};
 use super::Selection;
 
 /// `dt-core`'s part of any image: two format versions, three sources of exp, five activations, choices, attention as trained and
-/// folded. Most of what decodes manifests counts as its own, since it inlines where `dt-core` takes the bytes.
-const DT_CORE_LIMIT: u64 = 45 * 1024;
+/// folded or convolutions in its place, either order of tokens. Most of what decodes manifests counts as its own, since it inlines where `dt-core` takes the bytes.
+const DT_CORE_LIMIT: u64 = 47 * 1024;
 
 /// What multilayer perceptrons may take besides.
 const MLP_LIMIT: u64 = 6 * 1024;
@@ -249,7 +249,7 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "dt-core takes 46081 bytes of code; its limit is 46080"
+            "dt-core takes 48129 bytes of code; its limit is 48128"
         );
     }
 }

@@ -15,7 +15,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 use super::Selection;
 
 /// What `dt-core` may use.
-const LIMIT: u64 = 4 * 1024;
+const LIMIT: u64 = 4 * 1024 + 512;
 /// What feature `images` may add. Most of it is in the program's own function, into which `Blob::parse` and `Policy::new` are inlined:
 /// 2032 bytes instead of 1176.
 const IMAGES_LIMIT: u64 = 1024;
