@@ -285,7 +285,7 @@ fn critic(bench: &Workbench, folder: &Path) -> Result<()> {
         Chart {
             title: "predicted return",
             x: "steps taken",
-            y: Some([0.0, 1.0]),
+            y: Some([-0.1, 1.1]),
             series: vec![
                 line("with the key", &opinions[0]),
                 line("without", &opinions[1]),
