@@ -164,8 +164,10 @@ def cql_of_choices(gamma=0.99, weight=0.5):
         weight, bias = w.take(A, WIDTH), w.take(A)
         return h @ weight.T + bias
 
-    best = worth(0, next_states).argmax(axis=1)
-    y = rewards + gamma * continues * worth(1, next_states)[row, best]
+    # Large enough that network and target like different choices.
+    further = 3 * next_states
+    best = worth(0, further).argmax(axis=1)
+    y = rewards + gamma * continues * worth(1, further)[row, best]
     q = worth(0, states)
     gap = np.log(np.exp(q).sum(axis=1)) - q[row, chosen]
     return {"critic": np.mean((q[row, chosen] - y) ** 2 + weight * gap)}
