@@ -36,7 +36,7 @@ fn the_gap_knows_the_densities() {
 /// Two choices, in the batch of the others, with next states large enough that network and target like different ones.
 fn choices() -> (Transition, Vec<Part>) {
     let mut batch = batch();
-    batch.next_states = batch.next_states * 3.0;
+    batch.next_states = wave(&[5, 3], 1.1, 2.0, 3.0);
     batch.actions =
         Tensor::from_slice(&[1.0f32, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0]).view([5, 2]);
     let dims = Dims {
