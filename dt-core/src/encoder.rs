@@ -444,5 +444,5 @@ impl Square {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "images"))]
 mod tests;
