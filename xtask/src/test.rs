@@ -138,6 +138,11 @@ fn stages() -> Result<Vec<(&'static str, Command)>> {
         ("dt-core can be published", host(&["xtask", "package"])),
         ("documentation", documentation),
         ("tests", host(&["test", "--features", "tests/host"])),
+        // Beside the others it always has all features.
+        (
+            "dt-core's tests with its default features",
+            host(&["test", "-p", "dt-core", "--lib"]),
+        ),
         ("the Python package", host(&["xtask", "python"])),
         (
             "a Pico, emulated as the chip it is",
