@@ -224,7 +224,6 @@ impl Demo {
         });
         let ((replay, _), (closed_loop, image)) = (replay?, closed_loop?);
         let sizes = size::measure(&image)?;
-        sizes.check(&Selection::new(Board::M4f, Program::ClosedLoop, None))?;
         Ok(Controller {
             name: "DT int8, Cortex-M4F",
             mean_return: closed_loop
