@@ -28,7 +28,7 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     },
     network: dt_core::config::Network::Transformer,
     encoder: dt_core::config::Encoder::Linear,
-    embedding_tanh: false,
+    embeddings: dt_core::config::Embeddings::GYM,
     order: dt_core::config::Order::ReturnFirst,
 };
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::quant::q_max;
+use crate::slices::times;
 
 /// Layers a parsed model can hold; each costs a fixed slot in [`crate::unstable::model::Model`].
 pub const MAX_LAYERS: usize = 12;
@@ -30,6 +31,9 @@ pub const TOKENS_PER_STEP: usize = 3;
 
 /// Tokens that a mixing convolution sees, its own included ([`Mixer::Convolution`]).
 pub const MIXED_TOKENS: usize = 6;
+
+/// Whether this build knows the variants that few policies are.
+const VARIANTS: bool = cfg!(any(test, feature = "variants"));
 
 /// Number representation of weights, activations and cache (numerics contract, `BLOB.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +171,52 @@ pub enum Order {
     /// of action tokens the next one, so that the network can ask itself for what it thinks possible from there
     /// ([`RewardMode::Predicted`](crate::blob::RewardMode::Predicted)). The action follows from the return's token.
     StateFirst,
+}
+
+/// What makes a token's embedding of its input, besides a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Embeddings {
+    /// tanh of what the matrix gives, before positions are added.
+    pub tanh: bool,
+    /// A layer norm of the sum.
+    pub norm: bool,
+    /// What tells when a token was.
+    pub positions: Positions,
+}
+
+impl Embeddings {
+    /// As in the paper's network for Gym (Chen et al. 2021).
+    pub const GYM: Self = Self {
+        tanh: false,
+        norm: true,
+        positions: Positions::Timestep,
+    };
+
+    /// As in its network for Atari. With feature `variants` only.
+    pub const ATARI: Self = Self {
+        tanh: true,
+        norm: false,
+        positions: Positions::Window,
+    };
+}
+
+impl Default for Embeddings {
+    fn default() -> Self {
+        Self::GYM
+    }
+}
+
+/// What tells a network when a token was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Positions {
+    /// The row of its timestep in the timestep table.
+    #[default]
+    Timestep,
+    /// The row of its place in the window, in a table of 3·K rows, and for all tokens alike the row of the newest timestep in the
+    /// timestep table. Attention is over a window then, since with every step a token's place is another.
+    Window,
 }
 
 /// How an observation becomes the input of its token.
@@ -427,9 +477,9 @@ pub struct Config {
     /// What an observation goes through.
     #[serde(skip)]
     pub encoder: Encoder,
-    /// tanh of what inputs become, before the timestep is added.
+    /// What makes embeddings of inputs.
     #[serde(skip)]
-    pub embedding_tanh: bool,
+    pub embeddings: Embeddings,
     /// Which token of a control step comes first. Where it is the state's, returns-to-go are predicted, and nothing else is.
     #[serde(skip)]
     pub order: Order,
@@ -497,6 +547,10 @@ pub enum ConfigError {
     PredictsImages,
     /// Where the state's token comes first, it predicts a return-to-go, and nothing else is predicted.
     StateFirst,
+    /// Places in a window are those of tokens that attend to it.
+    WindowPositions,
+    /// Mixer, order or embeddings are those of a variant, and this build of the crate is without feature `variants`.
+    Variant,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -546,6 +600,12 @@ impl core::fmt::Display for ConfigError {
             }
             Self::StateFirst => f.write_str(
                 "order is state first, so returns-to-go must be predicted and states must not",
+            ),
+            Self::WindowPositions => f.write_str(
+                "positions are places in the window, so attention must be over a window, and the mixer attention",
+            ),
+            Self::Variant => f.write_str(
+                "mixer, order or embeddings are those of a variant, and dt-core was built without its feature `variants`",
             ),
         }
     }
@@ -624,6 +684,16 @@ impl Config {
         if self.is_state_first() && (state || !return_to_go) {
             return Err(ConfigError::StateFirst);
         }
+        let is_window = self.attention == Attention::Window && !self.is_convolved();
+        if self.is_placed_in_window() && !is_window {
+            return Err(ConfigError::WindowPositions);
+        }
+        let is_variant = self.mixer == Mixer::Convolution
+            || self.order == Order::StateFirst
+            || self.embeddings != Embeddings::GYM;
+        if is_variant && !VARIANTS {
+            return Err(ConfigError::Variant);
+        }
         Ok(())
     }
 
@@ -640,7 +710,7 @@ impl Config {
             ("glu", self.glu),
             ("predictions", self.predictions.any()),
             ("encoder", self.encoder != Encoder::Linear),
-            ("embedding_tanh", self.embedding_tanh),
+            ("embeddings", self.embeddings != Embeddings::GYM),
             ("order", self.is_state_first()),
         ] {
             if is_there {
@@ -678,7 +748,7 @@ impl Config {
             predictions: Predictions::NONE,
             network: Network::Mlp,
             encoder: Encoder::Linear,
-            embedding_tanh: false,
+            embeddings: Embeddings::GYM,
             order: Order::ReturnFirst,
         }
     }
@@ -776,9 +846,37 @@ impl Config {
         matches!(self.mixer, Mixer::Folded)
     }
 
-    /// Whether tokens are mixed by convolutions ([`Mixer::Convolution`]).
+    /// Whether tokens are mixed by convolutions ([`Mixer::Convolution`]). Never without feature `variants`, as with what else it brings,
+    /// so that a build without it has no code for one.
+    #[inline]
     pub const fn is_convolved(&self) -> bool {
-        matches!(self.mixer, Mixer::Convolution)
+        VARIANTS && matches!(self.mixer, Mixer::Convolution)
+    }
+
+    /// Whether tokens are told their places in the window ([`Positions::Window`]).
+    #[inline]
+    pub const fn is_placed_in_window(&self) -> bool {
+        VARIANTS && matches!(self.embeddings.positions, Positions::Window)
+    }
+
+    /// Whether embeddings go through a layer norm.
+    #[inline]
+    pub const fn has_embedding_norm(&self) -> bool {
+        !VARIANTS || self.embeddings.norm
+    }
+
+    /// Whether embeddings go through tanh.
+    #[inline]
+    pub const fn has_embedding_tanh(&self) -> bool {
+        VARIANTS && self.embeddings.tanh
+    }
+
+    /// Rows of the table of places in the window: 3·K, or none.
+    pub const fn position_rows(&self) -> usize {
+        match self.is_placed_in_window() {
+            true => times(TOKENS_PER_STEP, self.context_len as usize),
+            false => 0,
+        }
     }
 
     /// Timesteps that the tokens of one see in a layer, its own included: K, or those of [`MIXED_TOKENS`] tokens.
@@ -832,8 +930,9 @@ impl Config {
     }
 
     /// Whether the state's token is a control step's first ([`Order::StateFirst`]).
+    #[inline]
     pub const fn is_state_first(&self) -> bool {
-        matches!(self.order, Order::StateFirst)
+        VARIANTS && matches!(self.order, Order::StateFirst)
     }
 
     /// Width of one attention head.

@@ -142,7 +142,7 @@ impl Config {
             Some(_) => (d * COPIED, a, TOKENS - 1),
             None => (self.input(s), s + a, TOKENS),
         };
-        let tanh = if self.embedding_tanh {
+        let tanh = if self.has_embedding_tanh() {
             embedded * half(d * TANH)
         } else {
             0
@@ -213,7 +213,7 @@ impl Config {
             Some(_) => 0,
             None => flat * PIXEL,
         };
-        let tanh = if self.embedding_tanh {
+        let tanh = if self.has_embedding_tanh() {
             half(d * TANH)
         } else {
             0

@@ -361,7 +361,11 @@ impl<'a> Stepper<'a> {
                 action: previous,
                 return_to_go: (!newest || !state_first).then_some(return_to_go),
                 state: Some(state),
-                timestep: memory.timesteps.get(slot).copied().guaranteed(),
+                timestep: match self.config().is_placed_in_window() {
+                    // All of the window is told what time it is now.
+                    true => timestep,
+                    false => memory.timesteps.get(slot).copied().guaranteed(),
+                },
                 act: newest && !state_first,
                 predict: newest && predicts,
             };
@@ -454,8 +458,12 @@ impl<'a> Stepper<'a> {
             let timestep = timestep as usize;
             let table_row = if timestep < last { timestep } else { last };
             embedding.timestep.add(table_row, row);
-            // A group never has more than GROUP tokens.
             let visible = ring.visible(token.position(state_first));
+            if config.is_placed_in_window() {
+                // The ring begins with the window, so a token's slot is its place in it.
+                embedding.position.add(visible.slot, row);
+            }
+            // A group never has more than GROUP tokens.
             tokens.push(visible).map_err(|_| NonFinite)
         };
         if let Some(action) = group.action {
@@ -483,14 +491,20 @@ impl<'a> Stepper<'a> {
         }
         probe.enter(Phase::Norm);
         let x = leading_mut(x, tokens.len(), d);
-        embedding.ln.forward(config.layer_norm_eps, computed, x)
+        match &embedding.ln {
+            Some(ln) => ln.forward(config.layer_norm_eps, computed, x),
+            None => {
+                copy(leading(computed, tokens.len(), d), x);
+                Ok(())
+            }
+        }
     }
 }
 
 /// tanh of an embedding (d_model), where the network has it.
 #[inline(never)]
 fn squash(config: &config::Config, embedding: &mut [f32]) -> Result<(), NonFinite> {
-    if config.embedding_tanh {
+    if config.has_embedding_tanh() {
         for value in embedding {
             // It would make a plausible number of an infinity.
             if !value.is_finite() {

@@ -5,8 +5,8 @@ use crate::blob::{
     Provenance, Sampling, Vectors, emit, emitted_len,
 };
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, MIXED_TOKENS, Math, Mixer,
-    Network, Order, Predictions,
+    Actions, Activation, Attention, Config, Dtype, Embeddings, Encoder, Head, MIXED_TOKENS, Math,
+    Mixer, Network, Order, Predictions,
 };
 
 /// xorshift64*: enough randomness for weights, and no dependency.
@@ -56,7 +56,7 @@ pub fn config() -> Config {
         predictions: Predictions::NONE,
         network: Network::Transformer,
         encoder: Encoder::Linear,
-        embedding_tanh: false,
+        embeddings: Embeddings::GYM,
         order: Order::ReturnFirst,
     }
 }
@@ -172,6 +172,7 @@ impl Fixture {
             })
             .collect();
         let table = random.vector(t * d, 1.0);
+        let places = random.vector(config.position_rows() * d, 1.0);
         let mut norm = || {
             let weight = random.vector(d, 0.5).iter().map(|w| w + 1.0).collect();
             (weight, random.vector(d, 0.3))
@@ -220,7 +221,11 @@ impl Fixture {
             embed_state: affine(&ends[1]),
             embed_action: affine(&ends[2]),
             embed_timestep: &table,
-            embed_ln: affine(&norms[0]),
+            embed_position: &places,
+            embed_ln: match config.has_embedding_norm() {
+                true => affine(&norms[0]),
+                false => Affine::default(),
+            },
             layers: &layers,
             hidden: &hidden.iter().map(affine).collect::<Vec<_>>(),
             ln_f: affine(&norms[1]),
@@ -371,8 +376,37 @@ pub fn configs() -> impl Iterator<Item = Config> {
             n_head: 1,
             ..config
         });
+    // Without a norm wherever that may be; with places wherever there is a window.
+    let embedded = networks
+        .clone()
+        .chain(choosing.clone().take(2))
+        .chain(predicting.clone())
+        .chain(state_first.clone())
+        .filter(|config| config.attention == Window)
+        .flat_map(|config| {
+            [
+                Embeddings::ATARI,
+                Embeddings {
+                    norm: true,
+                    ..Embeddings::ATARI
+                },
+            ]
+            .map(|embeddings| Config {
+                embeddings,
+                ..config
+            })
+        });
+    let without_norm = networks.clone().take(9).map(|config| Config {
+        embeddings: Embeddings {
+            norm: false,
+            ..Embeddings::GYM
+        },
+        ..config
+    });
     networks
         .chain(choosing)
+        .chain(embedded)
+        .chain(without_norm)
         .chain(state_first)
         .chain(convolved)
         .chain(predicting)

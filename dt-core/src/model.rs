@@ -178,8 +178,10 @@ pub struct Embedding<'a> {
     pub action: Linear<'a>,
     /// Added to every token of a timestep.
     pub timestep: Table<'a>,
+    /// Added to the token in that place of a window (3·context_len); has no rows where tokens are not told their places.
+    pub position: Table<'a>,
     /// Norm of the sum.
-    pub ln: Norm<'a>,
+    pub ln: Option<Norm<'a>>,
 }
 
 /// One pre-norm transformer block (GPT-2).
@@ -282,7 +284,7 @@ impl Norm<'_> {
     }
 }
 
-/// The per-timestep embedding table, (max_ep_len, d_model); may have no rows.
+/// An embedding table, (rows, d_model); may have no rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Table<'a> {
     /// Row by row.

@@ -150,7 +150,8 @@ impl<'a> Tensors<'a> {
             state: self.linear(dtype, d, config.embedded_len() as usize),
             action: self.linear(dtype, d, config.act_dim as usize),
             timestep: self.table(config.max_ep_len as usize, d),
-            ln: self.norm(d),
+            position: self.table(config.position_rows(), d),
+            ln: config.has_embedding_norm().then(|| self.norm(d)),
         }
     }
 
@@ -159,18 +160,18 @@ impl<'a> Tensors<'a> {
         Layer {
             ln_1: self.norm(d),
             mixer: match config.mixer {
-                Mixer::Attention => Mixing::Attention {
-                    qkv: self.linear(dtype, times(3, d), d),
-                    proj: self.linear(dtype, d, d),
-                },
+                _ if config.is_convolved() => Mixing::Convolution(Filters {
+                    weight: self.f32(times(times(TOKENS_PER_STEP, MIXED_TOKENS), d)),
+                    bias: self.f32(times(TOKENS_PER_STEP, d)),
+                }),
                 Mixer::Folded => Mixing::Folded {
                     key_value: self.linear(dtype, config.folded_rows() as usize, d),
                     bias: self.f32(d),
                 },
-                Mixer::Convolution => Mixing::Convolution(Filters {
-                    weight: self.f32(times(times(TOKENS_PER_STEP, MIXED_TOKENS), d)),
-                    bias: self.f32(times(TOKENS_PER_STEP, d)),
-                }),
+                _ => Mixing::Attention {
+                    qkv: self.linear(dtype, times(3, d), d),
+                    proj: self.linear(dtype, d, d),
+                },
             },
             ln_2: self.norm(d),
             mlp_fc: self.linear(dtype, f, d),

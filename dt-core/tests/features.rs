@@ -39,6 +39,11 @@ fn what_a_feature_brings_is_refused_by_name_without_it() {
     for (name, known) in [
         ("mlp", cfg!(feature = "mlp")),
         ("convolutions", cfg!(feature = "images")),
+        ("embedding-tanh", cfg!(feature = "variants")),
+        ("state-first", cfg!(feature = "variants")),
+        ("convolution-mixer", cfg!(feature = "variants")),
+        ("no-embedding-norm", cfg!(feature = "variants")),
+        ("window-positions", cfg!(feature = "variants")),
     ] {
         let error = refused(name);
         if known {

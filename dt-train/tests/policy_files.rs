@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dt_core::blob::{AtMaxEpLen, BeyondLimits, RewardMode};
 use dt_core::config::{Activation, Attention, Dtype, Mixer, Order};
-use dt_train::algo::dt::{Dt, TokenMixer};
+use dt_train::algo::dt::{Dt, EmbeddingsName, TokenMixer};
 use host_sim::policy_file::PolicyFile;
 use lab::{K, Lab};
 use predicates::prelude::*;
@@ -141,14 +141,17 @@ fn attention(lab: &Lab, policy: &str, dt: &Dt, contexts: &[Value]) -> Vec<Vec<f6
 /// Two computations that share nothing but the weights: libtorch's of the run, and the plain one of the file.
 #[test]
 fn a_file_looks_at_what_its_run_looks_at() {
-    for (attends, heads, fold, activation) in [
-        (Attention::Streaming, 2, "never", Activation::Relu),
-        (Attention::Streaming, 1, "always", Activation::Gelu),
-        (Attention::Window, 1, "always", Activation::GeluTanh),
-        (Attention::Window, 2, "never", Activation::Silu),
+    let (gym, atari) = (EmbeddingsName::Gym, EmbeddingsName::Atari);
+    for (attends, heads, fold, activation, embeddings) in [
+        (Attention::Streaming, 2, "never", Activation::Relu, gym),
+        (Attention::Streaming, 1, "always", Activation::Gelu, gym),
+        (Attention::Window, 1, "always", Activation::GeluTanh, gym),
+        (Attention::Window, 2, "never", Activation::Silu, gym),
+        (Attention::Window, 1, "always", Activation::Gelu, atari),
     ] {
         let dt = Dt {
             activation,
+            embeddings,
             ..lab::dt(attends, heads)
         };
         let lab = Lab::of(dt.clone());

@@ -40,6 +40,8 @@ KNOWN = {"discrete-actions", "sampled-actions", "glu", "gelu", "silu", "tanh-mlp
     "embedding-tanh",
     "state-first",
     "convolution-mixer",
+    "no-embedding-norm",
+    "window-positions",
 }
 
 
@@ -252,6 +254,10 @@ def read_manifest(data, version):
     if m["state_first"] and m["predicts"] != (False, True) or m["reward"] == "predicted" and not m["state_first"]:
         raise ValueError("state-first takes a return-head and no state-head, reward predicted takes state-first")
     m["embedding_tanh"] = "embedding-tanh" in requires
+    m["embedding_norm"] = "no-embedding-norm" not in requires
+    m["window_positions"] = "window-positions" in requires
+    if m["window_positions"] and (m["attention"] != "window" or m["mixer"] == "convolution"):
+        raise ValueError("window-positions takes attention over a window")
     m["image"] = None
     if "convolutions" in requires:
         m["image"] = [p.varint() for _ in "hwc"]
@@ -382,7 +388,8 @@ class Blob:
         self.convolutions, flat = t.convolutions(m) if m["image"] else ([], s)
         self.embed_state, self.embed_action = (t.matrix(d, n) for n in (flat, a))
         self.embed_timestep = t.table(m["max_ep_len"], d) if m["max_ep_len"] else None
-        self.embed_ln = t.norm(d)
+        self.embed_position = t.table(3 * m["context_len"], d) if m["window_positions"] else None
+        self.embed_ln = t.norm(d) if m["embedding_norm"] else None
         first, last = {
             "attention": (lambda: t.block_matrix(3 * d, d), lambda: t.block_matrix(d, d)),
             "folded": (lambda: t.block_matrix(2 * d + 2, d), lambda: t.f32(d)),
@@ -418,8 +425,9 @@ class Keys:
 class Network:
     """Tokens in, hidden states out. Remembers every token of the episode; the band selects."""
 
-    def __init__(self, blob):
-        self.blob, self.m = blob, blob.manifest
+    def __init__(self, blob, now=None):
+        """`now`: the newest timestep, where a window is told it."""
+        self.blob, self.m, self.now, self.place = blob, blob.manifest, now, 0
         self.math = SOURCES[self.m["math"]]
         self.integer = self.m["dtype"] != "f32"
         self.memory = [Keys() for _ in blob.layers]
@@ -433,8 +441,13 @@ class Network:
             x = self.math.tanhf(x)
         table = self.blob.embed_timestep
         if table is not None:
-            x = x + table[min(timestep, len(table) - 1)]
-        x = self.blob.embed_ln(x)
+            told = self.now if self.m["window_positions"] else timestep
+            x = x + table[min(told, len(table) - 1)]
+        if self.m["window_positions"]:
+            x = x + self.blob.embed_position[self.place]
+            self.place += 1
+        if self.blob.embed_ln is not None:
+            x = self.blob.embed_ln(x)
         folded = self.m["mixer"] == "folded"
         for layer, memory in zip(self.blob.layers, self.memory):
             h = layer.ln_1(x)
@@ -687,9 +700,9 @@ class Policy:
 
     def window(self):
         """The last `context_len` steps from nothing, at their absolute timesteps."""
-        self.network = Network(self.blob)
-        self.predicted = self.no_prediction()
         last = len(self.past) - 1
+        self.network = Network(self.blob, last)
+        self.predicted = self.no_prediction()
         for timestep in range(max(0, last - self.m["context_len"] + 1), last + 1):
             return_to_go, state, action = self.past[timestep]
             if self.m["state_first"] and timestep == last:

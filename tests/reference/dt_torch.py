@@ -72,6 +72,12 @@ CASES = {
     "window_h1_convolution": BASE
     | dict(state_dim=4, act_dim=1, n_head=1, d_ff=32, context_len=6, max_ep_len=0)
     | dict(attention="window", activation="gelu", head="tanh", mixer="convolution"),
+    "streaming_h2_without_embedding_norm": BASE
+    | dict(state_dim=3, act_dim=2, n_head=2, d_ff=32, context_len=5, max_ep_len=100)
+    | dict(attention="streaming", activation="relu", head="tanh", embeddings="no norm"),
+    "window_h4_atari": BASE
+    | dict(state_dim=4, act_dim=3, n_head=4, d_ff=64, context_len=7, max_ep_len=100)
+    | dict(attention="window", activation="gelu", head="linear", embeddings="atari"),
 }
 
 # Tokens that a convolution sees, its own included.
@@ -106,7 +112,10 @@ def random_parameters(c, rng):
     p |= matrix("embed_action", d, c["act_dim"], gain=1.5)
     if c["max_ep_len"]:
         p["embed_timestep"] = normal(c["max_ep_len"], d, std=0.5)
-    p |= norm("embed_ln")
+    if c.get("embeddings") == "atari":
+        p["embed_position"] = normal(3 * c["context_len"], d, std=0.5)
+    if not c.get("embeddings"):
+        p |= norm("embed_ln")
     for i in range(c["n_layer"]):
         p |= norm(f"layers.{i}.ln_1")
         if c.get("mixer") == "convolution":
@@ -160,10 +169,18 @@ def forward(c, parameters, returns_to_go, states, actions, timesteps):
     if c.get("state_first"):
         inputs = {kind: inputs[kind] for kind in ("state", "return", "action")}
     tokens = torch.stack([linear(f"embed_{k}", v) for k, v in inputs.items()], dim=2)
+    if c.get("embeddings") == "atari":
+        # The whole window is told the time of its newest step, and each token its place.
+        tokens, timesteps = tokens.tanh(), timesteps[:, -1:].expand(-1, steps)
     if c["max_ep_len"]:
         rows = p["embed_timestep"][timesteps.clamp(max=c["max_ep_len"] - 1)]
         tokens = tokens + rows[:, :, None]
-    x = norm("embed_ln", tokens.reshape(batch, 3 * steps, d))
+    x = tokens.reshape(batch, 3 * steps, d)
+    if c.get("embeddings") == "atari":
+        # A sequence longer than a window has no places; it only scales the head.
+        x = x + p["embed_position"][torch.arange(3 * steps) % (3 * c["context_len"])]
+    if not c.get("embeddings"):
+        x = norm("embed_ln", x)
 
     step = torch.arange(3 * steps) // 3
     position = torch.arange(3 * steps)

@@ -17,8 +17,9 @@ use dt_core::blob::{
     ReturnLimits, RewardMode, Vectors,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, ImageEncoder, MAX_CONVOLUTIONS,
-    MIXED_TOKENS, Math, Mixer, Network, Order, Placed, Predictions, TOKENS_PER_STEP,
+    Actions, Activation, Attention, Config, Dtype, Embeddings, Encoder, Head, ImageEncoder,
+    MAX_CONVOLUTIONS, MIXED_TOKENS, Math, Mixer, Network, Order, Placed, Predictions,
+    TOKENS_PER_STEP,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -172,11 +173,12 @@ impl Sample {
             convolutions: &self.convolutions(),
             embed_state: self.affine("embed_state"),
             embed_action: self.affine("embed_action"),
-            embed_timestep: self
-                .tensors
-                .get("embed_timestep")
-                .map_or(&[], Vec::as_slice),
-            embed_ln: self.affine("embed_ln"),
+            embed_timestep: self.table("embed_timestep"),
+            embed_position: self.table("embed_position"),
+            embed_ln: match self.config.has_embedding_norm() {
+                true => self.affine("embed_ln"),
+                false => Affine::default(),
+            },
             layers: &layers,
             hidden: &[],
             ln_f: self.affine("ln_f"),
@@ -246,6 +248,11 @@ impl Sample {
         named.map(|(name, _)| self.affine(name)).collect()
     }
 
+    /// Empty if there is none.
+    fn table(&self, name: &str) -> &[f32] {
+        self.tensors.get(name).map_or(&[], Vec::as_slice)
+    }
+
     fn affine(&self, name: &str) -> Affine<'_> {
         Affine {
             weight: &self.tensors[&format!("{name}.weight")],
@@ -284,7 +291,7 @@ pub fn small_config() -> Config {
         actions: Actions::Continuous,
         predictions: Predictions::NONE,
         encoder: Encoder::Linear,
-        embedding_tanh: false,
+        embeddings: Embeddings::GYM,
         order: Order::ReturnFirst,
         network: Network::Transformer,
     }
@@ -487,6 +494,10 @@ fn random_tensors(config: &Config, random: &mut Random) -> Tensors {
             random.around(0.0, std, outputs * d),
         );
         tensors.insert(format!("{name}.bias"), random.around(0.0, 0.2, outputs));
+    }
+    if config.is_placed_in_window() {
+        let places = random.around(0.0, 0.5, config.position_rows() * d);
+        tensors.insert("embed_position".into(), places);
     }
     tensors
 }

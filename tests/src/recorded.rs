@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
-    Predictions,
+    Actions, Activation, Attention, Config, Dtype, Embeddings, Encoder, Head, Math, Mixer, Network,
+    Order, Predictions,
 };
 use dt_core::engine::Engine;
 use host_sim::policy_file::PolicyFile;
@@ -189,7 +189,15 @@ fn config(json: &Value) -> Config {
         },
         network: Network::Transformer,
         encoder: Encoder::Linear,
-        embedding_tanh: false,
+        embeddings: match json["embeddings"].as_str() {
+            None => Embeddings::GYM,
+            Some("atari") => Embeddings::ATARI,
+            Some("no norm") => Embeddings {
+                norm: false,
+                ..Embeddings::GYM
+            },
+            other => panic!("unknown embeddings {other:?}"),
+        },
         order: match says("state_first") {
             true => Order::StateFirst,
             false => Order::ReturnFirst,

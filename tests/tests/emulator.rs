@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use dt_core::blob::{BeyondLimits, Choice, ReturnLimits, RewardMode, Sampling};
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MAX_CONVOLUTIONS, Math, Mixer, Order, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Embeddings, Encoder, Head,
+    ImageEncoder, MAX_CONVOLUTIONS, Math, Mixer, Order, Predictions,
 };
 use dt_core::policy::Policy;
 use dt_core::unstable::ops;
@@ -616,7 +616,7 @@ fn images() {
     let one = image([8, 8, 2], &[[12, 4, 3]]);
     let none = image([5, 5, 3], &[]);
     let (streaming, window) = (Attention::Streaming, Attention::Window);
-    for (seed, (encoder, dtype, attention, embedding_tanh)) in (40..).zip([
+    for (seed, (encoder, dtype, attention, tanh)) in (40..).zip([
         (odd, Dtype::Int8, streaming, false),
         (odd, Dtype::F32, window, true),
         (two, Dtype::Int4, window, true),
@@ -627,7 +627,10 @@ fn images() {
         let config = Config {
             state_dim: encoder.pixels(),
             encoder: Encoder::Image(encoder),
-            embedding_tanh,
+            embeddings: Embeddings {
+                tanh,
+                ..Embeddings::GYM
+            },
             attention,
             dtype,
             d_model: 40,
@@ -651,12 +654,65 @@ fn images_of_the_published_size() {
         d_ff: 512,
         context_len: 30,
         encoder: Encoder::Image(encoder),
-        embedding_tanh: true,
+        embeddings: Embeddings {
+            tanh: true,
+            ..Embeddings::GYM
+        },
         activation: Activation::Gelu,
         head: Head::Linear,
         ..small_config()
     };
     assert_emulated_over(12, None, config, RewardMode::Observed, 51);
+}
+
+/// Places in the window, one time for all of it, no norm: of vectors, of images, folded, where states come first, and whatever of it
+/// streams.
+#[test]
+fn embeddings_of_the_published_atari_network() {
+    let pixels = image([7, 10, 2], &[[8, 3, 2]]);
+    let seeing = Config {
+        state_dim: pixels.pixels(),
+        encoder: Encoder::Image(pixels),
+        actions: Actions::Discrete,
+        head: Head::Linear,
+        act_dim: 4,
+        ..small_config()
+    };
+    let folded = Config {
+        mixer: Mixer::Folded,
+        n_head: 1,
+        ..small_config()
+    };
+    let state_first = Config {
+        order: Order::StateFirst,
+        predictions: Predictions {
+            state: false,
+            return_to_go: true,
+        },
+        ..small_config()
+    };
+    let placed = [small_config(), seeing, folded, state_first].into_iter();
+    let placed = placed.flat_map(|config| {
+        [Dtype::F32, Dtype::Int8, Dtype::Int4].map(|dtype| Config {
+            dtype,
+            d_model: 40,
+            attention: Attention::Window,
+            embeddings: Embeddings::ATARI,
+            ..config
+        })
+    });
+    let streaming = [Dtype::F32, Dtype::Int8, Dtype::Int4].map(|dtype| Config {
+        dtype,
+        d_model: 40,
+        embeddings: Embeddings {
+            norm: false,
+            ..Embeddings::GYM
+        },
+        ..small_config()
+    });
+    for (seed, config) in (70..).zip(placed.chain(streaming)) {
+        assert_emulated_over(60, None, config, RewardMode::Observed, seed);
+    }
 }
 
 /// Each convolution: filters, kernel, stride.

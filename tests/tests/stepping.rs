@@ -2,8 +2,8 @@
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MAX_CONVOLUTIONS, Math, Mixer, Network, Order, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Embeddings, Encoder, Head,
+    ImageEncoder, MAX_CONVOLUTIONS, Math, Mixer, Network, Order, Positions, Predictions,
 };
 use dt_core::policy::{Policy, Predicted};
 use dt_core::unstable::int4;
@@ -199,9 +199,10 @@ fn configs() -> impl Strategy<Value = Config> {
         0..5usize,
     );
     let images = prop_oneof![2 => Just(None), 1 => images().prop_map(Some)];
-    let kinds = (dims, 1..=2u32, max_ep_len, choices, images, any::<bool>());
+    let embeddings = (any::<bool>(), any::<bool>(), any::<bool>());
+    let kinds = (dims, 1..=2u32, max_ep_len, choices, images, embeddings);
     kinds.prop_map(
-        |(dims, head_words, max_ep_len, choices, image, embedding_tanh)| {
+        |(dims, head_words, max_ep_len, choices, image, embeddings)| {
             let (state_dim, act_dim, n_layer, n_head, ff_words, context_len) = dims;
             let (dtype, window, activation, tanh, math, mixer, discrete, glu, heads) = choices;
             let mixer = match (mixer, n_head) {
@@ -250,7 +251,14 @@ fn configs() -> impl Strategy<Value = Config> {
                     _ => Order::ReturnFirst,
                 },
                 encoder: image.map_or(Encoder::Linear, Encoder::Image),
-                embedding_tanh,
+                embeddings: Embeddings {
+                    tanh: embeddings.0,
+                    norm: embeddings.1,
+                    positions: match embeddings.2 && window && mixer != Mixer::Convolution {
+                        true => Positions::Window,
+                        false => Positions::Timestep,
+                    },
+                },
                 network: Network::Transformer,
             }
         },

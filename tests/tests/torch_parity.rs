@@ -15,7 +15,7 @@ use tests::{python, smallest_spread};
 
 const TOLERANCE: f32 = 1e-5;
 
-const STREAMING: [&str; 7] = [
+const STREAMING: [&str; 8] = [
     "streaming_h1_relu_tanh_table",
     "streaming_h4_gelu_linear",
     "streaming_h4_relu_tanh_deep",
@@ -23,9 +23,10 @@ const STREAMING: [&str; 7] = [
     "streaming_h2_predicting",
     "streaming_h2_state_first_predicting",
     "streaming_h1_convolution",
+    "streaming_h2_without_embedding_norm",
 ];
 
-const WINDOW: [&str; 7] = [
+const WINDOW: [&str; 8] = [
     "window_h1_gelu_tanh",
     "window_h4_relu_linear_table",
     "window_h1_gelu_glu_tanh_table",
@@ -33,6 +34,7 @@ const WINDOW: [&str; 7] = [
     "window_h1_predicting",
     "window_h1_state_first_predicting",
     "window_h1_convolution",
+    "window_h4_atari",
 ];
 
 #[test]

@@ -66,7 +66,7 @@ pub struct Selection {
     /// The flash it must fit, in KiB
     #[arg(long, value_enum, default_value_t = Flash::Large)]
     pub flash: Flash,
-    /// Without what features of the `firmware` crate add: policies that are multilayer perceptrons
+    /// Without what features of the `firmware` crate add: policies that are multilayer perceptrons, and variants of the transformer
     #[arg(long)]
     pub plain: bool,
     /// With the encoder that policies need to see images

@@ -363,7 +363,8 @@ impl Blob<'_> {
             + linear(d, config.embedded_len())
             + linear(d, config.act_dim)
             + u64::from(config.max_ep_len) * u64::from(d)
-            + norm
+            + config.position_rows() as u64 * u64::from(d)
+            + if config.has_embedding_norm() { norm } else { 0 }
             + u64::from(config.n_layer) * layer
             + norm
             + if config.glu { linear(2 * d, d) } else { 0 }
@@ -416,6 +417,23 @@ impl Extent {
         self.f32(d_model);
     }
 
+    /// Nothing if it has no rows.
+    #[inline(never)]
+    fn table(&mut self, dtype: Dtype, rows: usize, cols: usize) {
+        if rows == 0 {
+            return;
+        }
+        match dtype {
+            Dtype::F32 => return self.f32(times(rows, cols)),
+            Dtype::Int8 => self.tensor(times(rows, cols)),
+            Dtype::Int4 => {
+                self.tensor(int4::packed_len(rows, cols));
+                self.tensor(int4::multipliers_len(rows, cols));
+            }
+        }
+        self.f32(rows);
+    }
+
     fn transformer(&mut self, config: &Config) {
         let [d, f, s, a] = [
             config.d_model,
@@ -434,37 +452,22 @@ impl Extent {
         }
         self.linear(outside, d, config.embedded_len() as usize);
         self.linear(outside, d, a);
-        if config.max_ep_len > 0 {
-            let rows = config.max_ep_len as usize;
-            match dtype {
-                Dtype::F32 => self.f32(times(rows, d)),
-                Dtype::Int8 => {
-                    self.tensor(times(rows, d));
-                    self.f32(rows);
-                }
-                Dtype::Int4 => {
-                    self.tensor(int4::packed_len(rows, d));
-                    self.tensor(int4::multipliers_len(rows, d));
-                    self.f32(rows);
-                }
-            }
+        self.table(dtype, config.max_ep_len as usize, d);
+        self.table(dtype, config.position_rows(), d);
+        if config.has_embedding_norm() {
+            self.norm(d);
         }
-        self.norm(d);
         for _ in 0..config.n_layer {
             self.norm(d);
-            match config.mixer {
-                Mixer::Folded => {
-                    self.linear(dtype, config.folded_rows() as usize, d);
-                    self.f32(d);
-                }
-                Mixer::Attention => {
-                    self.linear(dtype, times(3, d), d);
-                    self.linear(dtype, d, d);
-                }
-                Mixer::Convolution => {
-                    self.f32(times(times(TOKENS_PER_STEP, MIXED_TOKENS), d));
-                    self.f32(times(TOKENS_PER_STEP, d));
-                }
+            if config.is_convolved() {
+                self.f32(times(times(TOKENS_PER_STEP, MIXED_TOKENS), d));
+                self.f32(times(TOKENS_PER_STEP, d));
+            } else if config.is_folded() {
+                self.linear(dtype, config.folded_rows() as usize, d);
+                self.f32(d);
+            } else {
+                self.linear(dtype, times(3, d), d);
+                self.linear(dtype, d, d);
             }
             self.norm(d);
             self.linear(dtype, f, d);

@@ -7,7 +7,7 @@ use super::requires::{Needs, Required};
 use super::*;
 #[cfg(feature = "images")]
 use crate::config::Encoder;
-use crate::config::Order;
+use crate::config::{Embeddings, Order, Positions};
 use crate::int4::Packed;
 use crate::kernels::{self, packed_byte, packed_index, padded_cols};
 use crate::linear::{Linear, Weights};
@@ -107,7 +107,14 @@ fn decode(version: u32, bytes: &[u8]) -> Result<Manifest<'_>, BlobError> {
     let (mut manifest, rest) = first::<Manifest<'_>>(rest)?;
     let config = &mut manifest.config;
     config.glu = required.has(Needs::Glu);
-    config.embedding_tanh = required.has(Needs::EmbeddingTanh);
+    config.embeddings = Embeddings {
+        tanh: required.has(Needs::EmbeddingTanh),
+        norm: !required.has(Needs::NoEmbeddingNorm),
+        positions: match required.has(Needs::WindowPositions) {
+            true => Positions::Window,
+            false => Positions::Timestep,
+        },
+    };
     config.predictions = Predictions {
         state: required.has(Needs::StateHead),
         return_to_go: required.has(Needs::ReturnHead),
@@ -467,7 +474,10 @@ impl Check<'_> {
         self.linear(name("embed_state"), &embedding.state)?;
         self.linear(name("embed_action"), &embedding.action)?;
         self.table(name("embed_timestep"), &embedding.timestep)?;
-        self.norm(name("embed_ln"), &embedding.ln)?;
+        self.table(name("embed_position"), &embedding.position)?;
+        if let Some(ln) = &embedding.ln {
+            self.norm(name("embed_ln"), ln)?;
+        }
         for (index, layer) in (0..model.config.n_layer as usize).zip(model.layers()) {
             let name = |module| TensorName::of_layer(index, module);
             self.norm(name("ln_1"), &layer.ln_1)?;

@@ -26,10 +26,12 @@ pub(super) enum Needs {
     EmbeddingTanh,
     StateFirst,
     ConvolutionMixer,
+    NoEmbeddingNorm,
+    WindowPositions,
 }
 
 impl Needs {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::DiscreteActions,
         Self::SampledActions,
         Self::Glu,
@@ -43,6 +45,8 @@ impl Needs {
         Self::EmbeddingTanh,
         Self::StateFirst,
         Self::ConvolutionMixer,
+        Self::NoEmbeddingNorm,
+        Self::WindowPositions,
     ];
 
     /// Its name in files.
@@ -61,13 +65,23 @@ impl Needs {
             Self::EmbeddingTanh => "embedding-tanh",
             Self::StateFirst => "state-first",
             Self::ConvolutionMixer => "convolution-mixer",
+            Self::NoEmbeddingNorm => "no-embedding-norm",
+            Self::WindowPositions => "window-positions",
         }
     }
 
     /// Whether this build knows it.
     fn is_known(self) -> bool {
-        (cfg!(any(test, feature = "mlp")) || self != Self::Mlp)
-            && (cfg!(feature = "images") || self != Self::Convolutions)
+        match self {
+            Self::Mlp => cfg!(any(test, feature = "mlp")),
+            Self::Convolutions => cfg!(feature = "images"),
+            Self::EmbeddingTanh
+            | Self::StateFirst
+            | Self::ConvolutionMixer
+            | Self::NoEmbeddingNorm
+            | Self::WindowPositions => cfg!(any(test, feature = "variants")),
+            _ => true,
+        }
     }
 
     /// Whether the policy of `manifest` has it.
@@ -84,9 +98,12 @@ impl Needs {
             Self::ReturnHead => config.predictions.return_to_go,
             Self::Mlp => config.is_mlp(),
             Self::Convolutions => config.image().is_some(),
-            Self::EmbeddingTanh => config.embedding_tanh,
+            Self::EmbeddingTanh => config.has_embedding_tanh(),
             Self::StateFirst => config.is_state_first(),
             Self::ConvolutionMixer => config.is_convolved(),
+            // A perceptron has no embeddings at all.
+            Self::NoEmbeddingNorm => !config.has_embedding_norm(),
+            Self::WindowPositions => config.is_placed_in_window(),
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Activation, Attention, ConfigError, Head, Math, Mixer, Order};
+use crate::config::{Activation, Attention, ConfigError, Embeddings, Head, Math, Mixer, Order};
 use crate::fixture::{Fixture, config};
 
 fn bytes(file: &[u128]) -> &[u8] {
@@ -236,7 +236,7 @@ fn what_this_reader_does_not_know_is_refused_by_name() {
     let file = Fixture::new(config(), 1).emit().unwrap();
     for (requires, name) in [
         ("signature", "signature"),
-        ("glu,no-embedding-norm,signature", "no-embedding-norm"),
+        ("glu,not-yet-known,signature", "not-yet-known"),
         (
             "a-name-longer-than-this-reader-keeps",
             "a-name-longer-than-this-",
@@ -294,6 +294,11 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         n_head: 1,
         ..plain
     };
+    let atari = Config {
+        attention: Attention::Window,
+        embeddings: Embeddings::ATARI,
+        ..plain
+    };
     let gelu = Config {
         activation: Activation::Gelu,
         ..plain
@@ -323,6 +328,11 @@ fn what_is_required_is_named_and_what_is_named_is_required() {
         (critic, Choice::Greedy, "return-head"),
         (state_first, Choice::Greedy, "return-head,state-first"),
         (convolved, Choice::Greedy, "convolution-mixer"),
+        (
+            atari,
+            Choice::Greedy,
+            "embedding-tanh,no-embedding-norm,window-positions",
+        ),
         (
             heads,
             Choice::Greedy,
@@ -938,6 +948,7 @@ fn worked_example() -> (Manifest<'static>, Vec<u128>) {
         embed_state: linear(4, 1),
         embed_action: linear(4, 1),
         embed_timestep: &[],
+        embed_position: &[],
         embed_ln: norm,
         layers: &layers,
         ln_f: norm,

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::{AtMaxEpLen, Choice, Components, Manifest, Provenance, RewardMode};
 use crate::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
-    Predictions,
+    Actions, Activation, Attention, Config, Dtype, Embeddings, Encoder, Head, Math, Mixer, Network,
+    Order, Predictions,
 };
 
 #[derive(Deserialize)]
@@ -107,7 +107,7 @@ impl<'a> From<Manifest1<'a>> for Manifest<'a> {
                 actions: Actions::Continuous,
                 network: Network::Transformer,
                 encoder: Encoder::Linear,
-                embedding_tanh: false,
+                embeddings: Embeddings::GYM,
                 order: Order::ReturnFirst,
             },
             return_scale: manifest.return_scale,

@@ -77,7 +77,9 @@ pub struct Parameters<'a> {
     pub embed_action: Affine<'a>,
     /// max_ep_len × d_model.
     pub embed_timestep: &'a [f32],
-    /// d_model.
+    /// 3·context_len × d_model; empty without [`Positions::Window`](crate::config::Positions::Window).
+    pub embed_position: &'a [f32],
+    /// d_model; empty without [`Embeddings::norm`](crate::config::Embeddings::norm).
     pub embed_ln: Affine<'a>,
     /// n_layer of them.
     pub layers: &'a [LayerParameters<'a>],
@@ -446,8 +448,19 @@ impl Writer<'_> {
         self.convolutions(config, p)?;
         self.linear(name("embed_state"), &p.embed_state, outside, [d, s])?;
         self.linear(name("embed_action"), &p.embed_action, outside, [d, a])?;
-        self.table(config.max_ep_len as usize, d, p.embed_timestep)?;
-        self.norm(name("embed_ln"), &p.embed_ln, d)?;
+        for (table, rows, values) in [
+            (
+                "embed_timestep",
+                config.max_ep_len as usize,
+                p.embed_timestep,
+            ),
+            ("embed_position", config.position_rows(), p.embed_position),
+        ] {
+            self.table(name(table), [rows, d], values)?;
+        }
+        if config.has_embedding_norm() {
+            self.norm(name("embed_ln"), &p.embed_ln, d)?;
+        }
         let n_layer = config.n_layer as usize;
         if p.layers.len() != n_layer {
             return Err(EmitError::WrongLength {
@@ -498,8 +511,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn table(&mut self, rows: usize, cols: usize, values: &[f32]) -> Result<(), EmitError> {
-        let name = TensorName::plain("embed_timestep").part("weight");
+    fn table(
+        &mut self,
+        name: TensorName,
+        [rows, cols]: [usize; 2],
+        values: &[f32],
+    ) -> Result<(), EmitError> {
+        let name = name.part("weight");
         match self.dtype {
             _ if rows == 0 => check_len(name, values, 0),
             Dtype::F32 => self.f32(name, values, rows * cols),

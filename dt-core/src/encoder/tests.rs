@@ -2,8 +2,8 @@ use super::*;
 use crate::blob::tests::{forged, offset};
 use crate::blob::{Blob, BlobError, EmitError};
 use crate::config::{
-    Actions, Attention, ConfigError, Convolution, Encoder, Head, ImageEncoder, MAX_CONVOLUTIONS,
-    Predictions,
+    Actions, Attention, ConfigError, Convolution, Embeddings, Encoder, Head, ImageEncoder,
+    MAX_CONVOLUTIONS, Predictions,
 };
 use crate::fixture::{Fixture, Random, arena, bytes, config};
 use crate::golden::{self, SelfTestError};
@@ -49,7 +49,10 @@ fn configs() -> Vec<Config> {
                 configs.push(Config {
                     dtype,
                     attention,
-                    embedding_tanh: count % 2 == 0,
+                    embeddings: Embeddings {
+                        tanh: count % 2 == 0,
+                        ..Embeddings::GYM
+                    },
                     d_model: 40,
                     ..seeing(image(SHAPE, &CONVOLUTIONS[..count]))
                 });
@@ -298,7 +301,10 @@ fn an_overflow_in_a_convolution_fails_the_step() {
             for module in 0..4 {
                 let config = Config {
                     dtype,
-                    embedding_tanh: tanh,
+                    embeddings: Embeddings {
+                        tanh,
+                        ..Embeddings::GYM
+                    },
                     ..seeing(image(SHAPE, &CONVOLUTIONS))
                 };
                 let file = Fixture::new(config, 4).emit().unwrap();

@@ -6,8 +6,8 @@
 use anyhow::{Context, ensure};
 use dt_core::blob::{AtMaxEpLen, Golden};
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, MAX_CONVOLUTIONS,
-    Math, Mixer, Network, Order, Predictions,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Embeddings, Encoder, Head,
+    MAX_CONVOLUTIONS, Math, Mixer, Network, Order, Predictions,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -21,7 +21,7 @@ use crate::deploy::{Deployable, Trained, emit_bytes, in_pixels};
 use crate::nn::encoder;
 use crate::nn::layers::{Bound, masked_expectile, masked_mse};
 use crate::nn::parameters::Parameter;
-use crate::nn::transformer::{self, DecisionTransformer, Inputs, Precision, attention_mask};
+use crate::nn::transformer::{self, DecisionTransformer, Inputs, Now, Precision, attention_mask};
 use crate::run::Run;
 use crate::run::checkpoint::Checkpoint;
 
@@ -50,6 +50,8 @@ pub struct Dt {
     /// `"attention"`, or `"convolution"` over the last six tokens instead (Kim et al. 2024, "Decision ConvFormer"): without heads, and
     /// with streaming attention `context_len` has no part in it.
     pub mixer: TokenMixer,
+    /// `"gym"`, or `"atari"`: what the paper's network for Atari makes embeddings of, with `attention = "window"`.
+    pub embeddings: EmbeddingsName,
     /// `"relu"`, `"gelu_tanh"`, `"gelu"`, `"silu"` or `"tanh"`.
     #[serde(with = "ActivationName")]
     pub activation: Activation,
@@ -106,6 +108,26 @@ pub enum TokenMixer {
     Convolution,
 }
 
+/// What makes a token's embedding of its input, besides a matrix: either of the paper's two networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbeddingsName {
+    /// Each token is told its timestep; then a layer norm.
+    #[default]
+    Gym,
+    /// A tanh; each token is told its place in the window, and all of it one timestep; no norm.
+    Atari,
+}
+
+impl EmbeddingsName {
+    const fn network(self) -> Embeddings {
+        match self {
+            Self::Gym => Embeddings::GYM,
+            Self::Atari => Embeddings::ATARI,
+        }
+    }
+}
+
 impl Default for Dt {
     fn default() -> Self {
         Self {
@@ -117,6 +139,7 @@ impl Default for Dt {
             max_ep_len: 1000,
             attention: Attention::Streaming,
             mixer: TokenMixer::Attention,
+            embeddings: EmbeddingsName::Gym,
             activation: Activation::Relu,
             head: Head::Tanh,
             glu: false,
@@ -221,9 +244,10 @@ impl Supervised for Dt {
                 }
             };
         }
-        match self.attention {
-            Attention::Streaming => of!("streaming"),
-            Attention::Window => of!("window"),
+        match (self.attention, self.embeddings) {
+            (Attention::Streaming, _) => of!("streaming"),
+            (Attention::Window, EmbeddingsName::Gym) => of!("window"),
+            (Attention::Window, EmbeddingsName::Atari) => of!("window, Atari's embeddings"),
         }
     }
 
@@ -255,6 +279,12 @@ impl Supervised for Dt {
                     .to_owned();
                 return Err(Refusal::new("dt.return_expectile", message));
             }
+        }
+        if self.embeddings == EmbeddingsName::Atari
+            && (self.attention != Attention::Window || self.mixer != TokenMixer::Attention)
+        {
+            let message = "are \"atari\": tokens are told their places in the window, so dt.attention must be \"window\" and dt.mixer \"attention\"";
+            return Err(Refusal::new("dt.embeddings", message));
         }
         let valid = network.validate();
         valid.map_err(|error| Refusal::new(Self::NAME, error.to_string()))?;
@@ -434,7 +464,7 @@ impl Dt {
                 Some(image) => Encoder::Image(encoder::encoder(image, &self.convolutions())),
                 None => Encoder::Linear,
             },
-            embedding_tanh: false,
+            embeddings: self.embeddings.network(),
             order: match self.is_reinformer() {
                 true => Order::StateFirst,
                 false => Order::ReturnFirst,
@@ -506,7 +536,7 @@ impl Dt {
         let config = self.network(dims, Dtype::F32);
         let mut network = DecisionTransformer::bind(&config, network);
         if matches!(mode, Mode::Training { .. }) {
-            network = network.in_precision(self.precision);
+            network = network.in_precision(self.precision).told(Now::First);
         }
         let (_, timesteps) = inputs.timesteps.size2().expect("timesteps are (B, T)");
         let mask = attention_mask(&config, timesteps as usize, inputs.timesteps.device());

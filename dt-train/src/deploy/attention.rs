@@ -9,7 +9,7 @@ use std::iter::repeat_n;
 use dt_core::blob::Blob;
 use dt_core::config::{Attention, Config, Encoder, Order, TOKENS_PER_STEP};
 use dt_core::unstable::model::{Linear, Mixing, Model, Norm};
-use dt_core::unstable::ops::activate;
+use dt_core::unstable::ops::{activate, tanh};
 use dt_core::unstable::quant::NonFinite;
 
 use super::predict::Context;
@@ -54,16 +54,15 @@ impl Weights {
 /// # Errors
 /// In words.
 pub fn check_file(config: &Config) -> Result<(), &'static str> {
-    let is_plain = config.encoder == Encoder::Linear && !config.embedding_tanh;
     if config.is_convolved() {
         return Err("convolutions mix its tokens: there is no attention");
     }
-    match (config.is_mlp(), is_plain) {
-        (false, true) => Ok(()),
-        (true, _) => Err("a perceptron has no attention"),
-        (false, false) => Err(
-            "of a policy file that sees images, or whose embeddings have a tanh, attention is not computed; ask its run",
-        ),
+    if config.is_mlp() {
+        return Err("a perceptron has no attention");
+    }
+    match config.encoder {
+        Encoder::Linear => Ok(()),
+        _ => Err("of a policy file that sees images attention is not computed; ask its run"),
     }
 }
 
@@ -131,10 +130,25 @@ fn embedded(model: &Model<'_>, context: &Context) -> Vec<Vec<f32>> {
         if config.is_state_first() {
             tokens.swap(0, 1);
         }
-        let row = std::cmp::min(context.timesteps[t], last) as usize;
+        let now = match config.is_placed_in_window() {
+            true => context.timesteps.len() - 1,
+            false => t,
+        };
+        let row = std::cmp::min(context.timesteps[now], last) as usize;
+        let mut place = 3 * t;
         tokens.map(|mut token| {
+            if config.embeddings.tanh {
+                token.iter_mut().for_each(|x| *x = tanh(config.math, *x));
+            }
             embedding.timestep.add(row, &mut token);
-            norm(&embedding.ln, &token, config)
+            if config.is_placed_in_window() {
+                embedding.position.add(place, &mut token);
+                place += 1;
+            }
+            match &embedding.ln {
+                Some(ln) => norm(ln, &token, config),
+                None => token,
+            }
         })
     });
     tokens.collect()
@@ -241,15 +255,9 @@ mod tests {
     fn only_files_that_are_computed_are_taken() {
         let plain = Dt::default().network(Dims::vectors(3, 1), Dtype::F32);
         assert_eq!(check_file(&plain), Ok(()));
-        let tanh = Config {
-            embedding_tanh: true,
-            ..plain
-        };
         let encoder = Encoder::Image(crate::nn::encoder::encoder([4, 4, 1], &[]));
         let sees = Config { encoder, ..plain };
-        for config in [tanh, sees] {
-            assert!(check_file(&config).unwrap_err().ends_with("ask its run"));
-        }
+        assert!(check_file(&sees).unwrap_err().ends_with("ask its run"));
         let perceptron = Config::mlp([3, 1], [2, 16], 1);
         let refused = check_file(&perceptron).unwrap_err();
         assert_eq!(refused, "a perceptron has no attention");

@@ -242,11 +242,12 @@ impl<'a> Network<'a> {
             convolutions,
             embed_state: self.linear("embed_state", [d, features])?,
             embed_action: self.linear("embed_action", [d, a])?,
-            embed_timestep: match rows {
-                0 => &[],
-                rows => self.weights.get("embed_timestep", &[rows, d])?,
+            embed_timestep: self.table("embed_timestep", [rows, d])?,
+            embed_position: self.table("embed_position", [self.config.position_rows(), d])?,
+            embed_ln: match self.config.has_embedding_norm() {
+                true => self.norm("embed_ln")?,
+                false => Affine::default(),
             },
-            embed_ln: self.norm("embed_ln")?,
             layers,
             hidden: &[],
             ln_f: self.norm("ln_f")?,
@@ -264,6 +265,14 @@ impl<'a> Network<'a> {
                 false => Affine::default(),
             },
         })
+    }
+
+    /// Nothing if it has no rows.
+    fn table(&self, name: &str, [rows, cols]: [usize; 2]) -> Result<&'a [f32], CheckpointError> {
+        match rows {
+            0 => Ok(&[]),
+            rows => self.weights.get(name, &[rows, cols]),
+        }
     }
 
     /// A perceptron's hidden layer.

@@ -5,7 +5,7 @@ use std::fmt;
 use dt_core::blob::{Blob, Choice};
 use dt_core::config::{Actions, Math, Mixer};
 use dt_core::unstable::choice::choose;
-use dt_core::unstable::model::Table;
+use dt_core::unstable::model::{Embedding, Table};
 use dt_core::unstable::quant::NonFinite;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,25 @@ pub struct Report {
     pub arena_bytes: usize,
     /// Weights and biases.
     pub parameters: u64,
+}
+
+/// Value number `i` of a table.
+fn entry(table: &Table<'_>, i: usize) -> f32 {
+    match *table {
+        Table::F32 { weight, .. } => weight[i],
+        Table::Int8 {
+            cols,
+            weight,
+            scale,
+        } => f32::from(weight[i]) * scale[i / cols],
+        Table::Int4 {
+            cols,
+            packed,
+            scale,
+        } => packed
+            .weight(cols, i / cols, i % cols)
+            .map_or(f32::NAN, |q| f32::from(q) * scale[i / cols]),
+    }
 }
 
 /// How far the weights of one matrix are from the trained ones.
@@ -86,28 +105,21 @@ impl Report {
                 })
             })
             .collect();
-        if config.max_ep_len > 0 {
-            let error =
-                LayerError::new("embed_timestep", trained("embed_timestep"), |i| match blob
-                    .model()
-                    .embedding()
-                    .timestep
-                {
-                    Table::F32 { weight, .. } => weight[i],
-                    Table::Int8 {
-                        cols,
-                        weight,
-                        scale,
-                    } => f32::from(weight[i]) * scale[i / cols],
-                    Table::Int4 {
-                        cols,
-                        packed,
-                        scale,
-                    } => packed
-                        .weight(cols, i / cols, i % cols)
-                        .map_or(f32::NAN, |q| f32::from(q) * scale[i / cols]),
-                });
-            layers.insert(3, error);
+        // Where they stand in the file: behind what embeds the action.
+        let action = |layer: &LayerError| layer.name.starts_with("embed_action");
+        let mut place = layers.iter().position(action).map_or(0, |index| index + 1);
+        let Embedding {
+            timestep, position, ..
+        } = blob.model().embedding();
+        for (name, rows, table) in [
+            ("embed_timestep", config.max_ep_len as usize, timestep),
+            ("embed_position", config.position_rows(), position),
+        ] {
+            if rows > 0 {
+                let error = LayerError::new(name, trained(name), |i| entry(&table, i));
+                layers.insert(place, error);
+                place += 1;
+            }
         }
         Ok(Self {
             layers,

@@ -68,7 +68,11 @@ pub fn policy_rs(blob: &Blob<'_>, file: &str) -> String {
     }},
     network: dt_core::config::Network::{:?},
     encoder: {},
-    embedding_tanh: {},
+    embeddings: dt_core::config::Embeddings {{
+        tanh: {},
+        norm: {},
+        positions: dt_core::config::Positions::{:?},
+    }},
     order: dt_core::config::Order::{:?},
 }};
 
@@ -96,7 +100,9 @@ pub const ARENA_WORDS: usize = CONFIG.arena_words();
         config.predictions.return_to_go,
         config.network,
         encoder(config),
-        config.embedding_tanh,
+        config.embeddings.tanh,
+        config.embeddings.norm,
+        config.embeddings.positions,
         config.order,
     );
     source

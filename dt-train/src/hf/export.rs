@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use dt_core::config::{Actions, Attention, Config, Dtype, Head};
+use dt_core::config::{Actions, Attention, Config, Dtype, Embeddings, Head};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
@@ -98,6 +98,12 @@ fn config(run: &Run, network: &Config) -> anyhow::Result<Value> {
     if network.is_convolved() {
         bail!(
             "{}: dt.mixer is \"convolution\", and transformers has attention alone; train with --set dt.mixer=attention",
+            run.dir.display()
+        );
+    }
+    if network.embeddings != Embeddings::GYM {
+        bail!(
+            "{}: dt.embeddings is \"atari\", and transformers has the other of the paper's networks; train with --set dt.embeddings=gym",
             run.dir.display()
         );
     }

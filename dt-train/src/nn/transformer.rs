@@ -18,7 +18,7 @@ use super::parameters::{Init, Parameter, ParameterList, framework_init};
 /// The transformer body starts as GPT-2 does (Radford et al. 2019): N(0, 0.02) with zero biases, but the two matrices
 /// of a block that write to the residual stream, of which there are 2 · n_layer, at 0.02/√(2 · n_layer), so that the
 /// stream's variance does not grow with depth; embeddings, head and mixing convolutions as libtorch's layers do, uniform in
-/// ±1/√fan_in; the timestep table as N(0, `timestep_std`).
+/// ±1/√fan_in; the timestep table as N(0, `timestep_std`), that of places in a window as zeros.
 pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
     let [state_dim, act_dim, d, d_ff] = [
         config.state_dim,
@@ -40,7 +40,13 @@ pub fn parameters(config: &Config, timestep_std: f64) -> Vec<Parameter> {
         let shape = [i64::from(config.max_ep_len), d];
         list.push("embed_timestep", &shape, Init::Normal(timestep_std));
     }
-    list.norm("embed_ln", d);
+    if config.is_placed_in_window() {
+        let shape = [config.position_rows() as i64, d];
+        list.push("embed_position", &shape, Init::Zeros);
+    }
+    if config.has_embedding_norm() {
+        list.norm("embed_ln", d);
+    }
     let residual = [
         Init::Normal(BODY_STD / f64::from(2 * config.n_layer).sqrt()),
         Init::Zeros,
@@ -110,6 +116,15 @@ pub enum Precision {
     Bf16,
 }
 
+/// Of which timestep of a sequence all of it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Now {
+    /// As in training, where every timestep of a sequence is the newest in its turn: what came before it is told alike then.
+    First,
+    /// As a controller runs it.
+    Last,
+}
+
 /// The network, bound to parameter tensors.
 #[derive(Debug)]
 pub struct DecisionTransformer {
@@ -120,7 +135,9 @@ pub struct DecisionTransformer {
     embed_state: Linear,
     embed_action: Linear,
     embed_timestep: Option<Tensor>,
-    embed_ln: LayerNorm,
+    embed_position: Option<Tensor>,
+    embed_ln: Option<LayerNorm>,
+    now: Now,
     layers: Vec<Block>,
     ln_f: LayerNorm,
     glu: Option<Linear>,
@@ -184,7 +201,10 @@ impl DecisionTransformer {
             embed_state: linear("embed_state"),
             embed_action: linear("embed_action"),
             embed_timestep: (config.max_ep_len > 0).then(|| parameters.tensor("embed_timestep")),
-            embed_ln: norm("embed_ln"),
+            embed_position: (config.is_placed_in_window())
+                .then(|| parameters.tensor("embed_position")),
+            embed_ln: (config.has_embedding_norm()).then(|| norm("embed_ln")),
+            now: Now::Last,
             layers: (0..config.n_layer)
                 .map(|i| Block {
                     ln_1: norm(&format!("layers.{i}.ln_1")),
@@ -226,6 +246,13 @@ impl DecisionTransformer {
                 }
             }
         }
+        self
+    }
+
+    /// Where all of a window is told one timestep ([`Positions::Window`](dt_core::config::Positions::Window)): which of the sequence's
+    /// that is. The last one's, unless said otherwise, as a controller runs it.
+    pub fn told(mut self, now: Now) -> Self {
+        self.now = now;
         self
     }
 
@@ -319,22 +346,32 @@ impl DecisionTransformer {
             tokens.swap(0, 1);
         }
         let mut tokens = Tensor::stack(&tokens, 2);
-        if self.config.embedding_tanh {
+        if self.config.embeddings.tanh {
             tokens = tokens.tanh();
         }
         let tokens = match &self.embed_timestep {
             Some(table) => {
                 // Timesteps beyond the table share its last row.
-                let timesteps = inputs.timesteps.clamp_max(table.size()[0] - 1);
+                let told = match (self.config.is_placed_in_window(), self.now) {
+                    (false, _) => inputs.timesteps.shallow_clone(),
+                    (true, Now::First) => inputs.timesteps.narrow(1, 0, 1),
+                    (true, Now::Last) => inputs.timesteps.narrow(1, t - 1, 1),
+                };
+                let timesteps = told.clamp_max(table.size()[0] - 1);
                 let time = Tensor::embedding(table, &timesteps, -1, false, false);
                 tokens + time.unsqueeze(2)
             }
             None => tokens,
         };
-        let d = i64::from(self.config.d_model);
-        self.embed_ln
-            .forward(&tokens)
-            .reshape([b, t * TOKENS_PER_STEP as i64, d])
+        let (n, d) = (t * TOKENS_PER_STEP as i64, i64::from(self.config.d_model));
+        let mut tokens = tokens.reshape([b, n, d]);
+        if let Some(table) = &self.embed_position {
+            tokens += table.narrow(0, 0, n);
+        }
+        match &self.embed_ln {
+            Some(norm) => norm.forward(&tokens),
+            None => tokens,
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use dt_core::blob::{
     Vectors,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Dtype, Encoder, Head, Math, Mixer, Network, Order,
-    Predictions,
+    Actions, Activation, Attention, Config, Dtype, Embeddings, Encoder, Head, Math, Mixer, Network,
+    Order, Predictions,
 };
 use host_sim::policy_file::PolicyFile;
 use rand_chacha::ChaCha8Rng;
@@ -34,7 +34,7 @@ pub fn config(state_dim: u32, act_dim: u32) -> Config {
         predictions: Predictions::NONE,
         network: Network::Transformer,
         encoder: Encoder::Linear,
-        embedding_tanh: false,
+        embeddings: Embeddings::GYM,
         order: Order::ReturnFirst,
     }
 }
@@ -106,6 +106,7 @@ pub fn random_policy(config: Config, env: &str, reward: RewardMode) -> PolicyFil
         embed_state: borrow(&embed[1]),
         embed_action: borrow(&embed[2]),
         embed_timestep: &embed[3].0,
+        embed_position: &[],
         embed_ln: borrow(&embed[4]),
         layers: &layers,
         hidden: &[],

@@ -8,8 +8,9 @@ use dt_core::blob::{
     Sampling, VERSION, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MAX_CONVOLUTIONS, MIXED_TOKENS, Math, Mixer, Network, Order, Predictions, TOKENS_PER_STEP,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Embeddings, Encoder, Head,
+    ImageEncoder, MAX_CONVOLUTIONS, MIXED_TOKENS, Math, Mixer, Network, Order, Predictions,
+    TOKENS_PER_STEP,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -172,6 +173,7 @@ impl File {
         let heads = config.predictions;
         let state_head = random.linear(if heads.state { s } else { 0 }, d);
         let return_head = random.linear(if heads.return_to_go { 1 } else { 0 }, d);
+        let places = random.numbers(config.position_rows() * d, random.weight);
         let [embed_return, embed_state, embed_action, head] = ends.each_ref().map(Owned::borrow);
         let [embed_ln, ln_f] = norms.each_ref().map(Owned::borrow);
         let parameters = Parameters {
@@ -180,7 +182,11 @@ impl File {
             embed_state,
             embed_action,
             embed_timestep: &table,
-            embed_ln,
+            embed_position: &places,
+            embed_ln: match config.has_embedding_norm() {
+                true => embed_ln,
+                false => Affine::default(),
+            },
             layers: &layers,
             hidden: &hidden,
             ln_f,
@@ -266,7 +272,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         },
         network: Network::Transformer,
         encoder: Encoder::Linear,
-        embedding_tanh: false,
+        embeddings: Embeddings::GYM,
         order: Order::ReturnFirst,
     };
     // Last, so that what was found before means the same.
@@ -282,6 +288,16 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
                 [config.n_layer, config.d_ff],
                 config.context_len,
             )
+        };
+    }
+    if (128..160).contains(&choice_and_network) {
+        let is_window = config.attention == Attention::Window && config.mixer != Mixer::Convolution;
+        config.embeddings = match is_window {
+            true => Embeddings::ATARI,
+            false => Embeddings {
+                norm: false,
+                ..Embeddings::GYM
+            },
         };
     }
     if (160..192).contains(&choice_and_network) {
@@ -311,7 +327,7 @@ fn manifest(script: &mut Script<'_>) -> Manifest<'static> {
         let image = image(script);
         config.state_dim = image.pixels();
         config.encoder = Encoder::Image(image);
-        config.embedding_tanh = max_ep_len_and_image % 2 == 1;
+        config.embeddings.tanh = max_ep_len_and_image % 2 == 1;
         config.predictions.state = false;
     }
     let golden_images = u32::from(config.image().is_some());

@@ -404,6 +404,18 @@ fn libtorch_and_the_window_engine_agree() {
     assert!(difference <= TOLERANCE, "{difference}");
 }
 
+/// Places in the window, and the time of its newest timestep for all of it, past the end of the table too.
+#[test]
+fn libtorch_and_the_engine_place_tokens_alike() {
+    let run = run_of(Dt {
+        attention: Attention::Window,
+        embeddings: EmbeddingsName::Atari,
+        ..Dt::default()
+    });
+    let difference = largest_difference_of(&run).unwrap();
+    assert!(difference <= TOLERANCE, "{difference}");
+}
+
 /// A policy that asks itself asks for the same in libtorch: within the data's returns, which both meet.
 #[test]
 fn libtorch_and_the_engine_ask_themselves_alike() {

@@ -1,6 +1,8 @@
 //! Receptive field, masks, loss and initial values; a randomized network for other tests.
 
-use dt_core::config::{Actions, Dtype, Encoder, Math, Mixer, Network, Order, Predictions};
+use dt_core::config::{
+    Actions, Dtype, Embeddings, Encoder, Math, Mixer, Network, Order, Predictions,
+};
 
 use super::*;
 use crate::nn::flat::Flat;
@@ -29,7 +31,7 @@ pub(crate) fn config(attention: Attention) -> Config {
         predictions: Predictions::NONE,
         network: Network::Transformer,
         encoder: Encoder::Linear,
-        embedding_tanh: false,
+        embeddings: Embeddings::GYM,
         order: Order::ReturnFirst,
     }
 }
@@ -41,7 +43,9 @@ pub(crate) fn randomized(config: &Config) -> Flat {
     for (name, view) in names.collect::<Vec<_>>().iter().zip(parameters.frozen()) {
         let mut drawn = pseudo_random(&view.size(), name.len() as i64);
         drawn = match view.size().as_slice() {
-            [_, fan_in] if name != "embed_timestep" => drawn * (2.0 / (*fan_in as f64).sqrt()),
+            [_, fan_in] if !["embed_timestep", "embed_position"].contains(&name.as_str()) => {
+                drawn * (2.0 / (*fan_in as f64).sqrt())
+            }
             _ if name.ends_with("weight") => drawn * 0.3 + 1.0,
             _ => drawn * 0.3,
         };
@@ -93,6 +97,38 @@ fn sensitivity(config: &Config, change: impl Fn(&mut Inputs)) -> Vec<f64> {
     change(&mut changed);
     let difference = forward(config, &parameters, &changed) - before;
     (0..14).map(|t| largest(&difference.select(1, t))).collect()
+}
+
+/// While training all of a window is told its first timestep, and nothing of the others.
+#[test]
+fn a_window_is_told_one_timestep() {
+    let config = Config {
+        embeddings: Embeddings::ATARI,
+        ..config(Attention::Window)
+    };
+    let parameters = randomized(&config);
+    let steps = i64::from(config.context_len);
+    let told = |now: Option<Now>, times: &[i64]| {
+        let model = DecisionTransformer::bind(&config, &Bound::frozen(&parameters));
+        let model = match now {
+            Some(now) => model.told(now),
+            None => model,
+        };
+        let seen = Inputs {
+            timesteps: Tensor::from_slice(times).unsqueeze(0),
+            ..inputs(steps, 1)
+        };
+        let mask = attention_mask(&config, times.len(), Device::Cpu);
+        model.forward(&seen, &mask, 0.0)
+    };
+    assert_eq!(steps, 4);
+    let (fives, eights) = (told(None, &[5; 4]), told(None, &[8; 4]));
+    assert!(largest(&(&fives - &eights)) > 0.01);
+    assert_eq!(told(Some(Now::First), &[5, 6, 7, 8]), fives);
+    // As a controller runs it.
+    for now in [None, Some(Now::Last)] {
+        assert_eq!(told(now, &[5, 6, 7, 8]), eights);
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@ use dt_core::blob::{
     Provenance, Sampling, Vectors, emit, emitted_len,
 };
 use dt_core::config::{
-    Actions, Activation, Attention, Config, Convolution, Dtype, Encoder, Head, ImageEncoder,
-    MIXED_TOKENS, Math, Mixer, Network, Order, Predictions, TOKENS_PER_STEP,
+    Actions, Activation, Attention, Config, Convolution, Dtype, Embeddings, Encoder, Head,
+    ImageEncoder, MIXED_TOKENS, Math, Mixer, Network, Order, Predictions, TOKENS_PER_STEP,
 };
 use dt_core::golden;
 use dt_core::policy::Policy;
@@ -57,7 +57,7 @@ pub const PAPER: Model = Model {
         predictions: Predictions::NONE,
         network: Network::Transformer,
         encoder: Encoder::Linear,
-        embedding_tanh: false,
+        embeddings: Embeddings::GYM,
         order: Order::ReturnFirst,
     },
     flash: Flash::Large,
@@ -146,7 +146,10 @@ const ATARI: Model = Model {
         context_len: 30,
         mixer: Mixer::Attention,
         activation: Activation::Gelu,
-        embedding_tanh: true,
+        embeddings: Embeddings {
+            tanh: true,
+            ..Embeddings::GYM
+        },
         ..seeing(
             [84, 84, 4],
             [[32, 8, 4], [64, 4, 2], [64, 3, 1]],
@@ -658,6 +661,7 @@ impl Tensors {
             embed_state: affine(embed_state),
             embed_action: affine(embed_action),
             embed_timestep: &self.embed_timestep,
+            embed_position: &[],
             embed_ln: affine(embed_ln),
             layers: &layers,
             hidden: &hidden,

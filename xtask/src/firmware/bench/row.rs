@@ -107,8 +107,8 @@ const MAX_SPREAD_PERCENT: u64 = 1;
 /// How far above a step the bound that `dt-core` promises may lie, in percent.
 const MAX_SLACK_PERCENT: u64 = 15;
 
-/// Arena and stack of the published model together: 64 KiB, and what the description of an image's encoder takes where a
-/// configuration lies on the stack.
+/// Arena and stack of the published model together: 64 KiB, and half of one, since the compiler's choices depend on where it is
+/// built.
 const PAPER_RAM: u64 = 64 * 1024 + 512;
 
 impl Row {
