@@ -1,14 +1,16 @@
 //! Writes small policies with random weights, for the tests of the Python package and of the emulated Pico.
 //!
 //! Usage: `policies FOLDER`; `cargo xtask python` runs this. Of each kind there is one that acts on the pendulum, and one
-//! for each of two MuJoCo robots, one that draws its choices on CartPole, and three quick ones; every file has golden vectors.
+//! for each of two MuJoCo robots, one of each kind that needs a feature of `dt-core`, one that draws its choices on CartPole, and three quick ones; every file has golden vectors.
 
 use std::path::PathBuf;
 
 use dt_core::blob::{Choice, RewardMode, Sampling};
-use dt_core::config::{Actions, Attention, Config, Dtype, Head};
+use dt_core::config::{
+    Actions, Attention, Config, Dtype, Embeddings, Head, Mixer, Order, Predictions,
+};
 use host_sim::policy_file::PolicyFile;
-use tests::{Sample, episodes, small_config};
+use tests::{Sample, episodes, small_config, small_perceptron};
 
 fn main() {
     let folder: PathBuf = std::env::args_os()
@@ -29,6 +31,24 @@ fn main() {
         dtype: Dtype::Int4,
         ..streaming
     };
+    let convolved = Config {
+        mixer: Mixer::Convolution,
+        n_head: 1,
+        ..streaming
+    };
+    let state_first = Config {
+        order: Order::StateFirst,
+        predictions: Predictions {
+            state: false,
+            return_to_go: true,
+        },
+        ..streaming
+    };
+    let placed = Config {
+        attention: Attention::Window,
+        embeddings: Embeddings::ATARI,
+        ..streaming
+    };
     let policies = [
         ("pendulum", "pendulum", streaming, RewardMode::Observed),
         ("constant", "pendulum", streaming, RewardMode::Constant),
@@ -42,6 +62,20 @@ fn main() {
             streaming,
             RewardMode::Observed,
         ),
+        (
+            "perceptron",
+            "pendulum",
+            small_perceptron(),
+            RewardMode::Observed,
+        ),
+        ("convolved", "pendulum", convolved, RewardMode::Observed),
+        (
+            "state_first",
+            "pendulum",
+            state_first,
+            RewardMode::Predicted,
+        ),
+        ("placed", "pendulum", placed, RewardMode::Observed),
     ];
     let write = |name: &str, file: &PolicyFile| {
         let path = folder.join(name).with_extension("dtb");

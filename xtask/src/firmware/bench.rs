@@ -3,7 +3,7 @@
 //! Instructions are counted by the emulator and exact; they differ from cycles. Cycles are estimates ([`trace`]).
 
 mod case;
-mod models;
+pub(crate) mod models;
 mod parts;
 mod row;
 mod snapshot;

