@@ -3,11 +3,12 @@
 use serde::Serializer;
 use serde::ser::{Error as _, SerializeTuple as _};
 
+use super::extent::Extent;
 use super::requires::Required;
 use super::*;
-use crate::config::{ImageEncoder, MIXED_TOKENS, Mixer, TOKENS_PER_STEP};
+use crate::config::{Dtype, ImageEncoder, MIXED_TOKENS, Mixer, TOKENS_PER_STEP};
 use crate::int4;
-use crate::kernels::{packed_byte, packed_index};
+use crate::kernels::{packed_byte, packed_index, packed_len};
 use crate::quant::{Grid, WEIGHT_MAX};
 use crate::slices::Guaranteed;
 
