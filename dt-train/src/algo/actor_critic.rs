@@ -78,6 +78,20 @@ pub struct Common {
     pub critic_learning_rate: f64,
 }
 
+/// [`ActorCritic::common`] of a section, whose keys have the same names.
+macro_rules! common_of {
+    ($section:expr) => {
+        $crate::algo::actor_critic::Common {
+            d_model: $section.d_model,
+            n_layer: $section.n_layer,
+            discount: $section.discount,
+            normalize_rewards: $section.normalize_rewards,
+            critic_learning_rate: $section.critic_learning_rate,
+        }
+    };
+}
+pub(super) use common_of;
+
 impl Common {
     /// The network that acts, of choices by their logits.
     pub fn actor(&self, actions: Actions) -> Bc {

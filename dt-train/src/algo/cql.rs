@@ -7,7 +7,7 @@ use dt_core::config::Actions;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::actor_critic::{ActorCritic, Common, Network, Part, Step, within};
+use super::actor_critic::{ActorCritic, Common, Network, Part, Step, common_of, within};
 use super::td3bc::critic_loss;
 use super::{Dims, Mode, Refusal, Supervised};
 use crate::collect::actor::LOG_STD;
@@ -74,13 +74,7 @@ impl ActorCritic for Cql {
     const LEARNS_CHOICES: bool = true;
 
     fn common(&self) -> Common {
-        Common {
-            d_model: self.d_model,
-            n_layer: self.n_layer,
-            discount: self.discount,
-            normalize_rewards: self.normalize_rewards,
-            critic_learning_rate: self.critic_learning_rate,
-        }
+        common_of!(self)
     }
 
     /// Actor, critics, the logarithm of the temperature, target critics; of choices what they are worth, and its target.

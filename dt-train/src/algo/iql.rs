@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::actor_critic::{ActorCritic, Common, Network, Part, Step, within};
+use super::actor_critic::{ActorCritic, Common, Network, Part, Step, common_of, within};
 use super::td3bc::critic_loss;
 use super::{Dims, Refusal, Supervised};
 use crate::collect::actor::LOG_STD;
@@ -63,13 +63,7 @@ impl ActorCritic for Iql {
     const TITLE: &'static str = "implicit Q-learning";
 
     fn common(&self) -> Common {
-        Common {
-            d_model: self.d_model,
-            n_layer: self.n_layer,
-            discount: self.discount,
-            normalize_rewards: self.normalize_rewards,
-            critic_learning_rate: self.critic_learning_rate,
-        }
+        common_of!(self)
     }
 
     /// Actor, critics, value, target critics.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::actor_critic::{ActorCritic, Common, Network, Part, Step, within};
+use super::actor_critic::{ActorCritic, Common, Network, Part, Step, common_of, within};
 use super::{Dims, Mode, Refusal, Supervised};
 use crate::data::transitions::Transition;
 use crate::nn::critics::{self, smaller};
@@ -58,13 +58,7 @@ impl ActorCritic for Td3Bc {
     const TITLE: &'static str = "TD3+BC";
 
     fn common(&self) -> Common {
-        Common {
-            d_model: self.d_model,
-            n_layer: self.n_layer,
-            discount: self.discount,
-            normalize_rewards: self.normalize_rewards,
-            critic_learning_rate: self.critic_learning_rate,
-        }
+        common_of!(self)
     }
 
     /// Actor, critics, and the targets of both.
