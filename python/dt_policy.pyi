@@ -80,13 +80,13 @@ class Policy:
         """The target return that the file suggests, in the environment's units."""
     @property
     def reward_mode(self) -> str:
-        """Where the return-to-go comes from after each step: "observed", "constant" or "external"."""
+        """Where the return-to-go comes from after each step: "observed", "constant", "external" or "predicted"."""
     @property
     def context_len(self) -> int:
         """Timesteps that a token attends to, K."""
     @property
     def attention(self) -> str:
-        """Streaming or window, in lower case."""
+        """Streaming or window, in lower case; "none" of a perceptron."""
     @property
     def dtype(self) -> str:
         """Of the weights: "f32", "int8" or "int4"."""

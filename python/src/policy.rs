@@ -376,10 +376,14 @@ impl Policy {
         self.manifest().config.context_len
     }
 
-    /// "streaming" or "window".
+    /// "streaming" or "window"; "none" of what has none, a perceptron.
     #[getter]
     fn attention(&self) -> String {
-        spelled(self.manifest().config.attention)
+        let config = &self.manifest().config;
+        match config.is_mlp() {
+            true => "none".to_owned(),
+            false => spelled(config.attention),
+        }
     }
 
     /// Of the weights: "f32", "int8" or "int4".
@@ -401,7 +405,10 @@ impl Policy {
             config.state_dim,
             config.act_dim,
             self.dtype(),
-            self.attention(),
+            match config.is_mlp() {
+                true => "a perceptron".to_owned(),
+                false => self.attention(),
+            },
             config.context_len,
         )
     }

@@ -102,8 +102,12 @@ def acted(policy, target, observations, rewards, seed=None):
     return np.stack(actions)
 
 
+# For which dt-core has features.
+OTHERS = ["perceptron", "convolved", "placed", "state_first"]
+
+
 @pytest.mark.parametrize("guard", [True, False])
-@pytest.mark.parametrize("name", ["pendulum", "constant", "external", "window", "int4", "hopper", "halfcheetah"])
+@pytest.mark.parametrize("name", ["pendulum", "constant", "external", "window", "int4", "hopper", "halfcheetah", *OTHERS])
 def test_actions_are_those_of_host_sim(policies, host_sim, tmp_path, name, guard):
     policy, file = Policy(policies / f"{name}.dtb", guard=guard), tmp_path / "recording"
     options = [f"--target-return={TARGET}", f"--episodes={EPISODES}", f"--seed={SEED}"]
@@ -124,7 +128,8 @@ def test_actions_are_those_of_host_sim(policies, host_sim, tmp_path, name, guard
     rewards[1] += 1000
     spoilt = acted(policy, target, observations, rewards)
     assert spoilt[:2].tobytes() == actions[:2].tobytes()
-    assert (spoilt[2].tobytes() == actions[2].tobytes()) == (policy.reward_mode == "constant")
+    told_none = policy.reward_mode in ("constant", "predicted") or policy.attention == "none"
+    assert (spoilt[2].tobytes() == actions[2].tobytes()) == told_none
 
 
 @pytest.mark.parametrize("guard", [True, False])

@@ -55,6 +55,13 @@ def test_a_policy_says_what_it_is(file):
     assert "pendulum, 3 observed, 1 actuated, int8, streaming with K = 5" in repr(policy)
 
 
+def test_a_perceptron_says_what_it_is(policies):
+    policy = Policy(policies / "perceptron.dtb")
+    assert (policy.attention, policy.context_len) == ("none", 5)
+    assert "int8, a perceptron with K = 5" in repr(policy)
+    assert Policy(policies / "state_first.dtb").reward_mode == "predicted"
+
+
 def test_every_kind_of_vector_is_the_same_observation(policy):
     exact = np.array(UPRIGHT, np.float32)
     strided = np.zeros(6, np.float32)

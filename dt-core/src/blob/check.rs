@@ -4,7 +4,7 @@ use super::*;
 use crate::int4::Packed;
 use crate::kernels::{self, packed_byte, packed_index, padded_cols};
 use crate::linear::{Linear, Weights};
-use crate::model::{Mixing, Norm, Table};
+use crate::model::{Layer, Mixing, Norm, Table};
 use crate::slices::round_up;
 
 /// Looks at every value of a file, tensor by tensor in the order of the file, and at the gaps
@@ -186,6 +186,17 @@ impl Check<'_> {
     }
 
     pub(super) fn transformer(&mut self, model: &Model<'_>) -> Result<(), BlobError> {
+        self.embedding(model)?;
+        for index in 0..model.config.n_layer as usize {
+            self.layer(index, &model.layer(index))?;
+        }
+        self.output(model)
+    }
+
+    // Views of several tensors are large, so each kind of them is gone from the stack before the next.
+
+    #[inline(never)]
+    fn embedding(&mut self, model: &Model<'_>) -> Result<(), BlobError> {
         let name = TensorName::plain;
         let embedding = model.embedding();
         self.linear(name("embed_return"), &embedding.return_to_go)?;
@@ -199,30 +210,38 @@ impl Check<'_> {
         self.linear(name("embed_action"), &embedding.action)?;
         self.table(name("embed_timestep"), &embedding.timestep)?;
         self.table(name("embed_position"), &embedding.position)?;
-        if let Some(ln) = &embedding.ln {
-            self.norm(name("embed_ln"), ln)?;
+        match &embedding.ln {
+            Some(ln) => self.norm(name("embed_ln"), ln),
+            None => Ok(()),
         }
-        for (index, layer) in (0..model.config.n_layer as usize).zip(model.layers()) {
-            let name = |module| TensorName::of_layer(index, module);
-            self.norm(name("ln_1"), &layer.ln_1)?;
-            match &layer.mixer {
-                Mixing::Attention { qkv, proj } => {
-                    self.linear(name("attn_qkv"), qkv)?;
-                    self.linear(name("attn_proj"), proj)?;
-                }
-                Mixing::Folded { key_value, bias } => {
-                    self.linear(name("attn_folded"), key_value)?;
-                    self.f32(name("attn_bias"), bias)?;
-                }
-                Mixing::Convolution(filters) => {
-                    self.f32(name("conv").part("weight"), filters.weight)?;
-                    self.f32(name("conv").part("bias"), filters.bias)?;
-                }
+    }
+
+    #[inline(never)]
+    fn layer(&mut self, index: usize, layer: &Layer<'_>) -> Result<(), BlobError> {
+        let name = |module| TensorName::of_layer(index, module);
+        self.norm(name("ln_1"), &layer.ln_1)?;
+        match &layer.mixer {
+            Mixing::Attention { qkv, proj } => {
+                self.linear(name("attn_qkv"), qkv)?;
+                self.linear(name("attn_proj"), proj)?;
             }
-            self.norm(name("ln_2"), &layer.ln_2)?;
-            self.linear(name("mlp_fc"), &layer.mlp_fc)?;
-            self.linear(name("mlp_proj"), &layer.mlp_proj)?;
+            Mixing::Folded { key_value, bias } => {
+                self.linear(name("attn_folded"), key_value)?;
+                self.f32(name("attn_bias"), bias)?;
+            }
+            Mixing::Convolution(filters) => {
+                self.f32(name("conv").part("weight"), filters.weight)?;
+                self.f32(name("conv").part("bias"), filters.bias)?;
+            }
         }
+        self.norm(name("ln_2"), &layer.ln_2)?;
+        self.linear(name("mlp_fc"), &layer.mlp_fc)?;
+        self.linear(name("mlp_proj"), &layer.mlp_proj)
+    }
+
+    #[inline(never)]
+    fn output(&mut self, model: &Model<'_>) -> Result<(), BlobError> {
+        let name = TensorName::plain;
         let output = model.output();
         self.norm(name("ln_f"), &output.ln_f)?;
         if let Some(glu) = &output.glu {

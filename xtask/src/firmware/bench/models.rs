@@ -160,6 +160,17 @@ const ATARI: Model = Model {
     ..choosing("atari", sampled(0))
 };
 
+/// The same as it was published: over a window, whose places tokens are told.
+const ATARI_WINDOW: Model = Model {
+    name: "atari, window",
+    config: Config {
+        attention: Attention::Window,
+        embeddings: Embeddings::ATARI,
+        ..ATARI.config
+    },
+    ..ATARI
+};
+
 /// A small network for MinAtar's Breakout.
 const MINATAR: Model = Model {
     name: "minatar",
@@ -176,7 +187,7 @@ const MINATAR: Model = Model {
 };
 
 /// Networks that see images, the paper's first.
-pub const IMAGES: [Model; 2] = [ATARI, MINATAR];
+pub const IMAGES: [Model; 3] = [ATARI, MINATAR, ATARI_WINDOW];
 
 /// The network with an image, given by height, width and channels, for an observation. Convolutions: filters, kernel, stride.
 const fn seeing(shape: [u32; 3], convolutions: [[u32; 3]; 3], config: Config) -> Config {
@@ -544,6 +555,7 @@ struct Tensors {
     convolutions: Vec<Pair>,
     embed: [Pair; 3],
     embed_timestep: Vec<f32>,
+    embed_position: Vec<f32>,
     /// Of embedding and output.
     norms: [Pair; 2],
     layers: Vec<[Pair; 6]>,
@@ -584,6 +596,8 @@ impl Tensors {
             config: *config,
             embed: [1, s, a].map(|inputs| random.linear(d, inputs)),
             embed_timestep: random.around(0.0, 0.5, config.max_ep_len as usize * d),
+            // None in most, and then no random number is drawn.
+            embed_position: random.around(0.0, 0.5, config.position_rows() * d),
             norms: [(); 2].map(|()| random.norm(d)),
             layers: (0..config.n_layer)
                 .filter(|_| !config.is_mlp())
@@ -661,8 +675,11 @@ impl Tensors {
             embed_state: affine(embed_state),
             embed_action: affine(embed_action),
             embed_timestep: &self.embed_timestep,
-            embed_position: &[],
-            embed_ln: affine(embed_ln),
+            embed_position: &self.embed_position,
+            embed_ln: match manifest.config.has_embedding_norm() {
+                true => affine(embed_ln),
+                false => Affine::default(),
+            },
             layers: &layers,
             hidden: &hidden,
             ln_f: affine(ln_f),
