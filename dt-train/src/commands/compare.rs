@@ -18,7 +18,7 @@ pub struct Args {
     /// Results of one policy and of another at the same target returns and seeds, as `--json` of `eval` or `host-sim rollout`
     /// writes them; further pairs are of further training seeds, all in the same episodes. A run's folder stands for what
     /// `eval RUN` measured of its newest evaluated checkpoint; two folders of runs, which `train --seeds` makes, for their runs in pairs
-    #[arg(value_name = "A.json B.json", required = true, num_args = 2..)]
+    #[arg(value_names = ["A.json", "B.json"], required = true, num_args = 2..)]
     pub results: Vec<PathBuf>,
 }
 
