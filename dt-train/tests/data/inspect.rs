@@ -148,7 +148,9 @@ fn the_command_that_inspect_ends_with_works() {
     write(&folder.join("new.hdf5"), "Lander-v9");
     let (said, output) = next(folder, "new.hdf5 --max-episode-steps 9", TINY);
     assert!(
-        said.starts_with("this version has no `lander-v9`:"),
+        said.starts_with(
+            "this version has no `lander-v9`: if it is a simulator of your own, type --plant"
+        ),
         "{said}"
     );
     assert!(said.contains("new.hdf5 --max-episode-steps 9 "), "{said}");

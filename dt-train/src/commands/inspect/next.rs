@@ -80,7 +80,9 @@ pub fn next(
             format!("the data's `{env}` is another than this version's: this trains {BLIND}")
         }
         (&[(env, _)], None, _) => {
-            format!("this version has no `{env}`: this trains {BLIND}")
+            format!(
+                "this version has no `{env}`: if it is a simulator of your own, type --plant with its command in place of what is set of control; this trains {BLIND}"
+            )
         }
         _ => "the files are of several environments; give those of one".into(),
     };
