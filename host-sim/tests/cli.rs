@@ -38,6 +38,15 @@ fn rollout_prints_a_table_and_writes_json() {
 }
 
 #[test]
+fn without_a_target_the_policy_asks_for_its_own() {
+    let w = workplace();
+    let own = ROLLOUT.replace("--target-return -150 ", "");
+    w.run(&format!("{own} --json own.json")).success();
+    w.run(&format!("{ROLLOUT} --json asked.json")).success();
+    assert_eq!(w.read("own.json"), w.read("asked.json"));
+}
+
+#[test]
 fn several_targets_give_an_array() {
     let w = workplace();
     let several = ROLLOUT.replace("-150", "-150,-300.1");

@@ -30,13 +30,12 @@ pub struct Args {
     policy: PathBuf,
     #[command(flatten)]
     env: Environment,
-    /// Target returns, separated by commas
+    /// Target returns, separated by commas [default: the policy's]
     #[arg(
         long,
         value_name = "R,…",
         value_delimiter = ',',
-        allow_hyphen_values = true,
-        required = true
+        allow_hyphen_values = true
     )]
     target_return: Vec<f32>,
     /// Episodes per target
@@ -102,6 +101,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     check_targets(&args.target_return)?;
     let (blueprint, policy) = args.env.load_with(&args.policy)?;
     let env = blueprint.make();
+    let targets = match args.target_return.as_slice() {
+        [] => &[policy.blob().manifest().target_return],
+        targets => targets,
+    };
     for output in [&args.json, &args.record, &args.render]
         .into_iter()
         .flatten()
@@ -112,10 +115,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let remote = remote(args, &policy)?;
     let evaluations = match &args.record {
-        None => evaluate::<()>(args, &blueprint, &policy, remote.as_ref())?.0,
+        None => evaluate::<()>(args, targets, &blueprint, &policy, remote.as_ref())?.0,
         Some(file) => {
             let (evaluations, tapes) =
-                evaluate::<Tape>(args, &blueprint, &policy, remote.as_ref())?;
+                evaluate::<Tape>(args, targets, &blueprint, &policy, remote.as_ref())?;
             let bytes = recording(&env.spec(), &policy, &evaluations, &tapes)?;
             atomic::write(file, args.force, &bytes)?;
             evaluations
@@ -136,17 +139,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("{losses}");
     }
     #[cfg(feature = "draw")]
-    draw(args, &blueprint, &policy)?;
+    draw(args, targets[0], &blueprint, &policy)?;
     Ok(())
 }
 
 /// The first episode once more, for its actions, and then its pictures.
 #[cfg(feature = "draw")]
-fn draw(args: &Args, blueprint: &Blueprint, policy: &PolicyFile) -> anyhow::Result<()> {
+fn draw(
+    args: &Args,
+    target_return: f32,
+    blueprint: &Blueprint,
+    policy: &PolicyFile,
+) -> anyhow::Result<()> {
     let Some(path) = &args.render else {
         return Ok(());
     };
-    let target_return = args.target_return[0];
     let plan = Plan {
         target_return,
         episodes: 1,
@@ -210,15 +217,16 @@ fn remote(args: &Args, policy: &PolicyFile) -> anyhow::Result<Option<Mutex<Remot
 /// All targets' episodes, with what was recorded of each.
 fn evaluate<R: Recorder + Default + Send>(
     args: &Args,
+    targets: &[f32],
     blueprint: &Blueprint,
     policy: &PolicyFile,
     remote: Option<&Mutex<Remote>>,
 ) -> anyhow::Result<(Vec<Evaluation>, Vec<R>)> {
     let env = blueprint.make();
     let threads = blueprint.threads(args.threads);
-    let bar = progress::bar(args.target_return.len() as u64 * u64::from(args.episodes));
+    let bar = progress::bar(targets.len() as u64 * u64::from(args.episodes));
     let (mut evaluations, mut recorded) = (Vec::new(), Vec::new());
-    for &target_return in &args.target_return {
+    for &target_return in targets {
         let plan = Plan {
             target_return,
             episodes: args.episodes,

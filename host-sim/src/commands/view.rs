@@ -24,9 +24,9 @@ pub struct Args {
     policy: PathBuf,
     #[command(flatten)]
     env: Environment,
-    /// Target return
+    /// Target return [default: the policy's]
     #[arg(long, value_name = "R", allow_hyphen_values = true)]
-    target_return: f32,
+    target_return: Option<f32>,
     /// Episodes, one after the other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     episodes: u32,
@@ -40,8 +40,10 @@ pub struct Args {
 /// # Errors
 /// Unknown environment, unusable policy, failed episodes, no display.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    check_targets(&[args.target_return])?;
+    check_targets(args.target_return.as_slice())?;
     let (blueprint, policy) = args.env.load_with(&args.policy)?;
+    let own = policy.blob().manifest().target_return;
+    let target_return = args.target_return.unwrap_or(own);
     let mut env = blueprint.make();
     let spec = env.spec();
     let title = format!(
@@ -57,7 +59,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut episodes = Vec::new();
     for i in 0..args.episodes {
         let seed = args.seed.wrapping_add(i.into());
-        let target_return = args.target_return;
         let env = env.as_mut();
         match episode(env, &mut viewer, &mut (), seed, target_return, &mut buffer) {
             Ok(done) => episodes.push(done),
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     if !episodes.is_empty() {
         let name = args.policy.display().to_string();
-        let evaluation = Evaluation::new(&env.spec(), name, args.target_return, episodes);
+        let evaluation = Evaluation::new(&env.spec(), name, target_return, episodes);
         let evaluations = [evaluation];
         console::print(Table(&evaluations))?;
         if let Some(losses) = losses(&evaluations) {
