@@ -80,8 +80,12 @@ fn achieved_figure(env: &str, series: &[Series<'_>]) -> Markup {
         HEIGHT,
     );
     let (x, y) = (frame.x.ends(), frame.y.ends());
-    // Policies at the same target stand side by side.
-    let width = f64::min(6.0, 60.0 / series.len() as f64);
+    // Policies at the same target stand side by side, within the axes.
+    let room = points()
+        .map(|a| frame.px(a.target))
+        .map(|at| f64::min(at - frame.px(x.0), frame.px(x.1) - at))
+        .fold(30.0, f64::min);
+    let width = f64::min(6.0, 2.0 * room / series.len() as f64);
     let aside = |i: usize| width * (i as f64 - (series.len() - 1) as f64 / 2.0);
     let body = html! {
         @if let Some(diagonal) = frame.diagonal() {

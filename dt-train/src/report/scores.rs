@@ -131,10 +131,15 @@ fn of_env(all: &Gathered, env: &str, members: &[usize]) -> Markup {
         })
         .collect();
     let methods = if rows.is_empty() { &[][..] } else { &METHODS };
-    for group in &groups(all, members) {
-        let Some(score) = score(all, env, group) else {
+    let groups = groups(all, members);
+    for group in &groups {
+        let Some(mut score) = score(all, env, group) else {
             continue;
         };
+        if groups.len() > 1 {
+            let names: Vec<_> = group.iter().map(|run| run.name.as_str()).collect();
+            score = format!("{}: {score}", names.join(", "));
+        }
         let files = &group[0].run.info.dataset;
         match rows
             .iter_mut()

@@ -356,6 +356,42 @@ fn scores_stand_beside_published_ones() {
     has(&report(&lab, &["RUN"]), &["The data are named like D4RL"]);
 }
 
+#[test]
+fn many_runs_at_one_target_are_all_seen_and_named() {
+    let lab = Lab::new(Attention::Streaming);
+    evaluated(&lab, &[(7, "hopper", [900.0, 906.0])]);
+    let names: Vec<String> = (0..9).map(|i| format!("run{i}")).collect();
+    for name in &names {
+        fs::create_dir(lab.path(name)).unwrap();
+        for file in fs::read_dir(lab.path("RUN")).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), lab.path(name).join(file.file_name())).unwrap();
+        }
+        edit(&lab.path(name).join("run.json"), |info| {
+            info["dataset_sha256"] = json!(name);
+        });
+    }
+    let page = report(&lab, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    has(&page, &["<b>run0: 28.4 (f32, update 7)</b>"]);
+    let mut charts = page.split("<svg");
+    let chart = charts.find(|svg| svg.contains("achieved against target return</title>"));
+    let numbers = |before: &str| -> Vec<f64> {
+        let found = chart.unwrap().split(before).skip(1);
+        found
+            .map(|rest| rest.split([' ', '"']).next().unwrap().parse().unwrap())
+            .collect()
+    };
+    let (left, right) = (numbers("class=\"axis\" x1=\"")[0], numbers("\" x2=\"")[0]);
+    let marks: Vec<f64> = numbers("translate(")
+        .iter()
+        .zip(numbers("class=\"mark\" cx=\""))
+        .map(|(aside, at)| aside + at)
+        .collect();
+    assert_eq!(marks.len(), 9);
+    for at in marks {
+        assert!((left..=right).contains(&at), "{at} in {left} to {right}");
+    }
+}
+
 /// Makes `RUN` one of Hopper's that was evaluated after these updates, in these environments.
 fn evaluated(lab: &Lab, evaluations: &[(u64, &str, [f64; 2])]) {
     edit(&lab.path("RUN/run.json"), |info| {
