@@ -289,6 +289,10 @@ where
         format!("{n_layer} × {d_model}")
     }
 
+    fn has_critics(&self) -> bool {
+        true
+    }
+
     fn section(&self) -> toml::Table {
         toml::Table::try_from(&self.0).expect("plain values only")
     }

@@ -77,6 +77,11 @@ pub trait Algorithm: Debug + Send + Sync {
         false
     }
 
+    /// Whether other networks learn beside the one that acts; the loss is then the sum of all.
+    fn has_critics(&self) -> bool {
+        false
+    }
+
     /// Every key of its section.
     fn section(&self) -> toml::Table;
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::axis::Axis;
 use super::chart::{Caption, Frame, colour, px, thin};
 use super::gather::{Gathered, RunData};
-use super::learning_curve::of_choices;
+use super::learning_curve::kind_of_loss;
 use super::text::{mean_std, num, plural, target};
 use crate::run::{EvalRecord, Record};
 
@@ -22,14 +22,16 @@ pub fn figures(all: &Gathered) -> Markup {
         return html! { p.missing { "No run has training metrics: " code { "metrics.jsonl" }
         " is missing or empty in each folder." } };
     }
-    let choices = runs.iter().filter(|run| of_choices(&run.records)).count();
+    let mut kinds: Vec<&str> = Vec::new();
+    for run in runs {
+        let kind = kind_of_loss(&run.run, &run.records);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
     let loss = Trace {
         id: "loss",
-        title: match choices {
-            0 => "Loss (mean squared error)",
-            n if n == runs.len() => "Loss (cross-entropy)",
-            _ => "Loss (mean squared error; of choices cross-entropy)",
-        },
+        title: &format!("Loss ({})", kinds.join(" / ")),
         point: "the mean since the one before, with dropout",
         of: |record| Some(record.loss),
         dashed: |_| None,
@@ -66,9 +68,9 @@ pub fn figures(all: &Gathered) -> Markup {
 }
 
 /// A training metric.
-struct Trace {
+struct Trace<'a> {
     id: &'static str,
-    title: &'static str,
+    title: &'a str,
     /// What a point is.
     point: &'static str,
     of: fn(&Record) -> Option<f64>,
@@ -76,7 +78,7 @@ struct Trace {
     dashed: fn(&Record) -> Option<f64>,
 }
 
-impl Trace {
+impl Trace<'_> {
     fn is_known(&self, runs: &[RunData]) -> bool {
         let mut records = runs.iter().flat_map(|run| &run.records);
         records.any(|record| (self.of)(record).is_some())

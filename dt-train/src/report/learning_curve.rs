@@ -38,7 +38,7 @@ fn picture(run: &Run, records: &[Record]) -> Picture {
         info.return_max
     );
     let mut picture = Picture::new(&title, &subtitle.replace('-', "−"));
-    let mut loss = Loss::of(records);
+    let mut loss = Loss::of(run, records);
     match ReturnsByTarget::of(run, records) {
         Some(mut returns) => {
             Frame::align(&mut [&mut loss.frame, &mut returns.frame]);
@@ -50,15 +50,21 @@ fn picture(run: &Run, records: &[Record]) -> Picture {
     picture
 }
 
-/// Whether these are of actions that are choices, which alone are right or wrong.
-pub(super) fn of_choices(records: &[Record]) -> bool {
-    records.iter().any(|record| record.accuracy.is_some())
+/// What the loss of a run is. Choices alone are right or wrong.
+pub(super) fn kind_of_loss(run: &Run, records: &[Record]) -> &'static str {
+    if run.recipe.algorithm.has_critics() {
+        "sum over the networks"
+    } else if records.iter().any(|record| record.accuracy.is_some()) {
+        "cross-entropy"
+    } else {
+        "mean squared error"
+    }
 }
 
 /// Losses by update.
 struct Loss {
     frame: Frame,
-    title: &'static str,
+    title: String,
     /// As trained, with dropout.
     training: Vec<(f64, f64)>,
     /// Without dropout, on episodes that are trained on and on others; empty: not measured.
@@ -67,7 +73,7 @@ struct Loss {
 }
 
 impl Loss {
-    fn of(records: &[Record]) -> Self {
+    fn of(run: &Run, records: &[Record]) -> Self {
         // More points than units of width would not be seen.
         let curve = |of| metric(records, of, CHART_WIDTH as usize).0;
         let training = curve(|record| Some(record.loss));
@@ -78,10 +84,7 @@ impl Loss {
         let frame = Frame::new(updates(records), Axis::log(values), "updates", LOSS_HEIGHT);
         Self {
             frame: frame.wide(CHART_WIDTH),
-            title: match of_choices(records) {
-                true => "loss (cross-entropy)",
-                false => "loss (mean squared error)",
-            },
+            title: format!("loss ({})", kind_of_loss(run, records)),
             training,
             fit,
             validation,
@@ -106,7 +109,7 @@ impl Loss {
         if !self.validation.is_empty() {
             key.push(Key::new("c1", Sample::Dashes, "on others"));
         }
-        picture.chart(self.title, &key, &self.frame, &body);
+        picture.chart(&self.title, &key, &self.frame, &body);
     }
 }
 

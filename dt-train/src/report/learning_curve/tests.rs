@@ -1,7 +1,9 @@
 //! The picture, also of runs with hardly any records.
 
+use std::path::Path;
+
 use super::*;
-use crate::config::Recipe;
+use crate::config::{Recipe, Source};
 use crate::run::EvalRecord;
 
 fn run(dir: &str) -> Run {
@@ -72,6 +74,10 @@ fn the_picture_shows_loss_returns_and_targets() {
     choices[3].accuracy = Some(0.8);
     let svg_of_choices = picture(&run, &choices).svg();
     assert!(svg_of_choices.contains("loss (cross-entropy)"));
+    let mut rival = run("swing-up");
+    rival.recipe = Recipe::load(Some(&Source::new(Path::new("iql"))), &[]).unwrap();
+    let svg_of_rival = picture(&rival, &records).svg();
+    assert!(svg_of_rival.contains("loss (sum over the networks)"));
     // A dot for each evaluation; a line for the loss and each target.
     assert_eq!(svg.matches("<circle").count(), 2 * 8);
     assert_eq!(svg.matches("<path class=\"line c").count(), 3);
