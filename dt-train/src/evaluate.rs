@@ -2,10 +2,10 @@
 //!
 //! Everything that acts is a [`Policy`] in [`host_sim`]'s rollout loop.
 
-use host_sim::Blueprint;
 use host_sim::critic::Opinions;
 use host_sim::evaluation::{Evaluation, losses, whole};
 use host_sim::rollout::{self, Episode, Plan};
+use host_sim::{Blueprint, Space};
 use tch::Device;
 
 use crate::algo::Policy;
@@ -67,6 +67,8 @@ pub fn cross_check(
     };
     let mut env = host_sim::make(env)?;
     let dims = (env.spec().state_dim(), env.spec().act_dim());
+    let sees_images = matches!(env.spec().observation, Space::Image { .. });
+    let _alone = (!sees_images).then(OneThread::new);
     let mut buffer = vec![0.0; rollout::buffer_len(dims.0, dims.1)];
     let target = plan.target_return;
     let few = std::cmp::min(plan.episodes, TORCH_EPISODES);
@@ -89,6 +91,26 @@ pub fn cross_check(
         engine: mean(0),
         torch: mean(1),
     }))
+}
+
+/// libtorch has one thread while this lives. A step of a vector is too little work to share: the others would spend their time
+/// waiting for each other, most of all where something else runs.
+struct OneThread {
+    before: i32,
+}
+
+impl OneThread {
+    fn new() -> Self {
+        let before = tch::get_num_threads();
+        tch::set_num_threads(1);
+        Self { before }
+    }
+}
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.before);
+    }
 }
 
 /// One record per target return of the recipe; none where the plant was lost in every episode, or every one that is checked, since
@@ -133,4 +155,19 @@ pub(crate) fn training_records(
     };
     let records = targets.into_iter().map(record);
     records.filter_map(Result::transpose).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_come_back() {
+        let before = tch::get_num_threads();
+        {
+            let _alone = OneThread::new();
+            assert_eq!(tch::get_num_threads(), 1);
+        }
+        assert_eq!(tch::get_num_threads(), before);
+    }
 }
