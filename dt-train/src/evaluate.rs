@@ -156,18 +156,3 @@ pub(crate) fn training_records(
     let records = targets.into_iter().map(record);
     records.filter_map(Result::transpose).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_come_back() {
-        let before = tch::get_num_threads();
-        {
-            let _alone = OneThread::new();
-            assert_eq!(tch::get_num_threads(), 1);
-        }
-        assert_eq!(tch::get_num_threads(), before);
-    }
-}

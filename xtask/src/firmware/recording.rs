@@ -50,14 +50,15 @@ pub fn record(policy: &Path, env: Option<&str>, episodes: Episodes) -> Result<Pa
     Ok(recording)
 }
 
-/// Always with MuJoCo, which set-up has installed: without it for Pendulum, the built program would lack it from then on.
+/// Always with MuJoCo and HDF5, which set-up has installed: without them for Pendulum, the built program would lack them from then
+/// on.
 fn host_sim() -> Command {
     let mut host_sim = cargo();
     host_sim.args(["run", "--quiet", "--release"]).args([
         "-p",
         "host-sim",
         "--features",
-        "mujoco",
+        "mujoco,hdf5",
         "--",
     ]);
     host_sim

@@ -74,7 +74,7 @@ fn the_picture_shows_loss_returns_and_targets() {
     choices[3].accuracy = Some(0.8);
     let svg_of_choices = picture(&run, &choices).svg();
     assert!(svg_of_choices.contains("loss (cross-entropy)"));
-    let mut rival = run("swing-up");
+    let mut rival = self::run("swing-up");
     rival.recipe = Recipe::load(Some(&Source::new(Path::new("iql"))), &[]).unwrap();
     let svg_of_rival = picture(&rival, &records).svg();
     assert!(svg_of_rival.contains("loss (sum over the networks)"));
