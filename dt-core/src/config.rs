@@ -33,7 +33,7 @@ pub const TOKENS_PER_STEP: usize = 3;
 pub const MIXED_TOKENS: usize = 6;
 
 /// Whether this build knows the variants that few policies are.
-const VARIANTS: bool = cfg!(any(test, feature = "variants"));
+pub(crate) const VARIANTS: bool = cfg!(any(test, feature = "variants"));
 
 /// Number representation of weights, activations and cache (numerics contract, `BLOB.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

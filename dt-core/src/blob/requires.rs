@@ -5,7 +5,7 @@
 //! later, and are not in the manifest itself.
 
 use super::{BlobError, Choice, Feature, Manifest};
-use crate::config::{Actions, Activation};
+use crate::config::{Actions, Activation, VARIANTS};
 
 /// What a build without feature `images` does not know.
 pub(super) const CONVOLUTIONS: &str = "convolutions";
@@ -72,16 +72,17 @@ impl Needs {
 
     /// Whether this build knows it.
     fn is_known(self) -> bool {
-        match self {
-            Self::Mlp => cfg!(any(test, feature = "mlp")),
-            Self::Convolutions => cfg!(feature = "images"),
+        let is_variant = matches!(
+            self,
             Self::EmbeddingTanh
-            | Self::StateFirst
-            | Self::ConvolutionMixer
-            | Self::NoEmbeddingNorm
-            | Self::WindowPositions => cfg!(any(test, feature = "variants")),
-            _ => true,
-        }
+                | Self::StateFirst
+                | Self::ConvolutionMixer
+                | Self::NoEmbeddingNorm
+                | Self::WindowPositions
+        );
+        (cfg!(any(test, feature = "mlp")) || self != Self::Mlp)
+            && (cfg!(feature = "images") || self != Self::Convolutions)
+            && (VARIANTS || !is_variant)
     }
 
     /// Whether the policy of `manifest` has it.
