@@ -300,8 +300,9 @@ pub fn run(command: Command) -> Result<()> {
             let image = image::build(&selection, None)?;
             let sizes = size::measure(&image)?;
             print!("{sizes}");
-            sizes.check(&selection)?;
+            // The limits are those of the image that has nothing else.
             if selection.bin == Program::NoPanic {
+                sizes.check(&selection)?;
                 let bound = stack::bound(&image)?;
                 print!("{bound}");
                 bound.check(&selection)?;
