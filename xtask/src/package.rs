@@ -47,7 +47,16 @@ pub fn check() -> Result<()> {
         );
         return Ok(());
     }
-    for arguments in [vec![], vec!["--target", M4F, "--features", "defmt"]] {
+    // rustup fetches a compiler that is asked for, but without this target.
+    let mut targets = vec![vec![]];
+    if succeeds(command("rustup").args(["target", "add", "--toolchain", &oldest, M4F])) {
+        targets.push(vec!["--target", M4F, "--features", "defmt"]);
+    } else {
+        eprintln!(
+            "package: not compiling for {M4F} with the oldest compiler: rustup target add --toolchain {oldest} {M4F}"
+        );
+    }
+    for arguments in targets {
         let mut cargo = command("cargo");
         cargo
             .args([&toolchain, "check", "--quiet", "--locked", "-p", "dt-core"])
