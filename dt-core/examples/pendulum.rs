@@ -28,7 +28,11 @@ pub const CONFIG: dt_core::config::Config = dt_core::config::Config {
     },
     network: dt_core::config::Network::Transformer,
     encoder: dt_core::config::Encoder::Linear,
-    embeddings: dt_core::config::Embeddings::GYM,
+    embeddings: dt_core::config::Embeddings {
+        tanh: false,
+        norm: true,
+        positions: dt_core::config::Positions::Timestep,
+    },
     order: dt_core::config::Order::ReturnFirst,
 };
 

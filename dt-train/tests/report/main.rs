@@ -488,8 +488,8 @@ fn scores_over_seeds_have_a_sample_deviation_and_over_recipes_an_interval() {
     has(
         &page,
         &[
-            "<b>45.0 ± 7.1 (2 runs)</b>",
-            "<b>60.0 ± 0.0 (2 runs)</b>",
+            "<b>a0, a1: 45.0 ± 7.1 (2 runs)</b>",
+            "<b>b0, b1: 60.0 ± 0.0 (2 runs)</b>",
             "Over 2 recipes with several seeds, 4 runs: interquartile mean 55.00 \
              (95 %: 50.00 … 55.00, stratified bootstrap of runs)",
         ],
