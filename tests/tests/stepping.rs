@@ -86,7 +86,7 @@ proptest! {
     /// enough to see the receptive field, at any absolute timestep.
     #[test]
     fn nothing_beyond_the_receptive_field_matters(config in configs(), seed: u64) {
-        let config = Config { attention: Attention::Streaming, ..config };
+        let config = Config { attention: Attention::Streaming, embeddings: streaming(config.embeddings), ..config };
         let field = match config.is_convolved() {
             false => config.n_layer * (config.context_len - 1) + 1,
             // Five tokens a layer, from the second of a timestep.
@@ -106,7 +106,8 @@ proptest! {
     fn one_layer_streaming_equals_window(config in configs(), seed: u64) {
         // A convolution sees three timesteps, whatever K is.
         let context_len = if config.is_convolved() { config.context_len.max(3) } else { config.context_len };
-        let config = Config { n_layer: 1, attention: Attention::Streaming, context_len, ..config };
+        let embeddings = streaming(config.embeddings);
+        let config = Config { n_layer: 1, attention: Attention::Streaming, context_len, embeddings, ..config };
         let episode = Episode::random(&config, 5 * (config.context_len as usize + 1), &mut Random::new(seed));
         let sample = Sample::random(config, seed);
         let window = Sample { config: Config { attention: Attention::Window, ..config }, ..sample.clone() };
@@ -263,6 +264,14 @@ fn configs() -> impl Strategy<Value = Config> {
             }
         },
     )
+}
+
+/// What of them streams: all but places in the window.
+fn streaming(embeddings: Embeddings) -> Embeddings {
+    Embeddings {
+        positions: Positions::Timestep,
+        ..embeddings
+    }
 }
 
 /// Small images with up to three convolutions, as many as fit.
