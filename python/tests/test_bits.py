@@ -102,12 +102,13 @@ def acted(policy, target, observations, rewards, seed=None):
     return np.stack(actions)
 
 
+USUAL = ["pendulum", "constant", "external", "window", "int4", "hopper", "halfcheetah"]
 # For which dt-core has features.
 OTHERS = ["perceptron", "convolved", "placed", "state_first"]
 
 
 @pytest.mark.parametrize("guard", [True, False])
-@pytest.mark.parametrize("name", ["pendulum", "constant", "external", "window", "int4", "hopper", "halfcheetah", *OTHERS])
+@pytest.mark.parametrize("name", [*USUAL, *OTHERS])
 def test_actions_are_those_of_host_sim(policies, host_sim, tmp_path, name, guard):
     policy, file = Policy(policies / f"{name}.dtb", guard=guard), tmp_path / "recording"
     options = [f"--target-return={TARGET}", f"--episodes={EPISODES}", f"--seed={SEED}"]
