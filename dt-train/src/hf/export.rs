@@ -31,6 +31,7 @@ pub struct Exported {
 /// # Errors
 /// A run that transformers has no counterpart of, or files in `out` that are not to be replaced.
 pub fn export(run: &Run, which: Which, out: &Path, force: bool) -> anyhow::Result<Exported> {
+    let run = &published(run);
     let network = run.deployed(Dtype::F32)?;
     let config = config(run, &network)?;
     let checkpoint = run.checkpoint(which)?;
@@ -168,6 +169,15 @@ fn text(config: &Value) -> Vec<u8> {
     let mut text = serde_json::to_vec_pretty(config).expect("plain values only");
     text.push(b'\n');
     text
+}
+
+/// What others may know of a run: not where on this computer its data lay.
+fn published(run: &Run) -> Run {
+    let mut run = run.clone();
+    if let Some(name) = Path::new(&run.info.dataset).file_name() {
+        run.info.dataset = name.to_string_lossy().into();
+    }
+    run
 }
 
 /// The model card, in the hub's form: what the weights alone do not say, for people and as a program.

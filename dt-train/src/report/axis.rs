@@ -41,6 +41,19 @@ impl Axis {
         }
     }
 
+    /// Of losses: logarithmic, but linear where some are not positive.
+    pub fn losses(values: impl Iterator<Item = f64> + Clone, n: usize) -> Self {
+        match values.clone().any(|value| value <= 0.0) {
+            false => Self::log(values),
+            true => Self::around(values, n),
+        }
+    }
+
+    /// Whether it is logarithmic.
+    pub fn is_log(&self) -> bool {
+        self.is_log
+    }
+
     /// Logarithmic over positive `values`, others left out; ticks at 1, 2 and 5, or at powers of ten.
     pub fn log(values: impl IntoIterator<Item = f64>) -> Self {
         let positive = values.into_iter().filter(|v| *v > 0.0);
@@ -157,6 +170,16 @@ mod tests {
             labels(&Axis::log([1e-5, 0.2])),
             ["1e−5", "0.0001", "0.001", "0.01", "0.1"]
         );
+    }
+
+    #[test]
+    fn losses_are_linear_once_one_is_not_positive() {
+        assert!(Axis::losses([0.02, 0.4].into_iter(), 5).is_log());
+        let axis = Axis::losses([0.5, -0.5].into_iter(), 5);
+        assert!(!axis.is_log());
+        for value in [-0.5, 0.5] {
+            assert!((0.0..=1.0).contains(&axis.at(value)), "{axis:?}");
+        }
     }
 
     #[test]

@@ -101,14 +101,19 @@ impl Frame {
     /// A path through points, interrupted where one has no place: NaN, or 0 on a logarithmic axis.
     pub fn line(&self, points: impl IntoIterator<Item = (f64, f64)>) -> String {
         let mut path = String::new();
-        let mut command = 'M';
-        for (x, y) in points {
-            let (x, y) = (self.px(x), self.py(y));
-            if x.is_finite() && y.is_finite() {
+        let places = points.into_iter().map(|(x, y)| (self.px(x), self.py(y)));
+        let places: Vec<_> = places.collect();
+        let is_place = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
+        for joined in places.split(|place| !is_place(place)) {
+            // A line to itself would not be seen.
+            if let [(x, y)] = joined {
+                let _ = write!(path, "M{:.1} {y:.1}h3", x - 1.5);
+                continue;
+            }
+            let mut command = 'M';
+            for (x, y) in joined {
                 let _ = write!(path, "{command}{x:.1} {y:.1}");
                 command = 'L';
-            } else {
-                command = 'M';
             }
         }
         path
@@ -261,7 +266,7 @@ mod tests {
     fn lines_are_interrupted_where_a_point_has_no_place() {
         let frame = square();
         let points = |y| [(1.0, 1.0), (1.0, y), (1.0, 0.0)];
-        assert_eq!(frame.line(points(f64::NAN)), "M384.0 10.0M384.0 160.0");
+        assert_eq!(frame.line(points(f64::NAN)), "M382.5 10.0h3M382.5 160.0h3");
         assert_eq!(
             frame.line(points(1.0)),
             "M384.0 10.0L384.0 10.0L384.0 160.0"

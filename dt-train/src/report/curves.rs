@@ -93,12 +93,17 @@ impl Trace<'_> {
         let (solid, dashed) = (curves(self.of), curves(self.dashed));
         let all = || solid.iter().chain(&dashed);
         let values = all().flat_map(|(points, _)| points).map(|point| point.1);
-        let frame = Frame::new(updates(runs), Axis::log(values), "updates", HEIGHT);
+        let frame = Frame::new(updates(runs), Axis::losses(values, 5), "updates", HEIGHT);
         let thinned = match all().map(|(_, each)| *each).max() {
             None | Some(1) => String::new(),
             Some(each) => format!(" Means of up to {each} points."),
         };
-        let note = format!("Each point is {}.{thinned} Logarithmic.", self.point);
+        let scale = if frame.y.is_log() {
+            " Logarithmic."
+        } else {
+            ""
+        };
+        let note = format!("Each point is {}.{thinned}{scale}", self.point);
         let path = |points: &[(f64, f64)]| frame.line(points.iter().copied());
         let body = html! {
             @for (i, (run, ((points, _), (beside, _)))) in runs.iter().zip(solid.iter().zip(&dashed)).enumerate() {

@@ -81,7 +81,12 @@ impl Loss {
         let validation = curve(|record| record.validation_loss);
         let all = [&training, &fit, &validation];
         let values = all.into_iter().flatten().map(|point| point.1);
-        let frame = Frame::new(updates(records), Axis::log(values), "updates", LOSS_HEIGHT);
+        let frame = Frame::new(
+            updates(records),
+            Axis::losses(values, 5),
+            "updates",
+            LOSS_HEIGHT,
+        );
         Self {
             frame: frame.wide(CHART_WIDTH),
             title: format!("loss ({})", kind_of_loss(run, records)),

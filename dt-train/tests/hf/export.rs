@@ -19,6 +19,10 @@ fn transformers_finds_what_it_looks_for() {
         let desk = Desk::new();
         let model = fixture(name);
         desk.import(model.to_str().unwrap(), &SAID).success();
+        let info = desk.path("RUN/run.json");
+        let mut described: Value = serde_json::from_slice(&fs::read(&info).unwrap()).unwrap();
+        described["dataset"] = "/home/somebody/logs.hdf5".into();
+        fs::write(&info, described.to_string()).unwrap();
         desk.run(&["export-hf", "RUN", "--out", "BACK"]).success();
         let ours = shapes(&desk.path("BACK/model.safetensors"));
         assert_eq!(ours, shapes(&model.join("model.safetensors")), "{name}");
@@ -42,6 +46,8 @@ fn transformers_finds_what_it_looks_for() {
             ours["dt_train"]["run"]["state_mean"],
             serde_json::json!([0.5, -1.0, 2.0])
         );
+        // Where it lay is not for others.
+        assert_eq!(ours["dt_train"]["run"]["dataset"], "logs.hdf5");
         let card = fs::read_to_string(desk.path("BACK/README.md")).unwrap();
         assert!(
             card.starts_with("---\nlibrary_name: transformers\n"),
@@ -49,6 +55,7 @@ fn transformers_finds_what_it_looks_for() {
         );
         for part in [
             "std = [1, 2, 0.25]",
+            "| data | logs.hdf5 |",
             "| target return | -3 |",
             "divided by it | 10 |",
         ] {

@@ -25,7 +25,7 @@ pub fn record(policy: &Path, env: Option<&str>, episodes: Episodes) -> Result<Pa
     };
     let folder = target_directory()?.join("recordings");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // One name per policy and process, so that neither cargo nor a second run mistakes one recording for another.
+    // One name per policy, so that neither cargo nor a second run mistakes one recording for another.
     let recording = folder.join(format!("{:08x}.dtt", declared.crc));
     let target_return = episodes.target_return.unwrap_or(declared.target_return);
     run(host_sim()
@@ -43,7 +43,7 @@ pub fn record(policy: &Path, env: Option<&str>, episodes: Episodes) -> Result<Pa
         .arg("--force"))
     .with_context(|| {
         format!(
-            "cannot record {} in environment `{env}`; --env names another, or the .toml of a robot of your own",
+            "cannot record {0} in environment `{env}`; --env names another, or the .toml of a robot of your own; with a simulator of its own process: host-sim rollout {0} --plant CMD --record FILE, then --recording FILE here",
             policy.display()
         )
     })?;
