@@ -18,6 +18,9 @@ const CHUNK: usize = 1 << 16;
 /// Frames of a chunk, at least: they resemble each other.
 const TOGETHER: usize = 16;
 
+/// Frames that the median pixel is found in, at most: one frame of a game is much like the others.
+const JUDGED: usize = 256;
+
 /// Level of zstd: higher ones take several times as long for a tenth less.
 const LEVEL: i32 = 1;
 
@@ -130,6 +133,18 @@ impl Frames {
     pub fn scale(&self) -> f32 {
         let bits = std::cmp::max(8 - self.brightest.leading_zeros(), 1);
         ((1_u32 << bits) - 1) as f32
+    }
+
+    /// The median pixel of [`JUDGED`] frames at most, evenly spread; 0 where there are none.
+    pub fn median(&self) -> u8 {
+        let rows: Vec<_> = match self.len() {
+            0 => return 0,
+            len => (0..len).step_by(len.div_ceil(JUDGED)).map(Some).collect(),
+        };
+        let mut pixels = vec![0; rows.len() * self.frame_len()];
+        self.gather(&rows, &mut pixels);
+        let middle = pixels.len() / 2;
+        *pixels.select_nth_unstable(middle).1
     }
 
     /// Appends a row with a frame of its own, row by row, the channels of a pixel one after the other.
@@ -479,6 +494,21 @@ mod tests {
         let memory = frames.memory();
         assert!(5 * memory <= 6 * zlib, "{memory} {zlib}");
         assert!(frames.to_bytes() == bytes);
+    }
+
+    #[test]
+    fn the_median_is_of_all_frames_alike() {
+        assert_eq!(Frames::new([1, 1, 1]).median(), 0);
+        // The ground, 87, on more than half of each picture, and something else in each.
+        let mut frames = Frames::new([1, 5, 1]);
+        for i in 0..3 * JUDGED {
+            frames.push(&[87, (i % 256) as u8, 87, 236, 87]);
+        }
+        assert_eq!(frames.median(), 87);
+        // Half of the frames are dark: the first ones alone would say so.
+        let mut halves = Frames::new([1, 1, 1]);
+        (0..4 * JUDGED).for_each(|i| halves.push(&[if i < 2 * JUDGED - 9 { 3 } else { 200 }]));
+        assert_eq!(halves.median(), 200);
     }
 
     #[test]

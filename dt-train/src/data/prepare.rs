@@ -84,10 +84,14 @@ pub fn prepare(
     let stats = data.state_stats();
     let image = data.observations.images().map(|frames| Image {
         shape: frames.shape(),
-        scale: match units.and_then(|theirs| theirs.image) {
-            Some(theirs) => theirs.scale,
-            None => frames.scale(),
-        },
+        ..match units.and_then(|theirs| theirs.image) {
+            Some(theirs) => theirs,
+            None => Image {
+                shape: frames.shape(),
+                scale: frames.scale(),
+                ground: f32::from(frames.median()),
+            },
+        }
     });
     data.select(&config.data);
     held_out.select(&config.data);
@@ -274,8 +278,8 @@ fn trajectories(
     let ends = ends(&data, info);
     let (mut states, mut pixels) = (Vec::new(), None);
     match (data.observations, info.image) {
-        (Column::Image(frames), Some(Image { scale, .. })) => {
-            pixels = Some(Pixels { frames, scale });
+        (Column::Image(frames), Some(image)) => {
+            pixels = Some(Pixels { frames, image });
         }
         (vectors, _) => {
             states = vectors.into_vectors().unwrap_or_default();

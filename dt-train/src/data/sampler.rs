@@ -14,6 +14,7 @@ use crate::algo::Dims;
 use crate::data::best_episodes;
 use crate::data::frames::Frames;
 use crate::nn::transformer::Inputs;
+use crate::run::Image;
 
 /// Trajectories as the network reads them, flat: one row per transition, episodes one after the
 /// other.
@@ -55,8 +56,8 @@ pub enum End {
 pub struct Pixels {
     /// A row per transition.
     pub frames: Frames,
-    /// What pixels are divided by.
-    pub scale: f32,
+    /// How the network reads their pixels.
+    pub image: Image,
 }
 
 impl Trajectories {
@@ -424,10 +425,10 @@ impl Tables {
         }
     }
 
-    /// Images of the transitions `rows`, (rows, height · width · channels) in 0…1; zeros of the row behind the last. A frame
+    /// Images of the transitions `rows`, (rows, height · width · channels), as the network reads them; black ones of the row behind the last. A frame
     /// that several of them show is unpacked and moved to the device once.
     fn images(&self, pixels: &Pixels, rows: &[i64]) -> Tensor {
-        let Pixels { frames, scale } = pixels;
+        let Pixels { frames, image } = pixels;
         let stack = frames.stack();
         let mut shown = Vec::with_capacity(rows.len() * stack);
         for &row in rows {
@@ -451,15 +452,15 @@ impl Tables {
         let device = self.actions.device();
         let [height, width, channels] = frames.shape().map(|n| n as i64);
         let stack = stack as i64;
-        Tensor::from_slice(&bytes)
+        let stacked = Tensor::from_slice(&bytes)
             .view([-1, height, width, channels / stack])
             .to(device)
             .index_select(0, &Tensor::from_slice(&places).to(device))
             .view([-1, stack, height, width, channels / stack])
             .permute([0, 2, 3, 1, 4])
             .reshape([-1, height * width * channels])
-            .to_kind(Kind::Float)
-            / f64::from(*scale)
+            .to_kind(Kind::Float);
+        (stacked - f64::from(image.ground)) / f64::from(image.scale)
     }
 }
 

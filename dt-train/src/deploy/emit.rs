@@ -13,7 +13,7 @@ use host_sim::policy_file::PolicyFile;
 
 use super::fold::Folded;
 use crate::data::select::describe;
-use crate::nn::encoder::first_weight;
+use crate::nn::encoder::first;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Weights};
 use crate::run::{Image, Run, RunError};
 
@@ -59,22 +59,35 @@ pub enum EmitBytesError {
     Digest(String),
 }
 
-/// The checkpoint with weights that read pixels as they are, 0…255, where the network in training reads them divided by a
-/// scale: a controller then has nothing to divide.
+/// The checkpoint with weights that read pixels as they are, 0…255, where the network in training reads them less a ground and
+/// divided by a scale: a controller then has nothing to subtract and nothing to divide.
 pub fn in_pixels<'c>(run: &Run, checkpoint: &'c Checkpoint) -> Cow<'c, Checkpoint> {
     let network = run.deployed(Dtype::F32).ok();
-    let (Some(Image { scale, .. }), Some(network)) = (run.info.image, network) else {
+    let (Some(Image { scale, ground, .. }), Some(network)) = (run.info.image, network) else {
         return Cow::Borrowed(checkpoint);
     };
-    let Some(first) = network.image().map(first_weight) else {
+    let Some(names) = network.image().map(first) else {
         return Cow::Borrowed(checkpoint);
     };
     let mut raw = checkpoint.clone();
-    let weight = raw.weights.iter().find(|(name, _)| *name == first);
-    if let Some((_, array)) = weight {
-        let values = array.values.iter().map(|weight| weight / scale).collect();
-        let shape = array.shape.clone();
-        raw.weights.insert(first, shape, values);
+    let of = |name: &String| raw.weights.iter().find(|(other, _)| other == name);
+    if let [Some((_, weight)), Some((_, bias))] = names.each_ref().map(of) {
+        let (weight, bias) = (weight.clone(), bias.clone());
+        let rows = weight
+            .values
+            .chunks(weight.values.len() / bias.values.len());
+        // W(x − g)/s + b = (W/s)x + (b − ΣWg/s).
+        let grounds = rows.map(|row| {
+            let sum: f64 = row.iter().copied().map(f64::from).sum();
+            sum * f64::from(ground) / f64::from(scale)
+        });
+        let biases = bias.values.iter().zip(grounds);
+        let biases = biases.map(|(bias, ground)| (f64::from(*bias) - ground) as f32);
+        let weights = weight.values.iter().map(|weight| weight / scale);
+        let [of_weight, of_bias] = names;
+        let (weights, biases) = (weights.collect(), biases.collect());
+        raw.weights.insert(of_weight, weight.shape.clone(), weights);
+        raw.weights.insert(of_bias, bias.shape.clone(), biases);
     }
     Cow::Owned(raw)
 }

@@ -68,12 +68,13 @@ pub fn push(list: &mut ParameterList, encoder: &ImageEncoder) {
     }
 }
 
-/// The tensor that pixels are multiplied by first.
-pub fn first_weight(encoder: &ImageEncoder) -> String {
-    match encoder.placed()[0] {
-        Some(_) => format!("{}.weight", name(0)),
-        None => "embed_state.weight".into(),
-    }
+/// Weight and bias that pixels go through first.
+pub fn first(encoder: &ImageEncoder) -> [String; 2] {
+    let name = match encoder.placed()[0] {
+        Some(_) => name(0),
+        None => "embed_state".into(),
+    };
+    ["weight", "bias"].map(|part| format!("{name}.{part}"))
 }
 
 fn name(i: usize) -> String {
@@ -118,7 +119,7 @@ impl Encoder {
         self
     }
 
-    /// Images (B, T, height · width · channels) of pixels in 0…1 → what the last convolution makes of them, (B, T, height ·
+    /// Images (B, T, height · width · channels) of pixels, as [`Image::normalized`](crate::run::Image::normalized) has them, → what the last convolution makes of them, (B, T, height ·
     /// width · filters).
     pub fn forward(&self, states: &Tensor) -> Tensor {
         let (b, t, _) = states.size3().expect("states are (B, T, state_dim)");
@@ -238,8 +239,11 @@ mod tests {
         ] {
             let described = encoder(image, &suited(image));
             assert_eq!(described.flat(), flat, "{image:?}");
-            assert_eq!(first_weight(&described), "conv_1.weight");
+            assert_eq!(first(&described), ["conv_1.weight", "conv_1.bias"]);
         }
-        assert_eq!(first_weight(&encoder([4, 4, 1], &[])), "embed_state.weight");
+        assert_eq!(
+            first(&encoder([4, 4, 1], &[])),
+            ["embed_state.weight", "embed_state.bias"]
+        );
     }
 }

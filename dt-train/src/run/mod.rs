@@ -177,8 +177,18 @@ pub struct RunInfo {
 pub struct Image {
     /// Height, width and channels, those of all frames that are stacked.
     pub shape: [usize; 3],
-    /// Each pixel is divided by it.
+    /// Each pixel is divided by it, less `ground`.
     pub scale: f32,
+    /// What most of a picture is, as pixels have it: a network that sees it as 0 sees what stands out from it. Runs of before have 0.
+    #[serde(default)]
+    pub ground: f32,
+}
+
+impl Image {
+    /// A pixel as the network in training reads it.
+    pub fn normalized(&self, pixel: f32) -> f32 {
+        (pixel - self.ground) / self.scale
+    }
 }
 
 /// Whose weights a run started with.
@@ -201,8 +211,9 @@ impl RunInfo {
 
     /// A state as the network reads it.
     pub fn normalized(&self, state: &[f32]) -> Vec<f32> {
-        if let Some(Image { scale, .. }) = self.image {
-            return state.iter().map(|pixel| pixel / scale).collect();
+        if let Some(image) = self.image {
+            let pixels = state.iter();
+            return pixels.map(|&pixel| image.normalized(pixel)).collect();
         }
         let mut state = state.to_vec();
         normalize(&mut state, &self.state_mean, &self.state_std);

@@ -5,6 +5,8 @@ use std::path::Path;
 use dt_train::data::d4rl::{self, Metadata, Recording};
 use dt_train::data::frames::Frames;
 use dt_train::data::{Dataset, Reading};
+use dt_train::deploy::in_pixels;
+use dt_train::run::checkpoint::Weights;
 use dt_train::run::{Run, Which, read_metrics};
 
 use crate::workshop::{Workshop, stderr};
@@ -15,11 +17,11 @@ const EDGE: usize = 6;
 /// Episodes in which a dot runs to the left, to the right or not at all; what it does is the right choice. One frame says where
 /// it is, and only two of them what it does.
 fn moving_dots(path: &Path, episodes: usize) {
-    dots(path, episodes, 1);
+    dots(path, episodes, [0, 1]);
 }
 
-/// The same, of dots of this brightness.
-fn dots(path: &Path, episodes: usize, brightness: u8) {
+/// The same, of a ground and dots of this brightness.
+fn dots(path: &Path, episodes: usize, [ground, brightness]: [u8; 2]) {
     let mut recording = Recording {
         frames: Some(Frames::new([EDGE, EDGE, 1])),
         ..Recording::default()
@@ -33,7 +35,7 @@ fn dots(path: &Path, episodes: usize, brightness: u8) {
     for _ in 0..episodes {
         let (row, mut column, mut motion) = (below(EDGE), below(EDGE), below(3));
         for t in 0..steps {
-            let mut frame = [0; EDGE * EDGE];
+            let mut frame = [ground; EDGE * EDGE];
             frame[row * EDGE + column] = brightness;
             recording.frames.as_mut().unwrap().push(&frame);
             // What it does until now, and then something else.
@@ -201,11 +203,11 @@ fn images_are_inspected_and_kept_small() {
     assert_eq!((stacked.state_dim(), stacked.len()), (72, 4000));
 }
 
-/// The network divides pixels by 255, the policy file's weights have that in them: both do the same.
+/// The network reads pixels less 40 and divided by 255, the policy file's weights have that in them: both do the same.
 #[test]
 fn a_policy_file_reads_pixels_and_does_what_the_network_does() {
     let workshop = Workshop::new();
-    dots(&workshop.path("data.hdf5"), 30, 200);
+    dots(&workshop.path("data.hdf5"), 30, [40, 200]);
     let args = ["--frame-stack", "2"];
     for (attention, n_head) in [("streaming", 1), ("window", 2)] {
         let more = [
@@ -239,7 +241,7 @@ fn a_policy_file_reads_pixels_and_does_what_the_network_does() {
         let context = |t: usize| {
             let state = |t: usize| -> Vec<u32> {
                 (0..EDGE * EDGE * 2)
-                    .map(|i| if i % 17 == t % 17 { 200 } else { 0 })
+                    .map(|i| if i % 17 == t % 17 { 200 } else { 40 })
                     .collect()
             };
             serde_json::json!({
@@ -270,5 +272,37 @@ fn a_policy_file_reads_pixels_and_does_what_the_network_does() {
         for (a, b) in by_torch.concat().iter().zip(by_engine.concat()) {
             assert!((a - b).abs() < 1e-4, "{a} {b}");
         }
+    }
+}
+
+/// A filter on what the network in training reads of a picture is one of other weights on the picture itself.
+#[test]
+fn what_is_taken_off_pixels_is_in_the_weights_of_a_policy_file() {
+    let workshop = Workshop::new();
+    dots(&workshop.path("data.hdf5"), 10, [40, 200]);
+    workshop.train_ok("run", &settings(&["train.updates=5"]));
+    let run = Run::open(&workshop.path("run")).unwrap();
+    let image = run.info.image.unwrap();
+    assert_eq!((image.scale, image.ground), (255.0, 40.0));
+    let trained = run.checkpoint(Which::Last).unwrap();
+    let deployed = in_pixels(&run, &trained);
+    let filters = |weights: &Weights, pixels: &dyn Fn(usize) -> f32| -> Vec<f32> {
+        let weight = weights.get("conv_1.weight", &[8, 3, 3, 1]).unwrap();
+        let bias = weights.get("conv_1.bias", &[8]).unwrap();
+        let rows = weight.chunks(9).zip(bias);
+        rows.map(|(row, bias)| {
+            let products = row.iter().enumerate();
+            bias + products.map(|(i, w)| w * pixels(i)).sum::<f32>()
+        })
+        .collect()
+    };
+    for seed in 0..9 {
+        let pixel = |i: usize| ((i * 31 + seed * 97) % 256) as f32;
+        let here = filters(&trained.weights, &|i| image.normalized(pixel(i)));
+        let there = filters(&deployed.weights, &pixel);
+        for (here, there) in here.iter().zip(there) {
+            assert!((here - there).abs() < 1e-5, "{here} {there}");
+        }
+        assert!(here.iter().any(|value| value.abs() > 0.01), "{here:?}");
     }
 }

@@ -94,7 +94,9 @@ pub fn uf2_file(board: &Board, image: Option<&Path>, policy: &Policy) -> Result<
     let Boot::Uf2 { family, .. } = board.boot else {
         bail!("the {} takes no UF2 files", board.title);
     };
-    let path = folder(board)?.join("robot.uf2");
+    // Made one after the other, they do not replace each other.
+    let name = image.map_or("policy.uf2", |_| "robot.uf2");
+    let path = folder(board)?.join(name);
     let pieces = pieces(board, image, &Header::new(1, &policy.file), policy)?;
     let contents = pieces.into_iter().map(|(_, piece)| piece);
     fs::write(&path, uf2(&contents.collect::<Vec<_>>(), family))

@@ -140,13 +140,11 @@ fn check_with(counterpart: &Counterpart) -> Result<()> {
     let image = boards::build(board, policy.robot)?;
     let folder = boards::folder(board)?;
     let alone = flash::uf2_file(board, None, &policy)?;
-    let beside = folder.join("policy.uf2");
-    fs::copy(alone, &beside)?;
     let all = flash::uf2_file(board, Some(&image), &policy)?;
 
     let kept = folder.join("flash.bin");
     remove(&kept)?;
-    let from_elf = boot(&[image.clone(), beside], None, &image)?;
+    let from_elf = boot(&[image.clone(), alone], None, &image)?;
     let from_uf2 = boot(slice::from_ref(&all), Some(&kept), &image)?;
     ensure!(
         from_elf == from_uf2 && from_uf2.contains("passed its self-test"),

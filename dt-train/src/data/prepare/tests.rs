@@ -342,6 +342,7 @@ fn images_have_a_scale_instead_of_statistics() {
     let image = Image {
         shape: [1, 2, 2],
         scale: 1.0,
+        ground: 1.0,
     };
     assert_eq!((info.image, info.state_dim), (Some(image), 4));
     assert!(info.state_mean.is_empty() && info.state_high.is_empty() && train.states.is_empty());
@@ -349,12 +350,16 @@ fn images_have_a_scale_instead_of_statistics() {
         train.pixels.unwrap().frames,
         *images.observations.images().unwrap()
     );
-    assert_eq!(info.normalized(&[0.0, 1.0, 1.0, 0.0]), [0.0, 1.0, 1.0, 0.0]);
+    assert_eq!(
+        info.normalized(&[0.0, 1.0, 1.0, 0.0]),
+        [-1.0, 0.0, 0.0, -1.0]
+    );
 
     // In another run's units, which were of eight bits.
     let theirs = RunInfo {
         image: Some(Image {
             scale: 255.0,
+            ground: 51.0,
             ..image
         }),
         ..info
@@ -372,7 +377,7 @@ fn images_have_a_scale_instead_of_statistics() {
     )
     .unwrap();
     assert_eq!(info.image.unwrap().scale, 255.0);
-    assert_eq!(info.normalized(&[51.0]), [0.2]);
+    assert_eq!(info.normalized(&[102.0]), [0.2]);
 
     let refusal = |spec: EnvSpec<'_>| {
         let error = prepare(images.clone(), Some(&spec), &config(&settings)).unwrap_err();

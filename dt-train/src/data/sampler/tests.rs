@@ -256,15 +256,23 @@ fn images_are_the_frames_of_their_episode_the_oldest_first() {
     let data = Trajectories {
         state_dim: 6,
         states: Vec::new(),
-        pixels: Some(Pixels { frames, scale }),
+        pixels: Some(Pixels {
+            frames,
+            image: Image {
+                shape: [1, 2, 3],
+                scale,
+                ground: 20.0,
+            },
+        }),
         ..numbered(&[3, 5])
     };
     assert_eq!(data.dims().image, Some([1, 2, 3]));
     let expected = |row: usize| -> Vec<f32> {
         let first = if row < 3 { 0 } else { 3 };
         let frame = |back: usize, base: f32| match row >= first + back {
-            true => (base + (row - back) as f32) / 127.0,
-            false => 0.0,
+            true => (base + (row - back) as f32 - 20.0) / 127.0,
+            // Black, as a controller sees it.
+            false => -20.0 / 127.0,
         };
         // A pixel's channels are together.
         [2, 1, 0]
@@ -298,7 +306,7 @@ fn images_are_the_frames_of_their_episode_the_oldest_first() {
     {
         let row = row[0] as usize;
         let before = if [0, 3].contains(&row) {
-            vec![0.0; 6]
+            vec![-20.0 / 127.0; 6]
         } else {
             expected(row - 1)
         };
