@@ -9,14 +9,15 @@ use host_sim::console;
 
 use super::compare::read;
 use crate::atomic;
-use crate::report::described::Description;
+use crate::report::described::{Description, EXAMPLE};
 use crate::report::targets::{Series, picture};
 
 /// Arguments of `dt-train plot`.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = format!("A file that describes charts:\n\n{EXAMPLE}"))]
 pub struct Args {
-    /// Results at several target returns, as `--json` of `eval` or `host-sim rollout` writes them; or a TOML file that describes charts
-    /// (see the source of `report::described`)
+    /// Results at several target returns, as `--json` of `eval` or `host-sim rollout` writes them; or a TOML file that describes charts,
+    /// as --help shows
     #[arg(value_name = "EVAL.json|CHARTS.toml", required = true)]
     pub results: Vec<PathBuf>,
     /// Picture to write; the ending chooses the format

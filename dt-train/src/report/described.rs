@@ -1,25 +1,4 @@
 //! Charts that a file describes, for figures whose numbers several commands have measured.
-//!
-//! ```toml
-//! title = "Ways to the goal"
-//! subtitle = "20 nodes"              # optional
-//!
-//! [[chart]]
-//! title = "share of start nodes, %"  # what is counted upwards
-//! x = "edges walked"
-//! bars = ["1", "2", "none"]          # a group of bars for each; without it, lines
-//! y = [0.0, 100.0]                   # ends of the vertical axis; optional
-//!
-//! [[chart.series]]
-//! name = "random walks"
-//! y = [40.0, 35.0, 25.0]
-//! x = [0.0, 1.0, 2.0]                # of lines alone
-//! dashed = true                      # optional, likewise
-//!
-//! [[chart.mark]]                     # a line upwards
-//! name = "the key is taken"
-//! x = 7.0
-//! ```
 
 use anyhow::ensure;
 use maud::{Markup, html};
@@ -29,6 +8,35 @@ use super::axis::{Axis, extent};
 use super::chart::{Frame, colour, px};
 use super::picture::{CHART_WIDTH, Key, Picture, Sample};
 use super::text::num;
+
+/// What such a file looks like, for `dt-train plot --help`.
+pub const EXAMPLE: &str = r#"title = "Ways to the goal"
+subtitle = "20 nodes"              # optional
+
+[[chart]]
+title = "share of start nodes, %"  # what is counted upwards
+x = "edges walked"
+bars = ["1", "2", "none"]          # a group of bars for each; without it, lines
+y = [0.0, 100.0]                   # ends of the vertical axis; optional
+
+[[chart.series]]
+name = "random walks"
+y = [40.0, 35.0, 25.0]
+
+[[chart]]
+title = "predicted return"
+x = "step"
+
+[[chart.series]]
+name = "with the key"
+x = [0.0, 10.0, 20.0]              # of lines alone
+y = [0.1, 0.8, 0.9]
+dashed = true                      # optional, likewise
+
+[[chart.mark]]                     # a line upwards
+name = "the key is taken"
+x = 7.0
+"#;
 
 /// Units of a chart's height.
 const HEIGHT: f64 = 300.0;
@@ -189,6 +197,14 @@ mod tests {
         name = "optimum"
         y = [60.0, 40.0, 0.0]
     "#;
+
+    #[test]
+    fn the_example_is_such_a_file() {
+        let svg = picture(EXAMPLE).unwrap().svg();
+        for part in ["random walks", "with the key", "the key is taken"] {
+            assert!(svg.contains(part), "{part}");
+        }
+    }
 
     #[test]
     fn bars_stand_beside_each_other_as_high_as_their_numbers() {

@@ -1,12 +1,16 @@
 //! What is typed to name an environment.
 
 use super::{COMMAND, GYM, allow};
+use crate::registry::NAMES;
 
 /// `--env`, `--env-arg` and `--plant`, for command lines.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct EnvironmentArgs {
-    /// Environment: a name, the path of a MuJoCo task's .toml, or gym:ID, any Gymnasium environment that is installed
-    #[arg(long, value_name = "E")]
+    /// An environment's name ([`crate::make`]).
+    #[arg(long, value_name = "E", help = format!(
+        "Environment: {}; the path of a MuJoCo task's .toml; or gym:ID, any Gymnasium environment that is installed",
+        NAMES.join(", ")
+    ))]
     pub env: Option<String>,
     /// Argument of a gym: environment, as often as needed: what its constructor takes, and control_period_us
     #[arg(long, value_name = "KEY=VALUE", requires = "env")]
