@@ -193,6 +193,7 @@ impl Part {
                 beta1: recipe.beta_1,
                 beta2: recipe.beta_2,
                 weight_decay: recipe.weight_decay,
+                decay_matrices_only: recipe.decay_matrices_only,
                 ..AdamWConfig::default()
             };
             AdamW::new(&parameters, config)

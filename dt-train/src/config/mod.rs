@@ -114,8 +114,11 @@ pub struct Train {
     pub learning_rate_final: f64,
     /// Updates over which the learning rate rises linearly from 0.
     pub warmup_updates: u64,
-    /// Decay of AdamW, on every parameter.
+    /// Decay of AdamW, of every parameter, or of matrices alone.
     pub weight_decay: f64,
+    /// Biases, norms and tables do not decay, as in the paper's code for Atari; there a table of choices counts as one, here it is a
+    /// matrix.
+    pub decay_matrices_only: bool,
     /// Decay rate of AdamW's first moment.
     pub beta_1: f64,
     /// Decay rate of AdamW's second moment.
@@ -243,6 +246,7 @@ impl Default for Train {
             learning_rate_final: 1.0,
             warmup_updates: 10_000,
             weight_decay: 1e-4,
+            decay_matrices_only: false,
             beta_1: 0.9,
             beta_2: 0.999,
             grad_clip: 0.25,

@@ -35,6 +35,7 @@ impl Descent {
                 beta1: recipe.beta_1,
                 beta2: recipe.beta_2,
                 weight_decay: recipe.weight_decay,
+                decay_matrices_only: recipe.decay_matrices_only,
                 ..AdamWConfig::default()
             },
         );

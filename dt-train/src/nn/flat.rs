@@ -29,6 +29,11 @@ impl Layout {
             .map(|(name, shape)| (name.as_str(), shape.as_slice()))
     }
 
+    /// Whether a parameter is a matrix, or a convolution: neither bias nor norm nor a table.
+    pub fn is_matrix(name: &str, shape: &[i64]) -> bool {
+        name.ends_with(".weight") && shape.len() > 1
+    }
+
     /// Number of parameter tensors.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -120,6 +125,11 @@ impl Flat {
             .zip(self.layout.iter())
             .map(|(part, (_, shape))| part.view(shape))
             .collect()
+    }
+
+    /// The parts of a [`split`](Self::split) with names and shapes.
+    pub fn named(&self, buffer: &Tensor) -> impl Iterator<Item = (Tensor, (&str, &[i64]))> {
+        self.split(buffer).into_iter().zip(self.layout.iter())
     }
 
     /// ∂`loss`/∂parameters, as long as the buffer. Frees the graph of `loss`.

@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::nn::flat::Flat;
+use crate::nn::flat::{Flat, Layout};
 
 /// Coefficients that stay the same during a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct AdamWConfig {
     pub eps: f64,
     /// Fraction of each weight, times the learning rate, taken away per step; 0 is plain Adam.
     pub weight_decay: f64,
+    /// It is taken from matrices alone ([`Layout::is_matrix`](crate::nn::flat::Layout::is_matrix)), not from biases, norms and tables.
+    pub decay_matrices_only: bool,
 }
 
 impl Default for AdamWConfig {
@@ -29,6 +31,7 @@ impl Default for AdamWConfig {
             beta2: 0.999,
             eps: 1e-8,
             weight_decay: 0.0,
+            decay_matrices_only: false,
         }
     }
 }
@@ -41,6 +44,8 @@ pub struct AdamW {
     first: Tensor,
     /// Running mean of its square, as long as the buffer.
     second: Tensor,
+    /// 1 of what decays, else 0, as long as the buffer; none: all does.
+    decays: Option<Tensor>,
     steps: u64,
 }
 
@@ -52,6 +57,13 @@ impl AdamW {
             config,
             first: zeros(),
             second: zeros(),
+            decays: config.decay_matrices_only.then(|| {
+                let decays = zeros();
+                for (mut part, (name, shape)) in parameters.named(&decays) {
+                    let _ = part.fill_(f64::from(Layout::is_matrix(name, shape)));
+                }
+                decays
+            }),
             steps: 0,
         }
     }
@@ -63,6 +75,7 @@ impl AdamW {
             beta2,
             eps,
             weight_decay,
+            decay_matrices_only: _,
         } = self.config;
         self.steps += 1;
         let steps = self.steps as f64;
@@ -70,8 +83,15 @@ impl AdamW {
         let size = learning_rate * root / (1.0 - beta1.powf(steps));
         tch::no_grad(|| {
             let weights = parameters.values_mut();
-            if weight_decay != 0.0 {
-                let _ = weights.g_mul_scalar_(1.0 - learning_rate * weight_decay);
+            let decay = learning_rate * weight_decay;
+            match &self.decays {
+                _ if weight_decay == 0.0 => {}
+                None => {
+                    let _ = weights.g_mul_scalar_(1.0 - decay);
+                }
+                Some(decays) => {
+                    let _ = weights.g_mul_(&(decays * -decay + 1.0));
+                }
             }
             let _ = self.first.lerp_(gradient, 1.0 - beta1);
             let _ = self.second.lerp_(&gradient.square(), 1.0 - beta2);
@@ -119,7 +139,6 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::nn::flat::Layout;
 
     fn flat(values: &[f32]) -> Flat {
         let mut layout = Layout::new();
@@ -168,6 +187,32 @@ mod tests {
                 (f64::from(got) - expected).abs() < 2e-7,
                 "{i}: {got} {expected}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_matrix_keeps_its_weight_if_asked_to() {
+        let layout = || {
+            let mut layout = Layout::new();
+            layout.push("layers.0.mlp_fc.weight", &[2, 1]);
+            layout.push("layers.0.mlp_fc.bias", &[2]);
+            layout.push("layers.0.norm_1.weight", &[2]);
+            layout.push("embed_timestep", &[2, 1]);
+            layout
+        };
+        for (decay_matrices_only, others) in [(true, 2.0), (false, 1.0)] {
+            let mut parameters = Flat::new(layout(), Device::Cpu, |_, view| {
+                let _ = view.fill_(2.0);
+            });
+            let config = AdamWConfig {
+                weight_decay: 0.5,
+                decay_matrices_only,
+                ..AdamWConfig::default()
+            };
+            let still = parameters.values().zeros_like();
+            AdamW::new(&parameters, config).step(&mut parameters, &still, 1.0);
+            let [matrix, rest] = [&[1.0; 2][..], &[others; 6]];
+            assert_eq!(read(parameters.values()), [matrix, rest].concat());
         }
     }
 
