@@ -135,7 +135,7 @@ impl Frames {
         ((1_u32 << bits) - 1) as f32
     }
 
-    /// The median pixel of [`JUDGED`] frames at most, evenly spread; 0 where there are none.
+    /// The median pixel of 256 frames at most, evenly spread; 0 where there are none.
     pub fn median(&self) -> u8 {
         let rows: Vec<_> = match self.len() {
             0 => return 0,

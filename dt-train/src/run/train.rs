@@ -1,7 +1,7 @@
 //! Training: data in, run folder out.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
@@ -14,7 +14,7 @@ use super::folder::{self, Existing};
 use super::metrics::{EvalRecord, Metrics, Record};
 use super::start::Start;
 use super::tensorboard::Events;
-use super::{Run, Sink, Which, progress, read_metrics};
+use super::{Run, RunInfo, Sink, Which, progress, read_metrics};
 use crate::algo::{Averages, Dims, Learner, Setup};
 use crate::config::Recipe;
 use crate::data::known::{Known, as_options};
@@ -43,6 +43,27 @@ pub struct Options {
     pub device: Device,
     /// Folder of the run whose weights and units it starts with.
     pub init_from: Option<PathBuf>,
+}
+
+/// A run that goes on reads pixels as it did, though a later version begins others otherwise.
+fn keep_pixels(prepared: &mut Prepared, dir: &Path) {
+    let Ok(Run {
+        info: RunInfo {
+            image: Some(earlier),
+            ..
+        },
+        ..
+    }) = Run::open(dir)
+    else {
+        return;
+    };
+    let trajectories = [&mut prepared.train, &mut prepared.validation];
+    let pixels = trajectories.map(|data| data.pixels.as_mut().map(|pixels| &mut pixels.image));
+    for image in pixels.into_iter().chain([prepared.info.image.as_mut()]) {
+        if let Some(image) = image.filter(|image| image.shape == earlier.shape) {
+            *image = earlier;
+        }
+    }
 }
 
 /// Trains on `data`; returns the finished run.
@@ -89,16 +110,20 @@ pub fn train(mut data: Dataset, mut options: Options) -> anyhow::Result<Run> {
         start.set_period(&mut options.recipe);
     }
     let notes = notes(&data, spec.as_ref(), &options.recipe);
-    let Prepared {
-        train,
-        validation,
-        mut info,
-    } = prepare(
+    let mut prepared = prepare(
         data,
         spec.as_ref(),
         &options.recipe,
         start.as_ref().map(Start::units),
     )?;
+    if options.existing == Existing::Resume {
+        keep_pixels(&mut prepared, &options.out);
+    }
+    let Prepared {
+        train,
+        validation,
+        mut info,
+    } = prepared;
     options.recipe.algorithm.accepts(&train)?;
     if nowhere {
         info.env.clear();

@@ -131,6 +131,27 @@ fn a_run_with_images_is_resumed_to_the_bit() {
     );
 }
 
+/// What a version began that took nothing off pixels, goes on so.
+#[test]
+fn a_run_that_goes_on_reads_pixels_as_it_did() {
+    let workshop = Workshop::new();
+    dots(&workshop.path("data.hdf5"), 12, [40, 200]);
+    let ground = || {
+        let run = Run::open(&workshop.path("run")).unwrap();
+        run.info.image.unwrap().ground
+    };
+    workshop.train_ok("run", &settings(&["train.updates=5"]));
+    assert_eq!(ground(), 40.0);
+    let path = workshop.path("run/run.json");
+    let mut info: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    info["image"].as_object_mut().unwrap().remove("ground");
+    std::fs::write(&path, info.to_string()).unwrap();
+    let more = [&["--resume"], &settings(&["train.updates=8"])[..]].concat();
+    workshop.train_ok("run", &more);
+    assert_eq!(ground(), 0.0);
+}
+
 #[test]
 fn what_does_not_go_with_images_is_refused_by_name() {
     let workshop = Workshop::new();
