@@ -80,7 +80,7 @@ enum Name {
     Variants,
     /// The shortest way through a graph, from random walks: with a picture; makes its own data
     Graph,
-    /// Credit over time: Decision Transformer and behaviour cloning in Key-to-Door, what a critic sees; makes its own data
+    /// Credit over time: Decision Transformer (on a GPU also with many updates) and cloning in Key-to-Door, what a critic sees; makes its own data
     KeyToDoor,
     /// Decision Transformers that play MinAtar's five games for the score they are asked for; makes its own data, with PPO
     Minatar,

@@ -30,6 +30,8 @@ struct Set {
     /// Of walks of 58 on average.
     steps: &'static str,
     seed: &'static str,
+    /// Of a Decision Transformer that finds the successes by itself.
+    updates: &'static str,
     published: Published,
 }
 
@@ -45,6 +47,7 @@ const SETS: [Set; 2] = [
         name: "1k",
         steps: "58200",
         seed: "0",
+        updates: "9000",
         published: Published {
             dt: 71.8,
             best_bc: 69.9,
@@ -56,6 +59,7 @@ const SETS: [Set; 2] = [
         name: "10k",
         steps: "582000",
         seed: "100000",
+        updates: "28000",
         published: Published {
             dt: 94.6,
             best_bc: 95.1,
@@ -80,6 +84,15 @@ const BC: [&str; 10] = [
 ];
 /// Sequences drawn evenly, as in the paper.
 const PLAIN: [&str; 2] = ["--set", "dt.best_fraction=0.0"];
+/// As many that the few successes are learned from all the same.
+const LONG: [&str; 6] = [
+    PLAIN[0],
+    PLAIN[1],
+    "--set",
+    "train.batch_size=256",
+    "--set",
+    "eval.every=0",
+];
 /// Of the successes alone, one walk in 35.
 const SUCCESSES: [&str; 2] = ["--top-percent", "2.8"];
 /// Of choices: a network as large as behaviour cloning's, and published rates but for a shorter training.
@@ -110,38 +123,52 @@ struct Method {
     /// Of its runs.
     name: &'static str,
     options: &'static [&'static [&'static str]],
+    /// Does it take a GPU, and [`Set::updates`]? On one it is minutes.
+    long: bool,
     published: fn(&Published) -> Option<f64>,
 }
 
-const METHODS: [Method; 5] = [
+const METHODS: [Method; 6] = [
     Method {
         title: "DT",
         name: "plain-dt",
         options: &[&PLAIN],
+        long: false,
+        published: |published| Some(published.dt),
+    },
+    Method {
+        title: "DT, many updates of 256 walks",
+        name: "long-dt",
+        options: &[&LONG],
+        long: true,
         published: |published| Some(published.dt),
     },
     Method {
         title: "DT, half of the draws from the successes",
         name: "dt",
         options: &[],
+        long: false,
         published: |_| None,
     },
     Method {
         title: "%BC, of the successes",
         name: "best-bc",
         options: &[&BC, &SUCCESSES],
+        long: false,
         published: |published| Some(published.best_bc),
     },
     Method {
         title: "BC",
         name: "bc",
         options: &[&BC],
+        long: false,
         published: |published| Some(published.bc),
     },
     Method {
         title: "CQL",
         name: "cql",
         options: &[&CQL],
+        long: false,
         published: |published| Some(published.cql),
     },
 ];
@@ -190,19 +217,21 @@ pub fn table(bench: &Workbench) -> Result<()> {
         }
         for method in &METHODS {
             let Method { title, name, .. } = method;
+            if method.long && bench.device == "cpu" && !bench.partial {
+                continue;
+            }
+            let updates = format!("train.updates={}", set.updates);
+            let updates = ["--set", &updates];
+            let options = method.options.concat();
+            let options = options
+                .into_iter()
+                .chain(updates.into_iter().filter(|_| method.long));
             let published = (method.published)(&set.published);
             let published = published.map_or("–".into(), |percent| percent.to_string());
             let mut successes = Vec::new();
             for seed in SEEDS {
                 let run = folder.join(format!("{name}-{}-{seed}", set.name));
-                bench.train(
-                    &run,
-                    ENV,
-                    walks.as_os_str(),
-                    ENV,
-                    seed,
-                    method.options.concat(),
-                )?;
+                bench.train(&run, ENV, walks.as_os_str(), ENV, seed, options.clone())?;
                 let json = run.join("episodes.json");
                 bench.eval(&run, ENV, TARGET, EPISODES, &json)?;
                 let Some(there) = bench.measured(&json)? else {
