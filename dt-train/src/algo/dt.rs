@@ -535,8 +535,11 @@ impl Dt {
     ) -> (DecisionTransformer, Tensor) {
         let config = self.network(dims, Dtype::F32);
         let mut network = DecisionTransformer::bind(&config, network);
+        if mode != Mode::Acting {
+            network = network.told(Now::First);
+        }
         if matches!(mode, Mode::Training { .. }) {
-            network = network.in_precision(self.precision).told(Now::First);
+            network = network.in_precision(self.precision);
         }
         let (_, timesteps) = inputs.timesteps.size2().expect("timesteps are (B, T)");
         let mask = attention_mask(&config, timesteps as usize, inputs.timesteps.device());

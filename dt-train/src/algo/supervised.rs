@@ -33,16 +33,18 @@ pub enum Mode {
         /// Probability.
         dropout: f64,
     },
+    /// What an update sees, to be judged by its loss: without dropout, all else as in training.
+    Validating,
     /// Anything else.
     Acting,
 }
 
 impl Mode {
-    /// Probability of dropout; 0 when acting.
+    /// Probability of dropout; 0 but in training.
     pub fn dropout(self) -> f64 {
         match self {
             Self::Training { dropout } => dropout,
-            Self::Acting => 0.0,
+            Self::Validating | Self::Acting => 0.0,
         }
     }
 }
@@ -318,7 +320,7 @@ impl<S: Supervised> Learner for Descending<S> {
         let loss = |batch| {
             let loss = || {
                 self.algorithm
-                    .loss(self.dims, &network, batch, Mode::Acting)
+                    .loss(self.dims, &network, batch, Mode::Validating)
             };
             tch::no_grad(loss)
         };

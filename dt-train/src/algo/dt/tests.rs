@@ -9,7 +9,7 @@ use tch::Device;
 use super::*;
 use crate::algo::{Algorithm, Averages, Learner, Setup};
 use crate::config::ChoiceName;
-use crate::data::sampler::Trajectories;
+use crate::data::sampler::{Sampler, Trajectories};
 use crate::nn::parameters;
 use crate::nn::transformer::tests::randomized;
 use crate::run::checkpoint::{Progress, Weights};
@@ -226,6 +226,41 @@ fn validation_compares_like_with_like() {
     assert_ne!(learner.validate().unwrap(), losses);
     learner.restore(&trained).unwrap();
     assert_eq!(learner.validate().unwrap(), losses);
+}
+
+/// Where all of a sequence is told one timestep, validation tells it the one that training does: the losses are of one kind.
+#[test]
+fn validation_is_told_what_training_is() {
+    let dims = Dims::vectors(2, 1);
+    let losses = |dt: Dt| {
+        let dt = small(Dt {
+            sequence_len: 4,
+            ..dt
+        });
+        let flat = parameters::draw(&Supervised::parameters(&dt, dims), 3, Device::Cpu);
+        let draw = dt.draw(&Recipe::new(dt.clone()));
+        let batch = Sampler::new(trajectories(), draw, 0, Device::Cpu).batch(0);
+        let loss = |mode| {
+            let Loss { value, .. } = dt.loss(dims, &Bound::frozen(&flat), &batch, mode);
+            value.double_value(&[])
+        };
+        [
+            Mode::Training { dropout: 0.0 },
+            Mode::Validating,
+            Mode::Acting,
+        ]
+        .map(loss)
+    };
+    let [training, validating, acting] = losses(Dt {
+        attention: Attention::Window,
+        embeddings: EmbeddingsName::Atari,
+        timestep_init_std: 1.0,
+        ..Dt::default()
+    });
+    assert_eq!(validating, training);
+    assert!((acting - training).abs() > 1e-4, "{acting}, {training}");
+    let [training, validating, acting] = losses(Dt::default());
+    assert_eq!([validating, acting], [training; 2]);
 }
 
 #[test]
