@@ -107,7 +107,7 @@ impl Frame {
         for joined in places.split(|place| !is_place(place)) {
             // A line to itself would not be seen.
             if let [(x, y)] = joined {
-                let _ = write!(path, "M{:.1} {y:.1}h3", x - 1.5);
+                let _ = write!(path, "M{:.1} {y:.1}h8", x - 4.0);
                 continue;
             }
             let mut command = 'M';
@@ -266,7 +266,7 @@ mod tests {
     fn lines_are_interrupted_where_a_point_has_no_place() {
         let frame = square();
         let points = |y| [(1.0, 1.0), (1.0, y), (1.0, 0.0)];
-        assert_eq!(frame.line(points(f64::NAN)), "M382.5 10.0h3M382.5 160.0h3");
+        assert_eq!(frame.line(points(f64::NAN)), "M380.0 10.0h8M380.0 160.0h8");
         assert_eq!(
             frame.line(points(1.0)),
             "M384.0 10.0L384.0 10.0L384.0 160.0"

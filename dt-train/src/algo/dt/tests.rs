@@ -237,30 +237,29 @@ fn validation_is_told_what_training_is() {
             sequence_len: 4,
             ..dt
         });
-        let flat = parameters::draw(&Supervised::parameters(&dt, dims), 3, Device::Cpu);
-        let draw = dt.draw(&Recipe::new(dt.clone()));
+        let recipe = Recipe::new(dt.clone());
+        let parameters = Supervised::parameters(&dt, dims);
+        let network = parameters::draw(&parameters, recipe.train.seed, Device::Cpu);
+        let draw = dt.validation_draw(&recipe);
         let batch = Sampler::new(trajectories(), draw, 0, Device::Cpu).batch(0);
         let loss = |mode| {
-            let Loss { value, .. } = dt.loss(dims, &Bound::frozen(&flat), &batch, mode);
+            let Loss { value, .. } = dt.loss(dims, &Bound::frozen(&network), &batch, mode);
             value.double_value(&[])
         };
-        [
-            Mode::Training { dropout: 0.0 },
-            Mode::Validating,
-            Mode::Acting,
-        ]
-        .map(loss)
+        let [training, acting] = [Mode::Training { dropout: 0.0 }, Mode::Acting].map(loss);
+        let validation = learner_of(dt, 0.0).validate().unwrap();
+        [training, validation.held_out, acting]
     };
-    let [training, validating, acting] = losses(Dt {
+    let [training, validation, acting] = losses(Dt {
         attention: Attention::Window,
         embeddings: EmbeddingsName::Atari,
         timestep_init_std: 1.0,
         ..Dt::default()
     });
-    assert_eq!(validating, training);
+    assert_eq!(validation, training);
     assert!((acting - training).abs() > 1e-4, "{acting}, {training}");
-    let [training, validating, acting] = losses(Dt::default());
-    assert_eq!([validating, acting], [training; 2]);
+    let [training, validation, acting] = losses(Dt::default());
+    assert_eq!([validation, acting], [training; 2]);
 }
 
 #[test]
