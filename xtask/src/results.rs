@@ -46,7 +46,7 @@ pub struct Arguments {
     /// What trains: cpu, whose bits are the same everywhere with the same instruction set, or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Of rivals, delayed and context: only this set; may be repeated
+    /// Of rivals, delayed, context and variants: only this set; may be repeated
     #[arg(long, value_name = "SET")]
     only: Vec<String>,
     /// Of these: trainings side by side, of one thread each

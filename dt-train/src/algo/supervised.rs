@@ -33,7 +33,7 @@ pub enum Mode {
         /// Probability.
         dropout: f64,
     },
-    /// What an update sees, to be judged by its loss: without dropout, all else as in training.
+    /// What an update sees, to be judged by its loss: as in training but for dropout and precision, which is f32.
     Validating,
     /// Anything else.
     Acting,

@@ -104,6 +104,73 @@ pub fn emit_bytes(
     mixer: Mixer,
     golden: Golden<'_>,
 ) -> Result<PolicyFile, EmitBytesError> {
+    match grounded(trained, dtype, mixer)? {
+        None => emit(trained, dtype, mixer, golden),
+        Some(weights) => {
+            let trained = Trained {
+                weights: &weights,
+                ..*trained
+            };
+            emit(&trained, dtype, mixer, golden)
+        }
+    }
+}
+
+/// The weights with a first bias that answers for rounding on the ground of images: most pixels are of its brightness, so that what
+/// rounding takes off a filter's weights would not average out over them, but move all that the filter says. None where there is none.
+fn grounded(
+    trained: &Trained<'_>,
+    dtype: Dtype,
+    mixer: Mixer,
+) -> Result<Option<Weights>, EmitBytesError> {
+    let image = trained.run.info.image.zip(trained.network.image());
+    let (ground, encoder) = match image {
+        Some((Image { ground, .. }, encoder)) if ground != 0.0 && dtype != Dtype::F32 => {
+            (ground, encoder)
+        }
+        _ => return Ok(None),
+    };
+    let file = emit(trained, dtype, mixer, Golden::default())?;
+    Ok(answering(trained.weights, first(encoder), &file, ground))
+}
+
+/// `weights` whose `bias` makes up for what the rows of `weight` in `file` differ by on pixels of brightness `ground`.
+fn answering(
+    weights: &Weights,
+    [weight, bias]: [String; 2],
+    file: &PolicyFile,
+    ground: f32,
+) -> Option<Weights> {
+    let of = |name: &str| {
+        let mut arrays = weights.iter();
+        arrays.find_map(|(other, array)| (other == name).then_some(array))
+    };
+    let (exact, biases) = (of(&weight)?, of(&bias)?);
+    let blob = file.blob();
+    let mut linears = blob.model().linears();
+    let module = weight.trim_end_matches(".weight");
+    let (_, rounded) = linears.find(|(name, _)| name.to_string() == module)?;
+    let rows = exact.values.chunks(rounded.cols());
+    let answers = rows.zip(&biases.values).enumerate();
+    let answers = answers.map(|(r, (row, bias))| {
+        let errors = row.iter().enumerate().map(|(c, exact)| {
+            let rounded = rounded.weight(r, c).map_or(0.0, f64::from);
+            rounded - f64::from(*exact)
+        });
+        (f64::from(*bias) - errors.sum::<f64>() * f64::from(ground)) as f32
+    });
+    let answers = answers.collect();
+    let mut answering = weights.clone();
+    answering.insert(bias, biases.shape.clone(), answers);
+    Some(answering)
+}
+
+fn emit(
+    trained: &Trained<'_>,
+    dtype: Dtype,
+    mixer: Mixer,
+    golden: Golden<'_>,
+) -> Result<PolicyFile, EmitBytesError> {
     let Run {
         recipe, info, dir, ..
     } = trained.run;

@@ -90,6 +90,12 @@ fn config(run: &Run, network: &Config) -> anyhow::Result<Value> {
             network.activation
         );
     };
+    if network.image().is_some() {
+        bail!(
+            "{}: its states are images, and transformers' Decision Transformer reads vectors",
+            run.dir.display()
+        );
+    }
     if network.actions == Actions::Discrete {
         bail!(
             "{}: its actions are choices, and transformers' Decision Transformer predicts vectors",
@@ -171,11 +177,25 @@ fn text(config: &Value) -> Vec<u8> {
     text
 }
 
-/// What others may know of a run: not where on this computer its data lay.
+/// What others may know of a run: not where on this computer its data, its environment and what it began with lay.
 fn published(run: &Run) -> Run {
+    let name = |path: &str| {
+        let name = Path::new(path).file_name();
+        name.map_or(path.to_owned(), |name| name.to_string_lossy().into_owned())
+    };
     let mut run = run.clone();
-    if let Some(name) = Path::new(&run.info.dataset).file_name() {
-        run.info.dataset = name.to_string_lossy().into();
+    let info = &mut run.info;
+    info.dataset = info
+        .dataset
+        .split(',')
+        .map(name)
+        .collect::<Vec<_>>()
+        .join(",");
+    if let Some(env) = &mut info.env_file {
+        *env = name(env);
+    }
+    if let Some(from) = &mut info.init_from {
+        from.run = name(&from.run);
     }
     run
 }

@@ -41,9 +41,9 @@ impl Axis {
         }
     }
 
-    /// Of losses: logarithmic, but linear where some are not positive.
+    /// Of losses: logarithmic, but linear where some are negative. One that is 0 has no place on the former.
     pub fn losses(values: impl Iterator<Item = f64> + Clone, n: usize) -> Self {
-        match values.clone().any(|value| value <= 0.0) {
+        match values.clone().any(|value| value < 0.0) {
             false => Self::log(values),
             true => Self::around(values, n),
         }
@@ -173,8 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_linear_once_one_is_not_positive() {
+    fn losses_are_linear_once_one_is_negative() {
         assert!(Axis::losses([0.02, 0.4].into_iter(), 5).is_log());
+        assert!(Axis::losses([0.0, 0.02, 0.4].into_iter(), 5).is_log());
         let axis = Axis::losses([0.5, -0.5].into_iter(), 5);
         assert!(!axis.is_log());
         for value in [-0.5, 0.5] {

@@ -290,6 +290,13 @@ fn wrong_types_are_refused() {
         &["`observations` are images (uint16, shape [5, 4, 4, 1])"],
     );
     rejected_after(
+        |file| put(file, "observations", &[ROWS, 4, 4], &[0.5_f32; 16 * ROWS]),
+        &[
+            "`observations` are images (numbers of shape [5, 4, 4])",
+            "8-bit integers",
+        ],
+    );
+    rejected_after(
         |file| put::<u8>(file, "observations", &[ROWS, 4, 0], &[]),
         &["`observations` is empty", "[5, 4, 0]"],
     );

@@ -21,7 +21,8 @@ fn transformers_finds_what_it_looks_for() {
         desk.import(model.to_str().unwrap(), &SAID).success();
         let info = desk.path("RUN/run.json");
         let mut described: Value = serde_json::from_slice(&fs::read(&info).unwrap()).unwrap();
-        described["dataset"] = "/home/somebody/logs.hdf5".into();
+        described["dataset"] = "/home/somebody/logs.hdf5,/data/more.hdf5".into();
+        described["init_from"] = serde_json::json!({"run": "/home/somebody/first", "update": 3});
         fs::write(&info, described.to_string()).unwrap();
         desk.run(&["export-hf", "RUN", "--out", "BACK"]).success();
         let ours = shapes(&desk.path("BACK/model.safetensors"));
@@ -47,7 +48,8 @@ fn transformers_finds_what_it_looks_for() {
             serde_json::json!([0.5, -1.0, 2.0])
         );
         // Where it lay is not for others.
-        assert_eq!(ours["dt_train"]["run"]["dataset"], "logs.hdf5");
+        assert_eq!(ours["dt_train"]["run"]["dataset"], "logs.hdf5,more.hdf5");
+        assert_eq!(ours["dt_train"]["run"]["init_from"]["run"], "first");
         let card = fs::read_to_string(desk.path("BACK/README.md")).unwrap();
         assert!(
             card.starts_with("---\nlibrary_name: transformers\n"),
@@ -55,7 +57,7 @@ fn transformers_finds_what_it_looks_for() {
         );
         for part in [
             "std = [1, 2, 0.25]",
-            "| data | logs.hdf5 |",
+            "| data | logs.hdf5,more.hdf5 |",
             "| target return | -3 |",
             "divided by it | 10 |",
         ] {

@@ -8,6 +8,7 @@ use dt_train::data::{Dataset, Reading};
 use dt_train::deploy::in_pixels;
 use dt_train::run::checkpoint::Weights;
 use dt_train::run::{Run, Which, read_metrics};
+use host_sim::policy_file::PolicyFile;
 
 use crate::workshop::{Workshop, stderr};
 
@@ -140,7 +141,9 @@ fn a_run_that_goes_on_reads_pixels_as_it_did() {
         let run = Run::open(&workshop.path("run")).unwrap();
         run.info.image.unwrap().ground
     };
-    workshop.train_ok("run", &settings(&["train.updates=5"]));
+    for run in ["run", "other"] {
+        workshop.train_ok(run, &settings(&["train.updates=5"]));
+    }
     assert_eq!(ground(), 40.0);
     let path = workshop.path("run/run.json");
     let mut info: serde_json::Value =
@@ -148,8 +151,13 @@ fn a_run_that_goes_on_reads_pixels_as_it_did() {
     info["image"].as_object_mut().unwrap().remove("ground");
     std::fs::write(&path, info.to_string()).unwrap();
     let more = [&["--resume"], &settings(&["train.updates=8"])[..]].concat();
-    workshop.train_ok("run", &more);
+    for run in ["run", "other"] {
+        workshop.train_ok(run, &more);
+    }
     assert_eq!(ground(), 0.0);
+    // It is what the pixels were, not only what is said of them.
+    let weights = |run: &str| workshop.bytes(&format!("{run}/last.safetensors"));
+    assert_ne!(weights("run"), weights("other"));
 }
 
 #[test]
@@ -326,4 +334,57 @@ fn what_is_taken_off_pixels_is_in_the_weights_of_a_policy_file() {
         }
         assert!(here.iter().any(|value| value.abs() > 0.01), "{here:?}");
     }
+}
+
+/// What rounding does to a filter's weights does not show on the ground, of which most pixels are: int8 says of it what f32 does.
+#[test]
+fn rounded_filters_say_of_the_ground_what_exact_ones_do() {
+    let workshop = Workshop::new();
+    dots(&workshop.path("data.hdf5"), 10, [120, 200]);
+    workshop.train_ok("run", &settings(&["train.updates=5"]));
+    // Of each filter: of the ground, and of a pixel of it that is black.
+    let said = |dtype: &str| -> Vec<[f64; 2]> {
+        let name = format!("{dtype}.dtb");
+        let export = ["export", "run", "--dtype", dtype, "--out", &name];
+        let output = workshop.command(&export).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let file = PolicyFile::from_bytes(&workshop.bytes(&name)).unwrap();
+        let blob = file.blob();
+        let mut linears = blob.model().linears();
+        let (_, filters) = linears
+            .find(|(name, _)| name.to_string() == "conv_1")
+            .unwrap();
+        let weight = |row, column| f64::from(filters.weight(row, column).unwrap());
+        let rows = filters.bias().iter().enumerate();
+        rows.map(|(row, bias)| {
+            let sum: f64 = (0..filters.cols()).map(|column| weight(row, column)).sum();
+            [
+                f64::from(*bias) + 120.0 * sum,
+                f64::from(*bias) + 120.0 * (sum - weight(row, 4)),
+            ]
+        })
+        .collect()
+    };
+    let exact = said("f32");
+    for dtype in ["int8", "int4"] {
+        let rounded = said(dtype);
+        let apart = |i: usize| {
+            let pairs = exact.iter().zip(&rounded);
+            pairs.fold(0.0, |most, (a, b)| f64::max(most, (a[i] - b[i]).abs()))
+        };
+        assert!(apart(0) < 1e-6, "{dtype}: {}", apart(0));
+        assert!(apart(1) > 1e-5, "{dtype}: {}", apart(1));
+    }
+}
+
+#[test]
+fn transformers_has_no_images() {
+    let workshop = Workshop::new();
+    moving_dots(&workshop.path("data.hdf5"), 10);
+    workshop.train_ok("run", &settings(&["train.updates=1"]));
+    let export = ["export-hf", "run", "--out", "hf"];
+    let output = workshop.command(&export).output().unwrap();
+    assert!(!output.status.success());
+    let error = stderr(&output);
+    assert!(error.contains("its states are images"), "{error}");
 }

@@ -257,6 +257,11 @@ impl Arrays<'_> {
         let shape = dataset.shape();
         match shape.as_slice() {
             &[_, width] => Ok(Column::unbounded(width, self.numbers(dataset, name)?)),
+            // A number per pixel: what to do is not to make one row of it.
+            &[_, _, _] | &[_, _, _, _] if name.contains("observation") => Err(Problem::Images {
+                key: self.key(name),
+                found: format!("numbers of shape {shape:?}"),
+            }),
             _ => {
                 let key = self.key(name);
                 Err(Problem::Rank { key, shape, needs })
