@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::CommandCargoExt;
 use host_sim::evaluation::{Evaluation, losses};
@@ -392,6 +393,15 @@ fn rollout_reports_what_was_finished_and_fails() {
 }
 
 /// Whether a process is there and no corpse.
+/// Is it still there after a while? What is killed needs a moment to end.
+fn stays(pid: &str) -> bool {
+    let until = Instant::now() + Duration::from_secs(10);
+    while is_alive(pid) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    is_alive(pid)
+}
+
 fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
     stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("").starts_with('Z'))
@@ -416,7 +426,7 @@ fn nothing_that_a_plant_has_started_outlives_the_program() {
         let (got, _, stderr) = command_line(&["--plant", &command, "--episodes", "1"]);
         assert_eq!(got, Some(code), "{name}: {stderr}");
         let pid = std::fs::read_to_string(file).unwrap();
-        assert!(!is_alive(&pid), "{name}: {pid}");
+        assert!(!stays(&pid), "{name}: {pid}");
     }
     for signal in ["INT", "TERM"] {
         let (start, file) = starts(signal);
@@ -433,7 +443,7 @@ fn nothing_that_a_plant_has_started_outlives_the_program() {
         let pid = loop {
             match std::fs::read_to_string(&file) {
                 Ok(pid) if pid.ends_with('\n') => break pid,
-                _ => std::thread::sleep(std::time::Duration::from_millis(10)),
+                _ => std::thread::sleep(Duration::from_millis(10)),
             }
         };
         assert!(is_alive(&pid));
@@ -445,7 +455,7 @@ fn nothing_that_a_plant_has_started_outlives_the_program() {
             None,
             "by the signal, as ever"
         );
-        assert!(!is_alive(&pid), "{signal}: {pid}");
+        assert!(!stays(&pid), "{signal}: {pid}");
     }
 }
 

@@ -34,9 +34,11 @@ impl Group {
     /// The operating system's.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         pass_signals_on();
+        // A signal that comes meanwhile waits until it is known whom to end.
+        let mut groups = groups();
         let first = command.process_group(0).spawn()?;
         let pid = Pid::from_child(&first);
-        groups().push(pid);
+        groups.push(pid);
         Ok(Self { first, pid })
     }
 
@@ -76,7 +78,11 @@ impl Drop for Group {
 
 /// Ends all there are.
 pub fn kill_all() {
-    for &group in groups().iter() {
+    kill(&groups());
+}
+
+fn kill(groups: &[Pid]) {
+    for &group in groups {
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
@@ -91,7 +97,9 @@ fn pass_signals_on() {
         };
         thread::spawn(move || {
             for signal in signals.forever() {
-                kill_all();
+                // Held to the end: nothing is started any more.
+                let groups = groups();
+                kill(&groups);
                 let _ = emulate_default_handler(signal);
             }
         });
