@@ -13,10 +13,14 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Over `values` with a margin and about `n` ticks.
+    /// Over `values` with a margin, wide enough to tell where a single one is, and about `n` ticks.
     pub fn around(values: impl IntoIterator<Item = f64>, n: usize) -> Self {
         let (low, high) = extent(values).unwrap_or((0.0, 1.0));
-        let margin = f64::max(0.05 * (high - low), 1e-9 * f64::max(high.abs(), 1.0));
+        let margin = match (high - low, high.abs()) {
+            (0.0, 0.0) => 0.5,
+            (0.0, size) => 0.05 * size,
+            (span, size) => f64::max(0.05 * span, 1e-9 * f64::max(size, 1.0)),
+        };
         Self::linear(low - margin, high + margin, n)
     }
 
@@ -148,6 +152,8 @@ fn short(x: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn labels(axis: &Axis) -> Vec<&str> {
@@ -193,6 +199,10 @@ mod tests {
                 let (low, high) = axis.ends();
                 assert!(low < high && axis.ticks.len() < 20, "{axis:?}");
                 assert_eq!((axis.at(low), axis.at(high)), (0.0, 1.0));
+                let labels = axis.ticks.iter().map(|(_, label)| label);
+                let told_apart: BTreeSet<_> = labels.collect();
+                assert!(!told_apart.is_empty(), "{axis:?}");
+                assert_eq!(told_apart.len(), axis.ticks.len(), "{axis:?}");
             }
         }
     }
