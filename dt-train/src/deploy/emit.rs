@@ -70,8 +70,7 @@ pub fn in_pixels<'c>(run: &Run, checkpoint: &'c Checkpoint) -> Cow<'c, Checkpoin
         return Cow::Borrowed(checkpoint);
     };
     let mut raw = checkpoint.clone();
-    let of = |name: &String| raw.weights.iter().find(|(other, _)| other == name);
-    if let [Some((_, weight)), Some((_, bias))] = names.each_ref().map(of) {
+    if let [Some(weight), Some(bias)] = names.each_ref().map(|name| raw.weights.array(name)) {
         let (weight, bias) = (weight.clone(), bias.clone());
         let rows = weight
             .values
@@ -141,11 +140,7 @@ fn answering(
     file: &PolicyFile,
     ground: f32,
 ) -> Option<Weights> {
-    let of = |name: &str| {
-        let mut arrays = weights.iter();
-        arrays.find_map(|(other, array)| (other == name).then_some(array))
-    };
-    let (exact, biases) = (of(&weight)?, of(&bias)?);
+    let (exact, biases) = (weights.array(&weight)?, weights.array(&bias)?);
     let blob = file.blob();
     let mut linears = blob.model().linears();
     let module = weight.trim_end_matches(".weight");

@@ -78,8 +78,7 @@ impl Report {
     pub fn new(blob: &Blob<'_>, weights: &Weights) -> Result<Self, CheckpointError> {
         let config = &blob.manifest().config;
         let trained = |name: &str| {
-            let mut arrays = weights.iter();
-            let array = arrays.find_map(|(n, array)| (n == name).then_some(array));
+            let array = weights.array(name);
             array
                 .map(|array| array.values.as_slice())
                 .unwrap_or_default()

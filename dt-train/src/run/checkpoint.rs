@@ -118,8 +118,7 @@ impl Weights {
     /// If there is none of this name or it has another shape.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<&[f32], CheckpointError> {
         let array = self
-            .arrays
-            .get(name)
+            .array(name)
             .ok_or_else(|| CheckpointError::Missing(name.to_owned()))?;
         if array.shape != shape {
             return Err(CheckpointError::Shape {
@@ -129,6 +128,11 @@ impl Weights {
             });
         }
         Ok(&array.values)
+    }
+
+    /// An array of whatever shape, if there is one of this name.
+    pub fn array(&self, name: &str) -> Option<&Array> {
+        self.arrays.get(name)
     }
 
     /// All arrays, by name.
