@@ -10,6 +10,9 @@
 //! observations, actions, rewards, terminals and timeouts. (What came after each action is in the file too, but only the
 //! last of each episode is kept.) Speed is per second that the thread spent on a core, so that
 //! it is the same on a busy machine.
+//!
+//! Then batches of images as the paper draws them for Atari, 128 sequences of 30 observations of four frames: how long one
+//! takes, and how long its frames take to be unpacked.
 
 use std::error::Error;
 use std::path::Path;
@@ -18,7 +21,9 @@ use std::time::Instant;
 
 use dt_train::data::Dataset;
 use dt_train::data::d4rl::{self, Metadata, Recording};
-use dt_train::data::sampler::{Draw, Sampler, SequenceShape, Trajectories};
+use dt_train::data::frames::Frames;
+use dt_train::data::sampler::{Draw, Pixels, Sampler, SequenceShape, Trajectories};
+use dt_train::run::Image;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -47,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .args(["measure".as_ref(), file.as_os_str()])
                 .status()?;
             assert!(status.success(), "the measuring process failed");
+            images();
             Ok(())
         }
     }
@@ -67,12 +73,14 @@ fn write(file: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     timeouts[STEPS - 1] = true;
+    // One row more: what comes after a row is the next one.
+    let states = numbers((STEPS + 1) * STATE_DIM);
     let recording = Recording {
         frames: None,
-        observations: numbers(STEPS * STATE_DIM),
+        observations: states[..STEPS * STATE_DIM].to_vec(),
         actions: numbers(STEPS * ACT_DIM),
         rewards: numbers(STEPS),
-        next_observations: numbers(STEPS * STATE_DIM),
+        next_observations: states[STATE_DIM..].to_vec(),
         terminals: vec![false; STEPS],
         timeouts,
     };
@@ -144,6 +152,90 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
         SHAPE.batch_size, SHAPE.sequence_len, rates[2], rates[0]
     );
     Ok(())
+}
+
+/// Frames of a game, 84 × 84: a wall, a ball, a paddle, and some pixels that flicker.
+fn game(i: usize, rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut frame = vec![0; SIDE * SIDE];
+    for row in 20..32 {
+        frame[SIDE * row..][..SIDE].fill(60 + 10 * (row / 2) as u8);
+    }
+    let (ball, paddle) = (SIDE * (34 + i * 3 % 47) + i * 2 % 82, i * 2 % 72);
+    frame[ball..ball + 2].fill(180);
+    frame[SIDE * 82 + paddle..][..12].fill(150);
+    (0..8).for_each(|_| frame[rng.random_range(0..SIDE * SIDE)] = rng.random());
+    frame
+}
+
+const SIDE: usize = 84;
+
+/// Prints how long a batch of images takes.
+fn images() {
+    const EPISODES: usize = 20;
+    const LEN: usize = 1000;
+    const ROUNDS: u64 = 20;
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut frames = Frames::new([SIDE, SIDE, 1]);
+    (0..EPISODES * LEN).for_each(|i| frames.push(&game(i, &mut rng)));
+    let packed = frames.clone();
+    frames.set_stack(4);
+    let rows = vec![0.0; EPISODES * LEN];
+    let trajectories = Trajectories {
+        state_dim: 4 * SIDE * SIDE,
+        act_dim: 1,
+        kind: dt_core::config::Actions::Continuous,
+        returns_to_go: rows.clone(),
+        episode_lens: vec![LEN; EPISODES],
+        pixels: Some(Pixels {
+            image: Image {
+                shape: [SIDE, SIDE, 4],
+                scale: 255.0,
+                ground: 0.0,
+            },
+            frames,
+        }),
+        actions: rows,
+        ..Trajectories::default()
+    };
+    let shape = SequenceShape {
+        batch_size: 128,
+        sequence_len: 30,
+        ..SHAPE
+    };
+    let mut sampler = Sampler::new(trajectories, Draw::Sequences(shape), 0, Device::Cpu);
+    let median = |run: &mut dyn FnMut()| {
+        let mut times: Vec<f64> = (0..ROUNDS)
+            .map(|_| {
+                let start = Instant::now();
+                run();
+                1e3 * seconds(start)
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let mut updates = 0..;
+    let batch = median(&mut || drop(sampler.batch(updates.next().unwrap_or(0))));
+    // Sequences and the three frames before each.
+    let len = shape.sequence_len + 3;
+    let mut unpacked = vec![0; shape.batch_size * len * SIDE * SIDE];
+    let unpack = median(&mut || {
+        let rows: Vec<_> = (0..shape.batch_size)
+            .flat_map(|_| {
+                let first = rng.random_range(0..EPISODES * LEN - len);
+                first..first + len
+            })
+            .map(Some)
+            .collect();
+        packed.gather(&rows, &mut unpacked);
+    });
+    println!(
+        "images, batches of {} x {} x 4 frames of {SIDE} x {SIDE} on {} threads: median {batch:.0} ms, {unpack:.0} ms of \
+         them to unpack frames",
+        shape.batch_size,
+        shape.sequence_len,
+        rayon::current_num_threads()
+    );
 }
 
 fn seconds(start: Instant) -> f64 {

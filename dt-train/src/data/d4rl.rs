@@ -319,15 +319,22 @@ fn images(file: &hdf5::File, key: &str, frames: &Frames) -> hdf5::Result<()> {
     Ok(())
 }
 
+/// Numbers (N) or (N, width), compressed some rows at a time: who reads rows, or all of them, holds little beside them.
 fn dataset<T: hdf5::H5Type>(
     file: &hdf5::File,
     key: &str,
     shape: &[usize],
 ) -> hdf5::Result<hdf5::Dataset> {
+    /// Bytes of a chunk, at most: larger ones compress no better.
+    const CHUNK: usize = 1 << 17;
+    let mut chunk = shape.to_vec();
+    let row = size_of::<T>() * shape[1..].iter().product::<usize>();
+    chunk[0] = (CHUNK / row).clamp(1, shape[0]);
     file.new_dataset::<T>()
         .deflate(4)
         // The same steps give the same bytes.
         .obj_track_times(false)
+        .chunk(chunk)
         .shape(shape)
         .create(key)
 }

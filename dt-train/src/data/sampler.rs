@@ -452,7 +452,7 @@ impl Tables {
         let device = self.actions.device();
         let [height, width, channels] = frames.shape().map(|n| n as i64);
         let stack = stack as i64;
-        let stacked = Tensor::from_slice(&bytes)
+        let mut stacked = Tensor::from_slice(&bytes)
             .view([-1, height, width, channels / stack])
             .to(device)
             .index_select(0, &Tensor::from_slice(&places).to(device))
@@ -460,7 +460,10 @@ impl Tables {
             .permute([0, 2, 3, 1, 4])
             .reshape([-1, height * width * channels])
             .to_kind(Kind::Float);
-        (stacked - f64::from(image.ground)) / f64::from(image.scale)
+        // In place: there are hundreds of megabytes of it.
+        stacked
+            .g_sub_scalar_(f64::from(image.ground))
+            .g_div_scalar_(f64::from(image.scale))
     }
 }
 

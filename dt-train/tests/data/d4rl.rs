@@ -191,6 +191,50 @@ fn a_file_cut_anywhere_is_refused() {
     refused(&path, &["truncated or damaged", "again"]);
 }
 
+/// Or whoever reads them has all of them in memory twice, once as the library unpacks them.
+#[test]
+fn long_arrays_are_written_in_small_chunks() {
+    const STEPS: usize = 40_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.hdf5");
+    let states = ramp(11 * (STEPS + 1));
+    let recording = Recording {
+        frames: None,
+        observations: states[..11 * STEPS].to_vec(),
+        actions: ramp(3 * STEPS),
+        rewards: ramp(STEPS),
+        next_observations: states[11..].to_vec(),
+        terminals: vec![false; STEPS],
+        timeouts: (0..STEPS).map(|step| step == STEPS - 1).collect(),
+    };
+    let metadata = Metadata {
+        env: "hopper",
+        policy: "x",
+        seed: 0,
+        choices: false,
+    };
+    d4rl::write(&path, false, &recording, &metadata).unwrap();
+    let file = hdf5::File::open(&path).unwrap();
+    for (name, row) in [
+        ("observations", 44),
+        ("actions", 12),
+        ("rewards", 4),
+        ("next_observations", 44),
+        ("timeouts", 1),
+    ] {
+        let chunk = file.dataset(name).unwrap().chunk().unwrap();
+        let bytes = chunk[0] * row;
+        assert!(
+            bytes <= 1 << 17 && (bytes > 1 << 16 || chunk[0] == STEPS),
+            "{name}: {chunk:?}"
+        );
+    }
+    drop(file);
+    let data = Dataset::load(&[&path]).unwrap();
+    assert_eq!(data.observations.vectors().unwrap(), recording.observations);
+    assert_eq!(data.rewards, recording.rewards);
+}
+
 #[test]
 fn damage_inside_a_dataset_is_refused() {
     let folder = tempfile::tempdir().unwrap();
