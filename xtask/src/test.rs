@@ -22,6 +22,7 @@ const NEEDED_GB: u32 = 8;
 pub fn run(long: bool) -> Result<()> {
     setup::ensure()?;
     let mut summary = Vec::new();
+    let target = target_directory()?;
     let mut all = stages()?;
     if long {
         all.push((
@@ -59,7 +60,7 @@ pub fn run(long: bool) -> Result<()> {
     for (name, mut command) in all {
         eprintln!("test: {name}");
         let start = Instant::now();
-        run_openly(&mut command).with_context(|| format!("test: {name}{}", if_full(project())))?;
+        run_openly(&mut command).with_context(|| format!("test: {name}{}", if_full(&target)))?;
         summary.push((name, start.elapsed().as_secs_f64()));
     }
     println!("{}", summarize(&summary));
@@ -71,7 +72,8 @@ fn if_full(folder: &Path) -> String {
     const FULL: u64 = 1 << 30;
     match rustix::fs::statvfs(folder) {
         Ok(disk) if disk.f_bavail * disk.f_frsize < FULL => format!(
-            ": its disk has {} MB left, and all stages need {NEEDED_GB} GB in a clean clone; make room and run it again",
+            ": the disk of {} has {} MB left, and all stages need {NEEDED_GB} GB there in a clean clone; make room and run it again",
+            folder.display(),
             disk.f_bavail * disk.f_frsize / 1_000_000
         ),
         _ => String::new(),
